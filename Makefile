@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+LOCAL := protos runtime services/audit services/auth services/kv services/seal gateway cli
+
+.PHONY: help setup test lint protos protos-check lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.done ## Make .venv with everything needed
+
+.venv/.done: requirements.lock $(LOCAL:%=%/pyproject.toml)
+	python3 -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(LOCAL:%=-e %)
+	touch $@
+
+test: setup ## Run the tests that need no containers; T=path picks some
+	$(BIN)/pytest -q $(T)
+
+lint: setup ## Check style, types, import rules, contracts and generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@if git rev-parse --verify -q main >/dev/null; then $(BIN)/buf breaking --against '.git#branch=main'; fi
+	$(MAKE) protos-check
+
+protos: setup ## Regenerate protos/gen from the contracts
+	rm -rf protos/gen
+	$(BIN)/python scripts/protos.py
+
+protos-check: protos ## Fail where protos/gen is not what the contracts say
+	git diff --exit-code -- protos/gen
+
+lock: setup ## Pin every dependency anew in requirements.lock
+	$(BIN)/uv export --quiet --all-packages --no-emit-workspace --all-groups --no-header --no-annotate --output-file requirements.lock
+
+clean: ## Remove everything that was built
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The gateway: both public wires, token enforcement, policy decisions, routing, audit emission."""

@@ -1,0 +1,1 @@
+"""What every service shares: errors, storage, barrier, transport, telemetry."""

@@ -1,0 +1,63 @@
+"""What every service gets from the process that hosts it, and gives to it."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from strongroom_runtime.clock import Clock, SystemClock
+from strongroom_runtime.handlers import Caller, HandlerTable
+from strongroom_runtime.storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Everything a service is built from.
+
+    `peers` calls other services by name (`auth` calls `kv` to drop a cubbyhole); the composition root fills in
+    those that the service's contract names.
+    """
+
+    store: Store
+    clock: Clock = field(default_factory=SystemClock)
+    peers: Mapping[str, Caller] = field(default_factory=dict)
+
+
+class Service(Protocol):
+    """A service: `build(host, config) -> Service` in its package's `service.py`."""
+
+    @property
+    def handlers(self) -> HandlerTable:
+        """What it answers."""
+        ...
+
+    async def start(self) -> None:
+        """Starts background work. Called once the store has keys, again after each unseal."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends background work, before its storage goes. Called at sealing and at shutdown."""
+        ...
+
+
+class BackgroundTasks:
+    """The tasks of one service: started together, ended together."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs a coroutine until it ends or `stop` is called."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Cancels everything and waits for it to end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

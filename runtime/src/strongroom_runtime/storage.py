@@ -1,0 +1,142 @@
+"""The store as services see it: paths, transactions, cached reads, watches.
+
+The implementation over etcd is `strongroom_runtime.etcd` with the barrier of
+`strongroom_runtime.barrier`; `tests/fakes/store.py` has one in memory with the same behaviour, and one
+conformance suite runs against both.
+
+A path is a tuple of segments below the service's own prefix. A plain `str` segment is encrypted in the
+key (AES-SIV); mark structure, and what must sort, with `Plain`. Values are sealed with the full storage key
+as associated data.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Plain(str):
+    """A path segment that stands in etcd as it is: structure (`m`, `due`) and sortable times, never names.
+
+    May hold letters, digits, `.`, `-` and `_`.
+    """
+
+    __slots__ = ()
+
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored value. `revision` is the etcd revision that wrote it last (mod_revision)."""
+
+    path: Path
+    value: bytes
+    revision: int
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One logical change: all of it happens, or none.
+
+    `expect` maps paths to the revision they must have, 0 for absent. `delete_prefixes` removes all below a
+    path. At most 120 operations and 1.4 MiB of values in all (etcd's limits are 128 and 1.5 MiB).
+    """
+
+    expect: dict[Path, int] = field(default_factory=dict)
+    puts: dict[Path, bytes] = field(default_factory=dict)
+    deletes: list[Path] = field(default_factory=list)
+    delete_prefixes: list[Path] = field(default_factory=list)
+
+
+class ConflictError(Exception):
+    """A transaction found another revision than it expected. Read again and decide again."""
+
+
+class ReadSet(Protocol):
+    """Reads that remember what they rest on, so that a caller can cache what came of them."""
+
+    async def get(self, path: Path) -> Entry | None:
+        """Returns the entry, from memory where that is certain to be current."""
+        ...
+
+    @property
+    def dependencies(self) -> list[bytes]:
+        """The storage keys read so far, absent ones included."""
+        ...
+
+    @property
+    def as_of(self) -> int:
+        """The revision at which all of it held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change seen by a watch. `value` is None where the path was deleted."""
+
+    path: Path
+    value: bytes | None
+    revision: int
+
+
+class CompactedError(Exception):
+    """A watch asked for revisions that etcd no longer has: list again and watch from there."""
+
+
+class Store(Protocol):
+    """What one service keeps."""
+
+    async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
+        """Returns one entry, from the watched cache where this process's member lease is certain.
+
+        A read that starts after a commit has returned, anywhere, sees it. `linearizable` always asks etcd.
+
+        Raises:
+            ServiceError: SEALED without keys, UNAVAILABLE without etcd, INTERNAL where a value does not
+                open under its key.
+        """
+        ...
+
+    async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
+        """Returns the entries below a prefix in storage order (only `Plain` segments sort by meaning).
+
+        `after` continues behind an entry; a limit of 0 means all.
+        """
+        ...
+
+    async def children(self, prefix: Path) -> list[tuple[str, bool]]:
+        """Returns the next segments below a prefix, sorted by name.
+
+        The flag is True for a folder, that is, where something lies below the segment. A segment that is both
+        an entry and a folder comes twice.
+        """
+        ...
+
+    async def commit(self, transaction: Transaction) -> int:
+        """Applies a transaction, waits until every member that caches the prefix has seen it; returns its revision.
+
+        Raises:
+            ConflictError: something was not at its expected revision; nothing was changed.
+            ServiceError: TOO_LARGE before anything was written; UNAVAILABLE where the outcome may be
+                unknown.
+        """
+        ...
+
+    def reads(self) -> ReadSet:
+        """Returns an empty read set."""
+        ...
+
+    def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
+        """Yields changes below a prefix without gap or repetition, across reconnects; 0 means from now on.
+
+        Each list holds all the changes of one revision below the prefix.
+
+        Raises:
+            CompactedError: `from_revision` is gone.
+        """
+        ...
+
+    async def revision(self) -> int:
+        """Returns the store's current revision."""
+        ...

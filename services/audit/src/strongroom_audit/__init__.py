@@ -1,0 +1,1 @@
+"""The audit service: audit devices, the hash chain, durability of the log."""

@@ -1,0 +1,1 @@
+"""The auth service: tokens, policies, login methods."""

@@ -1,0 +1,1 @@
+"""The kv service: KV version 1 and 2, cubbyhole."""

@@ -1,0 +1,1 @@
+"""Fakes: one per interface, tested by the conformance suite of that interface."""

@@ -1,0 +1,100 @@
+"""A store in memory, with the behaviour of the one over etcd."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from strongroom_runtime.storage import ConflictError, Entry, Event, Path, Transaction
+
+
+class MemoryReadSet:
+    def __init__(self, store: "MemoryStore") -> None:
+        self._store = store
+        self._paths: list[Path] = []
+        self._as_of = store.current
+
+    async def get(self, path: Path) -> Entry | None:
+        self._paths.append(path)
+        return await self._store.get(path)
+
+    @property
+    def dependencies(self) -> list[bytes]:
+        return ["/".join(path).encode() for path in self._paths]
+
+    @property
+    def as_of(self) -> int:
+        return self._as_of
+
+
+class MemoryStore:
+    """Implements `Store`. `fail_next_commit` makes the next commit raise."""
+
+    def __init__(self) -> None:
+        self.current = 1
+        self.fail_next_commit: Exception | None = None
+        self._entries: dict[Path, Entry] = {}
+        self._history: list[Event] = []
+        self._changed = asyncio.Event()
+
+    async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
+        return self._entries.get(path)
+
+    async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
+        found = sorted(
+            (e for p, e in self._entries.items() if _below(p, prefix)), key=lambda e: e.path
+        )
+        if after is not None:
+            found = [e for e in found if e.path > after]
+        return found[:limit] if limit else found
+
+    async def children(self, prefix: Path) -> list[tuple[str, bool]]:
+        depth = len(prefix)
+        return sorted(
+            {(str(p[depth]), len(p) > depth + 1) for p in self._entries if _below(p, prefix)}
+        )
+
+    async def commit(self, transaction: Transaction) -> int:
+        await asyncio.sleep(0)
+        if self.fail_next_commit is not None:
+            error, self.fail_next_commit = self.fail_next_commit, None
+            raise error
+        for path, revision in transaction.expect.items():
+            entry = self._entries.get(path)
+            if (entry.revision if entry else 0) != revision:
+                raise ConflictError
+        self.current += 1
+        doomed = [p for p in transaction.deletes if p in self._entries]
+        for prefix in transaction.delete_prefixes:
+            doomed += [p for p in self._entries if _below(p, prefix)]
+        for path in doomed:
+            if self._entries.pop(path, None) is not None:
+                self._history.append(Event(path, None, self.current))
+        for path, value in transaction.puts.items():
+            self._entries[path] = Entry(path, value, self.current)
+            self._history.append(Event(path, value, self.current))
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        return self.current
+
+    def reads(self) -> MemoryReadSet:
+        return MemoryReadSet(self)
+
+    async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
+        seen = from_revision - 1 if from_revision else self.current
+        while True:
+            changed = self._changed
+            fresh: dict[int, list[Event]] = {}
+            for event in self._history:
+                if event.revision > seen and _below(event.path, prefix):
+                    fresh.setdefault(event.revision, []).append(event)
+            seen = self.current
+            for events in fresh.values():
+                yield events
+            if self.current == seen:
+                await changed.wait()
+
+    async def revision(self) -> int:
+        return self.current
+
+
+def _below(path: Path, prefix: Path) -> bool:
+    return len(path) > len(prefix) and path[: len(prefix)] == prefix
