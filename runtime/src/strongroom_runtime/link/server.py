@@ -1,0 +1,231 @@
+"""The serving end of the link: frames of calls in, frames of replies out, and plain unary methods.
+
+Both run the same handlers. A caller is whoever its certificate says: `spiffe://<domain>/service/<name>`.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from strongroom.link.v1 import link_pb2
+from strongroom.options.v1 import options_pb2
+from strongroom_runtime.clock import Clock, SystemClock
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import GRPC_CODES, Kind, ServiceError, denied
+from strongroom_runtime.handlers import HandlerTable, Method, StreamHandler, UnaryHandler
+from strongroom_runtime.link.messages import context_from_wire, error_to_wire
+
+CONTEXT_KEY = "strongroom-context-bin"
+ERROR_DOMAIN = "strongroom"
+_EXCHANGE = "/strongroom.link.v1.LinkService/Exchange"
+
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+log = logging.getLogger(__name__)
+
+
+def allowed_callers(method: Method) -> frozenset[str]:
+    """Returns the services that may call: the gateway for public routes, else those the contract names."""
+    options = method.descriptor.GetOptions()
+    named = frozenset(options.Extensions[options_pb2.callers])
+    return named | {"gateway"} if options.HasExtension(options_pb2.route) else named
+
+
+class LinkServer(grpc.GenericRpcHandler):
+    """Answers the link's stream and the unary and streaming methods of one handler table.
+
+    Args:
+        table: what is served.
+        trust_domain: callers outside it are refused.
+    """
+
+    def __init__(self, table: HandlerTable, trust_domain: str, clock: Clock | None = None) -> None:
+        self._methods = table.methods
+        self._allowed = {m.name: allowed_callers(m) for m in table.methods.values()}
+        self._prefix = f"spiffe://{trust_domain}/service/"
+        self._clock = clock or SystemClock()
+        self._streams: set[_Stream] = set()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Tells every open stream to send no new calls; those under way are answered."""
+        self._draining = True
+        for stream in self._streams:
+            stream.drain()
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Returns the handler of a method, as grpc asks for it."""
+        if details.method == _EXCHANGE:
+            return grpc.stream_stream_rpc_method_handler(
+                self._exchange,
+                request_deserializer=link_pb2.ExchangeRequest.FromString,
+                response_serializer=link_pb2.ExchangeResponse.SerializeToString,
+            )
+        method = self._methods.get(details.method)
+        if method is None:
+            return None
+        codec: dict[str, Any] = {
+            "request_deserializer": method.request.FromString,
+            "response_serializer": method.response.SerializeToString,
+        }
+        if method.unary is not None:
+            behaviour = self._unary(method.name, method.unary)
+            return grpc.unary_unary_rpc_method_handler(behaviour, **codec)
+        if method.stream is not None:
+            behaviour = self._stream(method.name, method.stream)
+            return grpc.unary_stream_rpc_method_handler(behaviour, **codec)
+        return None
+
+    async def run(self, call: link_pb2.Call, caller: str) -> link_pb2.Reply:
+        """Runs one call of a frame. Never raises: what goes wrong is in the reply."""
+        try:
+            method = self._find(call.method, caller)
+            if method.unary is None:
+                raise ServiceError(Kind.UNSUPPORTED, "a stream cannot travel in a frame")
+            request = method.request.FromString(call.request)
+            seconds = call.timeout_microseconds / 1e6
+            deadline = self._clock.monotonic() + seconds if seconds else 0.0
+            context = context_from_wire(call.context, caller=caller, deadline=deadline)
+            async with asyncio.timeout(seconds or None):
+                response: Message = await method.unary(request, context)
+            return link_pb2.Reply(id=call.id, response=response.SerializeToString())
+        except ServiceError as error:
+            failure = error
+        except TimeoutError:
+            failure = ServiceError(Kind.DEADLINE, "the deadline passed")
+        except DecodeError:
+            failure = ServiceError(Kind.INVALID, "the request message is malformed")
+        except Exception:
+            log.exception("handler failed", extra={"method": call.method})
+            failure = ServiceError(Kind.INTERNAL, "internal error")
+        return link_pb2.Reply(id=call.id, error=error_to_wire(failure))
+
+    def _find(self, name: str, caller: str) -> Method:
+        method = self._methods.get(name)
+        if method is None:
+            raise ServiceError(Kind.UNSUPPORTED, "this service does not answer that method")
+        if caller not in self._allowed[name]:
+            raise denied("this service may not call that method")
+        return method
+
+    def _caller(self, context: ServicerContext) -> str:
+        """Returns the service that the peer's certificate names, or an empty string."""
+        for identity in context.auth_context().get("peer_spiffe_id", ()):
+            text = identity.decode(errors="replace")
+            if text.startswith(self._prefix):
+                return text[len(self._prefix) :]
+        return ""
+
+    async def _exchange(
+        self, frames: AsyncIterator[link_pb2.ExchangeRequest], context: ServicerContext
+    ) -> None:
+        caller = self._caller(context)
+        if not caller:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the certificate names no service")
+        stream = _Stream(self, caller, context)
+        self._streams.add(stream)
+        if self._draining:
+            stream.drain()
+        try:
+            async for frame in frames:
+                stream.take(frame)
+            await stream.finish()
+        finally:
+            self._streams.discard(stream)
+
+    def _context(self, context: ServicerContext, name: str) -> RequestContext:
+        caller = self._caller(context)
+        self._find(name, caller)
+        metadata = dict(context.invocation_metadata() or ())
+        value = metadata.get(CONTEXT_KEY, b"")
+        wire = link_pb2.RequestContext.FromString(value if isinstance(value, bytes) else b"")
+        remaining = context.time_remaining()
+        deadline = self._clock.monotonic() + remaining if remaining is not None else 0.0
+        return context_from_wire(wire, caller=caller, deadline=deadline)
+
+    def _unary(self, name: str, handler: UnaryHandler) -> Any:
+        async def behaviour(request: Message, context: ServicerContext) -> Message:
+            try:
+                return await handler(request, self._context(context, name))
+            except ServiceError as error:
+                await abort(context, error)
+                raise
+
+        return behaviour
+
+    def _stream(self, name: str, handler: StreamHandler) -> Any:
+        async def behaviour(request: Message, context: ServicerContext) -> AsyncIterator[Message]:
+            try:
+                async for message in handler(request, self._context(context, name)):
+                    yield message
+            except ServiceError as error:
+                await abort(context, error)
+
+        return behaviour
+
+
+async def abort(context: ServicerContext, error: ServiceError) -> None:
+    """Ends a gRPC call with an error: canonical code, text, and the kind in `google.rpc.ErrorInfo`."""
+    status = status_pb2.Status(
+        code=int(GRPC_CODES[error.kind].value[0]),
+        message=error.message or code_pb2.Code.Name(int(GRPC_CODES[error.kind].value[0])),
+    )
+    status.details.add().Pack(
+        error_details_pb2.ErrorInfo(reason=error.kind.value, domain=ERROR_DOMAIN)
+    )
+    await context.abort_with_status(rpc_status.to_status(status))
+
+
+class _Stream:
+    """One open exchange: runs calls as they come, sends all replies that are ready in one frame."""
+
+    def __init__(self, server: LinkServer, caller: str, context: ServicerContext) -> None:
+        self._server = server
+        self._caller = caller
+        self._context = context
+        self._running: set[asyncio.Task[None]] = set()
+        self._replies: list[link_pb2.Reply] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._drain_announced = True
+
+    def take(self, frame: link_pb2.ExchangeRequest) -> None:
+        for call in frame.calls:
+            task = asyncio.create_task(self._run(call))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    def drain(self) -> None:
+        self._drain_announced = False
+        self._wake()
+
+    async def finish(self) -> None:
+        while self._running or self._writer is not None:
+            await asyncio.gather(*self._running)
+            if self._writer is not None:
+                await self._writer
+
+    async def _run(self, call: link_pb2.Call) -> None:
+        reply = await self._server.run(call, self._caller)
+        self._replies.append(reply)  # looked up after the wait: the list is replaced at each frame
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._replies or not self._drain_announced:
+                frame = link_pb2.ExchangeResponse(
+                    replies=self._replies, draining=not self._drain_announced
+                )
+                self._replies, self._drain_announced = [], True
+                await self._context.write(frame)
+        finally:
+            self._writer = None

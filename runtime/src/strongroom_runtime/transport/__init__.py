@@ -1,0 +1,1 @@
+"""Mutual TLS between services: the internal CA, credentials, channels."""

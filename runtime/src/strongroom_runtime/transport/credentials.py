@@ -1,0 +1,61 @@
+"""Credentials, channels and servers for mutual TLS on grpc.aio."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+# Without ping_timeout grpc keeps a hung peer for a minute, whatever keepalive_timeout says.
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.ping_timeout_ms", 2_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.http2.ping_timeout_ms", 2_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The files that say who a process is: the internal CA, its certificate, its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def of(cls, folder: Path, service: str) -> "Identity":
+        """Returns the identity of a service in a folder that `pki.initialise` filled."""
+        return cls(folder / "ca.pem", folder / f"{service}.pem", folder / f"{service}.key")
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Returns credentials that ask every client for a certificate of the CA."""
+        return grpc.ssl_server_credentials(
+            [(self.key.read_bytes(), self.certificate.read_bytes())],
+            root_certificates=self.ca.read_bytes(),
+            require_client_auth=True,
+        )
+
+    def connector(self) -> Callable[[str], grpc.aio.Channel]:
+        """Returns a function that opens a channel with mutual TLS to host:port."""
+        credentials = grpc.ssl_channel_credentials(
+            self.ca.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
+        )
+
+        def connect(address: str) -> grpc.aio.Channel:
+            return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+
+        return connect

@@ -1,0 +1,178 @@
+"""The link over real sockets with mutual TLS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.unit.runtime.link.echo import NAME, SERVICE, Echo, Text, table
+
+from strongroom_runtime.clock import SystemClock
+from strongroom_runtime.context import MountContext, RequestContext, TokenContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.link import LinkServer, RemoteCaller
+from strongroom_runtime.link.client import response_classes
+from strongroom_runtime.transport import pki
+from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
+
+DOMAIN = "example.test"
+CONTEXT = RequestContext(
+    request_id="r1",
+    path="secret/data/app",
+    mount=MountContext("secret/", "kv", "uuid", "kv_1", {"version": "2"}, 60, 120, b"{}"),
+    token=TokenContext("id", "accessor", "name", ("default", "app"), "entity", False),
+)
+
+
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pki")
+    pki.initialise(folder, DOMAIN, ["gateway", "auth", "echo"])
+    return folder
+
+
+@dataclass
+class Served:
+    """A server that can be stopped and started on its port."""
+
+    folder: Path
+    echo: Echo
+    port: int = 0
+
+    async def start(self) -> None:
+        self.link = LinkServer(table(self.echo), DOMAIN)
+        self.server = grpc.aio.server(options=SERVER_OPTIONS)
+        self.server.add_generic_rpc_handlers([self.link])
+        credentials = Identity.of(self.folder, "echo").server_credentials()
+        self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
+        await self.server.start()
+
+
+@pytest.fixture
+async def served(identities: Path) -> AsyncIterator[Served]:
+    served = Served(identities, Echo())
+    await served.start()
+    yield served
+    await served.server.stop(None)
+
+
+def caller(folder: Path, name: str, *ports: int) -> RemoteCaller:
+    connect = Identity.of(folder, name).connector()
+    return RemoteCaller(connect, [f"127.0.0.1:{p}" for p in ports], response_classes(SERVICE))
+
+
+@pytest.fixture
+async def gateway(served: Served) -> AsyncIterator[RemoteCaller]:
+    remote = caller(served.folder, "gateway", served.port)
+    yield remote
+    await remote.close()
+
+
+async def send(remote: RemoteCaller, method: str, value: str = "", seconds: float = 0) -> str:
+    deadline = SystemClock().monotonic() + seconds if seconds else 0.0
+    context = replace(CONTEXT, deadline=deadline)
+    answer = await remote.call(f"/{NAME}/{method}", Text(value=value), context)
+    return str(answer.value)
+
+
+async def test_many_calls_each_get_their_own_answer(gateway: RemoteCaller) -> None:
+    values = [str(n) for n in range(500)]
+    assert await asyncio.gather(*(send(gateway, "Echo", v) for v in values)) == values
+
+
+async def test_the_context_and_the_callers_identity_arrive(gateway: RemoteCaller) -> None:
+    assert await send(gateway, "WhoAmI") == "gateway r1 secret/ accessor"
+
+
+async def test_an_error_arrives_whole(gateway: RemoteCaller) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await send(gateway, "Fail")
+    error = caught.value
+    assert (error.kind, error.message) == (Kind.NOT_FOUND, "nothing")
+    assert (error.data, error.warnings) == (b'{"a":1}', ("beware",))
+
+
+async def test_a_bug_reaches_the_caller_without_its_text(gateway: RemoteCaller) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await send(gateway, "Crash", "hunter2")
+    assert caught.value.kind is Kind.INTERNAL
+    assert "hunter2" not in caught.value.message
+
+
+async def test_a_caller_that_the_contract_does_not_name_is_refused(
+    gateway: RemoteCaller, served: Served
+) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await send(gateway, "OnlyAuth")
+    assert caught.value.kind is Kind.DENIED
+    auth = caller(served.folder, "auth", served.port)
+    assert await send(auth, "OnlyAuth") == "reached"
+    await auth.close()
+
+
+async def test_a_deadline_ends_the_call_on_both_sides(
+    gateway: RemoteCaller, served: Served
+) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await send(gateway, "Wait", seconds=0.1)
+    assert caught.value.kind is Kind.DEADLINE
+    assert await send(gateway, "Echo", "still there") == "still there"
+
+
+async def test_a_broken_stream_fails_its_calls_and_comes_back(
+    gateway: RemoteCaller, served: Served
+) -> None:
+    waiting = asyncio.create_task(send(gateway, "Wait"))
+    await served.echo.waiting.wait()
+    await served.server.stop(0)
+    with pytest.raises(ServiceError) as caught:
+        await waiting
+    assert caught.value.kind is Kind.UNAVAILABLE
+    await served.start()
+    assert await send(gateway, "Echo", "again") == "again"
+
+
+async def test_a_draining_replica_gets_no_new_calls_and_answers_the_old(
+    served: Served, identities: Path
+) -> None:
+    second = Served(identities, Echo())
+    await second.start()
+    remote = caller(identities, "gateway", served.port)
+    waiting = asyncio.create_task(send(remote, "Wait", "old"))
+    await served.echo.waiting.wait()
+    served.link.drain()
+    both = caller(identities, "gateway", served.port, second.port)
+    assert await send(both, "Echo", "new") == "new"
+    served.echo.release.set()
+    assert await waiting == "old"
+    await remote.close()
+    await both.close()
+    await second.server.stop(None)
+
+
+async def test_unary_and_streaming_methods_run_the_same_handlers(served: Served) -> None:
+    channel = Identity.of(served.folder, "gateway").connector()(f"127.0.0.1:{served.port}")
+    echo = channel.unary_unary(f"/{NAME}/Echo", Text.SerializeToString, Text.FromString)
+    assert (await echo(Text(value="x"))).value == "x"
+    count = channel.unary_stream(f"/{NAME}/Count", Text.SerializeToString, Text.FromString)
+    assert [m.value async for m in count(Text(value="3"))] == ["0", "1", "2"]
+    fail = channel.unary_unary(f"/{NAME}/Fail", Text.SerializeToString, Text.FromString)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await fail(Text())
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    await channel.close()
+
+
+async def test_a_client_of_another_authority_is_refused(served: Served, tmp_path: Path) -> None:
+    pki.initialise(tmp_path, DOMAIN, ["gateway"])
+    stranger = Identity(
+        served.folder / "ca.pem", tmp_path / "gateway.pem", tmp_path / "gateway.key"
+    )
+    channel = stranger.connector()(f"127.0.0.1:{served.port}")
+    echo = channel.unary_unary(f"/{NAME}/Echo", Text.SerializeToString, Text.FromString)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await echo(Text(value="x"), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    await channel.close()
