@@ -1,0 +1,65 @@
+"""The internal gRPC server of a process: the link and the handlers, health, reflection, over mutual TLS."""
+
+from collections.abc import Iterable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from strongroom.link.v1 import link_pb2
+from strongroom_runtime.handlers import HandlerTable
+from strongroom_runtime.link import LinkServer
+from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
+
+
+class InternalServer:
+    """Serves one handler table to the services that its contract names.
+
+    Args:
+        table: what is served.
+        identity: the files of this process's certificate.
+        trust_domain: callers outside it are refused.
+        drain_seconds: how long `stop` waits for calls under way.
+    """
+
+    def __init__(
+        self,
+        table: HandlerTable,
+        identity: Identity,
+        trust_domain: str,
+        drain_seconds: float = 10.0,
+    ) -> None:
+        self._identity = identity
+        self._drain_seconds = drain_seconds
+        self._link = LinkServer(table, trust_domain)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server.add_generic_rpc_handlers([self._link])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(_service_names(table), self._server)
+
+    async def start(self, address: str) -> int:
+        """Listens on host:port (0 for any free port), reports healthy, and returns the port.
+
+        Raises:
+            OSError: the address is in use or not of this machine.
+        """
+        try:
+            port = self._server.add_secure_port(address, self._identity.server_credentials())
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}") from error
+        await self._server.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def stop(self) -> None:
+        """Sends callers elsewhere, answers what is under way, and closes."""
+        await self._health.enter_graceful_shutdown()
+        self._link.drain()
+        await self._server.stop(self._drain_seconds)
+
+
+def _service_names(table: HandlerTable) -> Iterable[str]:
+    names = {name.split("/")[1] for name in table.methods}
+    link = link_pb2.DESCRIPTOR.services_by_name["LinkService"].full_name
+    return [*sorted(names), link, health.SERVICE_NAME, reflection.SERVICE_NAME]
