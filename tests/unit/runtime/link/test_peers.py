@@ -1,0 +1,46 @@
+"""Confirmations between processes."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.unit.runtime.link.echo import table
+
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.link.peers import PeerClient, PeerHandlers
+from strongroom_runtime.transport import pki
+from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.server import InternalServer
+
+
+async def test_a_writer_waits_until_the_peer_has_applied(tmp_path: Path) -> None:
+    pki.initialise(tmp_path, "example.test", ["kv", "auth"])
+    applied = asyncio.Event()
+    asked: list[tuple[str, int]] = []
+
+    async def wait(prefix: str, revision: int) -> None:
+        asked.append((prefix, revision))
+        await applied.wait()
+
+    handlers = table()
+    PeerHandlers(wait).register(handlers)
+    server = InternalServer(handlers, Identity.of(tmp_path, "kv"), "example.test", 1)
+    address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    client = PeerClient(Identity.of(tmp_path, "auth").connector())
+    with pytest.raises(ServiceError) as caught:
+        await client.confirm(address, "kv/", 7, timeout_seconds=0.1)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    applied.set()
+    await client.confirm(address, "kv/", 7)
+    assert asked == [("kv/", 7), ("kv/", 7)]
+    await client.close()
+    await server.stop()
+
+
+async def test_a_peer_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+    pki.initialise(tmp_path, "example.test", ["kv"])
+    client = PeerClient(Identity.of(tmp_path, "kv").connector())
+    with pytest.raises(ServiceError) as caught:
+        await client.confirm("127.0.0.1:1", "kv/", 7, timeout_seconds=1)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    await client.close()
