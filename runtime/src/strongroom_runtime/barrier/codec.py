@@ -1,0 +1,116 @@
+"""Paths and values as they stand in etcd.
+
+A sealed value is: version (1 byte, 1), term (4 bytes, big-endian), nonce (12 random bytes), AES-256-GCM
+ciphertext with tag (NIST SP 800-38D); the whole storage key is associated data, so that a value copied to
+another key does not open. Random nonces allow 2**32 values a term; rotation begins a new one.
+
+A segment that is not `Plain` becomes `~` and the base64url of its AES-SIV ciphertext (RFC 5297) with the service
+as associated data: deterministic, so that it can be looked up and prefixes list.
+"""
+
+import base64
+import binascii
+import os
+import re
+import struct
+
+from cryptography.exceptions import InvalidTag
+
+from strongroom_runtime.barrier.keyring import KeyHolder
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.storage import Path, Plain
+
+_VERSION = 1
+_HEADER = struct.Struct(">BI12s")
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
+_MARK = "~"
+_SEGMENTS_KEPT = 100_000
+
+
+class BarrierCodec:
+    """Implements `Codec` for one service.
+
+    Args:
+        service: the first segment of all its keys, such as `kv`.
+        keys: where the ring is while the process is unsealed.
+    """
+
+    def __init__(self, service: str, keys: KeyHolder) -> None:
+        self._service = service.encode()
+        self._root = f"{service}/"
+        self._keys = keys
+
+    def encode_path(self, path: Path) -> bytes:
+        """Returns the storage key of a path.
+
+        Raises:
+            ServiceError: SEALED.
+            ValueError: an empty segment, or a `Plain` one with other characters than it may have.
+        """
+        return (self._root + "/".join([self._encode(segment) for segment in path])).encode()
+
+    def encode_prefix(self, path: Path) -> bytes:
+        """Returns what all keys below a path begin with; it ends with a slash."""
+        return self.encode_path(path) + b"/" if path else self._root.encode()
+
+    def decode_path(self, key: bytes) -> Path:
+        """Returns the path of a storage key.
+
+        Raises:
+            ServiceError: SEALED, or INTERNAL for a key that this barrier did not make.
+        """
+        text = key.decode(errors="replace")
+        if not text.startswith(self._root):
+            raise _foreign()
+        return tuple(self._decode(segment) for segment in text[len(self._root) :].split("/"))
+
+    def seal(self, key: bytes, value: bytes) -> bytes:
+        """Returns a value as it stands in etcd under a storage key."""
+        ring = self._keys.ring
+        nonce = os.urandom(12)
+        header = _HEADER.pack(_VERSION, ring.active_term, nonce)
+        return header + ring.active.encrypt(nonce, value, key)
+
+    def open(self, key: bytes, sealed: bytes) -> bytes:
+        """Returns what was sealed under a storage key.
+
+        Raises:
+            ServiceError: SEALED, or INTERNAL where it was altered or moved.
+        """
+        ring = self._keys.ring
+        if len(sealed) < _HEADER.size or sealed[0] != _VERSION:
+            raise ServiceError(Kind.INTERNAL, "a stored value does not open")
+        _, term, nonce = _HEADER.unpack_from(sealed)
+        return ring.decrypt(term, nonce, sealed[_HEADER.size :], key)
+
+    def _encode(self, segment: str) -> str:
+        if isinstance(segment, Plain):
+            if not _PLAIN.fullmatch(segment):
+                raise ValueError("a plain segment may hold letters, digits, '.', '-' and '_' only")
+            return segment
+        ring = self._keys.ring
+        kept = self._keys.segments
+        encoded = kept.get(segment)
+        if encoded is None:
+            if not segment:
+                raise ValueError("a path has no empty segments")
+            ciphertext = ring.names.encrypt(segment.encode(), [self._service])
+            encoded = _MARK + base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
+            if len(kept) >= _SEGMENTS_KEPT:
+                kept.clear()  # rarely reached, and filled again at once by what is in use
+            kept[segment] = encoded
+        return encoded
+
+    def _decode(self, segment: str) -> str:
+        if not segment.startswith(_MARK):
+            return Plain(segment)
+        text = segment[1:]
+        try:
+            ciphertext = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            return self._keys.ring.names.decrypt(ciphertext, [self._service]).decode()
+        except (InvalidTag, binascii.Error, ValueError):
+            raise _foreign() from None
+
+
+def _foreign() -> ServiceError:
+    return ServiceError(Kind.INTERNAL, "a storage key was not made by this barrier")
