@@ -1,20 +1,43 @@
 """What every `Store` does. Implementations are added to `store`'s parameters."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from tests.fakes.store import MemoryStore
 
-from strongroom_runtime.storage import ConflictError, Plain, Store, Transaction
+from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+from strongroom_runtime.etcd.store import EtcdStore
+from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 A = (Plain("m"), "app", "a")
 B = (Plain("m"), "app", "b")
 
 
-@pytest.fixture(params=["memory"])
-async def store() -> AsyncIterator[Store]:
-    yield MemoryStore()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def etcd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EtcdClient]:
+    server = EmbeddedEtcd(tmp_path_factory.mktemp("etcd"))
+    await server.start()
+    client = EtcdClient(server.config)
+    yield client
+    await client.close()
+    await server.stop()
+
+
+@pytest_asyncio.fixture(params=["memory", "etcd"], loop_scope="module")
+async def store(request: pytest.FixtureRequest, etcd: EtcdClient) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    # A new key ring each time: what an earlier test stored lies under another service's prefix.
+    ring = KeyRing({1: os.urandom(32)}, os.urandom(64))
+    return EtcdStore(etcd, BarrierCodec(f"test-{os.urandom(4).hex()}", KeyHolder(ring)))
 
 
 async def test_reads_back_what_a_transaction_wrote(store: Store) -> None:
@@ -22,7 +45,8 @@ async def test_reads_back_what_a_transaction_wrote(store: Store) -> None:
     entry = await store.get(A)
     assert entry is not None
     assert (entry.value, entry.revision) == (b"1", revision)
-    assert [e.value for e in await store.scan((Plain("m"), "app"))] == [b"1", b"2"]
+    below = await store.scan((Plain("m"), "app"))
+    assert {e.path: e.value for e in below} == {A: b"1", B: b"2"}
 
 
 async def test_a_conflict_changes_nothing(store: Store) -> None:
@@ -76,3 +100,41 @@ async def test_a_read_set_names_absent_keys_too(store: Store) -> None:
     assert await reads.get(A) is None
     assert len(reads.dependencies) == 1
     assert reads.as_of >= 0
+
+
+async def test_a_scan_goes_on_behind_an_entry(store: Store) -> None:
+    paths = [(Plain("due"), Plain(f"{n:04}")) for n in range(25)]
+    for path in paths:
+        await store.commit(Transaction(puts={path: b"x"}))
+    first = await store.scan((Plain("due"),), limit=10)
+    assert [e.path for e in first] == paths[:10]
+    rest = await store.scan((Plain("due"),), after=first[-1].path)
+    assert [e.path for e in rest] == paths[10:]
+
+
+async def test_a_name_may_hold_any_character(store: Store) -> None:
+    names = ["a b", "ü/", "~x", "%2e", "..", "\n", "x" * 500]
+    for name in names:
+        await store.commit(Transaction(puts={(Plain("m"), name): name.encode()}))
+    assert {name for name, _ in await store.children((Plain("m"),))} == set(names)
+    for name in names:
+        entry = await store.get((Plain("m"), name))
+        assert entry is not None
+        assert entry.value == name.encode()
+
+
+@pytest.mark.parametrize("size", [121, 200])
+async def test_too_many_operations_are_refused_before_anything_is_written(
+    store: Store, size: int
+) -> None:
+    puts: dict[Path, bytes] = {(Plain("m"), str(n)): b"x" for n in range(size)}
+    with pytest.raises(ServiceError) as caught:
+        await store.commit(Transaction(puts={**puts, A: b"x"}))
+    assert caught.value.kind is Kind.TOO_LARGE
+    assert await store.get(A) is None
+
+
+async def test_too_large_a_value_is_refused(store: Store) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await store.commit(Transaction(puts={A: b"x" * 1_500_000}))
+    assert caught.value.kind is Kind.TOO_LARGE

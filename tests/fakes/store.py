@@ -3,7 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from strongroom_runtime.storage import ConflictError, Entry, Event, Path, Transaction
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.storage import (
+    MAX_BYTES,
+    MAX_OPERATIONS,
+    ConflictError,
+    Entry,
+    Event,
+    Path,
+    Transaction,
+)
 
 
 class MemoryReadSet:
@@ -57,6 +66,10 @@ class MemoryStore:
         if self.fail_next_commit is not None:
             error, self.fail_next_commit = self.fail_next_commit, None
             raise error
+        operations = [*transaction.puts, *transaction.deletes, *transaction.delete_prefixes]
+        size = sum(len(value) for value in transaction.puts.values())
+        if max(len(operations), len(transaction.expect)) > MAX_OPERATIONS or size > MAX_BYTES:
+            raise ServiceError(Kind.TOO_LARGE, "the change is too large")
         for path, revision in transaction.expect.items():
             entry = self._entries.get(path)
             if (entry.revision if entry else 0) != revision:

@@ -25,6 +25,9 @@ class Plain(str):
 
 Path = tuple[str, ...]
 
+MAX_OPERATIONS = 120  # in one transaction; etcd's default is 128
+MAX_BYTES = 1_400_000  # of one transaction; etcd's default is 1.5 MiB
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -40,7 +43,7 @@ class Transaction:
     """One logical change: all of it happens, or none.
 
     `expect` maps paths to the revision they must have, 0 for absent. `delete_prefixes` removes all below a
-    path. At most 120 operations and 1.4 MiB of values in all (etcd's limits are 128 and 1.5 MiB).
+    path. At most MAX_OPERATIONS operations, as many expectations, and MAX_BYTES in all.
     """
 
     expect: dict[Path, int] = field(default_factory=dict)

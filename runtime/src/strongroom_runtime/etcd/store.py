@@ -1,0 +1,175 @@
+"""The store over etcd: every read asks etcd, every logical change is one etcd transaction."""
+
+from collections.abc import AsyncIterator
+
+from strongroom.etcd.v3 import etcd_pb2
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.client import EtcdClient, prefix_end
+from strongroom_runtime.etcd.codec import Codec
+from strongroom_runtime.etcd.watch import watch
+from strongroom_runtime.storage import (
+    MAX_BYTES,
+    MAX_OPERATIONS,
+    ConflictError,
+    Entry,
+    Event,
+    Path,
+    Transaction,
+)
+
+_PAGE = 1_000
+
+
+class EtcdReadSet:
+    """Reads that remember their keys and the oldest revision at which one of them was made."""
+
+    def __init__(self, store: "EtcdStore") -> None:
+        self._store = store
+        self._keys: list[bytes] = []
+        self._as_of = 0
+
+    async def get(self, path: Path) -> Entry | None:
+        """Returns the entry."""
+        key = self._store.codec.encode_path(path)
+        entry, revision = await self._store.read(path, key)
+        self._keys.append(key)
+        self._as_of = min(self._as_of, revision) if self._as_of else revision
+        return entry
+
+    @property
+    def dependencies(self) -> list[bytes]:
+        """The storage keys read so far, absent ones included."""
+        return self._keys
+
+    @property
+    def as_of(self) -> int:
+        """The revision at which all of it held: where a later read saw a change, that change is newer."""
+        return self._as_of
+
+
+class EtcdStore:
+    """Implements `Store` for one service.
+
+    Args:
+        client: the cluster.
+        codec: the service's prefix and barrier.
+    """
+
+    def __init__(self, client: EtcdClient, codec: Codec) -> None:
+        self._client = client
+        self.codec = codec
+
+    async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
+        """Returns one entry; always linearizable."""
+        entry, _ = await self.read(path, self.codec.encode_path(path))
+        return entry
+
+    async def read(self, path: Path, key: bytes) -> tuple[Entry | None, int]:
+        """Returns an entry and the revision at which it was read."""
+        response = await self._client.range(key)
+        if not response.kvs:
+            return None, response.header.revision
+        found = response.kvs[0]
+        value = self.codec.open(key, found.value)
+        return Entry(path, value, found.mod_revision), response.header.revision
+
+    async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
+        """Returns the entries below a prefix in the order of their keys, as of one revision."""
+        start = self.codec.encode_prefix(prefix)
+        end = prefix_end(start)
+        if after is not None:
+            start = self.codec.encode_path(after) + b"\0"
+        entries: list[Entry] = []
+        revision = 0
+        while True:
+            page = min(_PAGE, limit - len(entries)) if limit else _PAGE
+            response = await self._client.range(start, end, limit=page, revision=revision)
+            revision = revision or response.header.revision
+            entries += [
+                Entry(
+                    self.codec.decode_path(kv.key),
+                    self.codec.open(kv.key, kv.value),
+                    kv.mod_revision,
+                )
+                for kv in response.kvs
+            ]
+            if not response.more or (limit and len(entries) >= limit):
+                return entries
+            start = response.kvs[-1].key + b"\0"
+
+    async def children(self, prefix: Path) -> list[tuple[str, bool]]:
+        """Returns the next segments below a prefix; folders are jumped over, not read."""
+        base = self.codec.encode_prefix(prefix)
+        end = prefix_end(base)
+        found: set[tuple[str, bool]] = set()
+        start, revision = base, 0
+        while True:
+            response = await self._client.range(
+                start, end, limit=_PAGE, revision=revision, keys_only=True
+            )
+            revision = revision or response.header.revision
+            folder = b""
+            for kv in response.kvs:
+                name, slash, _ = kv.key[len(base) :].partition(b"/")
+                is_folder = bool(slash)
+                folder = base + name + b"/" if is_folder else b""
+                path = self.codec.decode_path(base + name)
+                found.add((str(path[-1]), is_folder))
+            if not response.more:
+                return sorted(found)
+            start = prefix_end(folder) if folder else response.kvs[-1].key + b"\0"
+
+    async def commit(self, transaction: Transaction) -> int:
+        """Applies a transaction and returns its revision."""
+        request = self._request(transaction)
+        if len(request.success) > MAX_OPERATIONS or len(request.compare) > MAX_OPERATIONS:
+            raise ServiceError(
+                Kind.TOO_LARGE, f"one change may have at most {MAX_OPERATIONS} operations"
+            )
+        if request.ByteSize() > MAX_BYTES:
+            raise ServiceError(Kind.TOO_LARGE, f"one change may have at most {MAX_BYTES} bytes")
+        response = await self._client.transaction(request)
+        if not response.succeeded:
+            raise ConflictError
+        return response.header.revision
+
+    def reads(self) -> EtcdReadSet:
+        """Returns an empty read set."""
+        return EtcdReadSet(self)
+
+    async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
+        """Yields the changes below a prefix, those of one revision together."""
+        start = from_revision or await self.revision() + 1
+        async for events in watch(self._client, self.codec.encode_prefix(prefix), start):
+            yield [self._event(event) for event in events]
+
+    async def revision(self) -> int:
+        """Returns the store's current revision."""
+        return (await self._client.range(b"\0", limit=1)).header.revision
+
+    def _event(self, event: etcd_pb2.Event) -> Event:
+        key = event.kv.key
+        deleted = event.type == etcd_pb2.Event.DELETE
+        value = None if deleted else self.codec.open(key, event.kv.value)
+        return Event(self.codec.decode_path(key), value, event.kv.mod_revision)
+
+    def _request(self, transaction: Transaction) -> etcd_pb2.TxnRequest:
+        request = etcd_pb2.TxnRequest()
+        for path, revision in transaction.expect.items():
+            request.compare.add(
+                key=self.codec.encode_path(path),
+                target=etcd_pb2.Compare.MOD,
+                result=etcd_pb2.Compare.EQUAL,
+                mod_revision=revision,
+            )
+        for path in transaction.deletes:
+            request.success.add().request_delete_range.key = self.codec.encode_path(path)
+        for path in transaction.delete_prefixes:
+            below = self.codec.encode_prefix(path)
+            operation = request.success.add().request_delete_range
+            operation.key, operation.range_end = below, prefix_end(below)
+        for path, value in transaction.puts.items():
+            key = self.codec.encode_path(path)
+            put = request.success.add().request_put
+            put.key, put.value = key, self.codec.seal(key, value)
+        return request

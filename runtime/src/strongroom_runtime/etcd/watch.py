@@ -1,0 +1,69 @@
+"""A watch that resumes: no gap and no repetition, whatever happens to the connection or the member."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+
+from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
+from strongroom_runtime.etcd.client import EtcdClient, prefix_end
+from strongroom_runtime.storage import CompactedError
+
+_RECONNECT_SECONDS = 0.1
+
+
+async def watch(
+    client: EtcdClient, prefix: bytes, from_revision: int
+) -> AsyncIterator[list[etcd_pb2.Event]]:
+    """Yields the changes below a prefix from a revision on, all those of one revision together.
+
+    After a break it resumes at the revision behind the last one yielded. A revision that came in part only is
+    asked for again, so that it is never yielded twice or torn.
+
+    Raises:
+        CompactedError: the revision to start or resume from is gone.
+    """
+    following = from_revision
+    while True:
+        try:
+            async for events in _once(client, prefix, following):
+                yield events
+                following = events[0].kv.mod_revision + 1
+        except grpc.aio.AioRpcError:
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+async def _once(
+    client: EtcdClient, prefix: bytes, start: int
+) -> AsyncIterator[list[etcd_pb2.Event]]:
+    """Yields from one stream until it breaks."""
+    stream = etcd_pb2_grpc.WatchStub(client.channel).Watch()
+    create = etcd_pb2.WatchCreateRequest(
+        key=prefix, range_end=prefix_end(prefix), start_revision=start, fragment=True
+    )
+    try:
+        await stream.write(etcd_pb2.WatchRequest(create_request=create))
+        held: list[etcd_pb2.Event] = []
+        async for response in stream:
+            if response.compact_revision:
+                raise CompactedError
+            if response.canceled:
+                return
+            held += response.events
+            # Fragments of one response follow each other; only the last has the flag unset.
+            if not response.fragment:
+                for events in _by_revision(held):
+                    yield events
+                held = []
+    finally:
+        stream.cancel()
+
+
+def _by_revision(events: list[etcd_pb2.Event]) -> list[list[etcd_pb2.Event]]:
+    groups: list[list[etcd_pb2.Event]] = []
+    for event in events:
+        if groups and groups[-1][0].kv.mod_revision == event.kv.mod_revision:
+            groups[-1].append(event)
+        else:
+            groups.append([event])
+    return groups

@@ -1,0 +1,166 @@
+"""The client, the watch and the store against a real etcd that is restarted, killed and compacted."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+from strongroom_runtime.etcd.store import EtcdStore
+from strongroom_runtime.storage import CompactedError, Plain, Transaction
+from strongroom_runtime.transport import pki
+from strongroom_runtime.transport.credentials import Identity
+
+COUNTER = (Plain("n"), "counter")
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedEtcd]:
+    server = EmbeddedEtcd(tmp_path / "etcd")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(server: EmbeddedEtcd) -> AsyncIterator[EtcdClient]:
+    client = EtcdClient(server.config)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def store(client: EtcdClient) -> EtcdStore:
+    ring = KeyRing({1: os.urandom(32)}, os.urandom(64))
+    return EtcdStore(client, BarrierCodec("kv", KeyHolder(ring)))
+
+
+async def write(store: EtcdStore, number: int) -> None:
+    """Writes a number, again until etcd says that it is there."""
+    while True:
+        try:
+            await store.commit(Transaction(puts={COUNTER: str(number).encode()}))
+        except ServiceError:
+            continue
+        return
+
+
+async def test_a_watch_has_no_gap_when_etcd_is_killed(
+    server: EmbeddedEtcd, store: EtcdStore
+) -> None:
+    revisions: list[int] = []
+    values: list[int] = []
+
+    async def follow(start: int) -> None:
+        async for events in store.watch((Plain("n"),), from_revision=start):
+            for event in events:
+                revisions.append(event.revision)
+                values.append(int(event.value or b"-1"))
+            if values[-1] == 59:
+                return
+
+    following = asyncio.create_task(follow(await store.revision() + 1))
+    for number in range(60):
+        if number in (20, 40):
+            await server.kill()
+            await server.start()
+        await write(store, number)
+    await following
+    # A write whose answer was lost may have happened twice; nothing is missing and nothing goes back.
+    assert sorted(set(values)) == list(range(60))
+    assert values == sorted(values)
+    assert revisions == sorted(set(revisions))
+
+
+async def test_what_was_acknowledged_survives_a_kill(
+    server: EmbeddedEtcd, store: EtcdStore
+) -> None:
+    await store.commit(Transaction(puts={COUNTER: b"7"}))
+    await server.kill()
+    await server.start()
+    entry = await store.get(COUNTER)
+    assert entry is not None
+    assert entry.value == b"7"
+
+
+async def test_a_watch_from_a_compacted_revision_says_so(
+    client: EtcdClient, store: EtcdStore
+) -> None:
+    first = await store.commit(Transaction(puts={COUNTER: b"1"}))
+    last = await store.commit(Transaction(puts={COUNTER: b"2"}))
+    await client.compact(last)
+    with pytest.raises(CompactedError):
+        async for _ in store.watch((Plain("n"),), from_revision=first):
+            pass
+
+
+async def test_children_jump_over_large_folders(store: EtcdStore) -> None:
+    for start in range(0, 1200, 100):
+        puts: dict[tuple[str, ...], bytes] = {
+            (Plain("m"), "big", str(n)): b"x" for n in range(start, start + 100)
+        }
+        await store.commit(Transaction(puts=puts))
+    await store.commit(Transaction(puts={(Plain("m"), "leaf"): b"x", (Plain("m"), "f", "x"): b""}))
+    assert await store.children((Plain("m"),)) == [("big", True), ("f", True), ("leaf", False)]
+    assert len(await store.children((Plain("m"), "big"))) == 1200
+    assert len(await store.scan((Plain("m"),))) == 1202
+
+
+async def test_etcd_sees_neither_names_nor_values(server: EmbeddedEtcd, store: EtcdStore) -> None:
+    await store.commit(Transaction(puts={(Plain("m"), "payroll-name"): b"hunter2-value"}))
+    await server.stop()
+    files = [f.read_bytes() for f in server._folder.rglob("*") if f.is_file()]
+    assert any(b"kv/m/~" in content for content in files)
+    assert not any(b"payroll-name" in c or b"hunter2-value" in c for c in files)
+
+
+async def test_an_etcd_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+    client = EtcdClient(EtcdConfig(("127.0.0.1:1",)))
+    with pytest.raises(ServiceError) as caught:
+        await client.range(b"a")
+    assert caught.value.kind is Kind.UNAVAILABLE
+    await client.close()
+
+
+async def test_mutual_tls_keeps_strangers_out(tmp_path: Path) -> None:
+    pki.initialise(tmp_path / "pki", "example.test", ["etcd", "kv"])
+    pki.initialise(tmp_path / "other", "example.test", ["kv"])
+    server = EmbeddedEtcd(tmp_path / "etcd", Identity.of(tmp_path / "pki", "etcd"))
+    await server.start()
+    endpoints = server.config.endpoints
+    friend = EtcdClient(EtcdConfig(endpoints, Identity.of(tmp_path / "pki", "kv")))
+    assert (await friend.range(b"a")).count == 0
+    other = tmp_path / "other"
+    stranger = EtcdClient(
+        EtcdConfig(
+            endpoints, Identity(tmp_path / "pki" / "ca.pem", other / "kv.pem", other / "kv.key")
+        )
+    )
+    with pytest.raises(ServiceError):
+        await stranger.range(b"a")
+    await friend.close()
+    await stranger.close()
+    await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "message"),
+    [(("a:1", "b:1"), "one host name"), (("127.0.0.1:1", "[::1]:1"), "one family")],
+)
+def test_endpoints_that_grpc_cannot_name_are_refused(
+    endpoints: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        EtcdClient(EtcdConfig(endpoints))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "end"), [(b"a", b"b"), (b"a/", b"a0"), (b"a\xff", b"b"), (b"\xff", b"\0")]
+)
+def test_the_end_of_a_prefix(prefix: bytes, end: bytes) -> None:
+    assert prefix_end(prefix) == end
