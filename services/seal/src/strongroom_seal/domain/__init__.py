@@ -1,0 +1,1 @@
+"""What the seal service decides, without gRPC or etcd."""
