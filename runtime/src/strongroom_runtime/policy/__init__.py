@@ -1,0 +1,7 @@
+"""The policy language and its decisions (Vault documentation, "Policies")."""
+
+from strongroom_runtime.policy.acl import Acl, Decision
+from strongroom_runtime.policy.model import Policy, PolicyError, Rule
+from strongroom_runtime.policy.rules import parse_policy
+
+__all__ = ["Acl", "Decision", "Policy", "PolicyError", "Rule", "parse_policy"]

@@ -1,0 +1,76 @@
+"""Policies as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+# In the order in which capabilities are listed to clients.
+CAPABILITIES = ("sudo", "read", "list", "update", "delete", "create", "patch", "scan", "deny")
+
+Parameters = Mapping[str, tuple[object, ...]]
+
+
+class PolicyError(Exception):
+    """A policy that does not parse. The text names the line or the path, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One path block.
+
+    `path` is as written, without a leading slash. Parameter names are in lower case; None means that the block
+    does not speak of them. Wrapping TTLs and the pagination limit are 0 where not set; TTLs are in seconds.
+    """
+
+    path: str
+    capabilities: frozenset[str]
+    allowed_parameters: Parameters | None = None
+    denied_parameters: Parameters | None = None
+    required_parameters: frozenset[str] = frozenset()
+    min_wrapping_ttl: int = 0
+    max_wrapping_ttl: int = 0
+    pagination_limit: int = 0
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether it ends in `*`."""
+        return self.path.endswith("*")
+
+    @property
+    def has_plus(self) -> bool:
+        """Whether a whole segment is `+`."""
+        return "+" in self.path.split("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A named list of rules. Two blocks for one path both count; see `Acl`."""
+
+    name: str
+    rules: tuple[Rule, ...] = field(default=())
+
+    def render(self, values: Mapping[str, str]) -> "Policy":
+        """Returns the policy with `{{name}}` in paths replaced.
+
+        A value is a literal: a rule whose value is missing or empty, or has a character that means something in
+        a path (`*`, `+`, `/`), or whose braces do not match, is void and left out.
+        """
+        rendered = []
+        for rule in self.rules:
+            path = _render(rule.path, values)
+            if path is not None:
+                rendered.append(replace(rule, path=path) if path != rule.path else rule)
+        return replace(self, rules=tuple(rendered))
+
+
+def _render(path: str, values: Mapping[str, str]) -> str | None:
+    if "{{" not in path and "}}" not in path:
+        return path
+    head, *pieces = path.split("{{")
+    result = head
+    for piece in pieces:
+        name, closing, rest = piece.partition("}}")
+        value = values.get(name.strip(), "")
+        if not closing or not value or any(c in value for c in "*+/{}"):
+            return None
+        result += value + rest
+    return None if "}}" in result else result
