@@ -1,0 +1,1 @@
+"""What the audit service decides, without gRPC, etcd or files."""

@@ -1,0 +1,141 @@
+"""Appends audit entries to a file: acknowledged when written, many in one write, in a hash chain.
+
+All entries that are ready in one turn of the event loop go in one write. A lock on the file is held meanwhile, so
+that several processes can share it and a write that failed half-way can be cut off again. What was not written is
+reported to whoever asked (fail closed), and the next write starts on a line of its own.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from strongroom_audit.domain.chain import Chain
+from strongroom_runtime.clock import Clock, SystemClock
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.timestamps import rfc3339
+
+_MODE = 0o600
+
+
+class FileWriter:
+    """One audit file, as one process writes it.
+
+    Args:
+        path: the file; created with mode 0600 where missing. Its folder must exist.
+        sync_always: acknowledge only what is on the disk (one fsync for each group); else what is with the
+            operating system.
+
+    Raises:
+        ServiceError: INVALID where the file cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, *, sync_always: bool = False, clock: Clock | None = None
+    ) -> None:
+        self._path = path
+        self._sync_always = sync_always
+        self._clock = clock or SystemClock()
+        self._descriptor = _open(path)
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._dirty = False
+        self._begin("")
+
+    async def append(self, entry: bytes) -> None:
+        """Returns when an entry (one JSON object, without newlines) is written.
+
+        An entry once taken is written even if the caller is cancelled.
+
+        Raises:
+            ServiceError: UNAVAILABLE where it could not be written.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((entry, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        await asyncio.shield(future)
+
+    async def reopen(self) -> None:
+        """Opens the path anew, after the file was moved away; the new file names the old one's last hash."""
+        while self._flusher is not None:
+            await asyncio.shield(self._flusher)
+        descriptor = _open(self._path)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._begin(self._chain.prev)
+
+    async def sync(self) -> None:
+        """Brings to the disk what was written since the last time."""
+        if self._dirty:
+            self._dirty = False
+            await asyncio.to_thread(os.fsync, self._descriptor)
+
+    async def close(self) -> None:
+        """Writes what waits, syncs and closes."""
+        while self._flusher is not None:
+            await asyncio.shield(self._flusher)
+        await self.sync()
+        os.close(self._descriptor)
+
+    def _begin(self, after: str) -> None:
+        """Starts a chain; its first entry is written with the first group."""
+        self._chain = Chain(secrets.token_hex(8))
+        self._first = [self._chain.start_entry(rfc3339(self._clock.now()), after)]
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                error = await self._write_group([entry for entry, _ in group])
+                for _, future in group:
+                    if not future.done():
+                        future.set_exception(error) if error else future.set_result(None)
+        finally:
+            self._flusher = None
+
+    async def _write_group(self, entries: list[bytes]) -> ServiceError | None:
+        linked = self._chain.link([*self._first, *entries])
+        try:
+            _write(self._descriptor, linked.data)
+            # From here the lines are in the file, whatever becomes of the fsync.
+            self._chain, self._first = linked.chain, []
+            if self._sync_always:
+                await asyncio.to_thread(os.fsync, self._descriptor)
+        except OSError as error:
+            return ServiceError(
+                Kind.UNAVAILABLE, f"the audit file cannot be written: {error.strerror}"
+            )
+        self._dirty = not self._sync_always
+        return None
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, _MODE)
+    except OSError as error:
+        raise ServiceError(
+            Kind.INVALID, f"file_path: the audit file cannot be opened: {error.strerror}"
+        ) from error
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Appends all of it, or nothing."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        size = os.fstat(descriptor).st_size
+        # Another process may have been killed in the middle of a line.
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        view = memoryview(b"\n" + data if torn else data)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
