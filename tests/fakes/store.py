@@ -88,7 +88,7 @@ class MemoryStore:
         changed.set()
         return self.current
 
-    def reads(self) -> MemoryReadSet:
+    def reads(self, *, linearizable: bool = False) -> MemoryReadSet:
         return MemoryReadSet(self)
 
     async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:

@@ -70,7 +70,10 @@ class ReadSet(Protocol):
 
     @property
     def as_of(self) -> int:
-        """The revision at which all of it held."""
+        """A revision behind which a change of any of the keys makes what was read out of date.
+
+        A change that is already part of it may be named again: it was read at that revision or later.
+        """
         ...
 
 
@@ -126,8 +129,8 @@ class Store(Protocol):
         """
         ...
 
-    def reads(self) -> ReadSet:
-        """Returns an empty read set."""
+    def reads(self, *, linearizable: bool = False) -> ReadSet:
+        """Returns an empty read set; with `linearizable` all its reads ask etcd."""
         ...
 
     def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:

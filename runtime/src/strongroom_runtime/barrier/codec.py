@@ -16,7 +16,7 @@ import struct
 
 from cryptography.exceptions import InvalidTag
 
-from strongroom_runtime.barrier.keyring import KeyHolder
+from strongroom_runtime.barrier.keyring import KeyHolder, KeyRing
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import Path, Plain
 
@@ -47,7 +47,8 @@ class BarrierCodec:
             ServiceError: SEALED.
             ValueError: an empty segment, or a `Plain` one with other characters than it may have.
         """
-        return (self._root + "/".join([self._encode(segment) for segment in path])).encode()
+        ring = self._keys.ring  # sealed is sealed, even for a path without a name in it
+        return (self._root + "/".join([self._encode(ring, segment) for segment in path])).encode()
 
     def encode_prefix(self, path: Path) -> bytes:
         """Returns what all keys below a path begin with; it ends with a slash."""
@@ -83,12 +84,11 @@ class BarrierCodec:
         _, term, nonce = _HEADER.unpack_from(sealed)
         return ring.decrypt(term, nonce, sealed[_HEADER.size :], key)
 
-    def _encode(self, segment: str) -> str:
+    def _encode(self, ring: KeyRing, segment: str) -> str:
         if isinstance(segment, Plain):
             if not _PLAIN.fullmatch(segment):
                 raise ValueError("a plain segment may hold letters, digits, '.', '-' and '_' only")
             return segment
-        ring = self._keys.ring
         kept = self._keys.segments
         encoded = kept.get(segment)
         if encoded is None:

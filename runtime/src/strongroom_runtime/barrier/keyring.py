@@ -1,6 +1,6 @@
 """The keys of one service's barrier, and where a process keeps them while it is unsealed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
@@ -63,6 +63,8 @@ class KeyHolder:
         self._ring = ring
         # Encrypted names by segment: a name key never changes, so entries live as long as the ring.
         self.segments: dict[str, str] = {}
+        # Told when the keys go, so that nothing decrypted outlives them.
+        self.on_seal: list[Callable[[], None]] = []
 
     @property
     def sealed(self) -> bool:
@@ -85,3 +87,5 @@ class KeyHolder:
         self._ring = ring
         if ring is None:
             self.segments.clear()
+            for forget in self.on_seal:
+                forget()

@@ -18,6 +18,9 @@ from strongroom_runtime.transport.credentials import CHANNEL_OPTIONS, Identity
 
 T = TypeVar("T")
 
+# How grpc.aio reports a stream that broke: as such, or, to a write that comes too late, as a misuse.
+STREAM_BROKE = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+
 _READ_ATTEMPTS = 5
 _RETRY_SECONDS = 0.1
 

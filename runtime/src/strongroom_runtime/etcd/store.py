@@ -1,10 +1,12 @@
-"""The store over etcd: every read asks etcd, every logical change is one etcd transaction."""
+"""The store over etcd: reads from memory where that is certain, one etcd transaction for each logical change."""
 
 from collections.abc import AsyncIterator
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.cache import Cache, Cached
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
+from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import Codec
 from strongroom_runtime.etcd.watch import watch
 from strongroom_runtime.storage import (
@@ -21,19 +23,20 @@ _PAGE = 1_000
 
 
 class EtcdReadSet:
-    """Reads that remember their keys and the oldest revision at which one of them was made."""
+    """Reads that remember their keys and the oldest revision at which one of them held."""
 
-    def __init__(self, store: "EtcdStore") -> None:
+    def __init__(self, store: "EtcdStore", linearizable: bool) -> None:
         self._store = store
+        self._linearizable = linearizable
         self._keys: list[bytes] = []
         self._as_of = 0
 
     async def get(self, path: Path) -> Entry | None:
         """Returns the entry."""
         key = self._store.codec.encode_path(path)
-        entry, revision = await self._store.read(path, key)
+        entry, as_of = await self._store.read(path, key, self._linearizable)
         self._keys.append(key)
-        self._as_of = min(self._as_of, revision) if self._as_of else revision
+        self._as_of = min(self._as_of, as_of) if self._as_of else as_of
         return entry
 
     @property
@@ -43,7 +46,7 @@ class EtcdReadSet:
 
     @property
     def as_of(self) -> int:
-        """The revision at which all of it held: where a later read saw a change, that change is newer."""
+        """A revision such that later changes of any of the keys are not part of what was read, or are named again."""
         return self._as_of
 
 
@@ -51,27 +54,64 @@ class EtcdStore:
     """Implements `Store` for one service.
 
     Args:
-        client: the cluster.
+        client: etcd.
         codec: the service's prefix and barrier.
+        cluster: this process's membership; without it every read asks etcd, and writes wait for nobody (tools,
+            and the seal service before there are keys).
     """
 
-    def __init__(self, client: EtcdClient, codec: Codec) -> None:
+    def __init__(self, client: EtcdClient, codec: Codec, cluster: Cluster | None = None) -> None:
         self._client = client
         self.codec = codec
+        self._cluster = cluster
+        self._prefix = codec.encode_prefix(()).decode()
+        self._cache = Cache(cluster.view(self._prefix)) if cluster else None
+
+    def forget(self) -> None:
+        """Drops what is in memory, decrypted values among it. Called when keys are taken away."""
+        if self._cache is not None:
+            self._cache.forget()
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
-        """Returns one entry; always linearizable."""
-        entry, _ = await self.read(path, self.codec.encode_path(path))
+        """Returns one entry."""
+        entry, _ = await self.read(path, self.codec.encode_path(path), linearizable)
         return entry
 
-    async def read(self, path: Path, key: bytes) -> tuple[Entry | None, int]:
-        """Returns an entry and the revision at which it was read."""
+    async def read(
+        self, path: Path, key: bytes, linearizable: bool = False
+    ) -> tuple[Entry | None, int]:
+        """Returns an entry and a revision at which it held."""
+        cache, cluster = self._cache, self._cluster
+        if cache is None or cluster is None:
+            return self._decoded(path, key, await self._load(key))
+        if not linearizable and cache.view.live and cluster.certain():
+            cached = cache.get(key)
+            if cached is not None:
+                entry, as_of = self._decoded(path, key, cached)
+                return entry, max(as_of, cache.view.applied)
+        begun = cache.begin(key)
+        try:
+            cached = await self._load(key)
+            cache.keep(key, cached, begun)
+        finally:
+            cache.end(key)
+        return self._decoded(path, key, cached)
+
+    async def _load(self, key: bytes) -> Cached:
         response = await self._client.range(key)
+        as_of = response.header.revision
         if not response.kvs:
-            return None, response.header.revision
-        found = response.kvs[0]
-        value = self.codec.open(key, found.value)
-        return Entry(path, value, found.mod_revision), response.header.revision
+            return Cached(None, 0, as_of)
+        return Cached(response.kvs[0].value, response.kvs[0].mod_revision, as_of)
+
+    def _decoded(self, path: Path, key: bytes, cached: Cached) -> tuple[Entry | None, int]:
+        if cached.raw is None:
+            return None, cached.as_of
+        entry = cached.decoded
+        if not isinstance(entry, Entry):
+            entry = Entry(path, self.codec.open(key, cached.raw), cached.revision)
+            cached.decoded = entry
+        return entry, cached.as_of
 
     async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
         """Returns the entries below a prefix in the order of their keys, as of one revision."""
@@ -120,7 +160,7 @@ class EtcdStore:
             start = prefix_end(folder) if folder else response.kvs[-1].key + b"\0"
 
     async def commit(self, transaction: Transaction) -> int:
-        """Applies a transaction and returns its revision."""
+        """Applies a transaction, waits until every member knows, and returns its revision."""
         request = self._request(transaction)
         if len(request.success) > MAX_OPERATIONS or len(request.compare) > MAX_OPERATIONS:
             raise ServiceError(
@@ -128,14 +168,17 @@ class EtcdStore:
             )
         if request.ByteSize() > MAX_BYTES:
             raise ServiceError(Kind.TOO_LARGE, f"one change may have at most {MAX_BYTES} bytes")
-        response = await self._client.transaction(request)
+        if self._cluster is None:
+            response = await self._client.transaction(request)
+        else:
+            response = await self._cluster.commit(request, self._prefix)
         if not response.succeeded:
             raise ConflictError
         return response.header.revision
 
-    def reads(self) -> EtcdReadSet:
+    def reads(self, *, linearizable: bool = False) -> EtcdReadSet:
         """Returns an empty read set."""
-        return EtcdReadSet(self)
+        return EtcdReadSet(self, linearizable)
 
     async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
         """Yields the changes below a prefix, those of one revision together."""

@@ -1,12 +1,10 @@
 """A watch that resumes: no gap and no repetition, whatever happens to the connection or the member."""
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import grpc
+from collections.abc import AsyncIterator, Callable
 
 from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
-from strongroom_runtime.etcd.client import EtcdClient, prefix_end
+from strongroom_runtime.etcd.client import STREAM_BROKE, EtcdClient, prefix_end
 from strongroom_runtime.storage import CompactedError
 
 _RECONNECT_SECONDS = 0.1
@@ -26,17 +24,31 @@ async def watch(
     following = from_revision
     while True:
         try:
-            async for events in _once(client, prefix, following):
+            async for events in watch_once(client, prefix, following):
                 yield events
                 following = events[0].kv.mod_revision + 1
-        except grpc.aio.AioRpcError:
+        except STREAM_BROKE:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
 
-async def _once(
-    client: EtcdClient, prefix: bytes, start: int
+async def watch_once(
+    client: EtcdClient,
+    prefix: bytes,
+    start: int,
+    begun: Callable[[], None] | None = None,
 ) -> AsyncIterator[list[etcd_pb2.Event]]:
-    """Yields from one stream until it breaks."""
+    """Yields from one stream until it breaks, those of one revision together.
+
+    Args:
+        client: the cluster.
+        prefix: what the keys begin with.
+        start: the first revision.
+        begun: called once the member has accepted the watch.
+
+    Raises:
+        CompactedError: the revision to start from is gone.
+        grpc.aio.AioRpcError, asyncio.InvalidStateError: the stream broke.
+    """
     stream = etcd_pb2_grpc.WatchStub(client.channel).Watch()
     create = etcd_pb2.WatchCreateRequest(
         key=prefix, range_end=prefix_end(prefix), start_revision=start, fragment=True
@@ -49,6 +61,8 @@ async def _once(
                 raise CompactedError
             if response.canceled:
                 return
+            if response.created and begun is not None:
+                begun()
             held += response.events
             # Fragments of one response follow each other; only the last has the flag unset.
             if not response.fragment:

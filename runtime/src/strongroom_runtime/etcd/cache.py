@@ -1,0 +1,146 @@
+"""What a process keeps in memory of a prefix."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from strongroom_runtime.etcd.prefix import PrefixView
+
+MAX_ENTRIES = 100_000
+MAX_BYTES = 256 << 20
+_RECENT = 10_000
+
+
+@dataclass(slots=True)
+class Cached:
+    """A key as last seen.
+
+    Args:
+        raw: as it stands in etcd; None where the key is absent.
+        revision: what wrote it (mod_revision); 0 where absent.
+        as_of: a revision at which this held; changes up to it are part of it.
+        decoded: what the owner made of it, once it did.
+    """
+
+    raw: bytes | None
+    revision: int
+    as_of: int
+    decoded: object = None
+
+
+class Cache:
+    """Keys of one prefix, bounded; the oldest loads go first.
+
+    Serves nothing itself: the owner asks `get` only while the cluster is certain.
+    """
+
+    def __init__(
+        self, view: PrefixView, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.view = view
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: dict[bytes, Cached] = {}
+        # Changes of keys that are being loaded: a load must not put an older value over a newer one.
+        self._loading: dict[bytes, int] = {}
+        self._loads: dict[bytes, int] = {}
+        view.listen(self)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes) -> Cached | None:
+        """Returns a key as known, or None where it must be loaded."""
+        return self._entries.get(key)
+
+    def begin(self, key: bytes) -> int:
+        """Announces a load, and returns what `keep` wants; every `begin` is followed by one `end`."""
+        self._loads[key] = self._loads.get(key, 0) + 1
+        return self.view.generation if self.view.live else -1
+
+    def keep(self, key: bytes, loaded: Cached, begun: int) -> None:
+        """Keeps what was loaded, unless changes may have been missed since, or a newer one came."""
+        if begun != self.view.generation or not self.view.live:
+            return
+        known = self._entries.get(key)
+        newest = max(self._loading.get(key, 0), known.as_of if known else 0)
+        if newest <= loaded.as_of:
+            self._put(key, loaded)
+
+    def end(self, key: bytes) -> None:
+        """Ends a load, kept or failed."""
+        self._loads[key] -= 1
+        if not self._loads[key]:
+            del self._loads[key]
+            self._loading.pop(key, None)
+
+    def changed(self, key: bytes, value: bytes | None, revision: int) -> None:
+        """Takes a change."""
+        if key in self._loads:
+            self._loading[key] = max(revision, self._loading.get(key, 0))
+        known = self._entries.get(key)
+        if known is not None and known.as_of < revision:
+            self._put(key, Cached(value, revision if value is not None else 0, revision))
+
+    def forget(self) -> None:
+        """Drops everything."""
+        self._entries.clear()
+        self._bytes = 0
+
+    def _put(self, key: bytes, cached: Cached) -> None:
+        replaced = self._entries.pop(key, None)
+        self._bytes += _size(key, cached) - (_size(key, replaced) if replaced else 0)
+        self._entries[key] = cached
+        while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+            oldest = next(iter(self._entries))
+            self._bytes -= _size(oldest, self._entries.pop(oldest))
+
+
+class Invalidation:
+    """For those who keep what a service told them, with the storage keys that it rests on.
+
+    Sees keys and revisions only. An owner keeps an answer where `may_keep` says so, and drops it when one of its
+    keys is named to `on_change`, or all when `on_forget` is called.
+    """
+
+    def __init__(
+        self, view: PrefixView, on_change: Callable[[bytes], None], on_forget: Callable[[], None]
+    ) -> None:
+        self.view = view
+        self._on_change = on_change
+        self._on_forget = on_forget
+        self._recent: dict[bytes, int] = {}
+        self._floor = 0
+        view.listen(self)
+
+    def may_keep(self, dependencies: list[bytes], as_of: int) -> bool:
+        """Returns whether an answer that held at a revision still does, and its changes will be named.
+
+        Where `stale` says that the answer is older than what this view has seen from its start, a linearizable
+        read gives one that can be kept.
+        """
+        if not self.view.live or self.stale(as_of):
+            return False
+        return all(self._recent.get(key, 0) <= as_of for key in dependencies)
+
+    def stale(self, as_of: int) -> bool:
+        """Returns whether changes behind a revision may have gone unseen."""
+        return as_of < max(self._floor, self.view.started)
+
+    def changed(self, key: bytes, value: bytes | None, revision: int) -> None:
+        """Takes a change."""
+        self._recent.pop(key, None)
+        self._recent[key] = revision
+        if len(self._recent) > _RECENT:
+            oldest = next(iter(self._recent))
+            self._floor = max(self._floor, self._recent.pop(oldest))
+        self._on_change(key)
+
+    def forget(self) -> None:
+        """Drops everything."""
+        self._recent.clear()
+        self._on_forget()
+
+
+def _size(key: bytes, cached: Cached) -> int:
+    return len(key) + len(cached.raw or b"") + 200  # about what the objects themselves take

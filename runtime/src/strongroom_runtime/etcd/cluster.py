@@ -1,0 +1,225 @@
+"""This process as a member of the cluster: its lease, its views, and commits that wait for the other members.
+
+The promise: a read that starts after a commit has returned, on any member, sees it.
+See `docs/decisions/0002-acknowledged-writes.md`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
+from strongroom_runtime.clock import Clock, SystemClock
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.client import STREAM_BROKE, EtcdClient, prefix_end
+from strongroom_runtime.etcd.members import MEMBERS, Confirm, Member, Peer
+from strongroom_runtime.etcd.prefix import PrefixView
+
+log = logging.getLogger(__name__)
+
+TTL_SECONDS = 3
+
+
+class Cluster:
+    """One for each process.
+
+    Args:
+        client: the cluster's etcd.
+        confirm: asks another member; `link.peers.PeerClient.confirm`.
+        clock: its monotonic time bounds how long this process serves from memory.
+        ttl_seconds: of the member lease: how long a write waits for a member that was stopped.
+    """
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        confirm: Confirm,
+        *,
+        clock: Clock | None = None,
+        ttl_seconds: int = TTL_SECONDS,
+    ) -> None:
+        self.client = client
+        self._confirm = confirm
+        self._clock = clock or SystemClock()
+        self._ttl = ttl_seconds
+        self._views: dict[str, PrefixView] = {}
+        self._peers: dict[bytes, Peer] = {}
+        self._address = ""
+        self._key = b""
+        self._lease = 0
+        self._certain_until = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def view(self, prefix: str) -> PrefixView:
+        """Returns the view of a prefix, such as `kv/`. All are asked for before `start`."""
+        if prefix not in self._views:
+            if self._task is not None:
+                raise RuntimeError("views are made before the cluster starts")
+            self._views[prefix] = PrefixView(self.client, prefix.encode())
+        return self._views[prefix]
+
+    def certain(self) -> bool:
+        """Whether this process may serve from memory: no writer can have given up on it yet."""
+        return self._clock.monotonic() < self._certain_until
+
+    async def start(self, address: str) -> None:
+        """Registers under an address for confirmations, and begins to follow the prefixes.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        self._address = address
+        await self._register()
+        self._task = asyncio.create_task(self._keep_alive(), name="member-lease")
+
+    async def stop(self) -> None:
+        """Forgets everything and withdraws, so that writers need not wait for the lease."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._withdraw()
+
+    async def applied(self, prefix: str, revision: int) -> None:
+        """Answers another member: returns once a revision is applied here, or nothing is kept in memory."""
+        view = self._views.get(prefix)
+        if view is not None:
+            await view.reached(revision)
+
+    async def commit(self, request: etcd_pb2.TxnRequest, prefix: str) -> etcd_pb2.TxnResponse:
+        """Runs a transaction on keys below one prefix; returns when every member knows of it.
+
+        Once committed, the waiting goes on even if the caller is cancelled.
+
+        Raises:
+            ServiceError: UNAVAILABLE; it may have been committed all the same.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._commit(request, prefix)))
+
+    async def _commit(self, request: etcd_pb2.TxnRequest, prefix: str) -> etcd_pb2.TxnResponse:
+        # Read in the same transaction: whoever registers later reads at a later revision.
+        members = request.success.add().request_range
+        members.key, members.range_end = MEMBERS, prefix_end(MEMBERS)
+        response = await self.client.transaction(request)
+        if response.succeeded and _changed(response):
+            await self._apply(request, prefix, response.header.revision)
+            await self._wait(
+                response.responses[-1].response_range, prefix, response.header.revision
+            )
+        return response
+
+    async def _apply(self, request: etcd_pb2.TxnRequest, prefix: str, revision: int) -> None:
+        """Tells this process's own view at once, without waiting for the watch."""
+        view = self._views.get(prefix)
+        if view is None:
+            return
+        ranges = False
+        for operation in request.success:
+            kind = operation.WhichOneof("request")
+            if kind == "request_put":
+                view.apply(operation.request_put.key, operation.request_put.value, revision)
+            elif kind == "request_delete_range" and operation.request_delete_range.range_end:
+                ranges = True
+            elif kind == "request_delete_range":
+                view.apply(operation.request_delete_range.key, None, revision)
+        if ranges:
+            await view.reached(revision)  # which keys they were only the watch knows
+
+    async def _wait(self, members: etcd_pb2.RangeResponse, prefix: str, revision: int) -> None:
+        present = {kv.key for kv in members.kvs}
+        for key in [k for k in self._peers if k not in present]:
+            del self._peers[key]
+        waits = []
+        for kv in members.kvs:
+            if kv.key == self._key:
+                continue
+            member = msgspec.msgpack.decode(kv.value, type=Member)
+            if prefix in member.prefixes:
+                waits.append(self._peer(kv.key, member).wait(prefix, revision))
+        if waits:
+            await asyncio.gather(*waits)
+
+    def _peer(self, key: bytes, member: Member) -> Peer:
+        if key not in self._peers:
+            self._peers[key] = Peer(self.client, key, member, self._confirm, float(self._ttl))
+        return self._peers[key]
+
+    async def _register(self) -> None:
+        sent = self._clock.monotonic()
+        lease = await self.client.grant(self._ttl)
+        # A new name each time: the absence of the old one tells writers that its memory is gone.
+        key = MEMBERS + secrets.token_hex(8).encode()
+        member = Member(self._address, tuple(self._views))
+        request = etcd_pb2.TxnRequest()
+        put = request.success.add().request_put
+        put.key, put.value, put.lease = key, msgspec.msgpack.encode(member), lease.ID
+        await self.client.transaction(request)
+        self._key, self._lease = key, lease.ID
+        for view in self._views.values():
+            view.start()
+        self._certain_until = sent + lease.TTL
+
+    async def _withdraw(self) -> None:
+        """Forgets everything first, and only then lets writers know."""
+        self._certain_until = 0.0
+        for view in self._views.values():
+            await view.stop()
+        if self._lease:
+            with contextlib.suppress(ServiceError):
+                await self.client.revoke(self._lease)
+        self._lease = 0
+
+    async def _keep_alive(self) -> None:
+        while True:
+            try:
+                async for _ in self._renewals():
+                    pass
+                log.warning("the member lease was lost; registering anew")
+                await self._withdraw()
+                await self._register()
+            except (*STREAM_BROKE, ServiceError) as error:
+                log.info("etcd is away", extra={"error": type(error).__name__})
+                await asyncio.sleep(self._ttl / 10)
+
+    async def _renewals(self) -> AsyncIterator[None]:
+        """Renews the lease until it is lost or this member is asked to withdraw."""
+        if not self._lease:
+            return
+        stream = etcd_pb2_grpc.LeaseStub(self.client.channel).LeaseKeepAlive()
+        try:
+            while True:
+                sent = self._clock.monotonic()
+                await stream.write(etcd_pb2.LeaseKeepAliveRequest(ID=self._lease))
+                async with asyncio.timeout(self._ttl):
+                    answer = await stream.read()
+                if not isinstance(answer, etcd_pb2.LeaseKeepAliveResponse):
+                    return
+                if answer.TTL <= 0 or not await self._welcome():
+                    return
+                self._certain_until = sent + answer.TTL
+                yield
+                await asyncio.sleep(self._ttl / 3)
+        except TimeoutError:
+            raise ServiceError(Kind.UNAVAILABLE, "etcd did not renew the lease in time") from None
+        finally:
+            stream.cancel()
+
+    async def _welcome(self) -> bool:
+        """Returns whether the member's record is there and no writer asked it to withdraw."""
+        found = (await self.client.range(self._key)).kvs
+        return bool(found) and not (
+            msgspec.msgpack.decode(found[0].value, type=Member).asked_to_withdraw
+        )
+
+
+def _changed(response: etcd_pb2.TxnResponse) -> bool:
+    """Returns whether a transaction changed anything: without a change there is no event to wait for."""
+    return any(
+        each.HasField("response_put") or each.response_delete_range.deleted
+        for each in response.responses
+    )

@@ -1,0 +1,116 @@
+"""Waiting for the other members: who caches a prefix, and whether they have applied a write.
+
+See `docs/decisions/0002-acknowledged-writes.md`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from strongroom.etcd.v3 import etcd_pb2
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdClient
+
+MEMBERS = b"cluster/members/"
+
+_POLL_SECONDS = 0.2
+
+# (address, prefix, revision, timeout in seconds): returns when the process there has applied the revision.
+Confirm = Callable[[str, str, int, float], Awaitable[None]]
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A process that serves from memory.
+
+    Args:
+        address: host:port of its internal server.
+        prefixes: what it keeps in memory, such as `auth/`.
+        asked_to_withdraw: a writer cannot reach it; it is to forget everything and register anew.
+    """
+
+    address: str
+    prefixes: tuple[str, ...]
+    asked_to_withdraw: bool = False
+
+
+class Peer:
+    """One other member, as a writer sees it. At most one confirmation is under way for each prefix."""
+
+    def __init__(
+        self, client: EtcdClient, key: bytes, member: Member, confirm: Confirm, patience: float
+    ) -> None:
+        self._client = client
+        self._key = key
+        self._member = member
+        self._confirm = confirm
+        self._patience = patience
+        self._confirmed: dict[str, int] = {}
+        self._waiting: dict[str, list[tuple[int, asyncio.Future[None]]]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.gone = False
+
+    async def wait(self, prefix: str, revision: int) -> None:
+        """Returns when the member has applied a revision below a prefix, or is a member no more."""
+        if self.gone or self._confirmed.get(prefix, 0) >= revision:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(prefix, []).append((revision, future))
+        if prefix not in self._tasks:
+            self._tasks[prefix] = asyncio.create_task(self._run(prefix))
+        await future
+
+    async def _run(self, prefix: str) -> None:
+        """Asks for the highest revision that anyone waits for, until none waits."""
+        try:
+            while self._waiting.get(prefix):
+                await self._ask(prefix, max(r for r, _ in self._waiting[prefix]))
+        finally:
+            del self._tasks[prefix]
+
+    async def _ask(self, prefix: str, revision: int) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while not self.gone:
+            try:
+                await self._confirm(self._member.address, prefix, revision, self._patience / 2)
+                break
+            except ServiceError:
+                await self._look(unreachable_for=loop.time() - started)
+        self._confirmed[prefix] = revision
+        waiting = self._waiting.pop(prefix, [])
+        still = [(r, f) for r, f in waiting if r > revision and not self.gone]
+        if still:
+            self._waiting[prefix] = still
+        for wanted, future in waiting:
+            if (wanted <= revision or self.gone) and not future.done():
+                future.set_result(None)
+
+    async def _look(self, unreachable_for: float) -> None:
+        """Finds out whether the member is still one; asks it to withdraw where it lives but does not answer."""
+        try:
+            found = (await self._client.range(self._key)).kvs
+            if not found:
+                # Its lease ran out, or it withdrew: either way it has served nothing from memory since.
+                self.gone = True
+                return
+            if unreachable_for > self._patience:
+                await ask_to_withdraw(self._client, self._key, found[0].value)
+        except ServiceError:
+            pass  # etcd itself is away; the write waits, as its caller's deadline allows
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def ask_to_withdraw(client: EtcdClient, key: bytes, value: bytes) -> None:
+    """Marks a member's record; the member finds it with its next keep-alive.
+
+    The key is not deleted: only its own lease or the member itself may do so, since its absence is the proof
+    that the member serves nothing from memory.
+    """
+    member = msgspec.msgpack.decode(value, type=Member)
+    marked = msgspec.structs.replace(member, asked_to_withdraw=True)
+    request = etcd_pb2.TxnRequest()
+    request.compare.add(key=key, target=etcd_pb2.Compare.VALUE, value=value)
+    put = request.success.add().request_put
+    put.key, put.value, put.ignore_lease = key, msgspec.msgpack.encode(marked), True
+    await client.transaction(request)

@@ -1,0 +1,118 @@
+"""One process's view of one storage prefix: a watch, and those who keep something in memory by it."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Protocol
+
+from strongroom.etcd.v3 import etcd_pb2
+from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.watch import watch_once
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.1
+
+
+class Listener(Protocol):
+    """Keeps something in memory that rests on keys below a prefix."""
+
+    def changed(self, key: bytes, value: bytes | None, revision: int) -> None:
+        """Takes a change; None for a deletion. May see one twice, first from this process's own commit."""
+        ...
+
+    def forget(self) -> None:
+        """Drops everything: changes may have been missed."""
+        ...
+
+
+class PrefixView:
+    """Follows a prefix and tells listeners.
+
+    While `live` is False changes may be missed, and nothing may be kept in memory. `applied` is a revision up to
+    which listeners were told of everything below the prefix, `started` the one behind which no change is missed.
+    `generation` changes whenever all is forgotten.
+    """
+
+    def __init__(self, client: EtcdClient, prefix: bytes) -> None:
+        self.prefix = prefix
+        self.live = False
+        self.generation = 0
+        self.applied = 0
+        self.started = 0
+        self._client = client
+        self._listeners: list[Listener] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Adds a listener."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Begins to follow. Called once this process is a member, so that writers know of it."""
+        self._task = asyncio.create_task(self._follow(), name="follow-prefix")
+
+    async def stop(self) -> None:
+        """Stops following and makes listeners forget."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._reset()
+
+    def apply(self, key: bytes, value: bytes | None, revision: int) -> None:
+        """Tells listeners of a change."""
+        for listener in self._listeners:
+            listener.changed(key, value, revision)
+
+    async def reached(self, revision: int) -> None:
+        """Returns when listeners know everything up to a revision below the prefix, or keep nothing."""
+        if self.live and self.applied < revision:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((revision, future))
+            await future
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                # Read before the watch begins: what is loaded from now on is at least as new, so that
+                # loads and the events behind this revision leave no gap.
+                started = (await self._client.range(self.prefix, limit=1)).header.revision
+                self.started = self.applied = started
+                async for events in watch_once(self._client, self.prefix, started + 1, self._begin):
+                    self._take(events)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.info("a watch broke", extra={"error": type(error).__name__})
+            finally:
+                self._reset()
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _begin(self) -> None:
+        self.live = True
+
+    def _take(self, events: list[etcd_pb2.Event]) -> None:
+        for event in events:
+            deleted = event.type == etcd_pb2.Event.DELETE
+            self.apply(event.kv.key, None if deleted else event.kv.value, event.kv.mod_revision)
+        self.applied = events[-1].kv.mod_revision
+        still: list[tuple[int, asyncio.Future[None]]] = []
+        for revision, future in self._waiting:
+            if revision > self.applied:
+                still.append((revision, future))
+            elif not future.done():
+                future.set_result(None)
+        self._waiting = still
+
+    def _reset(self) -> None:
+        self.live = False
+        self.generation += 1
+        for listener in self._listeners:
+            listener.forget()
+        waiting, self._waiting = self._waiting, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_result(None)

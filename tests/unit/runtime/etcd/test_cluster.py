@@ -1,0 +1,289 @@
+"""Several members on one etcd: a read that starts after a write has returned sees it, on every member."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.cache import Invalidation
+from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.cluster import Cluster
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+from strongroom_runtime.etcd.store import EtcdStore
+from strongroom_runtime.storage import ConflictError, Plain, Transaction
+
+RING = KeyRing({1: os.urandom(32)}, os.urandom(64))
+A = (Plain("m"), "a")
+
+
+@dataclass
+class Network:
+    """Carries confirmations between the members of a test, or does not."""
+
+    members: dict[str, Cluster] = field(default_factory=dict)
+    cut: set[str] = field(default_factory=set)
+    asked: int = 0
+
+    async def confirm(self, address: str, prefix: str, revision: int, timeout: float) -> None:
+        self.asked += 1
+        if address in self.cut:
+            await asyncio.sleep(0.05)
+            raise ServiceError(Kind.UNAVAILABLE, "cut off")
+        await self.members[address].applied(prefix, revision)
+
+
+@dataclass
+class Node:
+    """One member with a store."""
+
+    name: str
+    client: EtcdClient
+    cluster: Cluster
+    store: EtcdStore
+    keys: KeyHolder
+
+    async def serves_from_memory(self) -> None:
+        """Waits until reads need no etcd."""
+        view = self.cluster.view("kv/")
+        while not (view.live and self.cluster.certain()):
+            await asyncio.sleep(0.01)
+
+    async def value(self) -> bytes | None:
+        entry = await self.store.get(A)
+        return entry.value if entry else None
+
+    async def write(self, value: bytes) -> int:
+        return await self.store.commit(Transaction(puts={A: value}))
+
+    def stop_like_a_stopped_process(self) -> None:
+        """No keep-alive goes out any more, and no memory is dropped."""
+        task = self.cluster._task
+        assert task is not None
+        task.cancel()
+
+
+@dataclass
+class Platform:
+    server: EmbeddedEtcd
+    network: Network
+    join: Callable[[str], Awaitable[Node]]
+
+
+@pytest.fixture
+async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
+    server = EmbeddedEtcd(tmp_path / "etcd")
+    await server.start()
+    network = Network()
+    nodes: list[Node] = []
+
+    async def join(name: str) -> Node:
+        client = EtcdClient(server.config)
+        cluster = Cluster(client, network.confirm, ttl_seconds=2)
+        keys = KeyHolder(RING)
+        store = EtcdStore(client, BarrierCodec("kv", keys), cluster)
+        keys.on_seal.append(store.forget)
+        network.members[name] = cluster
+        await cluster.start(name)
+        node = Node(name, client, cluster, store, keys)
+        nodes.append(node)
+        await node.serves_from_memory()
+        return node
+
+    yield Platform(server, network, join)
+    for node in nodes:
+        await node.cluster.stop()
+        await node.client.close()
+    await server.stop()
+
+
+async def test_a_write_on_one_is_seen_by_all_at_once(platform: Platform) -> None:
+    writer, *readers = [await platform.join(name) for name in ("a", "b", "c")]
+    for number in range(300):
+        await writer.write(b"%d" % number)
+        for reader in readers:
+            assert await reader.value() == b"%d" % number
+
+
+async def test_a_deletion_of_a_prefix_is_seen_at_once(platform: Platform) -> None:
+    one, other = await platform.join("a"), await platform.join("b")
+    for _ in range(20):
+        await one.write(b"x")
+        assert (await one.value(), await other.value()) == (b"x", b"x")
+        await one.store.commit(Transaction(delete_prefixes=[(Plain("m"),)]))
+        assert (await one.value(), await other.value()) == (None, None)
+
+
+async def test_reads_come_from_memory_and_alone_a_write_asks_nobody(platform: Platform) -> None:
+    node = await platform.join("a")
+    await node.write(b"x")
+    assert await node.value() == b"x"
+    loads = 0
+    load = node.store._load
+
+    async def counted(key: bytes):  # type: ignore[no-untyped-def]
+        nonlocal loads
+        loads += 1
+        return await load(key)
+
+    node.store._load = counted  # type: ignore[method-assign]
+    for _ in range(10):
+        assert await node.value() == b"x"
+    assert (loads, platform.network.asked) == (0, 0)
+
+
+async def test_a_write_waits_for_a_member_that_has_not_applied_it(platform: Platform) -> None:
+    writer, reader = await platform.join("a"), await platform.join("b")
+    assert await reader.value() is None
+    release = asyncio.Event()
+    view = reader.cluster.view("kv/")
+    reached = view.reached
+
+    async def slowly(revision: int) -> None:
+        await release.wait()
+        await reached(revision)
+
+    view.reached = slowly  # type: ignore[method-assign]
+    writing = asyncio.create_task(writer.write(b"x"))
+    await asyncio.sleep(0.1)
+    assert not writing.done()
+    release.set()
+    await writing
+    assert await reader.value() == b"x"
+
+
+async def test_many_writes_share_confirmations(platform: Platform) -> None:
+    writer, reader = await platform.join("a"), await platform.join("b")
+    await reader.value()
+    paths = [(Plain("m"), str(n)) for n in range(200)]
+    await asyncio.gather(*(writer.store.commit(Transaction(puts={path: b"x"})) for path in paths))
+    assert platform.network.asked < 150
+    assert all([await reader.store.get(path) for path in paths])
+
+
+async def test_a_stopped_member_never_serves_what_was_revoked(platform: Platform) -> None:
+    writer, stopped = await platform.join("a"), await platform.join("b")
+    await writer.write(b"old")
+    assert await stopped.value() == b"old"
+    platform.network.cut.add("b")
+    stopped.stop_like_a_stopped_process()
+    await writer.write(b"new")
+    # The write returned: from now on, whatever the other one still holds, it does not answer with it.
+    assert not stopped.cluster.certain()
+    assert await stopped.value() == b"new"
+
+
+async def test_a_member_that_cannot_be_reached_is_asked_to_withdraw(platform: Platform) -> None:
+    writer, cut_off = await platform.join("a"), await platform.join("b")
+    await writer.write(b"old")
+    assert await cut_off.value() == b"old"
+    platform.network.cut.add("b")
+    before = cut_off.cluster._key
+    await writer.write(b"new")
+    assert await cut_off.value() == b"new"
+    platform.network.cut.clear()
+    await cut_off.serves_from_memory()
+    assert cut_off.cluster._key != before
+    await writer.write(b"newer")
+    assert await cut_off.value() == b"newer"
+
+
+async def test_a_member_that_leaves_is_not_waited_for(platform: Platform) -> None:
+    writer, leaving = await platform.join("a"), await platform.join("b")
+    platform.network.cut.add("b")
+    await leaving.cluster.stop()
+    await asyncio.wait_for(writer.write(b"x"), 1)
+    assert await leaving.value() == b"x"  # it still answers, by asking etcd
+
+
+async def test_members_agree_again_after_etcd_was_killed(platform: Platform) -> None:
+    one, other = await platform.join("a"), await platform.join("b")
+    await one.write(b"before")
+    assert await other.value() == b"before"
+    await platform.server.kill()
+    await platform.server.start()
+    for number in range(50):
+        try:
+            await one.write(b"%d" % number)
+        except ServiceError:
+            continue  # etcd was not back yet; the write may or may not have happened
+        assert await other.value() == b"%d" % number
+    await one.serves_from_memory()
+    await other.serves_from_memory()
+    await one.write(b"after")
+    assert await other.value() == b"after"
+
+
+async def test_check_and_set_over_members_has_one_winner(platform: Platform) -> None:
+    nodes = [await platform.join(name) for name in ("a", "b", "c")]
+    for _ in range(20):
+        entry = await nodes[0].store.get(A)
+        revision = entry.revision if entry else 0
+
+        async def attempt(number: int, revision: int = revision) -> bool:
+            change = Transaction(expect={A: revision}, puts={A: b"%d" % number})
+            try:
+                await nodes[number % 3].store.commit(change)
+            except ConflictError:
+                return False
+            return True
+
+        won = await asyncio.gather(*(attempt(n) for n in range(12)))
+        assert sum(won) == 1
+        values = {await node.value() for node in nodes}
+        assert values == {b"%d" % won.index(True)}
+
+
+async def test_nothing_decrypted_outlives_the_keys(platform: Platform) -> None:
+    node = await platform.join("a")
+    await node.write(b"x")
+    assert await node.value() == b"x"
+    node.keys.replace(None)
+    with pytest.raises(ServiceError) as caught:
+        await node.value()
+    assert caught.value.kind is Kind.SEALED
+    assert node.store._cache is not None
+    assert len(node.store._cache) == 0
+
+
+async def test_an_answer_is_kept_only_while_its_keys_stand(platform: Platform) -> None:
+    auth = await platform.join("a")
+    gateway = Cluster(EtcdClient(platform.server.config), platform.network.confirm)
+    changed: list[bytes] = []
+    forgotten: list[bool] = []
+    view = gateway.view("kv/")
+    invalidation = Invalidation(view, changed.append, lambda: forgotten.append(True))
+    platform.network.members["g"] = gateway
+    await gateway.start("g")
+    while not view.live:
+        await asyncio.sleep(0.01)
+    reads = auth.store.reads(linearizable=True)
+    assert await reads.get(A) is None
+    assert invalidation.may_keep(reads.dependencies, reads.as_of)
+    await auth.write(b"x")
+    assert changed == reads.dependencies
+    assert not invalidation.may_keep(reads.dependencies, reads.as_of)
+    again = auth.store.reads()
+    await again.get(A)
+    assert invalidation.may_keep(again.dependencies, again.as_of)
+    await gateway.stop()
+    assert forgotten
+    assert not invalidation.may_keep(again.dependencies, again.as_of)
+    await gateway.client.close()
+
+
+async def test_a_cache_is_bounded(platform: Platform) -> None:
+    node = await platform.join("a")
+    cache = node.store._cache
+    assert cache is not None
+    cache._max_entries = 10
+    for number in range(30):
+        await node.store.get((Plain("m"), str(number)))
+    assert len(cache) == 10
+    cache._max_bytes = 1000
+    await node.store.get((Plain("m"), "more"))
+    assert len(cache) < 5
