@@ -62,3 +62,24 @@ def _decode(document: bytes, field: str) -> _Object:
         return msgspec.json.decode(document, type=_Object)
     except (msgspec.DecodeError, RecursionError):
         raise invalid(f"{field}: must be a JSON object") from None
+
+
+def subkeys(document: bytes, depth: int) -> bytes:
+    """Returns a document with null in place of every value.
+
+    Args:
+        document: a JSON object.
+        depth: how many levels of keys to show; 0 means all.
+    """
+    return msgspec.json.encode(_shape(msgspec.json.decode(document, type=_Object), depth, 1))
+
+
+def _shape(value: _Object, depth: int, level: int) -> dict[str, object]:
+    shape: dict[str, object] = {}
+    for key, raw in value.items():
+        inner = bytes(raw)
+        deeper = inner.startswith(b"{") and inner != b"{}" and (not depth or level < depth)
+        shape[key] = (
+            _shape(msgspec.json.decode(inner, type=_Object), depth, level + 1) if deeper else None
+        )
+    return shape

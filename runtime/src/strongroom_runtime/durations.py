@@ -1,0 +1,39 @@
+"""Durations as clients write them: seconds, or text such as 1h30m (Vault, "Duration format strings")."""
+
+import re
+
+_PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|ms|m|s)")
+_SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+MAX_SECONDS = 1 << 40
+
+
+def parse_seconds(value: str | int | float) -> int:
+    """Returns whole seconds from a number of seconds, or text with units d, h, m, s, ms.
+
+    Raises:
+        ValueError: neither; negative values among them. The text does not repeat the value.
+    """
+    if isinstance(value, bool):
+        raise ValueError("takes seconds or a duration such as 1h30m")
+    if isinstance(value, int | float):
+        seconds = float(value)
+    else:
+        text = value.strip()
+        if re.fullmatch(r"\d+(?:\.\d+)?", text):
+            seconds = float(text)
+        elif text and not _PART.sub("", text):
+            seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+        else:
+            raise ValueError("takes seconds or a duration such as 1h30m")
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError("takes a duration that is not negative")
+    return int(seconds)
+
+
+def format_seconds(seconds: int) -> str:
+    """Returns text such as 1h30m0s, as Go's time.Duration writes itself."""
+    hours, rest = divmod(seconds, 3_600)
+    minutes, remainder = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{remainder}s"
+    return f"{minutes}m{remainder}s" if minutes else f"{remainder}s"

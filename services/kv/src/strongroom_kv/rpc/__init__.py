@@ -1,0 +1,1 @@
+"""Translates the contract to and from the domain."""

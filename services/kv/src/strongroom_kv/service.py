@@ -1,0 +1,37 @@
+"""Builds the kv service."""
+
+from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
+from strongroom_kv.config import Config
+from strongroom_kv.rpc.cubbyhole import CubbyholeHandlers, LifecycleHandlers
+from strongroom_kv.rpc.v1 import KvV1Handlers
+from strongroom_kv.rpc.v2 import KvV2Handlers
+from strongroom_kv.storage import Secrets
+from strongroom_runtime.handlers import HandlerTable
+from strongroom_runtime.service import Host
+
+
+class KvService:
+    """The kv service: it has no background work of its own."""
+
+    def __init__(self, handlers: HandlerTable) -> None:
+        self.handlers = handlers
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
+
+
+def build(host: Host, config: Config | None = None) -> KvService:
+    """Returns the service over a store."""
+    secrets = Secrets(host.store, (config or Config()).attempts)
+    handlers = HandlerTable()
+    for module, name, implementation in (
+        (kv2_pb2, "KvV2Service", KvV2Handlers(secrets, host.clock)),
+        (kv1_pb2, "KvV1Service", KvV1Handlers(secrets, host.clock)),
+        (cubbyhole_pb2, "CubbyholeService", CubbyholeHandlers(secrets, host.clock)),
+        (cubbyhole_pb2, "KvLifecycleService", LifecycleHandlers(secrets)),
+    ):
+        handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
+    return KvService(handlers)

@@ -1,0 +1,177 @@
+"""Where secrets are kept, and how one is changed in one transaction.
+
+m/<mount>/<segment>/…          the secret: versions and settings
+v/<mount>/<path>/<version>     the document of one version; the whole path is one segment, so that a secret
+                               named like another's folder cannot collide with its versions
+c/<mount>                      the mount's settings
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from strongroom_kv.domain.versions import MountConfig, Secret
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
+
+_SECRETS, _DOCUMENTS, _CONFIGS = Plain("m"), Plain("v"), Plain("c")
+_CHUNK = 100
+
+_decode_secret = msgspec.msgpack.Decoder(Secret).decode
+_decode_config = msgspec.msgpack.Decoder(MountConfig).decode
+_encode = msgspec.msgpack.encode
+
+
+@dataclass(slots=True)
+class Change:
+    """What becomes of a secret: its new record (None removes it), documents to put and to remove."""
+
+    secret: Secret | None
+    documents: dict[int, bytes] = field(default_factory=dict)
+    removed: list[int] = field(default_factory=list)
+
+
+Decide = Callable[[Secret | None], Awaitable[Change | None]]
+
+
+class Secrets:
+    """The secrets of all mounts."""
+
+    def __init__(self, store: Store, attempts: int) -> None:
+        self._store = store
+        self._attempts = attempts
+        self._locks: dict[Path, _Lock] = {}
+
+    async def read(self, mount: str, path: str, *, linearizable: bool = False) -> Secret | None:
+        """Returns a secret's record."""
+        entry = await self._store.get(_secret(mount, path), linearizable=linearizable)
+        return _decode_secret(entry.value) if entry is not None else None
+
+    async def document(
+        self, mount: str, path: str, version: int, *, linearizable: bool = False
+    ) -> bytes | None:
+        """Returns the document of a version, byte for byte."""
+        entry = await self._store.get(_document(mount, path, version), linearizable=linearizable)
+        return entry.value if entry is not None else None
+
+    async def config(self, mount: str) -> MountConfig:
+        """Returns a mount's settings."""
+        entry = await self._store.get((_CONFIGS, Plain(mount)))
+        return _decode_config(entry.value) if entry is not None else MountConfig()
+
+    async def change_config(self, mount: str, change: Callable[[MountConfig], MountConfig]) -> None:
+        """Replaces a mount's settings by what a function makes of them."""
+        path: Path = (_CONFIGS, Plain(mount))
+        for _ in range(self._attempts):
+            entry = await self._store.get(path)
+            before = _decode_config(entry.value) if entry is not None else MountConfig()
+            with contextlib.suppress(ConflictError):
+                await self._store.commit(
+                    Transaction(
+                        expect={path: entry.revision if entry else 0},
+                        puts={path: _encode(change(before))},
+                    )
+                )
+                return
+        raise _conflict()
+
+    async def change(self, mount: str, path: str, decide: Decide) -> None:
+        """Changes a secret and its documents in one transaction.
+
+        `decide` gets the record as it is and says what becomes of it (None: nothing). It is asked again where another
+        writer was faster, so a check of the current version holds at the moment of the write.
+
+        Raises:
+            ServiceError: what `decide` raises; CONFLICT where others were faster every time.
+        """
+        at = _secret(mount, path)
+        # Writers of one secret in one process queue here, instead of failing each other's transactions.
+        async with self._locked(at):
+            for _ in range(self._attempts):
+                entry = await self._store.get(at)
+                change = await decide(_decode_secret(entry.value) if entry is not None else None)
+                if change is None:
+                    return
+                with contextlib.suppress(ConflictError):
+                    await self._store.commit(_transaction(mount, path, at, entry, change))
+                    return
+        raise _conflict()
+
+    async def names(self, mount: str, folder: str) -> list[str]:
+        """Returns the names in a folder, sorted; folders end with a slash."""
+        children = await self._store.children((_SECRETS, Plain(mount), *_segments(folder)))
+        return sorted(name + "/" if is_folder else name for name, is_folder in children)
+
+    async def all_names(self, mount: str, folder: str) -> list[str]:
+        """Returns the paths of all secrets below a folder, sorted, relative to it."""
+        prefix: Path = (_SECRETS, Plain(mount), *_segments(folder))
+        entries = await self._store.scan(prefix)
+        return sorted("/".join(entry.path[len(prefix) :]) for entry in entries)
+
+    async def drop_mount(self, mount: str) -> None:
+        """Removes everything of a mount; repeated after a crash, it goes on where it stopped."""
+        for kind in (_SECRETS, _DOCUMENTS):
+            await self._drop((kind, Plain(mount)))
+        await self._store.commit(Transaction(deletes=[(_CONFIGS, Plain(mount))]))
+
+    async def _drop(self, prefix: Path) -> None:
+        while entries := await self._store.scan(prefix, limit=_CHUNK):
+            await self._store.commit(Transaction(deletes=[entry.path for entry in entries]))
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, path: Path) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(path, _Lock())
+        lock.users += 1
+        try:
+            async with lock.lock:
+                yield
+        finally:
+            lock.users -= 1
+            if not lock.users:
+                del self._locks[path]
+
+
+class _Lock:
+    """A lock that is forgotten once nobody uses it."""
+
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+def _transaction(
+    mount: str, path: str, at: Path, entry: Entry | None, change: Change
+) -> Transaction:
+    transaction = Transaction(expect={at: entry.revision if entry else 0})
+    if change.secret is None:
+        transaction.deletes.append(at)
+        transaction.delete_prefixes.append((_DOCUMENTS, Plain(mount), path))
+    else:
+        transaction.puts[at] = _encode(change.secret)
+    for version, document in change.documents.items():
+        transaction.puts[_document(mount, path, version)] = document
+    # Many versions may go at once where the number of versions kept was lowered; what does not fit in one
+    # transaction can no longer be read, and goes with a later write or with the secret.
+    transaction.deletes += [_document(mount, path, v) for v in change.removed[:_CHUNK]]
+    return transaction
+
+
+def _secret(mount: str, path: str) -> Path:
+    return (_SECRETS, Plain(mount), *_segments(path))
+
+
+def _document(mount: str, path: str, version: int) -> Path:
+    return (_DOCUMENTS, Plain(mount), path, Plain(f"{version:010}"))
+
+
+def _segments(path: str) -> list[str]:
+    return path.split("/") if path else []
+
+
+def _conflict() -> ServiceError:
+    return ServiceError(Kind.CONFLICT, "others write the same secret all the time; try again")

@@ -1,0 +1,353 @@
+"""The kv service through its handler table, as the gateway calls it."""
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from tests.fakes.store import MemoryStore
+
+from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
+from strongroom_kv.service import build
+from strongroom_runtime.clock import ManualClock
+from strongroom_runtime.context import MountContext, RequestContext, TokenContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.handlers import LocalCaller
+from strongroom_runtime.service import Host
+
+MOUNT = MountContext("secret/", "kv", "mount-1", "kv_1", {"version": "2"})
+CONTEXT = RequestContext("r", mount=MOUNT, token=TokenContext("token-1", "accessor"))
+
+
+class Kv:
+    """Calls methods by name, with fields as keywords."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.clock = ManualClock()
+        self._caller = LocalCaller(build(Host(self.store, self.clock)).handlers)
+        self.context = CONTEXT
+
+    async def __call__(
+        self, method: str, context: RequestContext | None = None, **fields: Any
+    ) -> Any:
+        module, service = next(
+            (m, s)
+            for m in (kv2_pb2, kv1_pb2, cubbyhole_pb2)
+            for s in m.DESCRIPTOR.services_by_name.values()
+            if method in s.methods_by_name
+        )
+        request: type[Message] = getattr(module, f"{method}Request")
+        name = f"/{service.full_name}/{method}"
+        return await self._caller.call(name, request(**fields), context or self.context)
+
+    async def put(self, path: str, document: Any, cas: int | None = None) -> int:
+        options = kv2_pb2.WriteOptions(cas=cas) if cas is not None else None
+        answer = await self(
+            "WriteSecret", path=path, data=json.dumps(document).encode(), options=options
+        )
+        return int(answer.metadata.version)
+
+    async def get(self, path: str, version: int = 0) -> Any:
+        answer = await self("ReadSecret", path=path, version=version)
+        return json.loads(answer.data)
+
+
+@pytest.fixture
+def kv() -> Kv:
+    return Kv()
+
+
+async def refused(call: Any, kind: Kind, message: str = "") -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        await call
+    assert caught.value.kind is kind
+    assert message in caught.value.message
+    return caught.value
+
+
+async def test_a_secret_comes_back_byte_for_byte_in_every_version(kv: Kv) -> None:
+    first = b'{ "n": 18446744073709551617, "u":"\\u00fc" }'
+    await kv("WriteSecret", path="app/db", data=first)
+    await kv.put("app/db", {"b": 2})
+    assert (await kv("ReadSecret", path="app/db", version=1)).data == first
+    latest = await kv("ReadSecret", path="app/db")
+    assert json.loads(latest.data) == {"b": 2}
+    assert latest.metadata.version == 2
+    assert latest.metadata.created_time.seconds == 1_700_000_000
+    assert latest.metadata.custom_metadata == b"null"
+
+
+async def test_what_does_not_exist_is_not_found(kv: Kv) -> None:
+    await refused(kv.get("nothing"), Kind.NOT_FOUND)
+    await kv.put("a", {})
+    await refused(kv.get("a", 2), Kind.NOT_FOUND)
+    await refused(kv("ReadMetadata", path="nothing"), Kind.NOT_FOUND)
+    await refused(kv("ListSecrets", path="nothing"), Kind.NOT_FOUND)
+    await refused(kv("PatchSecret", path="nothing", data=b"{}"), Kind.NOT_FOUND)
+    for method in ("DeleteLatest", "DeleteMetadata"):
+        await kv(method, path="nothing")
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"[]", b"1", b"{"])
+async def test_only_objects_are_written(kv: Kv, data: bytes) -> None:
+    await refused(kv("WriteSecret", path="a", data=data), Kind.INVALID, "data")
+    await refused(kv.get("a"), Kind.NOT_FOUND)
+
+
+async def test_check_and_set(kv: Kv) -> None:
+    wrong = "check-and-set parameter did not match the current version"
+    await refused(kv.put("a", {}, cas=1), Kind.FAILED_PRECONDITION, wrong)
+    assert await kv.put("a", {}, cas=0) == 1
+    await refused(kv.put("a", {}, cas=0), Kind.FAILED_PRECONDITION, wrong)
+    assert await kv.put("a", {}, cas=1) == 2
+    await kv("WriteConfig", cas_required=True)
+    required = "check-and-set parameter required for this call"
+    await refused(kv.put("a", {}), Kind.FAILED_PRECONDITION, required)
+
+
+async def test_of_many_writers_with_one_cas_one_wins(kv: Kv) -> None:
+    async def attempt(number: int) -> bool:
+        try:
+            await kv.put("a", {"n": number}, cas=0)
+        except ServiceError as error:
+            assert error.kind is Kind.FAILED_PRECONDITION
+            return False
+        return True
+
+    won = await asyncio.gather(*(attempt(n) for n in range(12)))
+    assert sum(won) == 1
+    assert await kv.get("a") == {"n": won.index(True)}
+
+
+async def test_many_writers_without_cas_all_get_a_version(kv: Kv) -> None:
+    await kv("WriteConfig", max_versions=100)
+    versions = await asyncio.gather(*(kv.put("a", {"n": n}) for n in range(50)))
+    assert sorted(versions) == list(range(1, 51))
+    assert {(await kv.get("a", v))["n"] for v in versions} == set(range(50))
+
+
+async def test_the_oldest_versions_make_room(kv: Kv) -> None:
+    for number in range(12):
+        await kv.put("a", {"n": number})
+    metadata = (await kv("ReadMetadata", path="a")).metadata
+    assert (metadata.oldest_version, metadata.current_version) == (3, 12)
+    await refused(kv.get("a", 2), Kind.NOT_FOUND)
+    kept = [e for e in await kv.store.scan(()) if str(e.path[0]) == "v"]
+    assert len(kept) == 10
+
+
+async def test_deleted_versions_come_back_and_destroyed_ones_do_not(kv: Kv) -> None:
+    for number in range(3):
+        await kv.put("a", {"n": number})
+    await kv("DeleteLatest", path="a")
+    error = await refused(kv.get("a"), Kind.NOT_FOUND)
+    shown = json.loads(error.data)
+    assert shown["data"] is None
+    assert shown["metadata"]["deletion_time"].startswith("2023-11-14T")
+    assert await kv.get("a", 2) == {"n": 1}
+    await kv("UndeleteVersions", path="a", versions=[3])
+    assert await kv.get("a") == {"n": 2}
+    await kv("DeleteVersions", path="a", versions=[1, 2])
+    await kv("DestroyVersions", path="a", versions=[2, 3])
+    await kv("UndeleteVersions", path="a", versions=[1, 2, 3])
+    assert await kv.get("a", 1) == {"n": 0}
+    error = await refused(kv.get("a", 2), Kind.NOT_FOUND)
+    assert json.loads(error.data)["metadata"]["destroyed"] is True
+    documents = [e for e in await kv.store.scan(()) if str(e.path[0]) == "v"]
+    assert len(documents) == 1
+    await refused(kv("DestroyVersions", path="a"), Kind.INVALID, "no version number")
+
+
+async def test_versions_delete_themselves(kv: Kv) -> None:
+    await kv("WriteConfig", delete_version_after=60)
+    await kv.put("a", {"n": 1})
+    kv.clock.advance(59)
+    assert await kv.get("a") == {"n": 1}
+    kv.clock.advance(2)
+    await refused(kv.get("a"), Kind.NOT_FOUND)
+    assert (await kv("ReadConfig")).delete_version_after == 60
+
+
+async def test_a_patch_changes_what_it_names(kv: Kv) -> None:
+    await kv("WriteSecret", path="a", data=b'{"keep":1e400,"drop":1,"deep":{"a":1,"b":2}}')
+    await kv("PatchSecret", path="a", data=b'{"drop":null,"deep":{"a":null},"new":[1]}')
+    answer = await kv("ReadSecret", path="a")
+    assert answer.data == b'{"keep":1e400,"deep":{"b":2},"new":[1]}'
+    options = kv2_pb2.WriteOptions(cas=1)
+    await refused(
+        kv("PatchSecret", path="a", data=b"{}", options=options), Kind.FAILED_PRECONDITION
+    )
+    await kv("DeleteLatest", path="a")
+    await refused(kv("PatchSecret", path="a", data=b"{}"), Kind.NOT_FOUND)
+
+
+async def test_custom_metadata(kv: Kv) -> None:
+    await kv("WriteMetadata", path="a", custom_metadata=b'{"owner":"ann","team":"x"}')
+    await kv.put("a", {})
+    assert json.loads((await kv("ReadSecret", path="a")).metadata.custom_metadata) == {
+        "owner": "ann",
+        "team": "x",
+    }
+    await kv("PatchMetadata", path="a", custom_metadata=b'{"team":null,"new":"y"}', max_versions=3)
+    metadata = (await kv("ReadMetadata", path="a")).metadata
+    assert json.loads(metadata.custom_metadata) == {"owner": "ann", "new": "y"}
+    assert (metadata.max_versions, metadata.current_version) == (3, 1)
+    await kv("PatchMetadata", path="a", custom_metadata=b"null")
+    assert (await kv("ReadMetadata", path="a")).metadata.custom_metadata == b"null"
+    await refused(kv("PatchMetadata", path="none"), Kind.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    "custom",
+    [
+        json.dumps({str(n): "x" for n in range(65)}),
+        json.dumps({"k" * 129: "x"}),
+        json.dumps({"k": "x" * 513}),
+        '{"k": 1}',
+        "[]",
+        '{"k": "\\u0000"}',
+    ],
+)
+async def test_custom_metadata_has_limits(kv: Kv, custom: str) -> None:
+    await refused(
+        kv("WriteMetadata", path="a", custom_metadata=custom.encode()),
+        Kind.INVALID,
+        "custom_metadata",
+    )
+
+
+async def test_lists_folders_and_pages(kv: Kv) -> None:
+    for path in ("a", "a/b", "a/c/d", "e", "ü"):
+        await kv.put(path, {})
+    assert list((await kv("ListSecrets")).keys) == ["a", "a/", "e", "ü"]
+    assert list((await kv("ListSecrets", path="a/")).keys) == ["b", "c/"]
+    assert list((await kv("ListSecrets", after="a", limit=2)).keys) == ["a/", "e"]
+    assert list((await kv("ScanSecrets")).keys) == ["a", "a/b", "a/c/d", "e", "ü"]
+    assert list((await kv("ScanSecrets", path="a")).keys) == ["b", "c/d"]
+    detailed = await kv("ListDetailed", path="a")
+    assert list(detailed.keys) == ["b", "c/"]
+    assert set(detailed.key_info) == {"b"}
+
+
+async def test_a_secret_and_the_folder_of_its_name_do_not_touch(kv: Kv) -> None:
+    await kv.put("a", {"n": "secret"})
+    await kv.put("a/0000000001", {"n": "inside"})
+    await kv("DeleteMetadata", path="a")
+    assert await kv.get("a/0000000001") == {"n": "inside"}
+
+
+async def test_subkeys_show_the_shape_alone(kv: Kv) -> None:
+    await kv.put("a", {"x": {"y": {"z": 1}, "l": [1]}, "e": {}, "s": "secret"})
+    answer = await kv("ReadSubkeys", path="a")
+    assert json.loads(answer.subkeys) == {"x": {"y": {"z": None}, "l": None}, "e": None, "s": None}
+    answer = await kv("ReadSubkeys", path="a", depth=1)
+    assert json.loads(answer.subkeys) == {"x": None, "e": None, "s": None}
+
+
+async def test_create_and_update_are_rights_of_their_own(kv: Kv) -> None:
+    creator = replace(CONTEXT, may_update=False)
+    updater = replace(CONTEXT, may_create=False)
+    for method, fields in (
+        ("WriteSecret", {"path": "a", "data": b"{}"}),
+        ("WriteMetadata", {"path": "m"}),
+        ("WriteCubbyhole", {"path": "c", "data": b'{"x":1}'}),
+    ):
+        await refused(kv(method, updater, **fields), Kind.DENIED)
+        await kv(method, creator, **fields)
+        await refused(kv(method, creator, **fields), Kind.DENIED)
+        await kv(method, updater, **fields)
+
+
+async def test_unversioned_secrets(kv: Kv) -> None:
+    await kv("WriteValue", path="app", data=b'{"k":"v","ttl":"1h"}')
+    answer = await kv("ReadValue", path="app")
+    assert (answer.data, answer.lease_duration) == (b'{"k":"v","ttl":"1h"}', 3600)
+    await kv("WriteValue", path="app", data=b'{"k":2}')
+    answer = await kv("ReadValue", path="app")
+    assert (answer.data, answer.lease_duration) == (b'{"k":2}', 2_764_800)
+    await kv("WriteValue", path="app/deep", data=b'{"k":2}')
+    assert list((await kv("ListValues")).keys) == ["app", "app/"]
+    assert list((await kv("ScanValues")).keys) == ["app", "app/deep"]
+    await kv("DeleteValue", path="app")
+    await refused(kv("ReadValue", path="app"), Kind.NOT_FOUND)
+    await refused(kv("WriteValue", path="app", data=b"{}"), Kind.INVALID, "missing data")
+
+
+async def test_an_upgraded_mount_shows_its_secrets_as_version_one(kv: Kv) -> None:
+    await kv("WriteValue", path="app", data=b'{"k":1}')
+    await kv("WriteValue", path="app", data=b'{"k":2}')
+    assert await kv.get("app") == {"k": 2}
+    assert await kv.put("app", {"k": 3}, cas=1) == 2
+    assert await kv.get("app", 1) == {"k": 2}
+
+
+async def test_a_cubbyhole_belongs_to_one_token_and_goes_with_it(kv: Kv) -> None:
+    other = replace(CONTEXT, token=TokenContext("token-2", "b"))
+    await kv("WriteCubbyhole", path="a/b", data=b'{"x":1}')
+    assert (await kv("ReadCubbyhole", path="a/b")).data == b'{"x":1}'
+    assert list((await kv("ListCubbyhole")).keys) == ["a/"]
+    await refused(kv("ReadCubbyhole", other, path="a/b"), Kind.NOT_FOUND)
+    await kv("WriteCubbyhole", other, path="mine", data=b'{"x":2}')
+    await kv("DropTokenData", token_id="token-1")
+    await refused(kv("ReadCubbyhole", path="a/b"), Kind.NOT_FOUND)
+    assert (await kv("ReadCubbyhole", other, path="mine")).data == b'{"x":2}'
+    await kv("DeleteCubbyhole", other, path="mine")
+    assert await kv.store.scan(()) == []
+    await refused(
+        kv("ReadCubbyhole", replace(CONTEXT, token=None), path="a"), Kind.INVALID, "token"
+    )
+
+
+async def test_a_dropped_mount_leaves_nothing_behind(kv: Kv) -> None:
+    other = replace(CONTEXT, mount=replace(MOUNT, uuid="mount-2"))
+    await kv("WriteConfig", max_versions=3)
+    for number in range(250):
+        await kv.put(f"s/{number}", {})
+    await kv("WriteSecret", other, path="mine", data=b"{}")
+    await kv("DropMount", mount_uuid="mount-1")
+    assert {str(e.path[1]) for e in await kv.store.scan(())} == {"mount-2"}
+
+
+async def test_an_interrupted_write_leaves_all_or_nothing(kv: Kv) -> None:
+    await kv.put("a", {"n": 1})
+    for steps in range(6):
+        task = asyncio.create_task(kv.put("a", {"n": 2}))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        metadata = (await kv("ReadMetadata", path="a")).metadata
+        for version in metadata.versions:
+            await kv.get("a", int(version))
+
+
+async def test_a_failing_store_changes_nothing(kv: Kv) -> None:
+    await kv.put("a", {"n": 1})
+    kv.store.fail_next_commit = ServiceError(Kind.UNAVAILABLE, "etcd did not answer")
+    await refused(kv.put("a", {"n": 2}), Kind.UNAVAILABLE)
+    assert await kv.get("a") == {"n": 1}
+
+
+async def test_a_document_that_is_too_large_names_the_limit(kv: Kv) -> None:
+    await refused(kv.put("a", {"x": "y" * (1 << 20)}), Kind.TOO_LARGE, "1048576")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        ("ReadSecret", {"path": "a", "version": -1}, "version"),
+        ("ReadSecret", {"path": "/"}, "path"),
+        ("DeleteVersions", {"path": "a", "versions": [0]}, "versions"),
+        ("WriteConfig", {"max_versions": -1}, "max_versions"),
+        ("WriteMetadata", {"path": "a", "delete_version_after": -1}, "delete_version_after"),
+        ("ReadSubkeys", {"path": "a", "depth": -1}, "depth"),
+        ("DropMount", {}, "mount_uuid"),
+    ],
+)
+async def test_bad_input_is_named(
+    kv: Kv, method: str, fields: dict[str, Any], message: str
+) -> None:
+    await refused(kv(method, **fields), Kind.INVALID, message)

@@ -1,0 +1,27 @@
+"""Durations as clients write and read them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom_runtime.durations import MAX_SECONDS, format_seconds, parse_seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("90", 90), ("1h30m", 5400), (5, 5), ("2d", 172_800), ("1500ms", 1), (1.9, 1), ("0", 0)],
+)
+def test_reads_what_clients_write(value: str | int | float, seconds: int) -> None:
+    assert parse_seconds(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1", -1, "1x", "h", True, "1h ago", "9" * 30])
+def test_refuses_the_rest_without_repeating_it(value: str | int) -> None:
+    with pytest.raises(ValueError, match="takes") as caught:
+        parse_seconds(value)
+    assert "soon" not in str(caught.value)
+
+
+@given(st.integers(0, MAX_SECONDS))
+def test_what_is_written_is_read_again(seconds: int) -> None:
+    assert parse_seconds(format_seconds(seconds)) == seconds
