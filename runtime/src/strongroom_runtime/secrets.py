@@ -1,0 +1,30 @@
+"""Texts that open something: tokens, and how they are compared."""
+
+import hmac
+import re
+import secrets
+
+TOKEN_PREFIX = "srs."  # noqa: S105 (how tokens begin, not one)
+_TOKEN = re.compile(r"srs\.[A-Za-z0-9_-]{16,128}")
+
+
+def new_token() -> str:
+    """Returns a new token: the prefix and 24 random bytes in base64url."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(24)
+
+
+def new_accessor() -> str:
+    """Returns a new accessor: a handle that cannot be used as a token."""
+    return secrets.token_urlsafe(18)
+
+
+def looks_like_token(text: str) -> bool:
+    """Returns whether a text has the form of a token, so that anything else costs no look-up."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def equal(one: str | bytes, other: str | bytes) -> bool:
+    """Compares in a time that does not tell where they differ."""
+    first = one.encode() if isinstance(one, str) else one
+    second = other.encode() if isinstance(other, str) else other
+    return hmac.compare_digest(first, second)

@@ -1,0 +1,22 @@
+"""The seal service's configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything an operator can set.
+
+    Args:
+        static_key_file: 32 bytes (raw, hexadecimal or base64) that unseal by themselves at each start; None for
+            shares held by people.
+        cluster_name: shown to clients.
+        version: of this software, shown to clients.
+        adopt_seconds: how long an initialisation waits for its root token to be usable; then it answers all the same.
+    """
+
+    static_key_file: Path | None = None
+    cluster_name: str = "strongroom"
+    version: str = "0.1.0"
+    adopt_seconds: float = 10.0

@@ -1,0 +1,206 @@
+"""SealService and KeyService: the contract to and from the seal."""
+
+import asyncio
+import base64
+import string
+from collections.abc import AsyncIterator
+from secrets import SystemRandom
+
+from strongroom.seal.v1 import seal_pb2 as pb
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.secrets import new_token
+from strongroom_runtime.timestamps import rfc3339
+from strongroom_seal.config import Config
+from strongroom_seal.domain import ceremony
+from strongroom_seal.domain.ceremony import Gathering
+from strongroom_seal.seal import Seal
+
+_OTP_LENGTH = len(new_token())
+
+
+class SealHandlers:
+    """Answers clients."""
+
+    def __init__(self, seal: Seal, config: Config) -> None:
+        self._seal = seal
+        self._config = config
+        self._attempt: Gathering | None = None
+        self._password = ""
+
+    async def ReadInit(
+        self, request: pb.ReadInitRequest, context: RequestContext
+    ) -> pb.ReadInitResponse:
+        return pb.ReadInitResponse(initialized=await self._seal.config() is not None)
+
+    async def Initialize(
+        self, request: pb.InitializeRequest, context: RequestContext
+    ) -> pb.InitializeResponse:
+        if request.pgp_keys or request.recovery_pgp_keys or request.root_token_pgp_key:
+            raise invalid("pgp_keys: encrypting shares with PGP is not supported")
+        static = self._config.static_key_file is not None
+        shares = request.recovery_shares if static else request.secret_shares
+        threshold = request.recovery_threshold if static else request.secret_threshold
+        if static and not shares and not threshold:
+            # Clients that do not know of automatic unsealing name secret shares.
+            shares, threshold = request.secret_shares or 1, request.secret_threshold or 1
+        unseal, recovery, token = await self._seal.initialise(shares, threshold)
+        return pb.InitializeResponse(
+            keys=[share.hex() for share in unseal],
+            keys_base64=[base64.b64encode(share).decode() for share in unseal],
+            recovery_keys=[share.hex() for share in recovery],
+            recovery_keys_base64=[base64.b64encode(share).decode() for share in recovery],
+            root_token=token,
+        )
+
+    async def ReadSealStatus(
+        self, request: pb.ReadSealStatusRequest, context: RequestContext
+    ) -> pb.ReadSealStatusResponse:
+        return pb.ReadSealStatusResponse(status=await self._status())
+
+    async def Unseal(self, request: pb.UnsealRequest, context: RequestContext) -> pb.UnsealResponse:
+        if request.migrate:
+            raise invalid("migrate: moving to another seal is not supported")
+        if request.reset:
+            self._seal.reset_shares()
+        elif not request.key:
+            raise invalid("key: must be given, unless reset is true")
+        else:
+            await self._seal.add_share(request.key)
+        return pb.UnsealResponse(status=await self._status())
+
+    async def Seal(self, request: pb.SealRequest, context: RequestContext) -> pb.SealResponse:
+        await self._seal.seal()
+        return pb.SealResponse()
+
+    async def ReadKeyStatus(
+        self, request: pb.ReadKeyStatusRequest, context: RequestContext
+    ) -> pb.ReadKeyStatusResponse:
+        ring = self._seal.ring
+        term = ring.terms[ring.active_term]
+        return pb.ReadKeyStatusResponse(
+            term=ring.active_term, install_time=rfc3339(term.installed), encryptions=0
+        )
+
+    async def Rotate(self, request: pb.RotateRequest, context: RequestContext) -> pb.RotateResponse:
+        await self._seal.rotate()
+        return pb.RotateResponse()
+
+    async def ReadGenerateRoot(
+        self, request: pb.ReadGenerateRootRequest, context: RequestContext
+    ) -> pb.ReadGenerateRootResponse:
+        return pb.ReadGenerateRootResponse(status=await self._attempt_status())
+
+    async def StartGenerateRoot(
+        self, request: pb.StartGenerateRootRequest, context: RequestContext
+    ) -> pb.StartGenerateRootResponse:
+        if request.pgp_key:
+            raise invalid("pgp_key: not supported; use a one-time password")
+        if self._attempt is not None:
+            raise invalid("root generation already in progress")
+        password = request.otp or _new_password()
+        if len(password.encode()) != _OTP_LENGTH:
+            raise invalid(f"otp: must have {_OTP_LENGTH} characters of one byte each")
+        config = await self._seal.config()
+        if config is None or self._seal.sealed:
+            raise ServiceError(Kind.SEALED, "Vault is sealed")
+        self._attempt, self._password = Gathering(config.threshold), password
+        status = await self._attempt_status()
+        if not request.otp:
+            status.otp = password
+        return pb.StartGenerateRootResponse(status=status)
+
+    async def CancelGenerateRoot(
+        self, request: pb.CancelGenerateRootRequest, context: RequestContext
+    ) -> pb.CancelGenerateRootResponse:
+        self._attempt, self._password = None, ""
+        return pb.CancelGenerateRootResponse()
+
+    async def UpdateGenerateRoot(
+        self, request: pb.UpdateGenerateRootRequest, context: RequestContext
+    ) -> pb.UpdateGenerateRootResponse:
+        attempt, config = self._attempt, await self._seal.config()
+        if attempt is None or config is None:
+            raise invalid("no root generation in progress")
+        if request.nonce != attempt.nonce:
+            raise invalid("nonce: does not name the root generation in progress")
+        length = ceremony.KEY_BYTES + (config.shares > 1)
+        key = attempt.add(ceremony.parse_share(request.key, length))
+        status = await self._attempt_status()
+        if key is None:
+            return pb.UpdateGenerateRootResponse(status=status)
+        password = self._password
+        # Right or wrong, the attempt is over: shares that do not fit must not be tried one by one.
+        self._attempt, self._password = None, ""
+        await self._seal.check_people(key)
+        token = await self._seal.make_root_token()
+        status.progress, status.complete = status.required, True
+        status.encoded_token = ceremony.encode_with_password(token, password)
+        status.encoded_root_token = status.encoded_token
+        return pb.UpdateGenerateRootResponse(status=status)
+
+    async def DecodeToken(
+        self, request: pb.DecodeTokenRequest, context: RequestContext
+    ) -> pb.DecodeTokenResponse:
+        token = ceremony.decode_with_password(request.encoded_token, request.otp)
+        return pb.DecodeTokenResponse(token=token)
+
+    async def _status(self) -> pb.SealStatus:
+        config, gathering = await self._seal.config(), self._seal.gathering
+        static = self._config.static_key_file is not None
+        status = pb.SealStatus(
+            type="static" if static else "shamir",
+            initialized=config is not None,
+            sealed=self._seal.sealed,
+            version=self._config.version,
+            recovery_seal=static,
+            storage_type="etcd",
+        )
+        if config is not None:
+            status.t, status.n = config.threshold, config.shares
+            if not self._seal.sealed:
+                status.cluster_name, status.cluster_id = config.cluster_name, config.cluster_id
+        if gathering is not None:
+            status.progress, status.nonce = gathering.progress, gathering.nonce
+        return status
+
+    async def _attempt_status(self) -> pb.GenerateRootStatus:
+        config, attempt = await self._seal.config(), self._attempt
+        return pb.GenerateRootStatus(
+            started=attempt is not None,
+            nonce=attempt.nonce if attempt else "",
+            progress=attempt.progress if attempt else 0,
+            required=config.threshold if config else 0,
+            otp_length=_OTP_LENGTH,
+        )
+
+
+class KeyHandlers:
+    """Hands out keys."""
+
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
+
+    async def WatchKeyRing(
+        self, request: pb.WatchKeyRingRequest, context: RequestContext
+    ) -> AsyncIterator[pb.WatchKeyRingResponse]:
+        changed = asyncio.Event()
+        unsubscribe = self._seal.subscribe(changed.set)
+        try:
+            while True:
+                changed.clear()
+                yield self._keys(context.caller)
+                await changed.wait()
+        finally:
+            unsubscribe()
+
+    def _keys(self, service: str) -> pb.WatchKeyRingResponse:
+        if self._seal.sealed:
+            return pb.WatchKeyRingResponse(sealed=True)
+        terms, name_key = self._seal.ring.keys_for(service)
+        return pb.WatchKeyRingResponse(terms=terms, name_key=name_key)
+
+
+def _new_password() -> str:
+    alphabet = string.ascii_letters + string.digits
+    return "".join(SystemRandom().choice(alphabet) for _ in range(_OTP_LENGTH))
