@@ -1,7 +1,6 @@
 """The barrier: values and names are encrypted before they leave the process."""
 
-from strongroom_runtime.barrier.clear import ClearCodec
 from strongroom_runtime.barrier.codec import BarrierCodec
 from strongroom_runtime.barrier.keyring import KeyHolder, KeyRing
 
-__all__ = ["BarrierCodec", "ClearCodec", "KeyHolder", "KeyRing"]
+__all__ = ["BarrierCodec", "KeyHolder", "KeyRing"]

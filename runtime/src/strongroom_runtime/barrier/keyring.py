@@ -15,22 +15,27 @@ class KeyRing:
     """The keys of one service.
 
     Args:
-        terms: AES-256-GCM keys (32 bytes) by term. The highest term encrypts, all decrypt.
+        terms: AES-256-GCM keys (32 bytes) by term. The active one encrypts, all decrypt.
         name_key: AES-SIV key (64 bytes). It is never rotated: names are found by their ciphertext.
+        active: the term that encrypts; the highest where it is not given.
 
     Raises:
-        ValueError: a key of the wrong length, or no term.
+        ValueError: a key of the wrong length, no term, or an active one that is not there.
     """
 
     __slots__ = ("_aeads", "active_term", "names")
 
-    def __init__(self, terms: Mapping[int, bytes], name_key: bytes) -> None:
+    def __init__(
+        self, terms: Mapping[int, bytes], name_key: bytes, active: int | None = None
+    ) -> None:
         if not terms or any(len(key) != KEY_BYTES for key in terms.values()):
             raise ValueError(f"a key ring needs keys of {KEY_BYTES} bytes")
         if len(name_key) != NAME_KEY_BYTES:
             raise ValueError(f"a name key has {NAME_KEY_BYTES} bytes")
         self._aeads = {term: AESGCM(key) for term, key in terms.items()}
-        self.active_term = max(terms)
+        self.active_term = max(terms) if active is None else active
+        if self.active_term not in terms:
+            raise ValueError("the active term has no key")
         self.names = AESSIV(name_key)
 
     def __repr__(self) -> str:

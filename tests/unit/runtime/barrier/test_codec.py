@@ -92,6 +92,17 @@ def test_a_rotation_encrypts_anew_and_opens_the_old() -> None:
         codec().open(b"k", new)
 
 
+def test_a_term_that_is_not_active_yet_opens_already() -> None:
+    """A replica that has not heard of a rotation reads what another one wrote after it."""
+    terms = {1: KEY, 2: os.urandom(32)}
+    before = BarrierCodec("kv", KeyHolder(KeyRing(terms, NAMES, active=1)))
+    after = BarrierCodec("kv", KeyHolder(KeyRing(terms, NAMES, active=2)))
+    assert before.open(b"k", after.seal(b"k", b"new")) == b"new"
+    assert after.open(b"k", before.seal(b"k", b"old")) == b"old"
+    with pytest.raises(ValueError, match="active term"):
+        KeyRing(terms, NAMES, active=3)
+
+
 def test_sealed_means_no_key_is_left() -> None:
     keys = KeyHolder(KeyRing({1: KEY}, NAMES))
     barrier = BarrierCodec("kv", keys)
