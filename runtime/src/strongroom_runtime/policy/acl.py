@@ -114,12 +114,15 @@ class Acl:
             return ["deny"]
         return [c for c in CAPABILITIES if c in rule.capabilities]
 
+    def rules(self) -> list[Rule]:
+        """Returns all rules, merged."""
+        return [*self._exact.values(), *self._prefixes.values(), *(r for _, r in self._plus)]
+
     def any_below(self, prefix: str) -> bool:
         """Whether some rule grants anything on or below a path, such as a mount's."""
         if self._root:
             return True
-        rules = [*self._exact.values(), *self._prefixes.values(), *(r for _, r in self._plus)]
-        granting = (r for r in rules if r.capabilities and "deny" not in r.capabilities)
+        granting = (r for r in self.rules() if r.capabilities and "deny" not in r.capabilities)
         return any(_may_lie_below(rule, prefix) for rule in granting)
 
     def _find(self, path: str, is_list: bool) -> Rule | None:

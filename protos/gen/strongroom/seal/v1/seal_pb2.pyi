@@ -775,13 +775,16 @@ class WatchKeyRingResponse(_message.Message):
     SEALED_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
     NAME_KEY_FIELD_NUMBER: _builtins.int
+    ACTIVE_TERM_FIELD_NUMBER: _builtins.int
     sealed: _builtins.bool
     """The seal is closed: forget the keys. The other fields are empty."""
     name_key: _builtins.bytes
     """The AES-SIV key for names."""
+    active_term: _builtins.int
+    """The term that encrypts."""
     @_builtins.property
     def terms(self) -> _containers.ScalarMap[_builtins.int, _builtins.bytes]:
-        """AES-256-GCM keys by term; the highest encrypts."""
+        """AES-256-GCM keys by term, among them one that is not in use yet."""
 
     def __init__(
         self,
@@ -789,10 +792,11 @@ class WatchKeyRingResponse(_message.Message):
         sealed: _builtins.bool = ...,
         terms: _abc.Mapping[_builtins.int, _builtins.bytes] | None = ...,
         name_key: _builtins.bytes = ...,
+        active_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name_key", b"name_key", "sealed", b"sealed", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_term", b"active_term", "name_key", b"name_key", "sealed", b"sealed", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

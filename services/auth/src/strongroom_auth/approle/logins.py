@@ -1,0 +1,139 @@
+"""Secret ids and logins: what is decided, and the one transaction that a login is."""
+
+import contextlib
+import uuid
+
+import msgspec
+
+from strongroom.auth.v1 import approle_pb2 as pb
+from strongroom_auth import settings
+from strongroom_auth.approle.roles import (
+    Role,
+    Roles,
+    SecretId,
+    hash_of,
+    removal,
+    secret_path,
+)
+from strongroom_auth.settings import mount_of
+from strongroom_auth.tokens.tokens import Issued, Tokens, address_allowed, conflict
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import denied, invalid
+from strongroom_runtime.storage import ConflictError, Transaction
+
+METHOD = "approle"
+_WRONG = "invalid role or secret ID"
+
+
+def new_secret_id(role: Role, parameters: pb.SecretIdParameters, now: float) -> SecretId:
+    """Returns a secret id for a role.
+
+    Raises:
+        ServiceError: INVALID for parameters that are wrong, or wider than the role's.
+    """
+    uses = parameters.num_uses if parameters.HasField("num_uses") else role.secret_id_uses
+    ttl = parameters.ttl if parameters.HasField("ttl") else role.secret_id_ttl
+    if min(uses, ttl) < 0:
+        raise invalid("num_uses and ttl must not be negative")
+    if role.secret_id_uses and not 0 < uses <= role.secret_id_uses:
+        raise invalid("num_uses: must not exceed the role's secret_id_num_uses")
+    if role.secret_id_ttl and not 0 < ttl <= role.secret_id_ttl:
+        raise invalid("ttl: must not exceed the role's secret_id_ttl")
+    return SecretId(
+        accessor=str(uuid.uuid4()),
+        created=now,
+        updated=now,
+        expires=now + ttl if ttl else 0.0,
+        ttl=ttl,
+        uses=uses,
+        cidrs=tuple(parameters.cidr_list),
+        token_cidrs=tuple(parameters.token_bound_cidrs),
+        metadata=_metadata(parameters.metadata),
+    )
+
+
+def _metadata(text: str) -> dict[str, str]:
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.DecodeError:
+        raise invalid("metadata: takes a JSON object of texts, as text") from None
+
+
+class Logins:
+    """Exchanges role ids and secret ids for tokens."""
+
+    def __init__(self, roles: Roles, tokens: Tokens, attempts: int) -> None:
+        self._roles = roles
+        self._tokens = tokens
+        self._attempts = attempts
+
+    async def login(
+        self, role_id: str, secret_id: str, context: RequestContext
+    ) -> tuple[Issued, tuple[str, ...]]:
+        """Makes a token, and counts the use of the secret id in the same transaction.
+
+        Raises:
+            ServiceError: INVALID where role id or secret id are wrong, DENIED for an address that is not allowed.
+        """
+        mount = mount_of(context).uuid
+        if not role_id:
+            raise invalid("missing role_id")
+        found = await self._roles.by_id(mount, role_id)
+        if found is None:
+            raise invalid(_WRONG)
+        name, role = found
+        if not address_allowed(role.secret_id_cidrs, context.client_address):
+            raise denied()
+        if not role.bind_secret_id:
+            return await self._issue(name, role, None, context)
+        if not secret_id:
+            raise invalid("missing secret_id")
+        hashed = hash_of(role, secret_id)
+        for _ in range(self._attempts * 10):
+            known = await self._roles.secret_id(mount, name, hashed)
+            if known is None or not known[0].alive(self._tokens.now()):
+                raise invalid(_WRONG)
+            if not address_allowed(known[0].cidrs, context.client_address):
+                raise denied()
+            with contextlib.suppress(ConflictError):
+                return await self._issue(name, role, (hashed, *known), context)
+        raise conflict()
+
+    async def _issue(
+        self,
+        name: str,
+        role: Role,
+        used: tuple[str, SecretId, int] | None,
+        context: RequestContext,
+    ) -> tuple[Issued, tuple[str, ...]]:
+        mount = mount_of(context)
+        secret = used[1] if used else None
+        grant, warnings = settings.grant(
+            role.settings,
+            context,
+            now=self._tokens.now(),
+            display_name=METHOD,
+            meta={**(secret.metadata if secret else {}), "role_name": name},
+            login={"method": METHOD, "mount": mount.uuid, "name": name},
+            cidrs=secret.token_cidrs if secret else (),
+        )
+        issued, transaction = self._tokens.prepare(grant)
+        if used is not None:
+            self._count(transaction, mount.uuid, name, used)
+        await self._roles.store.commit(transaction)
+        return issued, warnings
+
+    def _count(
+        self, transaction: Transaction, mount: str, name: str, used: tuple[str, SecretId, int]
+    ) -> None:
+        """Adds to a token's creation what becomes of the secret id: one use less, or gone with its last."""
+        hashed, secret, revision = used
+        path = secret_path(mount, name, hashed)
+        transaction.expect[path] = revision
+        if secret.uses == 1:
+            transaction.deletes += removal(mount, name, hashed, secret.accessor).deletes
+        elif secret.uses:
+            left = msgspec.structs.replace(secret, uses=secret.uses - 1, updated=self._tokens.now())
+            transaction.puts[path] = msgspec.msgpack.encode(left)

@@ -1,0 +1,24 @@
+"""The auth service's configuration."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything an operator can set.
+
+    Args:
+        attempts: how often a change that lost a race is decided anew before it is refused.
+        tidy_seconds: how often expired tokens and left-over work are looked for.
+        bcrypt_rounds: the cost of a password hash, as a power of two.
+        lockout_threshold: failed logins that lock a user, where the mount does not say otherwise; 0 for never.
+        lockout_seconds: how long, where the mount does not say otherwise.
+        lockout_reset_seconds: after how long without a failure they are forgotten.
+    """
+
+    attempts: int = 30
+    tidy_seconds: float = 1.0
+    bcrypt_rounds: int = 10
+    lockout_threshold: int = 5
+    lockout_seconds: int = 900
+    lockout_reset_seconds: int = 900

@@ -1,0 +1,1 @@
+"""Policies: where they are kept, and what they allow."""

@@ -1,0 +1,140 @@
+"""PolicyService: the contract to and from policies."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from strongroom.auth.v1 import policy_pb2 as pb
+from strongroom_auth.policies.storage import PolicyStore, clean
+from strongroom_auth.tokens.rpc import page
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.policy import Acl, Policy, parse_policy
+
+# (token text, accessor): the names of a token's policies, one of both given; raises where there is none.
+PoliciesOf = Callable[[str, str], Awaitable[tuple[str, ...]]]
+
+
+class PolicyHandlers:
+    """Answers requests to sys/policies/acl, sys/policy and sys/capabilities."""
+
+    def __init__(self, policies: PolicyStore, policies_of: PoliciesOf) -> None:
+        self._policies = policies
+        self._policies_of = policies_of
+
+    async def ListPolicies(
+        self, request: pb.ListPoliciesRequest, context: RequestContext
+    ) -> pb.ListPoliciesResponse:
+        names = await self._policies.names()
+        return pb.ListPoliciesResponse(keys=page(names, request.after, request.limit))
+
+    async def ReadPolicy(
+        self, request: pb.ReadPolicyRequest, context: RequestContext
+    ) -> pb.ReadPolicyResponse:
+        return pb.ReadPolicyResponse(
+            name=clean(request.name), policy=await self._text(request.name)
+        )
+
+    async def WritePolicy(
+        self, request: pb.WritePolicyRequest, context: RequestContext
+    ) -> pb.WritePolicyResponse:
+        await self._policies.write(request.name, request.policy)
+        return pb.WritePolicyResponse()
+
+    async def DeletePolicy(
+        self, request: pb.DeletePolicyRequest, context: RequestContext
+    ) -> pb.DeletePolicyResponse:
+        await self._policies.delete(request.name)
+        return pb.DeletePolicyResponse()
+
+    async def ListPoliciesOld(
+        self, request: pb.ListPoliciesOldRequest, context: RequestContext
+    ) -> pb.ListPoliciesOldResponse:
+        names = await self._policies.names()
+        return pb.ListPoliciesOldResponse(keys=names, policies=names)
+
+    async def ReadPolicyOld(
+        self, request: pb.ReadPolicyOldRequest, context: RequestContext
+    ) -> pb.ReadPolicyOldResponse:
+        text = await self._text(request.name)
+        return pb.ReadPolicyOldResponse(name=clean(request.name), rules=text, policy=text)
+
+    async def WritePolicyOld(
+        self, request: pb.WritePolicyOldRequest, context: RequestContext
+    ) -> pb.WritePolicyOldResponse:
+        await self._policies.write(request.name, request.policy)
+        return pb.WritePolicyOldResponse()
+
+    async def DeletePolicyOld(
+        self, request: pb.DeletePolicyOldRequest, context: RequestContext
+    ) -> pb.DeletePolicyOldResponse:
+        await self._policies.delete(request.name)
+        return pb.DeletePolicyOldResponse()
+
+    async def Capabilities(
+        self, request: pb.CapabilitiesRequest, context: RequestContext
+    ) -> pb.CapabilitiesResponse:
+        names = await self._policies_of(request.token, "")
+        return pb.CapabilitiesResponse(document=await self._judge(names, list(request.paths)))
+
+    async def CapabilitiesAccessor(
+        self, request: pb.CapabilitiesAccessorRequest, context: RequestContext
+    ) -> pb.CapabilitiesAccessorResponse:
+        names = await self._policies_of("", request.accessor)
+        document = await self._judge(names, list(request.paths))
+        return pb.CapabilitiesAccessorResponse(document=document)
+
+    async def CapabilitiesSelf(
+        self, request: pb.CapabilitiesSelfRequest, context: RequestContext
+    ) -> pb.CapabilitiesSelfResponse:
+        document = await self._judge(_names(context), list(request.paths))
+        return pb.CapabilitiesSelfResponse(document=document)
+
+    async def ResultantAcl(
+        self, request: pb.ResultantAclRequest, context: RequestContext
+    ) -> pb.ResultantAclResponse:
+        acl = await self._acl(_names(context))
+        exact: dict[str, object] = {}
+        globs: dict[str, object] = {}
+        for rule in acl.rules():
+            wildcard = rule.is_prefix or rule.has_plus
+            into = globs if wildcard else exact
+            path = rule.path[:-1] if rule.is_prefix and not rule.has_plus else rule.path
+            into[path] = {"capabilities": sorted(rule.capabilities)}
+        return pb.ResultantAclResponse(
+            root=acl.root,
+            exact_paths=msgspec.json.encode(exact),
+            glob_paths=msgspec.json.encode(globs),
+        )
+
+    async def _text(self, name: str) -> str:
+        text = await self._policies.text(name)
+        if text is None:
+            raise not_found()
+        # As in Vault, root has no rules that could be shown.
+        return text
+
+    async def _judge(self, names: tuple[str, ...], paths: list[str]) -> bytes:
+        if not paths or not all(paths):
+            raise invalid("paths: at least one must be given, and none empty")
+        acl = await self._acl(names)
+        judged: dict[str, list[str]] = {
+            path: acl.capabilities(path.removeprefix("/")) for path in paths
+        }
+        if len(paths) == 1:
+            judged["capabilities"] = judged[paths[0]]
+        return msgspec.json.encode(judged)
+
+    async def _acl(self, names: tuple[str, ...]) -> Acl:
+        compiled: list[Policy] = []
+        for name in names:
+            text = await self._policies.text(name)
+            if text is not None:
+                compiled.append(parse_policy(clean(name), text).render({}))
+        return Acl.compile(compiled)
+
+
+def _names(context: RequestContext) -> tuple[str, ...]:
+    if context.token is None:
+        raise denied("missing client token")
+    return context.token.policies

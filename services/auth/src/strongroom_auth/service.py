@@ -1,0 +1,90 @@
+"""Builds the auth service."""
+
+import uuid
+
+from strongroom.auth.v1 import approle_pb2, gate_pb2, policy_pb2, token_pb2, userpass_pb2
+from strongroom.kv.v1 import cubbyhole_pb2
+from strongroom_auth.approle.logins import Logins
+from strongroom_auth.approle.roles import Roles
+from strongroom_auth.approle.rpc import AppRoleHandlers
+from strongroom_auth.config import Config
+from strongroom_auth.policies.rpc import PolicyHandlers
+from strongroom_auth.policies.storage import PolicyStore
+from strongroom_auth.tokens.cleanup import Cleanup, Listener
+from strongroom_auth.tokens.gate_rpc import TokenGateHandlers
+from strongroom_auth.tokens.roles import TokenRoles
+from strongroom_auth.tokens.rpc import TokenHandlers
+from strongroom_auth.tokens.tokens import Tokens
+from strongroom_auth.userpass.passwords import Passwords
+from strongroom_auth.userpass.rpc import UserpassHandlers
+from strongroom_auth.userpass.users import Users
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import denied, invalid
+from strongroom_runtime.handlers import Caller, HandlerTable
+from strongroom_runtime.service import BackgroundTasks, Host
+
+_DROP_TOKEN_DATA = "/strongroom.kv.v1.KvLifecycleService/DropTokenData"  # noqa: S105 (a method)
+
+
+class AuthService:
+    """The auth service: tokens, policies, login methods."""
+
+    def __init__(self, handlers: HandlerTable, tokens: Tokens, cleanup: Cleanup) -> None:
+        self.handlers = handlers
+        self._tokens = tokens
+        self._cleanup = cleanup
+        self._tasks = BackgroundTasks()
+
+    async def start(self) -> None:
+        """Makes what the first request needs, and begins to remove what has ended."""
+        await self._tokens.records.prepare()
+        self._tasks.start(self._cleanup.run(), "token-cleanup")
+
+    async def stop(self) -> None:
+        """Ends background work."""
+        await self._tasks.stop()
+        self._tokens.records.forget()
+
+
+def build(host: Host, config: Config | None = None) -> AuthService:
+    """Returns the service over a store. Where `host.peers` has `kv`, it is told of tokens that ended."""
+    config = config or Config()
+    tokens = Tokens(host.store, host.clock, config)
+    policies = PolicyStore(host.store)
+    users, roles = Users(host.store, config), Roles(host.store, config.attempts)
+    logins = Logins(roles, tokens, config.attempts)
+
+    async def drop_data(mount: str) -> None:
+        await users.drop_mount(mount)
+        await roles.drop_mount(mount)
+
+    async def policies_of(token: str, accessor: str) -> tuple[str, ...]:
+        if not (token or accessor):
+            raise invalid("missing token or accessor")
+        records = tokens.records
+        token_id = records.identify(token) if token else await records.by_accessor(accessor)
+        found = await tokens.find(token_id)
+        if found is None:
+            raise denied("bad token")
+        return found.policies
+
+    handlers = HandlerTable()
+    passwords = Passwords(config.bcrypt_rounds)
+    for module, name, implementation in (
+        (gate_pb2, "TokenGateService", TokenGateHandlers(host.store, tokens, policies, drop_data)),
+        (token_pb2, "TokenService", TokenHandlers(tokens, TokenRoles(host.store, config.attempts))),
+        (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of)),
+        (userpass_pb2, "UserpassService", UserpassHandlers(users, passwords, tokens)),
+        (approle_pb2, "AppRoleService", AppRoleHandlers(roles, logins, tokens)),
+    ):
+        handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
+    listeners = [_kv_listener(host.peers["kv"])] if "kv" in host.peers else []
+    return AuthService(handlers, tokens, Cleanup(tokens, listeners, config.tidy_seconds))
+
+
+def _kv_listener(kv: Caller) -> Listener:
+    async def drop(token_id: str) -> None:
+        request = cubbyhole_pb2.DropTokenDataRequest(token_id=token_id)
+        await kv.call(_DROP_TOKEN_DATA, request, RequestContext(str(uuid.uuid4()), caller="auth"))
+
+    return drop

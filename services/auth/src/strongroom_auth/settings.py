@@ -1,0 +1,126 @@
+"""The settings that every login role has in common, and the tokens that logins make."""
+
+from typing import Any
+
+import msgspec
+
+from strongroom.auth.v1 import login_pb2
+from strongroom_auth.tokens import rules
+from strongroom_auth.tokens.tokens import Grant, RenewalRule
+from strongroom_runtime.context import MountContext, RequestContext
+from strongroom_runtime.errors import invalid
+
+_TYPES = ("", "default", "default-service", "service")
+_SCALARS = {
+    "token_ttl": "ttl",
+    "token_max_ttl": "max_ttl",
+    "token_explicit_max_ttl": "explicit_max",
+    "token_no_default_policy": "no_default",
+    "token_num_uses": "uses",
+    "token_period": "period",
+    "token_type": "type",
+}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How the tokens of a role are made; spans in seconds, 0 for the mount's or none."""
+
+    ttl: int = 0
+    max_ttl: int = 0
+    policies: tuple[str, ...] = ()
+    cidrs: tuple[str, ...] = ()
+    explicit_max: int = 0
+    no_default: bool = False
+    uses: int = 0
+    period: int = 0
+    type: str = "default"
+
+
+def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
+    """Returns the settings with what a message gives.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    changes: dict[str, Any] = {
+        attribute: getattr(message, field)
+        for field, attribute in _SCALARS.items()
+        if message.HasField(field)  # type: ignore[arg-type]
+    }
+    if message.HasField("token_policies"):
+        changes["policies"] = rules.clean_policies(message.token_policies.values)
+    if message.HasField("token_bound_cidrs"):
+        changes["cidrs"] = tuple(message.token_bound_cidrs.values)
+    after = msgspec.structs.replace(before, **changes)
+    if after.type not in _TYPES:
+        raise invalid("token_type: only service tokens are supported")
+    if min(after.ttl, after.max_ttl, after.explicit_max, after.uses, after.period) < 0:
+        raise invalid("token settings must not be negative")
+    if after.max_ttl and after.ttl > after.max_ttl:
+        raise invalid("token_ttl: must not be longer than token_max_ttl")
+    return after
+
+
+def message(settings: Settings) -> login_pb2.TokenSettings:
+    """Returns the settings as clients see them."""
+    result = login_pb2.TokenSettings(
+        token_policies=login_pb2.TextList(values=settings.policies),
+        token_bound_cidrs=login_pb2.TextList(values=settings.cidrs),
+    )
+    for field, attribute in _SCALARS.items():
+        setattr(result, field, getattr(settings, attribute))
+    return result
+
+
+def mount_of(context: RequestContext) -> MountContext:
+    """Returns the login mount of a request.
+
+    Raises:
+        ServiceError: INVALID for a call that did not come through one.
+    """
+    if context.mount is None:
+        raise invalid("the request names no mount")
+    return context.mount
+
+
+def grant(
+    settings: Settings,
+    context: RequestContext,
+    *,
+    now: float,
+    display_name: str,
+    meta: dict[str, str],
+    login: dict[str, str],
+    cidrs: tuple[str, ...] = (),
+) -> tuple[Grant, tuple[str, ...]]:
+    """Returns the token that a login makes, and what is done otherwise than its role says."""
+    mount = mount_of(context)
+    span = rules.span(
+        now=now,
+        created=now,
+        asked=settings.ttl,
+        usual=mount.default_lease_ttl,
+        longest=min(t for t in (settings.max_ttl, mount.max_lease_ttl) if t),
+        period=settings.period,
+        explicit_max=settings.explicit_max,
+    )
+    made = Grant(
+        policies=rules.with_default(settings.policies, settings.no_default),
+        path=context.path,
+        display_name=display_name,
+        ttl=span.ttl,
+        explicit_max=settings.explicit_max,
+        period=settings.period,
+        longest=settings.max_ttl or mount.max_lease_ttl,
+        uses=settings.uses,
+        meta=meta,
+        cidrs=cidrs or settings.cidrs,
+        mount=mount.uuid,
+        login=login,
+    )
+    return made, span.warnings
+
+
+def renewal(settings: Settings, ttl: int, longest: int) -> RenewalRule:
+    """Returns what a role gives a token that is renewed, given what it was made for."""
+    return RenewalRule(settings.ttl or ttl, settings.max_ttl or longest, settings.period)

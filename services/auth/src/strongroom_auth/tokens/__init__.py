@@ -1,0 +1,1 @@
+"""Tokens: what they are, how they are made, renewed and revoked."""

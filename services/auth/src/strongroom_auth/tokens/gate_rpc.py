@@ -1,0 +1,104 @@
+"""TokenGateService: what other services ask about tokens."""
+
+from collections.abc import Awaitable, Callable
+
+from strongroom.auth.v1 import gate_pb2 as pb
+from strongroom_auth.policies.storage import PolicyStore
+from strongroom_auth.tokens.records import Token
+from strongroom_auth.tokens.tokens import Tokens
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import denied, invalid
+from strongroom_runtime.storage import Store
+
+DropMountData = Callable[[str], Awaitable[None]]
+
+
+class TokenGateHandlers:
+    """Answers the gateway and the seal service."""
+
+    def __init__(
+        self, store: Store, tokens: Tokens, policies: PolicyStore, drop_data: DropMountData
+    ) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._policies = policies
+        self._drop_data = drop_data
+
+    async def ResolveToken(
+        self, request: pb.ResolveTokenRequest, context: RequestContext
+    ) -> pb.ResolveTokenResponse:
+        reads = self._store.reads(linearizable=request.linearizable)
+        token = await self._tokens.resolve(request.token, request.client_address, reads)
+        if token is None:
+            raise denied()
+        last = False
+        if token.uses:
+            used = await self._tokens.use(request.token, request.client_address)
+            if used is None:
+                raise denied()
+            token, last = used
+        response = _entry(token)
+        response.last_use = last
+        response.cacheable = not (token.uses or last)
+        response.dependencies.extend(reads.dependencies)
+        response.as_of = reads.as_of
+        return response
+
+    async def FinishLastUse(
+        self, request: pb.FinishLastUseRequest, context: RequestContext
+    ) -> pb.FinishLastUseResponse:
+        await self._tokens.revoke(request.id)
+        return pb.FinishLastUseResponse()
+
+    async def ResolvePolicies(
+        self, request: pb.ResolvePoliciesRequest, context: RequestContext
+    ) -> pb.ResolvePoliciesResponse:
+        reads = self._store.reads(linearizable=request.linearizable)
+        response = pb.ResolvePoliciesResponse()
+        for name in request.names:
+            text = await self._policies.text(name, reads)
+            if text is not None:
+                response.texts[name] = text
+        response.dependencies.extend(reads.dependencies)
+        response.as_of = reads.as_of
+        return response
+
+    async def AdoptRootToken(
+        self, request: pb.AdoptRootTokenRequest, context: RequestContext
+    ) -> pb.AdoptRootTokenResponse:
+        if not request.token:
+            raise invalid("token: must not be empty")
+        await self._tokens.adopt_root(request.token)
+        return pb.AdoptRootTokenResponse()
+
+    async def DropMount(
+        self, request: pb.DropMountRequest, context: RequestContext
+    ) -> pb.DropMountResponse:
+        if not request.mount_uuid:
+            raise invalid("mount_uuid: must not be empty")
+        records = self._tokens.records
+        # Tokens first: a crash in between must not leave any of a mount that has no roles any more.
+        while token_ids := await records.of_mount(request.mount_uuid):
+            for token_id in token_ids:
+                await self._tokens.revoke(token_id)
+                await records.forget_index(token_id, mount=request.mount_uuid)
+        await self._drop_data(request.mount_uuid)
+        return pb.DropMountResponse()
+
+
+def _entry(token: Token) -> pb.ResolveTokenResponse:
+    return pb.ResolveTokenResponse(
+        id=token.id,
+        accessor=token.accessor,
+        policies=token.policies,
+        display_name=token.display_name,
+        entity_id=token.entity,
+        expire_time=token.expires,
+        bound_cidrs=token.cidrs,
+        type="service",
+        path=token.path,
+        metadata=token.meta,
+        orphan=not token.ancestors,
+        num_uses=token.uses,
+        creation_ttl=token.ttl,
+    )

@@ -1,0 +1,309 @@
+"""TokenService: the contract to and from tokens."""
+
+from collections.abc import Sequence
+
+from strongroom.auth.v1 import token_pb2 as pb
+from strongroom_auth.tokens import rules
+from strongroom_auth.tokens.messages import auth_message, info_message
+from strongroom_auth.tokens.records import Token, TokenRole
+from strongroom_auth.tokens.roles import TokenRoles, role_message
+from strongroom_auth.tokens.tokens import Grant, Issued, Tokens
+from strongroom_runtime.context import RequestContext, TokenContext
+from strongroom_runtime.errors import denied, invalid, not_found
+
+SYSTEM_TTL = 2_764_800  # 768 hours
+
+
+def page(names: list[str], after: str, limit: int) -> list[str]:
+    """Returns the part of sorted names that a request asks for; NOT_FOUND where there are none at all."""
+    if not names:
+        raise not_found()
+    rest = [name for name in names if name > after] if after else names
+    return rest[:limit] if limit > 0 else rest
+
+
+class TokenHandlers:
+    """Answers requests to auth/token."""
+
+    def __init__(self, tokens: Tokens, roles: TokenRoles) -> None:
+        self._tokens = tokens
+        self._roles = roles
+
+    async def CreateToken(
+        self, request: pb.CreateTokenRequest, context: RequestContext
+    ) -> pb.CreateTokenResponse:
+        role = None
+        if request.role_name:
+            role = await self._roles.get(request.role_name)
+            if role is None:
+                raise invalid("unknown role")
+        issued, warnings = await self._create(
+            request.parameters, context, role, request.role_name, orphan=False
+        )
+        auth = auth_message(issued.token, issued.text, issued.token.ttl)
+        return pb.CreateTokenResponse(auth=auth, warnings=warnings)
+
+    async def CreateOrphanToken(
+        self, request: pb.CreateOrphanTokenRequest, context: RequestContext
+    ) -> pb.CreateOrphanTokenResponse:
+        issued, warnings = await self._create(request.parameters, context, None, "", orphan=True)
+        auth = auth_message(issued.token, issued.text, issued.token.ttl)
+        return pb.CreateOrphanTokenResponse(auth=auth, warnings=warnings)
+
+    async def LookupToken(
+        self, request: pb.LookupTokenRequest, context: RequestContext
+    ) -> pb.LookupTokenResponse:
+        if not request.token:
+            raise invalid("missing token")
+        token = await self._by_text(request.token)
+        return pb.LookupTokenResponse(info=info_message(token, self._tokens.now(), request.token))
+
+    async def LookupSelf(
+        self, request: pb.LookupSelfRequest, context: RequestContext
+    ) -> pb.LookupSelfResponse:
+        token = await self._by_id(_caller(context).id)
+        return pb.LookupSelfResponse(info=info_message(token, self._tokens.now()))
+
+    async def LookupAccessor(
+        self, request: pb.LookupAccessorRequest, context: RequestContext
+    ) -> pb.LookupAccessorResponse:
+        token = await self._by_accessor(request.accessor)
+        return pb.LookupAccessorResponse(info=info_message(token, self._tokens.now()))
+
+    async def RenewToken(
+        self, request: pb.RenewTokenRequest, context: RequestContext
+    ) -> pb.RenewTokenResponse:
+        if not request.token:
+            raise invalid("missing token")
+        token = await self._by_text(request.token)
+        renewed = await self._tokens.renew(token.id, request.increment, *_ttls(context))
+        auth = auth_message(renewed.token, request.token, renewed.ttl)
+        return pb.RenewTokenResponse(auth=auth, warnings=renewed.warnings)
+
+    async def RenewSelf(
+        self, request: pb.RenewSelfRequest, context: RequestContext
+    ) -> pb.RenewSelfResponse:
+        renewed = await self._tokens.renew(_caller(context).id, request.increment, *_ttls(context))
+        # The gateway knows the text, which this service does not keep.
+        auth = auth_message(renewed.token, request.token, renewed.ttl)
+        return pb.RenewSelfResponse(auth=auth, warnings=renewed.warnings)
+
+    async def RenewAccessor(
+        self, request: pb.RenewAccessorRequest, context: RequestContext
+    ) -> pb.RenewAccessorResponse:
+        token = await self._by_accessor(request.accessor)
+        renewed = await self._tokens.renew(token.id, request.increment, *_ttls(context))
+        auth = auth_message(renewed.token, "", renewed.ttl)
+        return pb.RenewAccessorResponse(auth=auth, warnings=renewed.warnings)
+
+    async def RevokeToken(
+        self, request: pb.RevokeTokenRequest, context: RequestContext
+    ) -> pb.RevokeTokenResponse:
+        if not request.token:
+            raise invalid("missing token")
+        await self._tokens.revoke(self._tokens.records.identify(request.token))
+        return pb.RevokeTokenResponse()
+
+    async def RevokeSelf(
+        self, request: pb.RevokeSelfRequest, context: RequestContext
+    ) -> pb.RevokeSelfResponse:
+        await self._tokens.revoke(_caller(context).id)
+        return pb.RevokeSelfResponse()
+
+    async def RevokeAccessor(
+        self, request: pb.RevokeAccessorRequest, context: RequestContext
+    ) -> pb.RevokeAccessorResponse:
+        await self._tokens.revoke((await self._by_accessor(request.accessor)).id)
+        return pb.RevokeAccessorResponse()
+
+    async def RevokeOrphan(
+        self, request: pb.RevokeOrphanRequest, context: RequestContext
+    ) -> pb.RevokeOrphanResponse:
+        token_id = self._tokens.records.identify(request.token)
+        if not await self._tokens.revoke(token_id, alone=True):
+            raise invalid("token: does not exist")
+        return pb.RevokeOrphanResponse()
+
+    async def ListAccessors(
+        self, request: pb.ListAccessorsRequest, context: RequestContext
+    ) -> pb.ListAccessorsResponse:
+        names = await self._tokens.records.accessors()
+        return pb.ListAccessorsResponse(keys=page(names, request.after, request.limit))
+
+    async def TidyTokens(
+        self, request: pb.TidyTokensRequest, context: RequestContext
+    ) -> pb.TidyTokensResponse:
+        note = "Tokens are tidied all the time; nothing was started."
+        return pb.TidyTokensResponse(warnings=[note])
+
+    async def ListTokenRoles(
+        self, request: pb.ListTokenRolesRequest, context: RequestContext
+    ) -> pb.ListTokenRolesResponse:
+        names = await self._roles.names()
+        return pb.ListTokenRolesResponse(keys=page(names, request.after, request.limit))
+
+    async def ReadTokenRole(
+        self, request: pb.ReadTokenRoleRequest, context: RequestContext
+    ) -> pb.ReadTokenRoleResponse:
+        role = await self._roles.get(request.role_name)
+        if role is None:
+            raise not_found()
+        return pb.ReadTokenRoleResponse(role=role_message(request.role_name, role))
+
+    async def WriteTokenRole(
+        self, request: pb.WriteTokenRoleRequest, context: RequestContext
+    ) -> pb.WriteTokenRoleResponse:
+        await self._roles.write(request.role_name, request.role, context)
+        return pb.WriteTokenRoleResponse()
+
+    async def DeleteTokenRole(
+        self, request: pb.DeleteTokenRoleRequest, context: RequestContext
+    ) -> pb.DeleteTokenRoleResponse:
+        await self._roles.delete(request.role_name)
+        return pb.DeleteTokenRoleResponse()
+
+    async def _create(
+        self,
+        parameters: pb.TokenParameters,
+        context: RequestContext,
+        role: TokenRole | None,
+        role_name: str,
+        *,
+        orphan: bool,
+    ) -> tuple[Issued, list[str]]:
+        caller = _caller(context)
+        parent = await self._by_id(caller.id)
+        if parent.uses:
+            raise invalid("restricted use token cannot generate child tokens")
+        privileged = caller.root or context.sudo
+        _check_privileged(parameters, privileged=privileged)
+        policies = _policies(parameters, parent, role, sudo=context.sudo)
+        orphan = orphan or parameters.no_parent or (role is not None and role.orphan)
+        span = _span(parameters, role, context, self._tokens.now(), root="root" in policies)
+        suffix = f"/{role.path_suffix}" if role is not None and role.path_suffix else ""
+        grant = Grant(
+            policies=policies,
+            path=f"auth/token/create{'/' + role_name if role_name else ''}{suffix}",
+            display_name=f"token-{parameters.display_name}" if parameters.display_name else "token",
+            ttl=span.ttl,
+            explicit_max=_explicit_max(parameters, role),
+            period=role.period if role is not None and role.period else parameters.period,
+            longest=_ttls(context)[1],
+            uses=role.uses if role is not None and role.uses else parameters.num_uses,
+            renewable=_renewable(parameters, role),
+            meta=dict(parameters.meta),
+            cidrs=role.cidrs if role is not None else (),
+            role=role_name,
+            text=parameters.id,
+        )
+        issued = await self._tokens.create(grant, "" if orphan else parent.id)
+        return issued, list(span.warnings)
+
+    async def _by_text(self, text: str) -> Token:
+        return await self._by_id(self._tokens.records.identify(text))
+
+    async def _by_id(self, token_id: str) -> Token:
+        token = await self._tokens.find(token_id)
+        if token is None:
+            raise denied("bad token")
+        return token
+
+    async def _by_accessor(self, accessor: str) -> Token:
+        if not accessor:
+            raise invalid("missing accessor")
+        token = await self._tokens.find(await self._tokens.records.by_accessor(accessor))
+        if token is None:
+            raise denied("invalid accessor")
+        return token
+
+
+def _caller(context: RequestContext) -> TokenContext:
+    if context.token is None:
+        raise denied("missing client token")
+    return context.token
+
+
+def _ttls(context: RequestContext) -> tuple[int, int]:
+    """Returns the usual and the longest time to live of the mount that was asked."""
+    if context.mount is None:
+        return SYSTEM_TTL, SYSTEM_TTL
+    return context.mount.default_lease_ttl, context.mount.max_lease_ttl
+
+
+def _check_privileged(parameters: pb.TokenParameters, *, privileged: bool) -> None:
+    if parameters.type not in ("", "service"):
+        raise invalid("type: only service tokens are supported")
+    if parameters.entity_alias:
+        raise invalid("entity_alias: entities are not supported")
+    if min(parameters.ttl, parameters.explicit_max_ttl, parameters.period) < 0:
+        raise invalid("ttl, explicit_max_ttl and period must not be negative")
+    if parameters.num_uses < 0:
+        raise invalid("num_uses: must not be negative")
+    if privileged:
+        return
+    for given, what in (
+        (parameters.id, "specify token id"),
+        (parameters.no_parent, "create orphan token"),
+        (parameters.period, "create periodic token"),
+    ):
+        if given:
+            raise invalid(f"root or sudo privileges required to {what}")
+
+
+def _policies(
+    parameters: pb.TokenParameters, parent: Token, role: TokenRole | None, *, sudo: bool
+) -> tuple[str, ...]:
+    wanted = rules.clean_policies(parameters.policies)
+    if role is None:
+        wanted = wanted or parent.policies
+        rules.check_subset(wanted, parent.policies, parent_root=parent.root, sudo=sudo)
+        return rules.with_default(wanted, parameters.no_default_policy)
+    if not wanted:
+        wanted = role.allowed or tuple(p for p in parent.policies if p != "root")
+    wanted = rules.with_default(wanted, parameters.no_default_policy or role.no_default)
+    limited = bool(role.allowed or role.allowed_globs)
+    if not limited:
+        rules.check_subset(wanted, parent.policies, parent_root=parent.root, sudo=sudo)
+    for name in wanted:
+        if "root" in wanted or not (
+            rules.role_allows(
+                name, role.allowed, role.allowed_globs, role.disallowed, role.disallowed_globs
+            )
+            or (name == "default" and name not in role.disallowed)
+        ):
+            raise invalid("token policies must be subset of the role's allowed policies")
+    return wanted
+
+
+def _span(
+    parameters: pb.TokenParameters,
+    role: TokenRole | None,
+    context: RequestContext,
+    now: float,
+    *,
+    root: bool,
+) -> rules.Span:
+    usual, longest = _ttls(context)
+    period = role.period if role is not None and role.period else parameters.period
+    explicit = _explicit_max(parameters, role)
+    if root and not (parameters.ttl or period or explicit):
+        return rules.Span(0)  # root tokens live until they are revoked
+    return rules.span(
+        now=now,
+        created=now,
+        asked=parameters.ttl,
+        usual=usual,
+        longest=longest,
+        period=period,
+        explicit_max=explicit,
+    )
+
+
+def _explicit_max(parameters: pb.TokenParameters, role: TokenRole | None) -> int:
+    bounds: Sequence[int] = [parameters.explicit_max_ttl, role.explicit_max if role else 0]
+    return min((bound for bound in bounds if bound), default=0)
+
+
+def _renewable(parameters: pb.TokenParameters, role: TokenRole | None) -> bool:
+    asked = parameters.renewable if parameters.HasField("renewable") else True
+    return asked and (role is None or role.renewable)

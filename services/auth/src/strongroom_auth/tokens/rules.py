@@ -1,0 +1,99 @@
+"""The rules for tokens, without I/O: times to live, and which policies a token may have.
+
+All times are wall time in seconds since 1970, all spans seconds; 0 is never or none.
+"""
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from strongroom_runtime.errors import invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How long a token lives from now, and what was done otherwise than asked."""
+
+    ttl: int
+    warnings: tuple[str, ...] = ()
+
+
+def span(
+    *,
+    now: float,
+    created: float,
+    asked: int,
+    usual: int,
+    longest: int,
+    period: int = 0,
+    explicit_max: int = 0,
+) -> Span:
+    """Returns a token's time to live from now (Vault documentation, "Tokens", sections on time to live).
+
+    Args:
+        now: the time.
+        created: when the token was made.
+        asked: what the caller wants; 0 for the usual.
+        usual: what it gets otherwise.
+        longest: from its creation; does not bind periodic tokens.
+        period: of a periodic token.
+        explicit_max: from its creation; binds every token.
+    """
+    ttl = period or asked or usual
+    bounds = [explicit_max] if explicit_max else []
+    if not period and longest:
+        bounds.append(longest)
+    if not bounds:
+        return Span(ttl)
+    left = max(0, int(created + min(bounds) - now))
+    if ttl <= left:
+        return Span(ttl)
+    return Span(
+        left,
+        (
+            f'TTL of "{ttl}s" exceeded the effective max_ttl of "{left}s"; TTL value is capped accordingly',
+        ),
+    )
+
+
+def clean_policies(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns names trimmed, in lower case, sorted, each once. Every name passes here before it is looked at."""
+    return tuple(sorted({name.strip().lower() for name in names} - {""}))
+
+
+def with_default(names: Sequence[str], without: bool) -> tuple[str, ...]:
+    """Returns the names with `default`, unless it is not wanted or the token is root."""
+    if without or "root" in names:
+        return tuple(names)
+    return clean_policies([*names, "default"])
+
+
+def check_subset(
+    wanted: Sequence[str], parent: Sequence[str], *, parent_root: bool, sudo: bool
+) -> None:
+    """Raises unless a parent may give a child these policies.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if "root" in wanted and not parent_root:
+        raise invalid("root tokens may not be created without parent token being root")
+    if not (parent_root or sudo) and not set(wanted) <= {*parent, "default"}:
+        raise invalid("child policies must be subset of parent")
+
+
+def role_allows(
+    name: str,
+    allowed: Sequence[str],
+    globs: Sequence[str],
+    denied: Sequence[str],
+    denied_globs: Sequence[str],
+) -> bool:
+    """Returns whether a token role lets a token have a policy."""
+    if name in denied or _matches(name, denied_globs):
+        return False
+    return not (allowed or globs) or name in allowed or _matches(name, globs)
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, glob.replace("[", "[[]")) for glob in globs)

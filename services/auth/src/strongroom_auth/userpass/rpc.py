@@ -1,0 +1,147 @@
+"""UserpassService: the contract to and from users."""
+
+from strongroom.auth.v1 import login_pb2
+from strongroom.auth.v1 import userpass_pb2 as pb
+from strongroom_auth import settings
+from strongroom_auth.settings import Settings, mount_of
+from strongroom_auth.tokens import rules
+from strongroom_auth.tokens.messages import auth_message
+from strongroom_auth.tokens.records import Token
+from strongroom_auth.tokens.rpc import page
+from strongroom_auth.tokens.tokens import RenewalRule, Tokens, address_allowed
+from strongroom_auth.userpass.passwords import Passwords
+from strongroom_auth.userpass.users import User, Users
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import denied, invalid, not_found
+
+METHOD = "userpass"
+
+
+class UserpassHandlers:
+    """Answers requests to userpass mounts."""
+
+    def __init__(self, users: Users, passwords: Passwords, tokens: Tokens) -> None:
+        self._users = users
+        self._passwords = passwords
+        self._tokens = tokens
+        tokens.renewers[METHOD] = self._renewal
+
+    async def ListUsers(
+        self, request: pb.ListUsersRequest, context: RequestContext
+    ) -> pb.ListUsersResponse:
+        names = await self._users.names(mount_of(context).uuid)
+        return pb.ListUsersResponse(keys=page(names, request.after, request.limit))
+
+    async def ReadUser(
+        self, request: pb.ReadUserRequest, context: RequestContext
+    ) -> pb.ReadUserResponse:
+        user = await self._users.get(mount_of(context).uuid, _clean(request.username))
+        if user is None:
+            raise not_found()
+        return pb.ReadUserResponse(settings=settings.message(user.settings))
+
+    async def WriteUser(
+        self, request: pb.WriteUserRequest, context: RequestContext
+    ) -> pb.WriteUserResponse:
+        password = await self._given(request.password, request.password_hash)
+
+        async def change(before: User | None) -> User:
+            if not (context.may_create if before is None else context.may_update):
+                raise denied()
+            if before is None and password is None:
+                raise invalid("missing password")
+            known = before.settings if before else Settings()
+            hashed = password or (before.password if before else b"")
+            return User(hashed, settings.changed(known, request.settings))
+
+        await self._users.change(mount_of(context).uuid, _clean(request.username), change)
+        return pb.WriteUserResponse()
+
+    async def DeleteUser(
+        self, request: pb.DeleteUserRequest, context: RequestContext
+    ) -> pb.DeleteUserResponse:
+        await self._users.delete(mount_of(context).uuid, _clean(request.username))
+        return pb.DeleteUserResponse()
+
+    async def WritePassword(
+        self, request: pb.WritePasswordRequest, context: RequestContext
+    ) -> pb.WritePasswordResponse:
+        password = await self._given(request.password, request.password_hash)
+        if password is None:
+            raise invalid("missing password")
+
+        async def change(before: User | None) -> User:
+            return User(password, _existing(before).settings)
+
+        await self._users.change(mount_of(context).uuid, _clean(request.username), change)
+        return pb.WritePasswordResponse()
+
+    async def WriteUserPolicies(
+        self, request: pb.WriteUserPoliciesRequest, context: RequestContext
+    ) -> pb.WriteUserPoliciesResponse:
+        async def change(before: User | None) -> User:
+            user = _existing(before)
+            given = login_pb2.TokenSettings(token_policies=request.token_policies)
+            return User(user.password, settings.changed(user.settings, given))
+
+        await self._users.change(mount_of(context).uuid, _clean(request.username), change)
+        return pb.WriteUserPoliciesResponse()
+
+    async def LoginUser(
+        self, request: pb.LoginUserRequest, context: RequestContext
+    ) -> pb.LoginUserResponse:
+        mount, name, now = mount_of(context), _clean(request.username), self._tokens.now()
+        if not request.password:
+            raise invalid("missing password")
+        lockout = self._users.lockout(mount)
+        if lockout.locked(await self._users.failures(mount.uuid, name), now):
+            raise denied()
+        user = await self._users.get(mount.uuid, name)
+        if not await self._passwords.matches(request.password, user.password if user else None):
+            await self._users.count_failure(mount.uuid, name, lockout, now)
+            raise invalid("invalid username or password")
+        # Looked at again: others may have used up the tries while this one was checked.
+        failures = await self._users.failures(mount.uuid, name)
+        if user is None or lockout.locked(failures, now):
+            raise denied()
+        if not address_allowed(user.settings.cidrs, context.client_address):
+            raise denied()
+        grant, warnings = settings.grant(
+            user.settings,
+            context,
+            now=now,
+            display_name=f"{mount.path.removeprefix('auth/').rstrip('/')}-{name}",
+            meta={"username": name},
+            login={"method": METHOD, "mount": mount.uuid, "name": name},
+        )
+        issued = await self._tokens.create(grant)
+        if failures is not None:
+            await self._users.forget_failures(mount.uuid, name)
+        auth = auth_message(issued.token, issued.text, issued.token.ttl)
+        return pb.LoginUserResponse(auth=auth, warnings=warnings)
+
+    async def _given(self, password: str, password_hash: str) -> bytes | None:
+        if password and password_hash:
+            raise invalid("password and password_hash: only one may be given")
+        if password_hash:
+            return self._passwords.given(password_hash)
+        return await self._passwords.hash(password) if password else None
+
+    async def _renewal(self, token: Token) -> RenewalRule:
+        user = await self._users.get(token.login["mount"], token.login["name"])
+        if user is None:
+            raise invalid("the user of this token does not exist any more")
+        if rules.with_default(user.settings.policies, user.settings.no_default) != token.policies:
+            raise invalid("policies have changed, not renewing")
+        return settings.renewal(user.settings, token.ttl, token.longest)
+
+
+def _clean(name: str) -> str:
+    """Returns the one form of a user's name: for storage, counting and login alike."""
+    return name.strip().lower()
+
+
+def _existing(user: User | None) -> User:
+    if user is None:
+        raise invalid("username: does not exist")
+    return user

@@ -1,0 +1,213 @@
+"""Roles for machines."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.unit.auth.harness import Auth, count, login_context, refused, texts
+
+from strongroom.auth.v1 import approle_pb2 as pb
+from strongroom.auth.v1 import login_pb2
+from strongroom_runtime.errors import Kind, ServiceError
+
+WRONG = "invalid role or secret ID"
+
+
+class Roles:
+    """Calls the service for one role."""
+
+    def __init__(self, auth: Auth) -> None:
+        self.auth = auth
+
+    async def __call__(self, method: str, **fields: Any) -> Any:
+        context = login_context(**fields.pop("context", {}))
+        return await self.auth(method, context, **fields)
+
+    async def write(self, name: str = "app", settings: Any = None, **fields: Any) -> str:
+        role = pb.AppRole(settings=login_pb2.TokenSettings(**(settings or {})), **fields)
+        await self("WriteRole", role_name=name, role=role)
+        return str((await self("ReadRoleId", role_name=name)).role_id)
+
+    async def secret(self, name: str = "app", **fields: Any) -> Any:
+        parameters = pb.SecretIdParameters(**fields)
+        return (await self("CreateSecretId", role_name=name, parameters=parameters)).secret
+
+    async def login(self, role_id: str, secret_id: str = "", **context: Any) -> Any:
+        answer = await self("LoginAppRole", role_id=role_id, secret_id=secret_id, context=context)
+        return answer.auth
+
+
+@pytest.fixture
+async def roles() -> Roles:
+    return Roles(await Auth().prepare())
+
+
+async def test_a_role_id_and_a_secret_id_make_a_token(roles: Roles) -> None:
+    role_id = await roles.write(settings={"token_policies": texts("app"), "token_ttl": 60})
+    secret = await roles.secret(metadata='{"host":"a"}')
+    made = await roles.login(role_id, secret.secret_id)
+    assert (list(made.policies), made.lease_duration) == (["app", "default"], 60)
+    assert dict(made.metadata) == {"role_name": "app", "host": "a"}
+    assert await roles.auth.works(made.client_token)
+    stored = str([(e.path, e.value) for e in await roles.auth.store.scan(())])
+    assert secret.secret_id not in stored
+
+
+async def test_wrong_ids_look_alike(roles: Roles) -> None:
+    role_id = await roles.write()
+    other_id = await roles.write("other")
+    secret = await roles.secret()
+    for pair in ((role_id, "x"), ("x", secret.secret_id), (other_id, secret.secret_id)):
+        await refused(roles.login(*pair), Kind.INVALID, WRONG)
+    await refused(roles.login(role_id), Kind.INVALID, "missing secret_id")
+    await refused(roles.login(""), Kind.INVALID, "missing role_id")
+
+
+async def test_uses_of_a_secret_id_are_exact_over_replicas(roles: Roles) -> None:
+    role_id = await roles.write(secret_id_num_uses=5)
+    secret = await roles.secret()
+    twin = Roles(await roles.auth.twin())
+    before = await roles.auth.stored("token")
+    done = await count([(roles, twin)[n % 2].login(role_id, secret.secret_id) for n in range(20)])
+    assert done == 5
+    assert await roles.auth.stored("token") - before == 5
+    await refused(roles.login(role_id, secret.secret_id), Kind.INVALID, WRONG)
+    info = await roles("LookupSecretId", role_name="app", secret_id=secret.secret_id)
+    assert not info.HasField("info")
+
+
+async def test_a_failed_login_uses_nothing_and_makes_nothing(roles: Roles) -> None:
+    role_id = await roles.write(secret_id_num_uses=1)
+    secret = await roles.secret()
+    tokens = await roles.auth.stored("token")
+    roles.auth.store.fail_next_commit = ServiceError(Kind.UNAVAILABLE, "away")
+    await refused(roles.login(role_id, secret.secret_id), Kind.UNAVAILABLE)
+    assert await roles.auth.stored("token") == tokens
+    assert (await roles.login(role_id, secret.secret_id)).client_token
+
+
+async def test_a_secret_id_ends_when_its_time_is_over(roles: Roles) -> None:
+    role_id = await roles.write(secret_id_ttl=60)
+    secret = await roles.secret()
+    assert secret.secret_id_ttl == 60
+    roles.auth.clock.advance(61)
+    await refused(roles.login(role_id, secret.secret_id), Kind.INVALID, WRONG)
+    await roles("TidySecretIds")
+    await refused(roles("ListSecretIds", role_name="app"), Kind.NOT_FOUND)
+
+
+async def test_secret_ids_are_looked_up_and_destroyed(roles: Roles) -> None:
+    role_id = await roles.write()
+    one, two = await roles.secret(ttl=60, num_uses=3), await roles.secret()
+    accessors = list((await roles("ListSecretIds", role_name="app")).keys)
+    assert sorted(accessors) == sorted([one.secret_id_accessor, two.secret_id_accessor])
+    info = (await roles("LookupSecretId", role_name="app", secret_id=one.secret_id)).info
+    assert (info.secret_id_num_uses, info.secret_id_ttl) == (3, 60)
+    assert info.creation_time.startswith("2023-11-14T")
+    by_accessor = await roles(
+        "LookupSecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
+    )
+    assert by_accessor.info.expiration_time == "0001-01-01T00:00:00Z"
+    await roles("DestroySecretId", role_name="app", secret_id=one.secret_id)
+    await roles("DestroySecretId", role_name="app", secret_id=one.secret_id)
+    await roles(
+        "DestroySecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
+    )
+    await refused(
+        roles(
+            "DestroySecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
+        ),
+        Kind.DENIED,
+    )
+    for secret in (one, two):
+        await refused(roles.login(role_id, secret.secret_id), Kind.INVALID, WRONG)
+
+
+async def test_a_secret_id_may_be_chosen(roles: Roles) -> None:
+    role_id = await roles.write()
+    await roles("CreateCustomSecretId", role_name="app", secret_id="mine")
+    await refused(
+        roles("CreateCustomSecretId", role_name="app", secret_id="mine"), Kind.INVALID, "already"
+    )
+    assert (await roles.login(role_id, "mine")).client_token
+
+
+async def test_addresses_bind_secret_ids(roles: Roles) -> None:
+    role_id = await roles.write(secret_id_bound_cidrs=texts("10.0.0.0/8"))
+    secret = await roles.secret(cidr_list=["10.1.0.0/16"], token_bound_cidrs=["10.2.0.0/16"])
+    await refused(roles.login(role_id, secret.secret_id, address="10.3.0.1"), Kind.DENIED)
+    made = await roles.login(role_id, secret.secret_id, address="10.1.0.1")
+    assert await roles.auth.entry(made.client_token, "10.2.0.1")
+    await refused(roles.auth.entry(made.client_token, "10.1.0.1"), Kind.DENIED)
+
+
+async def test_a_role_may_do_without_secret_ids(roles: Roles) -> None:
+    await refused(roles.write(bind_secret_id=False), Kind.INVALID, "constraint")
+    role_id = await roles.write(
+        bind_secret_id=False, settings={"token_bound_cidrs": texts("127.0.0.0/8")}
+    )
+    assert (await roles.login(role_id)).client_token
+    await refused(roles.secret(), Kind.INVALID, "bind_secret_id")
+
+
+async def test_settings_are_changed_one_by_one(roles: Roles) -> None:
+    await roles.write(settings={"token_policies": texts("app")})
+    for setting, role in (
+        ("secret-id-num-uses", pb.AppRole(secret_id_num_uses=4)),
+        ("token-ttl", pb.AppRole(settings=login_pb2.TokenSettings(token_ttl=30))),
+        ("policies", pb.AppRole(settings=login_pb2.TokenSettings(token_policies=texts("x")))),
+    ):
+        fields = {"role_name": "app", "setting": setting}
+        await roles("WriteRoleSetting", role=role, **fields)
+        assert (await roles("ReadRoleSetting", **fields)).role == role
+        await roles("DeleteRoleSetting", **fields)
+        assert (await roles("ReadRoleSetting", **fields)).role != role
+    await refused(roles("ReadRoleSetting", role_name="app", setting="nonsense"), Kind.UNSUPPORTED)
+    await refused(
+        roles("WriteRoleSetting", role_name="app", setting="token-ttl"), Kind.INVALID, "token_ttl"
+    )
+
+
+async def test_roles_are_listed_changed_and_removed(roles: Roles) -> None:
+    role_id = await roles.write("App", secret_id_ttl=60)
+    secret = await roles.secret("app")
+    await roles("WriteRole", role_name="app", role_id="chosen", role=pb.AppRole())
+    role = (await roles("ReadRole", role_name="app")).role
+    assert (role.secret_id_ttl, role.bind_secret_id) == (60, True)
+    await refused(roles.login(role_id, secret.secret_id), Kind.INVALID, WRONG)
+    assert (await roles.login("chosen", secret.secret_id)).client_token
+    await roles.write("b")
+    await refused(roles("WriteRoleId", role_name="b", role_id="chosen"), Kind.INVALID, "in use")
+    assert list((await roles("ListRoles")).keys) == ["app", "b"]
+    await roles("DeleteRole", role_name="app")
+    await refused(roles.login("chosen", secret.secret_id), Kind.INVALID, WRONG)
+    await roles("WriteRole", role_name="app", role_id="chosen", role=pb.AppRole())
+    await refused(roles.login("chosen", secret.secret_id), Kind.INVALID, WRONG)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"metadata": "x"}, "metadata"),
+        ({"metadata": "[1]"}, "metadata"),
+        ({"num_uses": 9}, "num_uses"),
+        ({"num_uses": 0}, "num_uses"),
+        ({"ttl": 999}, "ttl"),
+        ({"ttl": -1}, "negative"),
+    ],
+)
+async def test_bad_secret_ids_are_refused(
+    roles: Roles, fields: dict[str, Any], message: str
+) -> None:
+    await roles.write(secret_id_num_uses=5, secret_id_ttl=60)
+    await refused(roles.secret(**fields), Kind.INVALID, message)
+    await refused(roles("ListSecretIds", role_name="app"), Kind.NOT_FOUND)
+
+
+async def test_a_disabled_mount_leaves_nothing(roles: Roles) -> None:
+    role_id = await roles.write()
+    made = await roles.login(role_id, (await roles.secret()).secret_id)
+    await roles.auth("DropMount", mount_uuid=login_context().mount.uuid)  # type: ignore[union-attr]
+    assert not await roles.auth.works(made.client_token)
+    assert await roles.auth.stored("approle") == 0
+    assert json.dumps(await roles.auth.stored("mount")) == "0"

@@ -1,0 +1,334 @@
+"""Tokens: making, using, renewing, revoking, and what is left of them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.auth.harness import ROOT, Auth, count, refused, texts
+
+from strongroom.auth.v1 import token_pb2
+from strongroom_auth.tokens import rules
+from strongroom_runtime.errors import Kind, ServiceError
+
+
+@pytest.fixture
+async def auth() -> Auth:
+    return await Auth().prepare()
+
+
+async def test_the_root_token_may_everything_and_lives_until_it_is_revoked(auth: Auth) -> None:
+    entry = await auth.entry(ROOT)
+    assert (list(entry.policies), entry.expire_time, entry.cacheable) == (["root"], 0, True)
+    assert entry.dependencies
+    auth.clock.advance(10**9)
+    await auth("RevokeSelf", await auth.context(ROOT))
+    assert not await auth.works(ROOT)
+
+
+async def test_only_the_hmac_of_a_token_is_stored(auth: Auth) -> None:
+    made = await auth.create(policies=["app"])
+    assert made.client_token.startswith("srs.")
+    stored = b"".join([e.value for e in await auth.store.scan(())])
+    paths = str([e.path for e in await auth.store.scan(())])
+    assert made.client_token.encode() not in stored
+    assert made.client_token not in paths
+
+
+async def test_what_a_token_is(auth: Auth) -> None:
+    made = await auth.create(
+        policies=["App", " ops "], ttl=60, meta={"who": "ann"}, display_name="x", num_uses=0
+    )
+    assert list(made.policies) == ["app", "default", "ops"]
+    assert (made.lease_duration, made.renewable, made.orphan) == (60, True, False)
+    info = (await auth("LookupToken", token=made.client_token)).info
+    assert (info.id, info.ttl, info.creation_ttl) == (made.client_token, 60, 60)
+    assert (json.loads(info.meta), info.display_name) == ({"who": "ann"}, "token-x")
+    assert info.expire_time.seconds == 1_700_000_060
+    by_accessor = (await auth("LookupAccessor", accessor=made.accessor)).info
+    assert (by_accessor.id, by_accessor.accessor) == ("", made.accessor)
+    own = (await auth("LookupSelf", await auth.context(made.client_token))).info
+    assert own.path == "auth/token/create"
+
+
+@pytest.mark.parametrize("text", ["", "nothing", "srs.unknown", "x" * 5000, "\0"])
+async def test_an_unknown_token_is_denied(auth: Auth, text: str) -> None:
+    await refused(auth.entry(text), Kind.DENIED, "permission denied")
+
+
+async def test_a_token_ends_when_its_time_is_over(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], ttl=60)
+    child = await auth.create(by=made.client_token, ttl=600)
+    auth.clock.advance(59)
+    assert await auth.works(made.client_token)
+    auth.clock.advance(2)
+    assert not await auth.works(made.client_token)
+    assert not await auth.works(child.client_token)
+    await auth.clean()
+    assert await auth.stored("token") == 1
+    for kind in ("due", "child", "cleanup"):
+        assert await auth.stored(kind) == 0
+    assert sorted(auth.kv.dropped) == sorted(set(auth.kv.dropped))
+    assert len(auth.kv.dropped) == 2
+
+
+async def test_revoking_kills_all_descendants_at_once_and_leaves_nothing(auth: Auth) -> None:
+    made = await auth.create(policies=["app"])
+    tokens, level = [made.client_token], [made.client_token]
+    for _ in range(3):
+        level = [(await auth.create(by=t)).client_token for t in level for _ in range(3)]
+        tokens += level
+    other = await auth.create(policies=["app"])
+    await auth("RevokeToken", token=made.client_token)
+    # Before any cleaning has been done:
+    for text in tokens:
+        assert not await auth.works(text)
+    assert await auth.works(other.client_token)
+    await auth.clean()
+    assert await auth.stored("token") == 2
+    assert await auth.stored("accessor") == 2
+    assert len(auth.kv.dropped) == len(tokens) == 40
+
+
+async def test_children_outlive_a_parent_that_is_revoked_alone(auth: Auth) -> None:
+    parent = await auth.create(policies=["app"])
+    child = await auth.create(by=parent.client_token)
+    grandchild = await auth.create(by=child.client_token)
+    await auth("RevokeOrphan", token=parent.client_token)
+    assert not await auth.works(parent.client_token)
+    assert await auth.works(grandchild.client_token)
+    await auth.clean()
+    assert await auth.works(grandchild.client_token)
+    await refused(auth("LookupAccessor", accessor=parent.accessor), Kind.DENIED)
+    # The one above them does not matter to them any more.
+    await auth("RevokeToken", token=ROOT)
+    assert await auth.works(grandchild.client_token)
+    await auth("RevokeToken", token=child.client_token)
+    assert not await auth.works(grandchild.client_token)
+    await auth.clean()
+    for kind in ("token", "accessor", "child", "cleanup", "due"):
+        assert await auth.stored(kind) == 0, kind
+
+
+async def test_what_a_token_obtained_is_removed_even_if_that_takes_long(auth: Auth) -> None:
+    made = await auth.create(policies=["app"])
+    token_id = (await auth.entry(made.client_token)).id
+    auth.kv.away = True
+    await auth("RevokeToken", token=made.client_token)
+    await auth.clean()
+    assert await auth.stored("cleanup") == 1
+    auth.kv.away = False
+    await auth.clean()
+    assert auth.kv.dropped == [token_id]
+    assert await auth.stored("cleanup") == 0
+
+
+async def test_two_workers_disturb_nothing(auth: Auth) -> None:
+    twin = await auth.twin()
+    for _ in range(20):
+        await auth.create(policies=["app"], ttl=5)
+    auth.clock.advance(10)
+    await count([auth.clean(), twin.clean()])
+    await auth.clean()
+    assert await auth.stored("token") == 1
+    assert len({*auth.kv.dropped, *twin.kv.dropped}) == 20
+
+
+async def test_no_child_of_a_revoked_parent_is_left(auth: Auth) -> None:
+    parent = await auth.create(policies=["app"])
+    context = await auth.context(parent.client_token)
+    await auth("RevokeToken", token=parent.client_token)
+    parameters = token_pb2.TokenParameters()
+    await refused(auth("CreateToken", context, parameters=parameters), Kind.DENIED)
+
+
+async def test_uses_are_counted_exactly_over_replicas(auth: Auth) -> None:
+    twin = await auth.twin()
+    made = await auth.create(policies=["app"], num_uses=20)
+    done = await count([(auth, twin)[n % 2].entry(made.client_token) for n in range(60)])
+    assert done == 20
+    assert not await auth.works(made.client_token)
+    # The process that made the last use may have died before it revoked the token.
+    auth.clock.advance(2)
+    await auth.clean()
+    assert await auth.stored("token") == 1
+
+
+async def test_the_last_use_is_marked(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], num_uses=2)
+    first = await auth.entry(made.client_token)
+    assert (first.last_use, first.cacheable, first.num_uses) == (False, False, 1)
+    last = await auth.entry(made.client_token)
+    assert (last.last_use, last.num_uses) == (True, 0)
+    await auth("FinishLastUse", id=last.id)
+    await auth("FinishLastUse", id=last.id)
+    assert await auth.stored("token") == 1
+
+
+async def test_a_limited_token_makes_no_children(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], num_uses=5)
+    await refused(
+        auth.create(by=made.client_token), Kind.INVALID, "restricted use token cannot generate"
+    )
+
+
+async def test_renewal(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], ttl=100, explicit_max_ttl=250)
+    auth.clock.advance(90)
+    renewed = await auth("RenewToken", token=made.client_token)
+    assert (renewed.auth.lease_duration, list(renewed.warnings)) == (100, [])
+    auth.clock.advance(90)
+    capped = await auth("RenewSelf", await auth.context(made.client_token), increment=500)
+    assert capped.auth.lease_duration == 70
+    assert "capped" in capped.warnings[0]
+    info = (await auth("LookupToken", token=made.client_token)).info
+    assert (info.ttl, info.last_renewal_time) == (70, 1_700_000_180)
+    by_accessor = await auth("RenewAccessor", accessor=made.accessor, increment=10)
+    assert (by_accessor.auth.client_token, by_accessor.auth.lease_duration) == ("", 10)
+    auth.clock.advance(11)
+    await refused(auth("RenewToken", token=made.client_token), Kind.DENIED, "bad token")
+    await auth.clean()
+    assert await auth.stored("due") == 0
+
+
+async def test_what_cannot_be_renewed(auth: Auth) -> None:
+    fixed = await auth.create(policies=["app"], ttl=60, renewable=False)
+    for text in (fixed.client_token, ROOT):
+        await refused(auth("RenewToken", token=text), Kind.INVALID, "lease is not renewable")
+
+
+async def test_a_periodic_token_lives_as_long_as_it_is_renewed(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], period=100)
+    for _ in range(50):
+        auth.clock.advance(99)
+        renewed = await auth("RenewToken", token=made.client_token, increment=10_000_000)
+        assert renewed.auth.lease_duration == 100
+    auth.clock.advance(101)
+    assert not await auth.works(made.client_token)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"policies": ["root"]}, "root tokens may not be created without parent"),
+        ({"policies": [" ROOT "]}, "root tokens may not be created without parent"),
+        ({"policies": ["other"]}, "child policies must be subset of parent"),
+        ({"no_parent": True}, "root or sudo privileges required to create orphan token"),
+        ({"period": 60}, "root or sudo privileges required to create periodic token"),
+        ({"id": "chosen"}, "root or sudo privileges required to specify token id"),
+        ({"type": "batch"}, "only service tokens"),
+        ({"ttl": -1}, "must not be negative"),
+        ({"num_uses": -1}, "num_uses"),
+        ({"entity_alias": "x"}, "entities are not supported"),
+    ],
+)
+async def test_what_a_caller_may_not_ask_for(
+    auth: Auth, fields: dict[str, Any], message: str
+) -> None:
+    made = await auth.create(policies=["app"])
+    before = await auth.stored("token")
+    await refused(auth.create(by=made.client_token, **fields), Kind.INVALID, message)
+    assert await auth.stored("token") == before
+
+
+async def test_sudo_allows_more_but_never_root(auth: Auth) -> None:
+    made = await auth.create(policies=["app"])
+    wide = await auth.create(by=made.client_token, sudo=True, policies=["other"], no_parent=True)
+    assert (list(wide.policies), wide.orphan) == (["default", "other"], True)
+    await auth("RevokeToken", token=made.client_token)
+    assert await auth.works(wide.client_token)
+    chosen = await auth.create(id="my-own-token", policies=["app"])
+    assert chosen.client_token == "my-own-token"
+    await refused(auth.create(id="my-own-token"), Kind.INVALID, "duplicate ID")
+
+
+async def test_a_child_gets_its_parents_policies(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], no_default_policy=True)
+    assert list(made.policies) == ["app"]
+    child = await auth.create(by=made.client_token)
+    assert list(child.policies) == ["app", "default"]
+
+
+async def test_an_address_outside_the_bounds_is_denied(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    role = token_pb2.TokenRole(token_bound_cidrs=texts("10.0.0.0/8", "::1"))
+    await auth("WriteTokenRole", context, role_name="net", role=role)
+    made = await auth.create(role="net", policies=["app"])
+    assert await auth.entry(made.client_token, "10.1.2.3")
+    assert await auth.entry(made.client_token, "::1")
+    for address in ("11.0.0.1", "", "nonsense"):
+        await refused(auth.entry(made.client_token, address), Kind.DENIED)
+
+
+async def test_token_roles(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    role = token_pb2.TokenRole(
+        allowed_policies=texts("App"),
+        allowed_policies_glob=texts("team-*"),
+        disallowed_policies=texts("team-x"),
+        orphan=True,
+        token_period=60,
+        token_num_uses=3,
+        path_suffix="v1",
+    )
+    await auth("WriteTokenRole", context, role_name="ci", role=role)
+    made = await auth.create(role="ci", policies=["team-a"])
+    assert (list(made.policies), made.orphan) == (["default", "team-a"], True)
+    assert (made.lease_duration, made.num_uses) == (60, 3)
+    info = (await auth("LookupToken", token=made.client_token)).info
+    assert (info.path, info.role, info.period) == ("auth/token/create/ci/v1", "ci", 60)
+    assert list((await auth.create(role="ci")).policies) == ["app", "default"]
+    for policies in (["team-x"], ["other"], ["root"]):
+        await refused(auth.create(role="ci", policies=policies), Kind.INVALID, "subset")
+    await refused(auth.create(role="none"), Kind.INVALID, "unknown role")
+    shown = (await auth("ReadTokenRole", context, role_name="ci")).role
+    assert list(shown.allowed_policies.values) == ["app"]
+    assert list((await auth("ListTokenRoles", context)).keys) == ["ci"]
+    await auth("DeleteTokenRole", context, role_name="ci")
+    await refused(auth("ReadTokenRole", context, role_name="ci"), Kind.NOT_FOUND)
+    assert await auth.works(made.client_token)
+
+
+async def test_accessors_are_listed(auth: Auth) -> None:
+    made = await auth.create(policies=["app"])
+    keys = list((await auth("ListAccessors")).keys)
+    assert made.accessor in keys
+    assert len(keys) == 2
+    await auth("RevokeAccessor", accessor=made.accessor)
+    await refused(auth("RevokeAccessor", accessor=made.accessor), Kind.DENIED)
+
+
+async def test_a_failing_store_makes_no_token(auth: Auth) -> None:
+    before = await auth.store.scan(())
+    auth.store.fail_next_commit = ServiceError(Kind.UNAVAILABLE, "etcd did not answer")
+    await refused(auth.create(policies=["app"]), Kind.UNAVAILABLE)
+    assert await auth.store.scan(()) == before
+
+
+@given(
+    st.integers(0, 1000),
+    st.integers(0, 1000),
+    st.integers(1, 1000),
+    st.integers(0, 1000),
+    st.integers(0, 1000),
+    st.integers(0, 1000),
+)
+def test_no_token_outlives_its_bounds(
+    age: int, asked: int, usual: int, longest: int, period: int, explicit: int
+) -> None:
+    span = rules.span(
+        now=1000 + age,
+        created=1000,
+        asked=asked,
+        usual=usual,
+        longest=longest,
+        period=period,
+        explicit_max=explicit,
+    )
+    assert 0 <= span.ttl <= (period or asked or usual)
+    if explicit:
+        assert age + span.ttl <= max(explicit, age)
+    if longest and not period:
+        assert age + span.ttl <= max(longest, age)
+    assert bool(span.warnings) == (span.ttl < (period or asked or usual))

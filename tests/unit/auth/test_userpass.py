@@ -1,0 +1,149 @@
+"""Users with passwords."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import bcrypt
+import pytest
+from tests.unit.auth.harness import LOGIN_MOUNT, Auth, count, login_context, refused, texts
+
+from strongroom.auth.v1 import login_pb2
+from strongroom_runtime.errors import Kind
+
+WRONG = "invalid username or password"
+
+
+@pytest.fixture
+async def auth() -> Auth:
+    return await Auth().prepare()
+
+
+async def write(auth: Auth, name: str = "ann", password: str = "hunter2", **settings: Any) -> None:
+    given = login_pb2.TokenSettings(**settings)
+    await auth("WriteUser", login_context(), username=name, password=password, settings=given)
+
+
+def login(auth: Auth, name: str = "ann", password: str = "hunter2", **context: Any) -> Any:
+    return auth("LoginUser", login_context(**context), username=name, password=password)
+
+
+async def test_a_password_makes_a_token(auth: Auth) -> None:
+    await write(auth, token_policies=texts("app"), token_ttl=60, token_max_ttl=100)
+    made = (await login(auth, "Ann")).auth
+    assert (list(made.policies), made.lease_duration) == (["app", "default"], 60)
+    assert dict(made.metadata) == {"username": "ann"}
+    entry = await auth.entry(made.client_token)
+    assert (entry.display_name, entry.orphan) == ("people-ann", True)
+
+
+async def test_unknown_users_and_wrong_passwords_look_alike(auth: Auth) -> None:
+    await write(auth)
+    await refused(login(auth, "ann", "wrong"), Kind.INVALID, WRONG)
+    await refused(login(auth, "bob", "wrong"), Kind.INVALID, WRONG)
+    await refused(login(auth, "ann", "x" * 80), Kind.INVALID, WRONG)
+    await refused(login(auth, "ann", ""), Kind.INVALID, "missing password")
+
+
+async def test_five_wrong_tries_in_any_spelling_lock(auth: Auth) -> None:
+    await write(auth)
+    for name in ("ann", "ANN", "Ann", " ann", "aNN"):
+        await refused(login(auth, name, "wrong"), Kind.INVALID, WRONG)
+    await refused(login(auth), Kind.DENIED)
+    auth.clock.advance(901)
+    assert (await login(auth)).auth.client_token
+    for _ in range(4):
+        await refused(login(auth, "ann", "wrong"), Kind.INVALID)
+    assert (await login(auth)).auth.client_token
+    await refused(login(auth, "ann", "wrong"), Kind.INVALID)
+    assert (await login(auth)).auth.client_token
+
+
+async def test_tries_at_once_over_replicas_are_all_counted(auth: Auth) -> None:
+    await write(auth)
+    twin = await auth.twin()
+    await count([login((auth, twin)[n % 2], "ann", "wrong") for n in range(5)])
+    await refused(login(twin), Kind.DENIED)
+
+
+async def test_the_mount_says_when_users_are_locked(auth: Auth) -> None:
+    await write(auth)
+    for config, tries in (({"lockout_threshold": "2"}, 2), ({"lockout_disable": True}, 20)):
+        tuned = json.dumps({"user_lockout_config": config}).encode()
+        mount = replace(LOGIN_MOUNT, config=tuned)
+        for _ in range(tries):
+            await refused(login(auth, "bob", "wrong", mount=mount), Kind.INVALID)
+        if tries == 2:
+            await refused(login(auth, "bob", "wrong", mount=mount), Kind.DENIED)
+
+
+async def test_passwords_and_policies_are_changed(auth: Auth) -> None:
+    await write(auth)
+    await auth("WritePassword", login_context(), username="ann", password="new")
+    await refused(login(auth), Kind.INVALID, WRONG)
+    hashed = bcrypt.hashpw(b"third", bcrypt.gensalt(4)).decode()
+    await auth("WritePassword", login_context(), username="ann", password_hash=hashed)
+    await auth("WriteUserPolicies", login_context(), username="ann", token_policies=texts("ops"))
+    assert list((await login(auth, password="third")).auth.policies) == ["default", "ops"]
+    shown = (await auth("ReadUser", login_context(), username="ann")).settings
+    assert list(shown.token_policies.values) == ["ops"]
+    assert list((await auth("ListUsers", login_context())).keys) == ["ann"]
+    await auth("DeleteUser", login_context(), username="ann")
+    await refused(login(auth, password="third"), Kind.INVALID, WRONG)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "missing password"),
+        ({"password": "x" * 73}, "72 bytes"),
+        ({"password": "a", "password_hash": "b"}, "only one"),
+        ({"password_hash": "nonsense"}, "bcrypt"),
+        ({"password": "a", "settings": {"token_type": "batch"}}, "token_type"),
+        ({"password": "a", "settings": {"token_ttl": -1}}, "negative"),
+        ({"password": "a", "settings": {"token_ttl": 9, "token_max_ttl": 1}}, "token_max_ttl"),
+    ],
+)
+async def test_bad_users_are_refused(auth: Auth, fields: dict[str, Any], message: str) -> None:
+    await refused(
+        auth("WriteUser", login_context(), username="bob", **fields), Kind.INVALID, message
+    )
+    await refused(auth("ReadUser", login_context(), username="bob"), Kind.NOT_FOUND)
+
+
+async def test_create_and_update_are_rights_of_their_own(auth: Auth) -> None:
+    fields = {"username": "ann", "password": "a"}
+    await refused(auth("WriteUser", login_context(may_create=False), **fields), Kind.DENIED)
+    await auth("WriteUser", login_context(may_update=False), **fields)
+    await refused(auth("WriteUser", login_context(may_update=False), **fields), Kind.DENIED)
+
+
+async def test_addresses_bind_logins_and_tokens(auth: Auth) -> None:
+    await write(auth, token_bound_cidrs=texts("10.0.0.0/8"))
+    await refused(login(auth, address="11.0.0.1"), Kind.DENIED)
+    made = (await login(auth, address="10.0.0.1")).auth
+    assert await auth.entry(made.client_token, "10.9.9.9")
+    await refused(auth.entry(made.client_token, "11.0.0.1"), Kind.DENIED)
+
+
+async def test_a_token_is_renewed_by_what_its_user_allows_now(auth: Auth) -> None:
+    await write(auth, token_ttl=60, token_max_ttl=150)
+    made = (await login(auth)).auth
+    auth.clock.advance(50)
+    assert (await auth("RenewToken", token=made.client_token)).auth.lease_duration == 60
+    auth.clock.advance(55)
+    assert (await auth("RenewToken", token=made.client_token)).auth.lease_duration == 45
+    await auth("DeleteUser", login_context(), username="ann")
+    await refused(auth("RenewToken", token=made.client_token), Kind.INVALID, "does not exist")
+
+
+async def test_a_disabled_mount_takes_its_tokens_and_users_along(auth: Auth) -> None:
+    await write(auth)
+    made = (await login(auth)).auth
+    await auth("DropMount", mount_uuid=LOGIN_MOUNT.uuid)
+    assert not await auth.works(made.client_token)
+    await auth.clean()
+    for kind in ("userpass", "mount"):
+        assert await auth.stored(kind) == 0
+    assert await auth.stored("token") == 1
+    await auth("DropMount", mount_uuid=LOGIN_MOUNT.uuid)
