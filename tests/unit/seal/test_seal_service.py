@@ -263,7 +263,9 @@ async def test_keys_are_sent_now_and_at_every_change(machine: Any) -> None:
     first = await anext(stream)
     assert dict(first.terms) == process.service.seal.ring.keys_for("kv")[0]
     await process("Rotate")
-    assert set((await anext(stream)).terms) == {1, 2}
+    second = await anext(stream)
+    assert (second.active_term, set(second.terms)) == (2, {1, 2, 3})
+    assert second.terms[2] == first.terms[2]  # known before it was in use
     await process("Seal")
     last = await anext(stream)
     assert (last.sealed, len(last.terms), last.name_key) == (True, 0, b"")

@@ -198,7 +198,8 @@ class KeyHandlers:
         if self._seal.sealed:
             return pb.WatchKeyRingResponse(sealed=True)
         terms, name_key = self._seal.ring.keys_for(service)
-        return pb.WatchKeyRingResponse(terms=terms, name_key=name_key)
+        active = self._seal.ring.active_term
+        return pb.WatchKeyRingResponse(terms=terms, name_key=name_key, active_term=active)
 
 
 def _new_password() -> str:

@@ -1,30 +1,27 @@
 """The seal of this process: closed, or open with the key ring in memory."""
 
 import asyncio
-import base64
 import contextlib
 import logging
 import os
 import uuid
 from collections.abc import Callable
-from pathlib import Path as FilePath
 
-from strongroom.auth.v1 import gate_pb2
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.secrets import equal, new_token
-from strongroom_runtime.storage import CompactedError, ConflictError, Event, Store
+from strongroom_runtime.storage import CompactedError, ConflictError, Store
+from strongroom_seal.adoption import Adoption
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
 from strongroom_seal.domain.ceremony import KEY_BYTES, Gathering
 from strongroom_seal.domain.keys import MasterRing, new_ring
-from strongroom_seal.storage import KEYRING, SEALED, SealConfig, SealStore
+from strongroom_seal.static_key import read_static_key
+from strongroom_seal.storage import SealConfig, SealStore
 
 log = logging.getLogger(__name__)
 
-ADOPT = "/strongroom.auth.v1.TokenGateService/AdoptRootToken"
 _RETRY_SECONDS = 0.2
 
 
@@ -41,15 +38,17 @@ class Seal:
     def __init__(self, store: Store, auth: Caller, config: Config, clock: Clock) -> None:
         self._raw = store
         self._store = SealStore(store)
-        self._auth = auth
+        self._adoption = Adoption(self._store, auth)
         self._config = config
         self._clock = clock
         self._root: bytes | None = None
         self._ring: MasterRing | None = None
         self._gathering: Gathering | None = None
         self._subscribers: list[Callable[[], None]] = []
-        self._adopting: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+        self._opened_at = 0  # the store's revision: sealings up to it are over
+        self._closings = 0
+        self._closed_on_purpose = False  # a static seal stays closed then
 
     @property
     def sealed(self) -> bool:
@@ -101,8 +100,10 @@ class Seal:
         root = await self._store.initialise(
             config, static or person_key, person_key if static else None, ring, token
         )
-        await self._open(root)
-        await self._wait_adopted()
+        # From here on nothing may keep the shares from the caller: they are seen this once.
+        with contextlib.suppress(ServiceError):
+            await self._open(root)
+        await self._adoption.wait(self._config.adopt_seconds)
         if static is None:
             # As in Vault, a seal with shares is closed after its initialisation. The keys were in memory just long
             # enough to make the root token usable.
@@ -144,21 +145,25 @@ class Seal:
             return
         self._gathering = None
         await self._open(await self._root_from(config, key))
+        self._closed_on_purpose = False
 
     def reset_shares(self) -> None:
         """Forgets the shares given so far."""
         self._gathering = None
 
     async def seal(self) -> None:
-        """Closes the seal here and in every other seal process."""
+        """Closes the seal here, whatever happens, and in every other seal process.
+
+        Raises:
+            ServiceError: UNAVAILABLE where the others could not be told.
+        """
+        self._close_on_purpose()
         await self._store.count_sealing()
-        self.close()
 
     def close(self) -> None:
         """Forgets the keys of this process."""
-        if self._adopting is not None:
-            self._adopting.cancel()
-            self._adopting = None
+        self._adoption.cancel()
+        self._closings += 1
         self._root = self._ring = self._gathering = None
         self._tell()
 
@@ -166,14 +171,14 @@ class Seal:
         """Begins a new term."""
         async with self._changing:
             while True:
-                if self._root is None:
+                root = self._root
+                if root is None:
                     raise ServiceError(Kind.SEALED, "Vault is sealed")
-                ring, revision = await self._store.ring(self._root)
+                ring, revision = await self._store.ring(root)
                 rotated = ring.rotated(self._clock.now())
                 with contextlib.suppress(ConflictError):
-                    await self._store.replace_ring(self._root, rotated, revision)
-                    self._ring = rotated
-                    self._tell()
+                    await self._store.replace_ring(root, rotated, revision)
+                    self._take(root, rotated)
                     return
 
     async def check_people(self, key: bytes) -> None:
@@ -189,24 +194,43 @@ class Seal:
         if self._root is None:
             raise ServiceError(Kind.SEALED, "Vault is sealed")
         token = new_token()
-        await self._adopt(token)
+        await self._adoption.adopt(token)
         return token
 
     async def follow(self) -> None:
-        """Notices rotations and sealings by other processes. Runs until cancelled."""
+        """Does what other processes' rotations, sealings and initialisation ask for. Runs until cancelled."""
         while True:
-            with contextlib.suppress(CompactedError):
-                async for events in self._raw.watch(()):
-                    for event in events:
-                        await self._notice(event)
-            # What was missed while the watch was away may have been a sealing: rather closed than wrongly open.
-            self.close()
+            try:
+                start = await self._raw.revision()
+                await self._catch_up()
+                async for _ in self._raw.watch((), from_revision=start + 1):
+                    await self._catch_up()
+            except CompactedError:
+                continue
+            except ServiceError as error:
+                log.warning("the store cannot be followed", extra={"kind": error.kind.value})
+                await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _notice(self, event: Event) -> None:
-        if event.path == SEALED and not self.sealed:
-            self.close()
-        elif event.path == KEYRING and self._root is not None:
-            self._ring, _ = await self._store.ring(self._root)
+    async def _catch_up(self) -> None:
+        """Compares this process with the store. What was missed does not matter, only what stands there now."""
+        if await self._store.sealed_at() > self._opened_at and not self.sealed:
+            self._close_on_purpose()
+        elif self._root is not None:
+            root = self._root
+            ring, _ = await self._store.ring(root)
+            if ring != self._ring:
+                self._take(root, ring)
+        elif not self._closed_on_purpose:
+            await self.unseal_at_start()
+
+    def _close_on_purpose(self) -> None:
+        self._closed_on_purpose = True
+        self.close()
+
+    def _take(self, root: bytes, ring: MasterRing) -> None:
+        """Replaces the ring, unless the seal was closed while it was fetched: keys must not come back then."""
+        if self._root is root:
+            self._ring = ring
             self._tell()
 
     async def _need_config(self) -> SealConfig:
@@ -231,64 +255,30 @@ class Seal:
         return root
 
     async def _open(self, root: bytes) -> None:
+        """Takes the keys.
+
+        Raises:
+            ServiceError: SEALED where the seal was closed meanwhile.
+        """
         async with self._changing:
-            self._ring, _ = await self._store.ring(root)
-            self._root = root
+            if self._root is not None:
+                return
+            closings = self._closings
+            opened_at = await self._raw.revision()
+            ring, _ = await self._store.ring(root)
+            if closings != self._closings:
+                raise ServiceError(Kind.SEALED, "Vault is sealed")
+            self._opened_at, self._root, self._ring = opened_at, root, ring
         self._tell()
-        self._adopting = asyncio.create_task(self._keep_promise(root), name="adopt-root-token")
+        self._adoption.begin(root)
 
     def _tell(self) -> None:
         for changed in list(self._subscribers):
             changed()
 
-    async def _keep_promise(self, root: bytes) -> None:
-        """Makes a promised root token usable, however long the auth service takes to come."""
-        while True:
-            try:
-                promised = await self._store.promised(root)
-                if promised is None:
-                    return
-                await self._adopt(promised[0])
-                await self._store.kept_promise(promised[1])
-            except ServiceError as error:
-                log.info("the root token waits for auth", extra={"kind": error.kind.value})
-                await asyncio.sleep(_RETRY_SECONDS)
-
-    async def _adopt(self, token: str) -> None:
-        request = gate_pb2.AdoptRootTokenRequest(token=token)
-        await self._auth.call(ADOPT, request, RequestContext(str(uuid.uuid4()), caller="seal"))
-
-    async def _wait_adopted(self) -> None:
-        if self._adopting is not None:
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(asyncio.shield(self._adopting), self._config.adopt_seconds)
-
     def _static_key(self) -> bytes | None:
         file = self._config.static_key_file
         return read_static_key(file) if file is not None else None
-
-
-def read_static_key(file: FilePath) -> bytes:
-    """Returns the 32 bytes of a key file: raw, hexadecimal or base64.
-
-    Raises:
-        ServiceError: FAILED_PRECONDITION; it names the file.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ServiceError(Kind.FAILED_PRECONDITION, f"{file}: {error.strerror}") from error
-    if len(content) == KEY_BYTES:
-        return content
-    text = content.decode(errors="replace").strip()
-    for decode in (bytes.fromhex, lambda t: base64.b64decode(t, validate=True)):
-        with contextlib.suppress(ValueError):
-            key = decode(text)
-            if len(key) == KEY_BYTES:
-                return key
-    raise ServiceError(
-        Kind.FAILED_PRECONDITION, f"{file}: takes {KEY_BYTES} bytes, raw, hexadecimal or base64"
-    )
 
 
 def _share_bytes(config: SealConfig) -> int:

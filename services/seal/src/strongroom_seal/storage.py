@@ -8,6 +8,7 @@ pending     a root token that was promised and is not yet known to be usable, un
 sealed      counts explicit sealings, so that all seal processes notice
 """
 
+import asyncio
 import os
 
 import msgspec
@@ -24,6 +25,8 @@ SEALED: Path = (Plain("sealed"),)
 _ROOT: Path = (Plain("root"),)
 _RECOVERY: Path = (Plain("recovery"),)
 _PENDING: Path = (Plain("pending"),)
+_DOUBTS = 10  # looks, after a commit of which the outcome is not known
+_DOUBT_SECONDS = 0.1
 
 
 class SealConfig(msgspec.Struct, frozen=True):
@@ -74,7 +77,21 @@ class SealStore:
             await self._store.commit(Transaction(expect={CONFIG: 0}, puts=puts))
         except ConflictError:
             raise invalid("Vault is already initialized") from None
+        except ServiceError as error:
+            # Perhaps it was applied. The shares would be lost then, and the cluster with them.
+            if error.kind is not Kind.UNAVAILABLE or not await self._is_ours(config):
+                raise
         return root
+
+    async def _is_ours(self, config: SealConfig) -> bool:
+        for _ in range(_DOUBTS):
+            try:
+                entry = await self._store.get(CONFIG, linearizable=True)
+            except ServiceError:
+                await asyncio.sleep(_DOUBT_SECONDS)
+                continue
+            return entry is not None and entry.value == msgspec.msgpack.encode(config)
+        return False
 
     async def root_key(self, unseal_key: bytes) -> bytes | None:
         """Returns the root key, or None where the unseal key is wrong."""
@@ -119,6 +136,11 @@ class SealStore:
             await self._store.commit(Transaction(expect={_PENDING: revision}, deletes=[_PENDING]))
         except ConflictError:
             return
+
+    async def sealed_at(self) -> int:
+        """Returns the revision of the last explicit sealing, 0 for none."""
+        entry = await self._store.get(SEALED, linearizable=True)
+        return entry.revision if entry else 0
 
     async def count_sealing(self) -> None:
         """Lets every seal process know that the seal is to close."""

@@ -1,4 +1,8 @@
-"""The root key, the key ring under it, and the keys derived for each service."""
+"""The root key, the key ring under it, and the keys derived for each service.
+
+The ring has one term more than is in use. A rotation begins to use it, so that a service that has not heard of the
+rotation yet opens what others write after it. So it takes two rotations to shut out who has stolen a service's keys.
+"""
 
 import os
 
@@ -15,7 +19,7 @@ _NAME_KEY_BYTES = 64
 
 
 class Term(msgspec.Struct, frozen=True):
-    """One term of the key ring. `installed` is wall time in seconds since 1970."""
+    """One term of the key ring. `installed` is wall time in seconds since 1970, 0 while it waits for its use."""
 
     key: bytes
     installed: float
@@ -29,6 +33,7 @@ class MasterRing(msgspec.Struct, frozen=True):
 
     terms: dict[int, Term]
     name_secret: bytes
+    active: int = 0  # 0 in rings that an earlier version made, without a term in advance
 
     def __repr__(self) -> str:
         return f"MasterRing(active_term={self.active_term})"
@@ -36,12 +41,15 @@ class MasterRing(msgspec.Struct, frozen=True):
     @property
     def active_term(self) -> int:
         """The term that encrypts."""
-        return max(self.terms)
+        return self.active or max(self.terms)
 
     def rotated(self, now: float) -> "MasterRing":
-        """Returns the ring with a new term."""
-        term = Term(os.urandom(KEY_BYTES), now)
-        return MasterRing({**self.terms, self.active_term + 1: term}, self.name_secret)
+        """Returns the ring with the next term in use, and another in advance."""
+        active = self.active_term + 1
+        waiting = self.terms.get(active, _new_term())
+        begun = msgspec.structs.replace(waiting, installed=now)
+        terms = {**self.terms, active: begun, active + 1: _new_term()}
+        return msgspec.structs.replace(self, terms=terms, active=active)
 
     def keys_for(self, service: str) -> tuple[dict[int, bytes], bytes]:
         """Returns the terms and the name key of one service (HKDF-SHA256, RFC 5869; the info names the service)."""
@@ -53,12 +61,17 @@ class MasterRing(msgspec.Struct, frozen=True):
 
     def ring_for(self, service: str) -> KeyRing:
         """Returns the key ring of one service."""
-        return KeyRing(*self.keys_for(service))
+        return KeyRing(*self.keys_for(service), active=self.active_term)
 
 
 def new_ring(now: float) -> MasterRing:
-    """Returns a ring with one term."""
-    return MasterRing({1: Term(os.urandom(KEY_BYTES), now)}, os.urandom(KEY_BYTES))
+    """Returns a ring in its first term."""
+    first = msgspec.structs.replace(_new_term(), installed=now)
+    return MasterRing({1: first, 2: _new_term()}, os.urandom(KEY_BYTES), 1)
+
+
+def _new_term() -> Term:
+    return Term(os.urandom(KEY_BYTES), 0.0)
 
 
 def encrypt(key: bytes, value: bytes, name: str, bound: bytes = b"") -> bytes:
