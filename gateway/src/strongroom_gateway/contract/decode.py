@@ -1,0 +1,267 @@
+"""Request messages from JSON bodies, query parameters and path captures."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.fields import Field, read_list, read_map, scalar_reader
+from strongroom_runtime.errors import Kind, ServiceError, invalid
+
+MAX_BODY = 32 << 20
+MAX_DEPTH = 300
+MAX_STRINGS = 1_000_000
+
+_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_value = msgspec.json.decode
+
+# (message, JSON value): puts the value into the message.
+Setter = Callable[[Any, Any], None]
+# What a field wants of the body: its raw JSON instead of its value.
+_WANTS_RAW = (options.FORMAT_JSON,)
+
+
+def parse_body(body: bytes) -> dict[str, msgspec.Raw]:
+    """Returns the members of a JSON object, each as it came. An empty body is an empty object.
+
+    Bounds are checked before anything is parsed that would cost memory or stack.
+
+    Raises:
+        ServiceError: INVALID, or TOO_LARGE.
+    """
+    if not body:
+        return {}
+    if len(body) > MAX_BODY:
+        raise ServiceError(Kind.TOO_LARGE, "http: request body too large")
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise invalid(f"JSON is nested deeper than {MAX_DEPTH}")
+    if body.count(b'"') > 2 * MAX_STRINGS:
+        raise invalid(f"JSON has more than {MAX_STRINGS} texts")
+    try:
+        return _raw_object(body)
+    except msgspec.ValidationError:
+        raise invalid("the body must be a JSON object") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise invalid("failed to parse JSON input: the body is malformed") from None
+
+
+def parameters_of(members: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    """Returns the members of a body as values, for policies and audit entries.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    try:
+        return {name: _value(raw) for name, raw in members.items()}
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise invalid("failed to parse JSON input: the body is malformed") from None
+
+
+class RequestPlan:
+    """How a message type is filled."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+        self._new = GetMessageClass(descriptor)
+        self._setters: dict[str, Setter] = {}
+        self._raw: dict[str, Setter] = {}
+        self._body: Setter | None = None
+        self.fields: list[Field] = []
+        self._add(descriptor, lambda message: message)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys that the body may have."""
+        return frozenset(self._setters) | frozenset(self._raw)
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether the body as a whole is one field, so that every key is known."""
+        return self._body is not None
+
+    def decode(
+        self,
+        body: bytes,
+        members: Mapping[str, msgspec.Raw],
+        query: Mapping[str, str],
+        captures: Mapping[str, str],
+    ) -> tuple[Message, list[str]]:
+        """Returns the message, and the keys of the body that nothing wanted.
+
+        Args:
+            body: as it came.
+            members: what `parse_body` made of it.
+            query: parameters, which count where there is no body.
+            captures: fields that the path gives; they win.
+
+        Raises:
+            ServiceError: INVALID; it names the field.
+        """
+        message = self._new()
+        unknown: list[str] = []
+        if self._body is not None and body:
+            self._body(message, body)
+        else:
+            self._fill(message, members, unknown)
+        for key, text in query.items():
+            if key in self._setters and key not in members:
+                self._setters[key](message, text)
+        for key, text in captures.items():
+            setattr(message, key, text)
+        return message, unknown
+
+    def _fill(
+        self, message: Message, members: Mapping[str, msgspec.Raw], unknown: list[str]
+    ) -> None:
+        for key, raw in members.items():
+            setter = self._setters.get(key)
+            if setter is not None:
+                try:
+                    value = _value(raw)
+                except (msgspec.DecodeError, RecursionError):
+                    raise invalid("failed to parse JSON input: the body is malformed") from None
+                if value is not None:
+                    setter(message, value)
+            elif key in self._raw:
+                self._raw[key](message, bytes(raw))
+            else:
+                unknown.append(key)
+
+    def _add(self, descriptor: Descriptor, owner: Callable[[Any], Any]) -> None:
+        for field_descriptor in descriptor.fields:
+            field = Field.of(field_descriptor)
+            inline = field.format == options.FORMAT_INLINE
+            if inline and field.descriptor.message_type is not None and not field.is_map:
+                inner = field.descriptor.message_type
+                self._add(inner, _inner(owner, field.name))
+                continue
+            self.fields.append(field)
+            if inline and field.descriptor.message_type is None:
+                self._body = _set_bytes(owner, field.name)
+                continue
+            into = self._raw if field.format in _WANTS_RAW else self._setters
+            setter = _set_bytes(owner, field.name) if into is self._raw else _setter(owner, field)
+            for key in (field.name, *field.aliases):
+                into[key] = setter
+
+
+def _inner(owner: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    return lambda message: getattr(owner(message), name)
+
+
+def _set_bytes(owner: Callable[[Any], Any], name: str) -> Setter:
+    return lambda message, raw: setattr(owner(message), name, raw)
+
+
+def _setter(owner: Callable[[Any], Any], field: Field) -> Setter:
+    name = field.name
+    if field.is_map:
+        read = _map_value(field)
+
+        def set_map(message: Any, value: Any) -> None:
+            getattr(owner(message), name).update(read_map(value, read, name))
+
+        return set_map
+    if field.is_list_message:
+        inner = Field.of(field.message.fields[0])
+        read_one = scalar_reader(inner)
+
+        def set_list(message: Any, value: Any) -> None:
+            target = getattr(owner(message), name)
+            target.SetInParent()
+            target.values.extend(read_list(value, _named(read_one, name), name))
+
+        return set_list
+    if field.descriptor.message_type is not None:
+        return _message_setter(owner, field)
+    read = scalar_reader(field)
+    if field.is_repeated:
+
+        def extend(message: Any, value: Any) -> None:
+            getattr(owner(message), name).extend(read_list(value, read, name))
+
+        return extend
+    return lambda message, value: setattr(owner(message), name, read(value))
+
+
+def _named(read: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Returns a reader whose errors name the list instead of its `values`."""
+
+    def named(value: Any) -> Any:
+        try:
+            return read(value)
+        except ServiceError:
+            raise invalid(f"{name}: takes a list of texts") from None
+
+    return named
+
+
+def _map_value(field: Field) -> Callable[[Any], Any]:
+    read = scalar_reader(field.map_value)
+
+    def named(each: Any) -> Any:
+        try:
+            return read(each)
+        except ServiceError:
+            raise invalid(f"{field.name}: takes an object of plain values") from None
+
+    return named
+
+
+def _message_setter(owner: Callable[[Any], Any], field: Field) -> Setter:
+    plan = RequestPlan(field.message)
+
+    def fill(target: Any, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise invalid(f"{field.name}: takes an object")
+        for key, each in value.items():
+            setter = plan._setters.get(key)
+            if setter is not None and each is not None:
+                setter(target, each)
+            elif key in plan._raw:
+                plan._raw[key](target, msgspec.json.encode(each))
+
+    if field.is_repeated:
+
+        def extend(message: Any, value: Any) -> None:
+            if not isinstance(value, list):
+                raise invalid(f"{field.name}: takes a list of objects")
+            for each in value:
+                fill(getattr(owner(message), field.name).add(), each)
+
+        return extend
+
+    def set_message(message: Any, value: Any) -> None:
+        target = getattr(owner(message), field.name)
+        target.SetInParent()
+        fill(target, value)
+
+    return set_message
+
+
+def _depth(body: bytes) -> int:
+    """Returns how deep brackets are nested, outside of texts."""
+    depth = deepest = 0
+    text = escaped = False
+    for byte in body:
+        if text:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                text = False
+        elif byte == 0x22:
+            text = True
+        elif byte in (0x7B, 0x5B):
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > MAX_DEPTH:
+                break
+        elif byte in (0x7D, 0x5D):
+            depth -= 1
+    return deepest

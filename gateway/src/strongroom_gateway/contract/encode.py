@@ -1,0 +1,187 @@
+"""Response messages as JSON, and the parts of the envelope that they fill."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.fields import TIMESTAMP, Field, scalar_writer, timestamp_text
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A response, ready for the envelope.
+
+    Args:
+        data: the fields by name, a whole JSON document, or None where there is nothing.
+        auth: what a login or renewal gives.
+        warnings: texts.
+        lease_duration: seconds.
+        lease_id: names a lease.
+        renewable: whether the lease can be renewed.
+    """
+
+    data: "dict[str, Any] | msgspec.Raw | None" = None
+    auth: dict[str, Any] | None = None
+    warnings: list[str] | None = None
+    lease_duration: int = 0
+    lease_id: str = ""
+    renewable: bool = False
+
+
+_ENVELOPE: dict[int, str] = {
+    options.ENVELOPE_AUTH: "auth",
+    options.ENVELOPE_WARNINGS: "warnings",
+    options.ENVELOPE_LEASE_DURATION: "lease_duration",
+    options.ENVELOPE_LEASE_ID: "lease_id",
+    options.ENVELOPE_RENEWABLE: "renewable",
+}
+
+# (message, into): writes a field of a message into a dictionary.
+Writer = Callable[[Any, dict[str, Any]], None]
+
+
+class ResponsePlan:
+    """How a message type is written."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._writers: list[Writer] = []
+        self._envelope: list[tuple[str, Writer]] = []
+        self._document: str = ""
+        for field_descriptor in descriptor.fields:
+            field = Field.of(field_descriptor)
+            inline = field.format == options.FORMAT_INLINE
+            if field.envelope:
+                self._envelope.append((_ENVELOPE[field.envelope], _writer(field)))
+            elif inline and field.is_map:
+                self._writers.append(_flatten_map(field))
+            elif inline and field.descriptor.message_type is not None:
+                self._writers.append(_flatten(field))
+            elif inline:
+                self._document = field.name
+            else:
+                self._writers.append(_writer(field))
+
+    def fields(self, message: Message) -> dict[str, Any]:
+        """Returns the fields of a message, those of the envelope left out."""
+        result: dict[str, Any] = {}
+        for write in self._writers:
+            write(message, result)
+        return result
+
+    def encode(self, message: Message) -> Encoded:
+        """Returns a response, ready for the envelope."""
+        encoded = Encoded()
+        if self._document:
+            encoded.data = msgspec.Raw(getattr(message, self._document) or b"null")
+        else:
+            encoded.data = self.fields(message) or None
+        for attribute, write in self._envelope:
+            part: dict[str, Any] = {}
+            write(message, part)
+            for value in part.values():
+                if value:
+                    setattr(encoded, attribute, value)
+        return encoded
+
+
+def _writer(field: Field) -> Writer:
+    name = field.name
+    if field.is_map:
+        return _map_writer(field)
+    if field.descriptor.message_type is not None and not field.is_repeated:
+        return _message_writer(field)
+    convert = _converter(field)
+    if field.is_repeated:
+        if convert is None:
+            return lambda message, into: into.__setitem__(name, list(getattr(message, name)))
+        each = convert
+        return lambda message, into: into.__setitem__(
+            name, [each(value) for value in getattr(message, name)]
+        )
+    if field.has_presence:
+
+        def present(message: Any, into: dict[str, Any]) -> None:
+            if message.HasField(name):
+                value = getattr(message, name)
+                into[name] = value if convert is None else convert(value)
+
+        return present
+    if convert is None:
+        return lambda message, into: into.__setitem__(name, getattr(message, name))
+    one = convert
+    return lambda message, into: into.__setitem__(name, one(getattr(message, name)))
+
+
+def _converter(field: Field) -> Callable[[Any], Any] | None:
+    message = field.descriptor.message_type
+    if message is None:
+        return scalar_writer(field)
+    if message.full_name == TIMESTAMP:
+        return timestamp_text
+    return ResponsePlan(message).fields
+
+
+def _message_writer(field: Field) -> Writer:
+    name = field.name
+    if field.is_list_message:
+
+        def write_list(message: Any, into: dict[str, Any]) -> None:
+            if message.HasField(name):
+                into[name] = list(getattr(message, name).values)
+
+        return write_list
+    convert = _converter(field)
+    absent: Any = _ABSENT.get(field.format, msgspec.UNSET)
+
+    def write(message: Any, into: dict[str, Any]) -> None:
+        if message.HasField(name):
+            value = getattr(message, name)
+            into[name] = value if convert is None else convert(value)
+        elif absent is not msgspec.UNSET:
+            into[name] = absent
+
+    return write
+
+
+_ABSENT: dict[int, Any] = {
+    options.FORMAT_NULL_WHEN_UNSET: None,
+    options.FORMAT_EMPTY_WHEN_UNSET: "",
+}
+
+
+def _map_writer(field: Field) -> Writer:
+    name = field.name
+    convert = _converter(field.map_value)
+    if convert is None:
+        # An empty map of texts is null, as in Vault.
+        return lambda message, into: into.__setitem__(name, dict(getattr(message, name)) or None)
+    each = convert
+    return lambda message, into: into.__setitem__(
+        name, {key: each(inner) for key, inner in getattr(message, name).items()}
+    )
+
+
+def _flatten_map(field: Field) -> Writer:
+    write = _map_writer(field)
+
+    def flatten(message: Any, into: dict[str, Any]) -> None:
+        part: dict[str, Any] = {}
+        write(message, part)
+        into.update(part[field.name] or {})
+
+    return flatten
+
+
+def _flatten(field: Field) -> Writer:
+    plan = ResponsePlan(field.message)
+
+    def flatten(message: Any, into: dict[str, Any]) -> None:
+        if message.HasField(field.name):
+            into.update(plan.fields(getattr(message, field.name)))
+
+    return flatten

@@ -1,0 +1,232 @@
+"""Routes: from a path and an operation to a method of the contract, and back."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.decode import RequestPlan
+from strongroom_gateway.contract.encode import ResponsePlan
+from strongroom_runtime.errors import Kind, ServiceError
+
+# What a request may do, as policies name it; `write` where the service tells create from update.
+CAPABILITY = {
+    options.OPERATION_READ: "read",
+    options.OPERATION_LIST: "list",
+    options.OPERATION_UPDATE: "update",
+    options.OPERATION_CREATE_OR_UPDATE: "write",
+    options.OPERATION_DELETE: "delete",
+    options.OPERATION_PATCH: "patch",
+    options.OPERATION_SCAN: "scan",
+}
+_READS = {options.OPERATION_READ, options.OPERATION_LIST, options.OPERATION_SCAN}
+_KEPT = 20_000
+
+MountKind = tuple[str, str]  # type and version
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MethodSpec:
+    """A public method."""
+
+    name: str
+    descriptor: MethodDescriptor
+    request: type[Message]
+    response: type[Message]
+    operation: int
+    capability: str
+    patterns: tuple[str, ...]
+    mount: MountKind | None
+    sudo: bool
+    unauthenticated: bool
+    body: int
+    success_status: int
+    no_side_effects: bool
+    request_plan: RequestPlan
+    response_plan: ResponsePlan
+
+    @property
+    def lists(self) -> bool:
+        """Whether its policy path ends with a slash."""
+        return self.operation in (options.OPERATION_LIST, options.OPERATION_SCAN)
+
+
+@dataclass(slots=True)
+class _Node:
+    literals: dict[str, "_Node"] = field(default_factory=dict)
+    one: "_Node | None" = None
+    # Captures of several segments, each with the literals behind it.
+    rest: dict[tuple[str, ...], "_Node"] = field(default_factory=dict)
+    methods: dict[int, tuple[MethodSpec, tuple[str, ...]]] = field(default_factory=dict)
+
+
+class RouteTable:
+    """All public methods of some services."""
+
+    def __init__(self, services: Iterable[ServiceDescriptor]) -> None:
+        self.methods: dict[str, MethodSpec] = {}
+        self._absolute = _Node()
+        self._relative: dict[MountKind, _Node] = {}
+        self._kept: dict[
+            tuple[MountKind | None, str, int], tuple[MethodSpec, Mapping[str, str]]
+        ] = {}
+        for service in services:
+            for rpc in service.methods:
+                if rpc.GetOptions().HasExtension(options.route):
+                    self._add(_spec(service, rpc))
+
+    @property
+    def mount_kinds(self) -> list[MountKind]:
+        """The kinds of mounts that are served."""
+        return list(self._relative)
+
+    def match(
+        self, mount: MountKind | None, path: str, operation: int
+    ) -> tuple[MethodSpec, Mapping[str, str]]:
+        """Returns the method for a path and what its pattern captures.
+
+        Args:
+            mount: the kind of mount that the path is relative to; None for absolute paths, without a slash before.
+            path: canonical, without a slash at its end.
+            operation: OPERATION_UPDATE finds create-or-update methods as well.
+
+        Raises:
+            ServiceError: NOT_FOUND for an unknown path, UNSUPPORTED where it does not know the operation.
+        """
+        key = (mount, path, operation)
+        found = self._kept.get(key)
+        if found is None:
+            found = self._search(mount, path, operation)
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[key] = found
+        return found
+
+    def _search(
+        self, mount: MountKind | None, path: str, operation: int
+    ) -> tuple[MethodSpec, Mapping[str, str]]:
+        root = self._absolute if mount is None else self._relative.get(mount)
+        segments = path.split("/") if path else []
+        known = False
+        for node, captured in _walk(root, segments, ()) if root is not None else ():
+            known = known or bool(node.methods)
+            for wanted in _alternatives(operation):
+                if wanted in node.methods:
+                    spec, names = node.methods[wanted]
+                    return spec, dict(zip(names, captured, strict=True))
+        if known:
+            raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
+        raise ServiceError(Kind.NOT_FOUND, "unsupported path")
+
+    def _add(self, spec: MethodSpec) -> None:
+        self.methods[spec.name] = spec
+        for pattern in spec.patterns:
+            absolute = pattern.startswith("/")
+            if spec.mount is None and not absolute:
+                raise TypeError(f"{spec.name}: a relative path needs a mount")
+            if absolute or spec.mount is None:
+                node = self._absolute
+            else:
+                node = self._relative.setdefault(spec.mount, _Node())
+            names = _insert(node, pattern.removeprefix("/"), spec)
+            for name in names:
+                if name not in spec.request.DESCRIPTOR.fields_by_name:
+                    raise TypeError(f"{spec.name}: no field {name} for the path")
+
+
+def path_for(spec: MethodSpec, message: Message) -> str:
+    """Returns the path, relative to the mount or absolute without a slash before, of a gRPC call.
+
+    Of the patterns whose captures the message all gives, the one with the most. A list's path ends with a slash.
+
+    Raises:
+        ServiceError: INVALID where the message leaves a field of the path empty.
+    """
+    for pattern in sorted(spec.patterns, key=lambda p: p.count("{"), reverse=True):
+        segments = []
+        for segment in pattern.removeprefix("/").split("/") if pattern else []:
+            value = (
+                str(getattr(message, _capture(segment)[0])) if segment.startswith("{") else segment
+            )
+            segments.append(value.strip("/") if spec.lists else value)
+        if all(segments):
+            path = "/".join(segments)
+            return path + "/" if spec.lists and path else path
+    raise ServiceError(Kind.INVALID, "the message leaves a field of its path empty")
+
+
+def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
+    route = rpc.GetOptions().Extensions[options.route]
+    mount = service.GetOptions().Extensions[options.mount]
+    return MethodSpec(
+        name=f"/{service.full_name}/{rpc.name}",
+        descriptor=rpc,
+        request=GetMessageClass(rpc.input_type),
+        response=GetMessageClass(rpc.output_type),
+        operation=route.operation,
+        capability=CAPABILITY[route.operation],
+        patterns=tuple(route.path),
+        mount=(mount.type, mount.version) if mount.type else None,
+        sudo=route.sudo,
+        unauthenticated=route.unauthenticated,
+        body=route.body,
+        success_status=route.success_status,
+        no_side_effects=route.no_side_effects or route.operation in _READS,
+        request_plan=RequestPlan(rpc.input_type),
+        response_plan=ResponsePlan(rpc.output_type),
+    )
+
+
+def _capture(segment: str) -> tuple[str, bool]:
+    """Returns the name of a capture, and whether it takes several segments."""
+    name, _, stars = segment[1:-1].partition("=")
+    return name, stars == "**"
+
+
+def _insert(node: _Node, pattern: str, spec: MethodSpec) -> tuple[str, ...]:
+    names: list[str] = []
+    segments = pattern.split("/") if pattern else []
+    while segments:
+        segment = segments.pop(0)
+        if not segment.startswith("{"):
+            node = node.literals.setdefault(segment, _Node())
+            continue
+        name, several = _capture(segment)
+        names.append(name)
+        if several:
+            node = node.rest.setdefault(tuple(segments), _Node())
+            break
+        if node.one is None:
+            node.one = _Node()
+        node = node.one
+    if spec.operation in node.methods:
+        raise TypeError(f"{spec.name}: {pattern} has that operation already")
+    node.methods[spec.operation] = (spec, tuple(names))
+    return tuple(names)
+
+
+def _walk(
+    node: _Node, segments: list[str], captured: tuple[str, ...]
+) -> Iterable[tuple[_Node, tuple[str, ...]]]:
+    """Yields the nodes that a path reaches, the most literal first."""
+    if not segments:
+        yield node, captured
+        return
+    head, tail = segments[0], segments[1:]
+    if head in node.literals:
+        yield from _walk(node.literals[head], tail, captured)
+    if node.one is not None:
+        yield from _walk(node.one, tail, (*captured, head))
+    for behind in sorted(node.rest, key=len, reverse=True):
+        count = len(segments) - len(behind)
+        if count >= 1 and tuple(segments[count:]) == behind:
+            yield node.rest[behind], (*captured, "/".join(segments[:count]))
+
+
+def _alternatives(operation: int) -> tuple[int, ...]:
+    if operation == options.OPERATION_UPDATE:
+        return (options.OPERATION_UPDATE, options.OPERATION_CREATE_OR_UPDATE)
+    return (operation,)

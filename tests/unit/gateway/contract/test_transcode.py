@@ -1,0 +1,228 @@
+"""JSON to messages and back, with the contracts as they are."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2
+from strongroom.kv.v1 import kv1_pb2, kv2_pb2
+from strongroom_gateway.contract.decode import MAX_DEPTH, RequestPlan, parameters_of, parse_body
+from strongroom_gateway.contract.encode import Encoded, ResponsePlan
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.timestamps import timestamp
+
+
+def decode(
+    message: Any, body: bytes | str = b"", query: Any = None, captures: Any = None
+) -> tuple[Any, list[str]]:
+    body = body.encode() if isinstance(body, str) else body
+    plan = RequestPlan(message.DESCRIPTOR)
+    return plan.decode(body, parse_body(body), query or {}, captures or {})
+
+
+def encode(message: Any) -> Encoded:
+    return ResponsePlan(message.DESCRIPTOR).encode(message)
+
+
+def shown(message: Any) -> Any:
+    return json.loads(msgspec.json.encode(encode(message).data))
+
+
+def test_a_document_keeps_every_byte() -> None:
+    document = '{ "n": 18446744073709551617, "f": 1.0e400,"u":"\\u00fc" }'
+    body = f'{{"data": {document}, "options": {{"cas": "3"}}}}'
+    message, unknown = decode(kv2_pb2.WriteSecretRequest, body, captures={"path": "a/b"})
+    assert message.data == document.encode()
+    assert (message.path, message.options.cas, unknown) == ("a/b", 3, [])
+
+
+def test_a_body_may_be_one_field() -> None:
+    message, unknown = decode(
+        kv1_pb2.WriteValueRequest, b' {"path":"inner", "x": 1}', captures={"path": "p"}
+    )
+    assert (message.data, message.path, unknown) == (b' {"path":"inner", "x": 1}', "p", [])
+
+
+def test_clients_are_generous_with_types() -> None:
+    body = {
+        "policies": "a, b,,c",
+        "ttl": "1h30m",
+        "num_uses": "5",
+        "renewable": "false",
+        "no_parent": 1,
+        "meta": "k=v, x = y",
+        "explicit_max_ttl": 60.0,
+        "display_name": 7,
+    }
+    message, _ = decode(token_pb2.CreateTokenRequest, json.dumps(body))
+    parameters = message.parameters
+    assert list(parameters.policies) == ["a", "b", "c"]
+    assert (parameters.ttl, parameters.num_uses, parameters.explicit_max_ttl) == (5400, 5, 60)
+    assert (parameters.renewable, parameters.no_parent) == (False, True)
+    assert parameters.HasField("renewable")
+    assert dict(parameters.meta) == {"k": "v", "x": "y"}
+    assert parameters.display_name == "7"
+
+
+def test_absent_and_empty_lists_are_told_apart() -> None:
+    absent, _ = decode(approle_pb2.WriteRoleRequest, "{}")
+    assert not absent.role.settings.HasField("token_policies")
+    for empty in ('{"token_policies": []}', '{"policies": ""}'):
+        message, _ = decode(approle_pb2.WriteRoleRequest, empty)
+        assert message.role.settings.HasField("token_policies")
+        assert list(message.role.settings.token_policies.values) == []
+
+
+def test_null_is_absent_but_for_documents() -> None:
+    message, _ = decode(token_pb2.CreateTokenRequest, '{"ttl": null, "policies": null}')
+    assert message == token_pb2.CreateTokenRequest()
+    message, _ = decode(kv2_pb2.PatchMetadataRequest, '{"custom_metadata": null}')
+    assert message.custom_metadata == b"null"
+
+
+def test_unknown_keys_are_named() -> None:
+    _, unknown = decode(token_pb2.LookupTokenRequest, '{"token":"x","nonsense":1,"more":{}}')
+    assert unknown == ["nonsense", "more"]
+
+
+def test_queries_fill_what_the_body_does_not() -> None:
+    message, _ = decode(kv2_pb2.ReadSecretRequest, query={"version": "2", "x": "y"})
+    assert message.version == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "body", "field"),
+    [
+        (token_pb2.CreateTokenRequest, '{"ttl": "soon"}', "ttl"),
+        (token_pb2.CreateTokenRequest, '{"ttl": {}}', "ttl"),
+        (token_pb2.CreateTokenRequest, '{"num_uses": "many"}', "num_uses"),
+        (token_pb2.CreateTokenRequest, '{"num_uses": 1.5}', "num_uses"),
+        (token_pb2.CreateTokenRequest, '{"num_uses": 99999999999999999999}', "num_uses"),
+        (token_pb2.CreateTokenRequest, '{"policies": {"a": 1}}', "policies"),
+        (token_pb2.CreateTokenRequest, '{"policies": [[]]}', "policies"),
+        (token_pb2.CreateTokenRequest, '{"meta": "novalue"}', "meta"),
+        (token_pb2.CreateTokenRequest, '{"meta": 5}', "meta"),
+        (token_pb2.CreateTokenRequest, '{"meta": {"a": {}}}', "meta"),
+        (token_pb2.CreateTokenRequest, '{"no_parent": "maybe"}', "no_parent"),
+        (approle_pb2.LoginAppRoleRequest, '{"role_id": ["hunter2"]}', "role_id"),
+        (approle_pb2.LoginAppRoleRequest, '{"role_id": {"hunter2": 1}}', "role_id"),
+        (approle_pb2.WriteRoleRequest, '{"token_policies": [{"hunter2":1}]}', "token_policies"),
+        (kv2_pb2.WriteSecretRequest, '{"options": 5}', "options"),
+        (kv2_pb2.WriteSecretRequest, '{"options": {"cas": "hunter2"}}', "cas"),
+        (kv2_pb2.DeleteVersionsRequest, '{"versions": ["hunter2"]}', "versions"),
+    ],
+)
+def test_a_wrong_type_names_the_field_and_not_the_value(
+    message: Any, body: str, field: str
+) -> None:
+    with pytest.raises(ServiceError, match=field) as caught:
+        decode(message, body)
+    assert caught.value.kind is Kind.INVALID
+    assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[1]", b"5", b'"x"', b"{}x", b'{"a":}', b"\xff", b'{"a":"\xff"}', b"nul"]
+)
+def test_a_malformed_body_is_refused(body: bytes) -> None:
+    with pytest.raises(ServiceError) as caught:
+        decode(token_pb2.LookupTokenRequest, body)
+        parameters_of(parse_body(body))
+    assert caught.value.kind is Kind.INVALID
+
+
+def test_depth_and_size_are_bounded() -> None:
+    deep = b'{"data":' + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"}"
+    with pytest.raises(ServiceError, match="nested deeper"):
+        parse_body(deep)
+    parse_body(b'{"data":"' + b"[" * 5000 + b'"}')
+    with pytest.raises(ServiceError, match="too large"):
+        parse_body(b" " * (32 << 20) + b"{}")
+    with pytest.raises(ServiceError, match="texts"):
+        parse_body(b'{"a":[' + b'"",' * 1_100_000 + b'""]}')
+
+
+def test_a_secret_is_spliced_in_as_it_is() -> None:
+    metadata = kv2_pb2.VersionMetadata(
+        created_time=timestamp(1_700_000_000.5), version=2, custom_metadata=b"null"
+    )
+    response = kv2_pb2.ReadSecretResponse(data=b'{"n":18446744073709551617}', metadata=metadata)
+    assert msgspec.json.encode(encode(response).data) == (
+        b'{"data":{"n":18446744073709551617},"metadata":{"created_time":"2023-11-14T22:13:20.500Z",'
+        b'"deletion_time":"","destroyed":false,"version":2,"custom_metadata":null}}'
+    )
+
+
+def test_durations_times_and_absences() -> None:
+    assert shown(kv2_pb2.ReadConfigResponse(delete_version_after=5400)) == {
+        "max_versions": 0,
+        "cas_required": False,
+        "delete_version_after": "1h30m0s",
+    }
+    info = shown(token_pb2.LookupSelfResponse(info=token_pb2.TokenInfo(meta=b"null")))
+    assert info["expire_time"] is None
+    assert info["meta"] is None
+    assert "role" not in info
+    assert "bound_cidrs" not in info
+
+
+def test_inline_parts_have_no_key_of_their_own() -> None:
+    response = kv1_pb2.ReadValueResponse(data=b'{"k": 1}', lease_duration=60)
+    encoded = encode(response)
+    assert msgspec.json.encode(encoded.data) == b'{"k": 1}'
+    assert encoded.lease_duration == 60
+    role = approle_pb2.AppRole(
+        secret_id_ttl=5,
+        settings=login_pb2.TokenSettings(token_policies=login_pb2.TextList(values=["a"])),
+    )
+    assert shown(approle_pb2.ReadRoleResponse(role=role)) == {
+        "secret_id_ttl": 5,
+        "token_policies": ["a"],
+    }
+    document = policy_pb2.CapabilitiesSelfResponse(document=b'{"a":["read"]}')
+    assert shown(document) == {"a": ["read"]}
+
+
+def test_the_envelope_gets_its_parts() -> None:
+    auth = login_pb2.Auth(client_token="t", policies=["a"], lease_duration=5)
+    encoded = encode(token_pb2.CreateTokenResponse(auth=auth, warnings=["careful"]))
+    assert encoded.data is None
+    assert encoded.warnings == ["careful"]
+    assert encoded.auth is not None
+    assert encoded.auth["client_token"] == "t"
+    assert encoded.auth["metadata"] is None
+    assert encode(token_pb2.RevokeSelfResponse()) == Encoded()
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))
+def test_any_object_is_kept_as_a_document(value: dict[str, Any]) -> None:
+    document = json.dumps(value)
+    message, _ = decode(kv2_pb2.WriteSecretRequest, f'{{"data":{document}}}')
+    assert message.data == document.encode()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=5,
+    )
+)
+def test_no_value_in_any_field_is_more_than_a_clear_error(value: Any) -> None:
+    for message in (
+        token_pb2.CreateTokenRequest,
+        approle_pb2.WriteRoleRequest,
+        approle_pb2.LoginAppRoleRequest,
+        kv2_pb2.WriteSecretRequest,
+        policy_pb2.CapabilitiesRequest,
+    ):
+        for key in RequestPlan(message.DESCRIPTOR).keys:
+            try:
+                decode(message, json.dumps({key: value}))
+            except ServiceError as error:
+                assert error.kind is Kind.INVALID
+                assert error.message
