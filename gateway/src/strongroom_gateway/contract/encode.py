@@ -23,6 +23,7 @@ class Encoded:
         lease_duration: seconds.
         lease_id: names a lease.
         renewable: whether the lease can be renewed.
+        wrap_info: how a wrapped answer is opened.
     """
 
     data: "dict[str, Any] | msgspec.Raw | None" = None
@@ -31,6 +32,7 @@ class Encoded:
     lease_duration: int = 0
     lease_id: str = ""
     renewable: bool = False
+    wrap_info: dict[str, Any] | None = None
 
 
 _ENVELOPE: dict[int, str] = {
@@ -39,6 +41,7 @@ _ENVELOPE: dict[int, str] = {
     options.ENVELOPE_LEASE_DURATION: "lease_duration",
     options.ENVELOPE_LEASE_ID: "lease_id",
     options.ENVELOPE_RENEWABLE: "renewable",
+    options.ENVELOPE_WRAP_INFO: "wrap_info",
 }
 
 # (message, into): writes a field of a message into a dictionary.

@@ -45,6 +45,7 @@ class MethodSpec:
     body: int
     success_status: int
     no_side_effects: bool
+    works_sealed: bool
     request_plan: RequestPlan
     response_plan: ResponsePlan
 
@@ -175,6 +176,7 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         body=route.body,
         success_status=route.success_status,
         no_side_effects=route.no_side_effects or route.operation in _READS,
+        works_sealed=route.works_sealed,
         request_plan=RequestPlan(rpc.input_type),
         response_plan=ResponsePlan(rpc.output_type),
     )

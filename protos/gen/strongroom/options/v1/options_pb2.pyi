@@ -151,6 +151,8 @@ class _EnvelopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Envelope.Val
     """`lease_id`."""
     ENVELOPE_RENEWABLE: _Envelope.ValueType  # 5
     """`renewable`."""
+    ENVELOPE_WRAP_INFO: _Envelope.ValueType  # 6
+    """`wrap_info`."""
 
 class Envelope(_Envelope, metaclass=_EnvelopeEnumTypeWrapper):
     """The part of the envelope, outside `data`, that a response field fills."""
@@ -167,6 +169,8 @@ ENVELOPE_LEASE_ID: Envelope.ValueType  # 4
 """`lease_id`."""
 ENVELOPE_RENEWABLE: Envelope.ValueType  # 5
 """`renewable`."""
+ENVELOPE_WRAP_INFO: Envelope.ValueType  # 6
+"""`wrap_info`."""
 Global___Envelope: _TypeAlias = Envelope  # noqa: Y015
 
 @_typing.final
@@ -182,6 +186,7 @@ class Route(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     SUCCESS_STATUS_FIELD_NUMBER: _builtins.int
     NO_SIDE_EFFECTS_FIELD_NUMBER: _builtins.int
+    WORKS_SEALED_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What it does."""
     unauthenticated: _builtins.bool
@@ -194,6 +199,8 @@ class Route(_message.Message):
     """The HTTP status of success where it is not 200 or 204."""
     no_side_effects: _builtins.bool
     """Changes nothing, so that both audit entries may go in one append. Reads and lists always are."""
+    works_sealed: _builtins.bool
+    """Answered while sealed, and therefore without a token and without audit entries."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Relative to the mount, or absolute with a leading slash. `{field}` captures one segment and
@@ -210,10 +217,11 @@ class Route(_message.Message):
         body: Global___Body.ValueType = ...,
         success_status: _builtins.int = ...,
         no_side_effects: _builtins.bool = ...,
+        works_sealed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated", "works_sealed", b"works_sealed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
