@@ -133,6 +133,8 @@ class RequestPlan:
 
     def _add(self, descriptor: Descriptor, owner: Callable[[Any], Any]) -> None:
         for field_descriptor in descriptor.fields:
+            if field_descriptor.GetOptions().Extensions[options.mount_path]:
+                continue
             field = Field.of(field_descriptor)
             inline = field.format == options.FORMAT_INLINE
             if inline and field.descriptor.message_type is not None and not field.is_map:

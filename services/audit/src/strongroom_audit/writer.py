@@ -39,21 +39,21 @@ class FileWriter:
         self._sync_always = sync_always
         self._clock = clock or SystemClock()
         self._descriptor = _open(path)
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[bytes, ...], asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._dirty = False
         self._begin("")
 
-    async def append(self, entry: bytes) -> None:
-        """Returns when an entry (one JSON object, without newlines) is written.
+    async def append(self, *entries: bytes) -> None:
+        """Returns when entries (JSON objects, without newlines) are written, one after another.
 
-        An entry once taken is written even if the caller is cancelled.
+        Entries once taken are written even if the caller is cancelled.
 
         Raises:
-            ServiceError: UNAVAILABLE where it could not be written.
+            ServiceError: UNAVAILABLE where they could not be written.
         """
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry, future))
+        self._waiting.append((entries, future))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
         await asyncio.shield(future)
@@ -80,6 +80,10 @@ class FileWriter:
         await self.sync()
         os.close(self._descriptor)
 
+    def discard(self) -> None:
+        """Closes a writer that nothing was appended to."""
+        os.close(self._descriptor)
+
     def _begin(self, after: str) -> None:
         """Starts a chain; its first entry is written with the first group."""
         self._chain = Chain(secrets.token_hex(8))
@@ -89,7 +93,7 @@ class FileWriter:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                error = await self._write_group([entry for entry, _ in group])
+                error = await self._write_group([e for entries, _ in group for e in entries])
                 for _, future in group:
                     if not future.done():
                         future.set_exception(error) if error else future.set_result(None)

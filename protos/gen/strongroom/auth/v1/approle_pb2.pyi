@@ -27,19 +27,23 @@ class ListRolesRequest(_message.Message):
 
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     after: _builtins.str
     """Continue behind this name."""
     limit: _builtins.int
     """At most so many; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -137,16 +141,20 @@ class ReadRoleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,10 +193,13 @@ class WriteRoleRequest(_message.Message):
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     ROLE_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The name."""
     role_id: _builtins.str
     """Its id, if it is to be a certain one."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     @_builtins.property
     def role(self) -> Global___AppRole:
         """What is to change."""
@@ -199,10 +210,11 @@ class WriteRoleRequest(_message.Message):
         role_name: _builtins.str = ...,
         role_id: _builtins.str = ...,
         role: Global___AppRole | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "role_id", b"role_id", "role_name", b"role_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role", b"role", "role_id", b"role_id", "role_name", b"role_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,16 +244,20 @@ class DeleteRoleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,16 +287,20 @@ class ReadRoleIdRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,19 +336,23 @@ class WriteRoleIdRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     ROLE_ID_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     role_id: _builtins.str
     """The id."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
         role_id: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_id", b"role_id", "role_name", b"role_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_id", b"role_id", "role_name", b"role_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,8 +466,11 @@ class CreateSecretIdRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     @_builtins.property
     def parameters(self) -> Global___SecretIdParameters:
         """How it is to be."""
@@ -453,10 +480,11 @@ class CreateSecretIdRequest(_message.Message):
         *,
         role_name: _builtins.str = ...,
         parameters: Global___SecretIdParameters | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "role_name", b"role_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "parameters", b"parameters", "role_name", b"role_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -495,10 +523,13 @@ class CreateCustomSecretIdRequest(_message.Message):
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SECRET_ID_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     secret_id: _builtins.str
     """The secret id."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     @_builtins.property
     def parameters(self) -> Global___SecretIdParameters:
         """How it is to be."""
@@ -509,10 +540,11 @@ class CreateCustomSecretIdRequest(_message.Message):
         role_name: _builtins.str = ...,
         secret_id: _builtins.str = ...,
         parameters: Global___SecretIdParameters | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "role_name", b"role_name", "secret_id", b"secret_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "parameters", b"parameters", "role_name", b"role_name", "secret_id", b"secret_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,16 +581,20 @@ class ListSecretIdsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -676,19 +712,23 @@ class LookupSecretIdRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SECRET_ID_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     secret_id: _builtins.str
     """The secret id."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
         secret_id: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name", "secret_id", b"secret_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "secret_id", b"secret_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,19 +766,23 @@ class DestroySecretIdRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SECRET_ID_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     secret_id: _builtins.str
     """The secret id."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
         secret_id: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name", "secret_id", b"secret_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "secret_id", b"secret_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -769,19 +813,23 @@ class LookupSecretIdAccessorRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SECRET_ID_ACCESSOR_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     secret_id_accessor: _builtins.str
     """Its accessor."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
         secret_id_accessor: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name", "secret_id_accessor", b"secret_id_accessor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "secret_id_accessor", b"secret_id_accessor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -819,19 +867,23 @@ class DestroySecretIdAccessorRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SECRET_ID_ACCESSOR_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     secret_id_accessor: _builtins.str
     """Its accessor."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
         secret_id_accessor: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name", "secret_id_accessor", b"secret_id_accessor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "secret_id_accessor", b"secret_id_accessor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -862,19 +914,23 @@ class ReadRoleSettingRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SETTING_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     setting: _builtins.str
     """The setting."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
         setting: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name", "setting", b"setting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "setting", b"setting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -913,10 +969,13 @@ class WriteRoleSettingRequest(_message.Message):
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SETTING_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     setting: _builtins.str
     """The setting."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     @_builtins.property
     def role(self) -> Global___AppRole:
         """The role, with this setting alone."""
@@ -927,10 +986,11 @@ class WriteRoleSettingRequest(_message.Message):
         role_name: _builtins.str = ...,
         setting: _builtins.str = ...,
         role: Global___AppRole | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "role_name", b"role_name", "setting", b"setting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role", b"role", "role_name", b"role_name", "setting", b"setting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -961,19 +1021,23 @@ class DeleteRoleSettingRequest(_message.Message):
 
     ROLE_NAME_FIELD_NUMBER: _builtins.int
     SETTING_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_name: _builtins.str
     """The role's name."""
     setting: _builtins.str
     """The setting."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_name: _builtins.str = ...,
         setting: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name", "setting", b"setting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "setting", b"setting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1002,12 +1066,17 @@ class TidySecretIdsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    MOUNT_FIELD_NUMBER: _builtins.int
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
+        *,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1045,19 +1114,23 @@ class LoginAppRoleRequest(_message.Message):
 
     ROLE_ID_FIELD_NUMBER: _builtins.int
     SECRET_ID_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     role_id: _builtins.str
     """The role's id."""
     secret_id: _builtins.str
     """The secret id."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
     def __init__(
         self,
         *,
         role_id: _builtins.str = ...,
         secret_id: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_id", b"role_id", "secret_id", b"secret_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_id", b"role_id", "secret_id", b"secret_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

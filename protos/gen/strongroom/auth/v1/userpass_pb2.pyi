@@ -27,19 +27,23 @@ class ListUsersRequest(_message.Message):
 
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     after: _builtins.str
     """Continue behind this name."""
     limit: _builtins.int
     """At most so many; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/userpass/. Only over gRPC."""
     def __init__(
         self,
         *,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,16 +80,20 @@ class ReadUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USERNAME_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/userpass/. Only over gRPC."""
     def __init__(
         self,
         *,
         username: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -125,12 +133,15 @@ class WriteUserRequest(_message.Message):
     PASSWORD_FIELD_NUMBER: _builtins.int
     PASSWORD_HASH_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The name."""
     password: _builtins.str
     """The password, at most 72 bytes."""
     password_hash: _builtins.str
     """A bcrypt hash in place of the password."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/userpass/. Only over gRPC."""
     @_builtins.property
     def settings(self) -> _login_pb2.TokenSettings:
         """How tokens are made."""
@@ -142,10 +153,11 @@ class WriteUserRequest(_message.Message):
         password: _builtins.str = ...,
         password_hash: _builtins.str = ...,
         settings: _login_pb2.TokenSettings | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "password_hash", b"password_hash", "settings", b"settings", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "password", b"password", "password_hash", b"password_hash", "settings", b"settings", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,16 +187,20 @@ class DeleteUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USERNAME_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/userpass/. Only over gRPC."""
     def __init__(
         self,
         *,
         username: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,22 +232,26 @@ class WritePasswordRequest(_message.Message):
     USERNAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     PASSWORD_HASH_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The user's name."""
     password: _builtins.str
     """The password, at most 72 bytes."""
     password_hash: _builtins.str
     """A bcrypt hash in place of the password."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/userpass/. Only over gRPC."""
     def __init__(
         self,
         *,
         username: _builtins.str = ...,
         password: _builtins.str = ...,
         password_hash: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "password_hash", b"password_hash", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "password", b"password", "password_hash", b"password_hash", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,8 +282,11 @@ class WriteUserPoliciesRequest(_message.Message):
 
     USERNAME_FIELD_NUMBER: _builtins.int
     TOKEN_POLICIES_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The user's name."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/userpass/. Only over gRPC."""
     @_builtins.property
     def token_policies(self) -> _login_pb2.TextList:
         """The policies."""
@@ -273,10 +296,11 @@ class WriteUserPoliciesRequest(_message.Message):
         *,
         username: _builtins.str = ...,
         token_policies: _login_pb2.TextList | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token_policies", b"token_policies"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["token_policies", b"token_policies", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "token_policies", b"token_policies", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,19 +331,23 @@ class LoginUserRequest(_message.Message):
 
     USERNAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The user's name."""
     password: _builtins.str
     """The password."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/userpass/. Only over gRPC."""
     def __init__(
         self,
         *,
         username: _builtins.str = ...,
         password: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "password", b"password", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

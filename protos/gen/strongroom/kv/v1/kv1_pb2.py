@@ -25,19 +25,29 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astrongroom/kv/v1/kv1.proto\x12\x10strongroom.kv.v1\x1a#strongroom/options/v1/options.proto\" \n\x10ReadValueRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"I\n\x11ReadValueResponse\x12\x16\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\x12\x1c\n\x0elease_duration\x18\x02 \x01(\x03\x42\x04\xd8\xf3\x18\x03\"9\n\x11WriteValueRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x16\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"\x14\n\x12WriteValueResponse\"\"\n\x12\x44\x65leteValueRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteValueResponse\"?\n\x11ListValuesRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\"\"\n\x12ListValuesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"?\n\x11ScanValuesRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\"\"\n\x12ScanValuesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t2\xba\x04\n\x0bKvV1Service\x12g\n\tReadValue\x12\".strongroom.kv.v1.ReadValueRequest\x1a#.strongroom.kv.v1.ReadValueResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x01\x12j\n\nWriteValue\x12#.strongroom.kv.v1.WriteValueRequest\x1a$.strongroom.kv.v1.WriteValueResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x04\x12m\n\x0b\x44\x65leteValue\x12$.strongroom.kv.v1.DeleteValueRequest\x1a%.strongroom.kv.v1.DeleteValueResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x05\x12l\n\nListValues\x12#.strongroom.kv.v1.ListValuesRequest\x1a$.strongroom.kv.v1.ListValuesResponse\"\x13\xca\xf3\x18\x0f\n\t{path=**}\n\x00\x10\x02\x12l\n\nScanValues\x12#.strongroom.kv.v1.ScanValuesRequest\x1a$.strongroom.kv.v1.ScanValuesResponse\"\x13\xca\xf3\x18\x0f\n\t{path=**}\n\x00\x10\x07\x1a\x0b\xca\xf3\x18\x07\n\x02kv\x12\x01\x31\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astrongroom/kv/v1/kv1.proto\x12\x10strongroom.kv.v1\x1a#strongroom/options/v1/options.proto\"5\n\x10ReadValueRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"I\n\x11ReadValueResponse\x12\x16\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\x12\x1c\n\x0elease_duration\x18\x02 \x01(\x03\x42\x04\xd8\xf3\x18\x03\"N\n\x11WriteValueRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x16\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x14\n\x12WriteValueResponse\"7\n\x12\x44\x65leteValueRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x15\n\x13\x44\x65leteValueResponse\"T\n\x11ListValuesRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\"\n\x12ListValuesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"T\n\x11ScanValuesRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\"\n\x12ScanValuesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t2\xba\x04\n\x0bKvV1Service\x12g\n\tReadValue\x12\".strongroom.kv.v1.ReadValueRequest\x1a#.strongroom.kv.v1.ReadValueResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x01\x12j\n\nWriteValue\x12#.strongroom.kv.v1.WriteValueRequest\x1a$.strongroom.kv.v1.WriteValueResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x04\x12m\n\x0b\x44\x65leteValue\x12$.strongroom.kv.v1.DeleteValueRequest\x1a%.strongroom.kv.v1.DeleteValueResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x05\x12l\n\nListValues\x12#.strongroom.kv.v1.ListValuesRequest\x1a$.strongroom.kv.v1.ListValuesResponse\"\x13\xca\xf3\x18\x0f\n\t{path=**}\n\x00\x10\x02\x12l\n\nScanValues\x12#.strongroom.kv.v1.ScanValuesRequest\x1a$.strongroom.kv.v1.ScanValuesResponse\"\x13\xca\xf3\x18\x0f\n\t{path=**}\n\x00\x10\x07\x1a\x0b\xca\xf3\x18\x07\n\x02kv\x12\x01\x31\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.kv.v1.kv1_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_READVALUEREQUEST'].fields_by_name['mount']._loaded_options = None
+  _globals['_READVALUEREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
   _globals['_READVALUERESPONSE'].fields_by_name['data']._loaded_options = None
   _globals['_READVALUERESPONSE'].fields_by_name['data']._serialized_options = b'\310\363\030\001\320\363\030\004'
   _globals['_READVALUERESPONSE'].fields_by_name['lease_duration']._loaded_options = None
   _globals['_READVALUERESPONSE'].fields_by_name['lease_duration']._serialized_options = b'\330\363\030\003'
   _globals['_WRITEVALUEREQUEST'].fields_by_name['data']._loaded_options = None
   _globals['_WRITEVALUEREQUEST'].fields_by_name['data']._serialized_options = b'\310\363\030\001\320\363\030\004'
+  _globals['_WRITEVALUEREQUEST'].fields_by_name['mount']._loaded_options = None
+  _globals['_WRITEVALUEREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
+  _globals['_DELETEVALUEREQUEST'].fields_by_name['mount']._loaded_options = None
+  _globals['_DELETEVALUEREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
+  _globals['_LISTVALUESREQUEST'].fields_by_name['mount']._loaded_options = None
+  _globals['_LISTVALUESREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
+  _globals['_SCANVALUESREQUEST'].fields_by_name['mount']._loaded_options = None
+  _globals['_SCANVALUESREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
   _globals['_KVV1SERVICE']._loaded_options = None
   _globals['_KVV1SERVICE']._serialized_options = b'\312\363\030\007\n\002kv\022\0011'
   _globals['_KVV1SERVICE'].methods_by_name['ReadValue']._loaded_options = None
@@ -51,25 +61,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KVV1SERVICE'].methods_by_name['ScanValues']._loaded_options = None
   _globals['_KVV1SERVICE'].methods_by_name['ScanValues']._serialized_options = b'\312\363\030\017\n\t{path=**}\n\000\020\007'
   _globals['_READVALUEREQUEST']._serialized_start=85
-  _globals['_READVALUEREQUEST']._serialized_end=117
-  _globals['_READVALUERESPONSE']._serialized_start=119
-  _globals['_READVALUERESPONSE']._serialized_end=192
-  _globals['_WRITEVALUEREQUEST']._serialized_start=194
-  _globals['_WRITEVALUEREQUEST']._serialized_end=251
-  _globals['_WRITEVALUERESPONSE']._serialized_start=253
-  _globals['_WRITEVALUERESPONSE']._serialized_end=273
-  _globals['_DELETEVALUEREQUEST']._serialized_start=275
-  _globals['_DELETEVALUEREQUEST']._serialized_end=309
-  _globals['_DELETEVALUERESPONSE']._serialized_start=311
-  _globals['_DELETEVALUERESPONSE']._serialized_end=332
-  _globals['_LISTVALUESREQUEST']._serialized_start=334
-  _globals['_LISTVALUESREQUEST']._serialized_end=397
-  _globals['_LISTVALUESRESPONSE']._serialized_start=399
-  _globals['_LISTVALUESRESPONSE']._serialized_end=433
-  _globals['_SCANVALUESREQUEST']._serialized_start=435
-  _globals['_SCANVALUESREQUEST']._serialized_end=498
-  _globals['_SCANVALUESRESPONSE']._serialized_start=500
-  _globals['_SCANVALUESRESPONSE']._serialized_end=534
-  _globals['_KVV1SERVICE']._serialized_start=537
-  _globals['_KVV1SERVICE']._serialized_end=1107
+  _globals['_READVALUEREQUEST']._serialized_end=138
+  _globals['_READVALUERESPONSE']._serialized_start=140
+  _globals['_READVALUERESPONSE']._serialized_end=213
+  _globals['_WRITEVALUEREQUEST']._serialized_start=215
+  _globals['_WRITEVALUEREQUEST']._serialized_end=293
+  _globals['_WRITEVALUERESPONSE']._serialized_start=295
+  _globals['_WRITEVALUERESPONSE']._serialized_end=315
+  _globals['_DELETEVALUEREQUEST']._serialized_start=317
+  _globals['_DELETEVALUEREQUEST']._serialized_end=372
+  _globals['_DELETEVALUERESPONSE']._serialized_start=374
+  _globals['_DELETEVALUERESPONSE']._serialized_end=395
+  _globals['_LISTVALUESREQUEST']._serialized_start=397
+  _globals['_LISTVALUESREQUEST']._serialized_end=481
+  _globals['_LISTVALUESRESPONSE']._serialized_start=483
+  _globals['_LISTVALUESRESPONSE']._serialized_end=517
+  _globals['_SCANVALUESREQUEST']._serialized_start=519
+  _globals['_SCANVALUESREQUEST']._serialized_end=603
+  _globals['_SCANVALUESRESPONSE']._serialized_start=605
+  _globals['_SCANVALUESRESPONSE']._serialized_end=639
+  _globals['_KVV1SERVICE']._serialized_start=642
+  _globals['_KVV1SERVICE']._serialized_end=1212
 # @@protoc_insertion_point(module_scope)

@@ -25,16 +25,20 @@ class ReadValueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -74,19 +78,23 @@ class WriteValueRequest(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
     data: _builtins.bytes
     """The document: a JSON object."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -116,16 +124,20 @@ class DeleteValueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,22 +169,26 @@ class ListValuesRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount; empty for the mount itself."""
     after: _builtins.str
     """Continue behind this name."""
     limit: _builtins.int
     """At most so many names; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,22 +227,26 @@ class ScanValuesRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount; empty for the mount itself."""
     after: _builtins.str
     """Continue behind this path."""
     limit: _builtins.int
     """At most so many paths; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,12 +25,17 @@ class ReadConfigRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    MOUNT_FIELD_NUMBER: _builtins.int
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
+        *,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,22 +80,26 @@ class WriteConfigRequest(_message.Message):
     MAX_VERSIONS_FIELD_NUMBER: _builtins.int
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     max_versions: _builtins.int
     """How many versions a secret keeps; 0 means 10."""
     cas_required: _builtins.bool
     """Writes need a check-and-set value."""
     delete_version_after: _builtins.int
     """After how many seconds a version is deleted; 0 means never."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         max_versions: _builtins.int | None = ...,
         cas_required: _builtins.bool | None = ...,
         delete_version_after: _builtins.int | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "mount", b"mount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
     _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
@@ -132,19 +141,23 @@ class ReadSecretRequest(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The secret's path below the mount."""
     version: _builtins.int
     """The version; 0 means the current one."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         version: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,10 +266,13 @@ class WriteSecretRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The secret's path below the mount."""
     data: _builtins.bytes
     """The document: a JSON object."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     @_builtins.property
     def options(self) -> Global___WriteOptions:
         """What to check."""
@@ -267,10 +283,11 @@ class WriteSecretRequest(_message.Message):
         path: _builtins.str = ...,
         data: _builtins.bytes = ...,
         options: Global___WriteOptions | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "options", b"options", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "mount", b"mount", "options", b"options", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,10 +326,13 @@ class PatchSecretRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The secret's path below the mount."""
     data: _builtins.bytes
     """The merge patch: a JSON object, in which null removes a key."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     @_builtins.property
     def options(self) -> Global___WriteOptions:
         """What to check."""
@@ -323,10 +343,11 @@ class PatchSecretRequest(_message.Message):
         path: _builtins.str = ...,
         data: _builtins.bytes = ...,
         options: Global___WriteOptions | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "options", b"options", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "mount", b"mount", "options", b"options", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,16 +384,20 @@ class DeleteLatestRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,8 +428,11 @@ class DeleteVersionsRequest(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The secret's path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The versions."""
@@ -414,10 +442,11 @@ class DeleteVersionsRequest(_message.Message):
         *,
         path: _builtins.str = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -448,8 +477,11 @@ class UndeleteVersionsRequest(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The secret's path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The versions."""
@@ -459,10 +491,11 @@ class UndeleteVersionsRequest(_message.Message):
         *,
         path: _builtins.str = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,8 +526,11 @@ class DestroyVersionsRequest(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The secret's path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The versions."""
@@ -504,10 +540,11 @@ class DestroyVersionsRequest(_message.Message):
         *,
         path: _builtins.str = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -537,16 +574,20 @@ class ReadMetadataRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,6 +743,7 @@ class WriteMetadataRequest(_message.Message):
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
     CUSTOM_METADATA_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
     max_versions: _builtins.int
@@ -712,6 +754,8 @@ class WriteMetadataRequest(_message.Message):
     """After how many seconds a version is deleted; 0 means as the mount says."""
     custom_metadata: _builtins.bytes
     """A JSON object of texts, which replaces the one before: at most 64 keys of 128 bytes, values of 512 bytes."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
@@ -720,10 +764,11 @@ class WriteMetadataRequest(_message.Message):
         cas_required: _builtins.bool | None = ...,
         delete_version_after: _builtins.int | None = ...,
         custom_metadata: _builtins.bytes | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
     _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
@@ -772,6 +817,7 @@ class PatchMetadataRequest(_message.Message):
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
     CUSTOM_METADATA_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
     max_versions: _builtins.int
@@ -782,6 +828,8 @@ class PatchMetadataRequest(_message.Message):
     """After how many seconds a version is deleted; 0 means as the mount says."""
     custom_metadata: _builtins.bytes
     """A merge patch of the custom metadata, in which null removes a key; null removes all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
@@ -790,10 +838,11 @@ class PatchMetadataRequest(_message.Message):
         cas_required: _builtins.bool | None = ...,
         delete_version_after: _builtins.int | None = ...,
         custom_metadata: _builtins.bytes | None = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
     _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
@@ -838,16 +887,20 @@ class DeleteMetadataRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -879,22 +932,26 @@ class ListSecretsRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount; empty for the mount itself."""
     after: _builtins.str
     """Continue behind this name."""
     limit: _builtins.int
     """At most so many names; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -933,22 +990,26 @@ class ScanSecretsRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount; empty for the mount itself."""
     after: _builtins.str
     """Continue behind this path."""
     limit: _builtins.int
     """At most so many paths; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -987,22 +1048,26 @@ class ListDetailedRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount; empty for the mount itself."""
     after: _builtins.str
     """Continue behind this name."""
     limit: _builtins.int
     """At most so many names; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1068,22 +1133,26 @@ class ReadSubkeysRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The secret's path below the mount."""
     version: _builtins.int
     """The version; 0 means the current one."""
     depth: _builtins.int
     """How many levels of keys to show; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         version: _builtins.int = ...,
         depth: _builtins.int = ...,
+        mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "path", b"path", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "mount", b"mount", "path", b"path", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -265,6 +265,7 @@ FORMAT_FIELD_NUMBER: _builtins.int
 ENVELOPE_FIELD_NUMBER: _builtins.int
 ALIASES_FIELD_NUMBER: _builtins.int
 AUDIT_PLAIN_FIELD_NUMBER: _builtins.int
+MOUNT_PATH_FIELD_NUMBER: _builtins.int
 route: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Route]
 """The public route; absent on calls between services."""
 callers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
@@ -281,3 +282,5 @@ aliases: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions,
 """Other JSON keys that mean the same, oldest last."""
 audit_plain: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """Text that audit entries show as it is: identifiers and enumerations known to be harmless."""
+mount_path: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The path of the mount, over gRPC. Over HTTP it stands in the URL, and the field has no JSON form."""

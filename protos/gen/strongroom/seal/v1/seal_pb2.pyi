@@ -398,7 +398,7 @@ class ReadKeyStatusResponse(_message.Message):
     install_time: _builtins.str
     """When it began, RFC 3339."""
     encryptions: _builtins.int
-    """How many encryptions were counted; not counted, always 0."""
+    """About how many values were encrypted in it: the changes of the store since it began."""
     def __init__(
         self,
         *,

@@ -1,0 +1,143 @@
+"""Audit devices: where they are kept, and what the API may make.
+
+A client must never be able to write a file of its choice: the file's name has to lie below the configured folder,
+its mode is fixed, and nothing of the client's stands in it but HMACs.
+"""
+
+import contextlib
+import hmac
+import os
+from pathlib import Path as FilePath
+
+import msgspec
+
+from strongroom_audit.config import Config
+from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+
+_DEVICES: Path = (Plain("devices"),)
+_OPTIONS = {"file_path", "path", "sync", "mode", "log_raw", "hmac_accessor", "format", "prefix"}
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One device."""
+
+    type: str
+    file: str
+    salt: bytes
+    description: str = ""
+    sync_always: bool = False
+    local: bool = False
+    plain_accessors: bool = False
+
+    def __repr__(self) -> str:
+        return f"Device({self.type}, {self.file})"
+
+    def hash(self, text: str) -> str:
+        """Returns what a text looks like in its entries."""
+        return "hmac-sha256:" + hmac.digest(self.salt, text.encode(), "sha256").hex()
+
+
+Devices = dict[str, Device]
+
+
+class DeviceStore:
+    """All devices, in one record: they are few, and are always wanted together."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self.store = store
+        self._config = config
+
+    async def all(self, *, linearizable: bool = False) -> tuple[Devices, list[bytes], int]:
+        """Returns the devices by path, and what the answer rests on."""
+        reads = self.store.reads(linearizable=linearizable)
+        entry = await reads.get(_DEVICES)
+        devices = msgspec.msgpack.decode(entry.value, type=Devices) if entry else {}
+        return devices, reads.dependencies, reads.as_of
+
+    async def enable(self, path: str, device: Device) -> None:
+        """Adds a device.
+
+        Raises:
+            ServiceError: INVALID where the path is in use.
+        """
+        for _ in range(self._config.attempts):
+            entry = await self.store.get(_DEVICES)
+            devices = msgspec.msgpack.decode(entry.value, type=Devices) if entry else {}
+            if path in devices:
+                raise invalid("path already in use")
+            with contextlib.suppress(ConflictError):
+                await self._write({**devices, path: device}, entry.revision if entry else 0)
+                return
+        raise ServiceError(Kind.CONFLICT, "others change the audit devices; try again")
+
+    async def disable(self, path: str) -> None:
+        """Removes a device."""
+        for _ in range(self._config.attempts):
+            entry = await self.store.get(_DEVICES)
+            devices = msgspec.msgpack.decode(entry.value, type=Devices) if entry else {}
+            if devices.pop(path, None) is None or entry is None:
+                return
+            with contextlib.suppress(ConflictError):
+                await self._write(devices, entry.revision)
+                return
+        raise ServiceError(Kind.CONFLICT, "others change the audit devices; try again")
+
+    def new(self, kind: str, options: dict[str, str], description: str, *, local: bool) -> Device:
+        """Returns a device as a client asks for it.
+
+        Raises:
+            ServiceError: INVALID; it says what to change.
+        """
+        if kind != "file":
+            raise invalid("type: only file devices are supported")
+        for name in options:
+            if name not in _OPTIONS:
+                raise invalid(f"options: unknown; known are {', '.join(sorted(_OPTIONS))}")
+        if options.get("prefix"):
+            raise invalid("options.prefix: entries have no prefix")
+        if options.get("log_raw", "false").lower() not in ("false", "0", ""):
+            raise invalid("options.log_raw: values are always hashed")
+        if options.get("format", "json") not in ("json", ""):
+            raise invalid("options.format: entries are JSON")
+        if options.get("mode", "0600") not in ("0600", ""):
+            raise invalid("options.mode: audit files have mode 0600")
+        sync = options.get("sync") or "background"
+        if sync not in ("always", "background"):
+            raise invalid("options.sync: takes always or background")
+        return Device(
+            type=kind,
+            file=str(self._allowed(options.get("file_path") or options.get("path") or "")),
+            salt=os.urandom(32),
+            description=description,
+            sync_always=sync == "always",
+            local=local,
+            plain_accessors=options.get("hmac_accessor", "true").lower() in ("false", "0"),
+        )
+
+    def _allowed(self, name: str) -> FilePath:
+        if not name:
+            raise invalid("options.file_path: must be given")
+        folder = self._config.folder
+        path = FilePath(name)
+        if not path.is_absolute() and folder is not None:
+            path = folder / path
+        # Links are followed before the comparison, so that none leads out of the folder.
+        resolved = path.resolve()
+        if resolved in (file.resolve() for file in self._config.files):
+            return resolved
+        if folder is not None and resolved.parent == folder.resolve():
+            return resolved
+        where = (
+            f"a file in {folder}" if folder is not None else "a file that the configuration names"
+        )
+        raise invalid(
+            f"options.file_path: must be {where}; an operator can allow others with the setting audit_files"
+        )
+
+    async def _write(self, devices: Devices, revision: int) -> None:
+        await self.store.commit(
+            Transaction(
+                expect={_DEVICES: revision}, puts={_DEVICES: msgspec.msgpack.encode(devices)}
+            )
+        )

@@ -1,0 +1,96 @@
+"""AuditService and AuditLogService: the contract to and from the log."""
+
+from pathlib import Path
+
+from strongroom.audit.v1 import audit_pb2 as pb
+from strongroom_audit.devices import Device, DeviceStore
+from strongroom_audit.log import AuditLog
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import invalid
+
+
+class AuditHandlers:
+    """Answers operators."""
+
+    def __init__(self, devices: DeviceStore, log: AuditLog) -> None:
+        self._devices = devices
+        self._log = log
+
+    async def ListDevices(
+        self, request: pb.ListDevicesRequest, context: RequestContext
+    ) -> pb.ListDevicesResponse:
+        devices, _, _ = await self._devices.all()
+        return pb.ListDevicesResponse(
+            devices={path: _message(path, device) for path, device in devices.items()}
+        )
+
+    async def EnableDevice(
+        self, request: pb.EnableDeviceRequest, context: RequestContext
+    ) -> pb.EnableDeviceResponse:
+        device = self._devices.new(
+            request.type, dict(request.options), request.description, local=request.local
+        )
+        self._log.try_open(Path(device.file))
+        await self._devices.enable(_clean(request.path), device)
+        return pb.EnableDeviceResponse()
+
+    async def DisableDevice(
+        self, request: pb.DisableDeviceRequest, context: RequestContext
+    ) -> pb.DisableDeviceResponse:
+        await self._devices.disable(_clean(request.path))
+        return pb.DisableDeviceResponse()
+
+    async def HashInput(
+        self, request: pb.HashInputRequest, context: RequestContext
+    ) -> pb.HashInputResponse:
+        devices, _, _ = await self._devices.all()
+        device = devices.get(_clean(request.path))
+        if device is None:
+            raise invalid("path: no such audit device")
+        return pb.HashInputResponse(hash=device.hash(request.input))
+
+
+class AuditLogHandlers:
+    """Answers the gateway."""
+
+    def __init__(self, devices: DeviceStore, log: AuditLog) -> None:
+        self._devices = devices
+        self._log = log
+
+    async def ResolveDevices(
+        self, request: pb.ResolveDevicesRequest, context: RequestContext
+    ) -> pb.ResolveDevicesResponse:
+        devices, dependencies, as_of = await self._devices.all(linearizable=request.linearizable)
+        return pb.ResolveDevicesResponse(
+            devices=[
+                pb.SaltedDevice(path=path, salt=device.salt, plain_accessors=device.plain_accessors)
+                for path, device in devices.items()
+            ],
+            dependencies=dependencies,
+            as_of=as_of,
+        )
+
+    async def Append(self, request: pb.AppendRequest, context: RequestContext) -> pb.AppendResponse:
+        await self._log.append([(entry.device, entry.json) for entry in request.entries])
+        return pb.AppendResponse()
+
+
+def _message(path: str, device: Device) -> pb.Device:
+    options = {
+        "file_path": device.file,
+        "sync": "always" if device.sync_always else "background",
+    }
+    return pb.Device(
+        type=device.type,
+        description=device.description,
+        options=options,
+        local=device.local,
+        path=path,
+    )
+
+
+def _clean(path: str) -> str:
+    path = path.strip("/")
+    if not path:
+        raise invalid("path: must not be empty")
+    return path + "/"
