@@ -14,9 +14,11 @@ class Config:
         cluster_name: shown to clients.
         version: of this software, shown to clients.
         adopt_seconds: how long an initialisation waits for its root token to be usable; then it answers all the same.
+        rotation_check_seconds: how often the rotation policy is looked at.
     """
 
     static_key_file: Path | None = None
     cluster_name: str = "strongroom"
     version: str = "0.1.0"
     adopt_seconds: float = 10.0
+    rotation_check_seconds: float = 300.0

@@ -10,19 +10,20 @@ from collections.abc import Callable
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Caller
-from strongroom_runtime.secrets import equal, new_token
-from strongroom_runtime.storage import CompactedError, ConflictError, Store
+from strongroom_runtime.secrets import new_token
+from strongroom_runtime.storage import CompactedError, ConflictError, Store, Transaction
 from strongroom_seal.adoption import Adoption
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
 from strongroom_seal.domain.ceremony import KEY_BYTES, Gathering
 from strongroom_seal.domain.keys import MasterRing, new_ring
-from strongroom_seal.static_key import read_static_key
+from strongroom_seal.openers import Openers, share_bytes
 from strongroom_seal.storage import SealConfig, SealStore
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.2
+_TRIES = 20
 
 
 class Seal:
@@ -37,8 +38,9 @@ class Seal:
 
     def __init__(self, store: Store, auth: Caller, config: Config, clock: Clock) -> None:
         self._raw = store
-        self._store = SealStore(store)
-        self._adoption = Adoption(self._store, auth)
+        self.store = SealStore(store)
+        self.openers = Openers(self.store, config)
+        self._adoption = Adoption(self.store, auth)
         self._config = config
         self._clock = clock
         self._root: bytes | None = None
@@ -47,6 +49,7 @@ class Seal:
         self._subscribers: list[Callable[[], None]] = []
         self._changing = asyncio.Lock()
         self._opened_at = 0  # the store's revision: sealings up to it are over
+        self._root_revision = 0
         self._closings = 0
         self._closed_on_purpose = False  # a static seal stays closed then
 
@@ -67,6 +70,17 @@ class Seal:
         return self._ring
 
     @property
+    def root(self) -> bytes:
+        """The root key.
+
+        Raises:
+            ServiceError: SEALED.
+        """
+        if self._root is None:
+            raise ServiceError(Kind.SEALED, "Vault is sealed")
+        return self._root
+
+    @property
     def gathering(self) -> Gathering | None:
         """The unseal under way."""
         return self._gathering
@@ -78,7 +92,7 @@ class Seal:
 
     async def config(self) -> SealConfig | None:
         """Returns how the keys are split, or None before there are any."""
-        return await self._store.config()
+        return await self.store.config()
 
     async def initialise(self, shares: int, threshold: int) -> tuple[list[bytes], list[bytes], str]:
         """Makes the keys; returns unseal shares, recovery shares (one of the lists is empty) and the root token.
@@ -86,18 +100,18 @@ class Seal:
         Raises:
             ServiceError: INVALID.
         """
-        if await self._store.config() is not None:
+        if await self.store.config() is not None:
             raise invalid("Vault is already initialized")
-        static = self._static_key()
-        person_key = os.urandom(
-            KEY_BYTES
-        )  # the unseal key, or the recovery key beside a static one
+        static = self.openers.static_key()
+        # The unseal key, or the recovery key beside a static one.
+        person_key = os.urandom(KEY_BYTES)
         parts = ceremony.split(person_key, shares, threshold)
         kind = "shamir" if static is None else "static"
         config = SealConfig(kind, shares, threshold, str(uuid.uuid4()), self._config.cluster_name)
-        ring, token = new_ring(self._clock.now()), new_token()
+        ring = new_ring(self._clock.now(), await self._raw.revision())
+        token = new_token()
         # The token is in the same transaction: whoever crashes from here on, the next to unseal makes it usable.
-        root = await self._store.initialise(
+        root = await self.store.initialise(
             config, static or person_key, person_key if static else None, ring, token
         )
         # From here on nothing may keep the shares from the caller: they are seen this once.
@@ -112,11 +126,11 @@ class Seal:
 
     async def unseal_at_start(self) -> None:
         """Opens by itself where a static key is configured and there are keys."""
-        static = self._static_key()
-        config = await self._store.config()
+        static = self.openers.static_key()
+        config = await self.store.config()
         if static is None or config is None or not self.sealed:
             return
-        root = await self._store.root_key(static)
+        root = await self.store.root_key(static)
         if root is None:
             raise ServiceError(
                 Kind.FAILED_PRECONDITION,
@@ -130,12 +144,12 @@ class Seal:
         Raises:
             ServiceError: INVALID for a share that is malformed or wrong. Wrong ones are found together, by the last.
         """
-        config = await self._need_config()
+        config = await self.openers.config()
         if not self.sealed:
             return
         if self._gathering is None:
             self._gathering = Gathering(config.threshold)
-        share = ceremony.parse_share(text, _share_bytes(config))
+        share = ceremony.parse_share(text, share_bytes(config))
         try:
             key = self._gathering.add(share)
         except ServiceError:
@@ -144,7 +158,7 @@ class Seal:
         if key is None:
             return
         self._gathering = None
-        await self._open(await self._root_from(config, key))
+        await self._open(await self.openers.root_from(config, key))
         self._closed_on_purpose = False
 
     def reset_shares(self) -> None:
@@ -158,7 +172,7 @@ class Seal:
             ServiceError: UNAVAILABLE where the others could not be told.
         """
         self._close_on_purpose()
-        await self._store.count_sealing()
+        await self.store.count_sealing()
 
     def close(self) -> None:
         """Forgets the keys of this process."""
@@ -167,32 +181,50 @@ class Seal:
         self._root = self._ring = self._gathering = None
         self._tell()
 
-    async def rotate(self) -> None:
-        """Begins a new term."""
-        async with self._changing:
-            while True:
-                root = self._root
-                if root is None:
-                    raise ServiceError(Kind.SEALED, "Vault is sealed")
-                ring, revision = await self._store.ring(root)
-                rotated = ring.rotated(self._clock.now())
-                with contextlib.suppress(ConflictError):
-                    await self._store.replace_ring(root, rotated, revision)
-                    self._take(root, rotated)
-                    return
-
-    async def check_people(self, key: bytes) -> None:
-        """Raises unless a key is the one that people hold shares of.
+    async def change_ring(self, change: Callable[[MasterRing, int], MasterRing | None]) -> None:
+        """Replaces the ring by what a function makes of it and the store's revision; None leaves it.
 
         Raises:
-            ServiceError: INVALID.
+            ServiceError: SEALED.
         """
-        await self._root_from(await self._need_config(), key)
+        async with self._changing:
+            for _ in range(_TRIES):
+                root = self.root
+                ring, revision = await self.store.ring(root)
+                changed = change(ring, await self._raw.revision())
+                if changed is None:
+                    return
+                with contextlib.suppress(ConflictError):
+                    await self.store.replace_ring(root, changed, revision)
+                    self._take(root, changed)
+                    return
+            raise ServiceError(Kind.CONFLICT, "the key ring was changed too often meanwhile")
+
+    async def change_root(
+        self, config: SealConfig, unseal_key: bytes, recovery_key: bytes | None, claim: Transaction
+    ) -> None:
+        """Replaces the root key and all that is under it, together with what `claim` holds.
+
+        Raises:
+            ConflictError: something of it was changed meanwhile; nothing is done.
+            ServiceError: SEALED.
+        """
+        async with self._changing:
+            old = self.root
+            new, ring, revision = await self.store.rekey(
+                claim, config, unseal_key, recovery_key, old
+            )
+            if self._root is old:
+                self._root, self._ring, self._root_revision = new, ring, revision
+                self._adoption.begin(new)
+
+    async def usage(self) -> int:
+        """Returns about how much the term in use has encrypted."""
+        return self.ring.operations(await self._raw.revision())
 
     async def make_root_token(self) -> str:
         """Returns a new root token that is usable."""
-        if self._root is None:
-            raise ServiceError(Kind.SEALED, "Vault is sealed")
+        _ = self.root
         token = new_token()
         await self._adoption.adopt(token)
         return token
@@ -213,11 +245,15 @@ class Seal:
 
     async def _catch_up(self) -> None:
         """Compares this process with the store. What was missed does not matter, only what stands there now."""
-        if await self._store.sealed_at() > self._opened_at and not self.sealed:
+        async with self._changing:  # not in the middle of a change of this process itself
+            if self._root and await self.store.root_revision() != self._root_revision:
+                # Another process replaced the root key: only a key from outside leads to the new one.
+                self.close()
+        if await self.store.sealed_at() > self._opened_at and not self.sealed:
             self._close_on_purpose()
         elif self._root is not None:
             root = self._root
-            ring, _ = await self._store.ring(root)
+            ring, _ = await self.store.ring(root)
             if ring != self._ring:
                 self._take(root, ring)
         elif not self._closed_on_purpose:
@@ -233,27 +269,6 @@ class Seal:
             self._ring = ring
             self._tell()
 
-    async def _need_config(self) -> SealConfig:
-        config = await self._store.config()
-        if config is None:
-            raise invalid("Vault is not initialized")
-        return config
-
-    async def _root_from(self, config: SealConfig, key: bytes) -> bytes:
-        """Returns the root key, given what people's shares make together."""
-        wrong = invalid("error unsealing: the shares do not make the key; give them again")
-        if config.type == "shamir":
-            root = await self._store.root_key(key)
-        else:
-            static = self._static_key()
-            root = await self._store.root_key(static) if static else None
-            known = await self._store.recovery_key(root) if root else None
-            if known is None or not equal(known, key):
-                raise wrong
-        if root is None:
-            raise wrong
-        return root
-
     async def _open(self, root: bytes) -> None:
         """Takes the keys.
 
@@ -265,21 +280,15 @@ class Seal:
                 return
             closings = self._closings
             opened_at = await self._raw.revision()
-            ring, _ = await self._store.ring(root)
+            root_revision = await self.store.root_revision()
+            ring, _ = await self.store.ring(root)
             if closings != self._closings:
                 raise ServiceError(Kind.SEALED, "Vault is sealed")
-            self._opened_at, self._root, self._ring = opened_at, root, ring
+            self._opened_at, self._root_revision = opened_at, root_revision
+            self._root, self._ring = root, ring
         self._tell()
         self._adoption.begin(root)
 
     def _tell(self) -> None:
         for changed in list(self._subscribers):
             changed()
-
-    def _static_key(self) -> bytes | None:
-        file = self._config.static_key_file
-        return read_static_key(file) if file is not None else None
-
-
-def _share_bytes(config: SealConfig) -> int:
-    return KEY_BYTES if config.shares == 1 else KEY_BYTES + 1

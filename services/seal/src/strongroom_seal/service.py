@@ -1,24 +1,34 @@
 """Builds the seal service."""
 
-from strongroom.seal.v1 import seal_pb2
+from strongroom.seal.v1 import health_pb2, rekey_pb2, rotation_pb2, seal_pb2
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_seal.config import Config
-from strongroom_seal.rpc import KeyHandlers, SealHandlers
+from strongroom_seal.rekey import Rekey
+from strongroom_seal.rotation import Rotation
+from strongroom_seal.rpc.health import HealthHandlers
+from strongroom_seal.rpc.rekey import RekeyHandlers
+from strongroom_seal.rpc.rotation import RotationPolicyHandlers
+from strongroom_seal.rpc.seal import KeyHandlers, SealHandlers
 from strongroom_seal.seal import Seal
 
 
 class SealService:
     """The seal service. `seal` is for services of the same process, which take their keys from it directly."""
 
-    def __init__(self, handlers: HandlerTable, seal: Seal) -> None:
+    def __init__(
+        self, handlers: HandlerTable, seal: Seal, rotation: Rotation, config: Config
+    ) -> None:
         self.handlers = handlers
         self.seal = seal
+        self._rotation = rotation
+        self._config = config
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Begins to follow other seal processes, and unseals where that goes by itself."""
+        """Begins to follow other seal processes and the rotation policy; unseals where that goes by itself."""
         self._tasks.start(self.seal.follow(), "follow-seal")
+        self._tasks.start(self._rotation.run(self._config.rotation_check_seconds), "rotate-keys")
         await self.seal.unseal_at_start()
 
     async def stop(self) -> None:
@@ -31,8 +41,14 @@ def build(host: Host, config: Config | None = None) -> SealService:
     """Returns the service. Its store is unencrypted; `host.peers` has `auth`."""
     config = config or Config()
     seal = Seal(host.store, host.peers["auth"], config, host.clock)
+    rotation = Rotation(seal, host.clock)
     handlers = HandlerTable()
-    services = seal_pb2.DESCRIPTOR.services_by_name
-    handlers.add(services["SealService"], SealHandlers(seal, config))
-    handlers.add(services["KeyService"], KeyHandlers(seal))
-    return SealService(handlers, seal)
+    for module, name, implementation in (
+        (seal_pb2, "SealService", SealHandlers(seal, config, rotation)),
+        (seal_pb2, "KeyService", KeyHandlers(seal)),
+        (health_pb2, "HealthService", HealthHandlers(seal, config, host.clock)),
+        (rotation_pb2, "RotationPolicyService", RotationPolicyHandlers(seal, rotation)),
+        (rekey_pb2, "RekeyService", RekeyHandlers(seal, Rekey(seal))),
+    ):
+        handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
+    return SealService(handlers, seal, rotation, config)

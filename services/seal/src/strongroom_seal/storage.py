@@ -5,11 +5,14 @@ root        the root key under the unseal key
 recovery    with automatic unsealing: the recovery key under the root key
 keyring     the key ring under the root key
 pending     a root token that was promised and is not yet known to be usable, under the root key
-sealed      counts explicit sealings, so that all seal processes notice
+generate    shares given to make a root token, under the root key
+rekey       shares given to replace the shares, under the root key
+sealed      changes with each explicit sealing, so that all seal processes notice
 """
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -22,11 +25,13 @@ from strongroom_seal.domain.keys import MasterRing
 CONFIG: Path = (Plain("config"),)
 KEYRING: Path = (Plain("keyring"),)
 SEALED: Path = (Plain("sealed"),)
+GENERATE: Path = (Plain("generate"),)
+REKEY: Path = (Plain("rekey"),)
 _ROOT: Path = (Plain("root"),)
 _RECOVERY: Path = (Plain("recovery"),)
 _PENDING: Path = (Plain("pending"),)
-_DOUBTS = 10  # looks, after a commit of which the outcome is not known
-_DOUBT_SECONDS = 0.1
+_DOUBTS = 50  # commits again, where the outcome is not known
+_DOUBT_SECONDS = 0.2
 
 
 class SealConfig(msgspec.Struct, frozen=True):
@@ -37,6 +42,22 @@ class SealConfig(msgspec.Struct, frozen=True):
     threshold: int
     cluster_id: str
     cluster_name: str
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """Shares that people gave for one purpose. Kept in the store, so that any process can take the next one.
+
+    `otp` belongs to the making of a root token, the numbers of new shares to a change of shares.
+    """
+
+    nonce: str
+    given: tuple[bytes, ...] = ()
+    otp: str = ""
+    new_shares: int = 0
+    new_threshold: int = 0
+
+    def __repr__(self) -> str:
+        return f"Attempt(given={len(self.given)})"
 
 
 class SealStore:
@@ -64,34 +85,45 @@ class SealStore:
             ServiceError: INVALID where it was done before, by this process or another.
         """
         root = os.urandom(KEY_BYTES)
+        puts = _records(config, unseal_key, recovery_key, root, ring, token)
         encoded = msgspec.msgpack.encode(config)
-        puts: dict[Path, bytes] = {
-            CONFIG: encoded,
-            _ROOT: keys.encrypt(unseal_key, root, "root", encoded),
-            KEYRING: keys.encrypt(root, msgspec.msgpack.encode(ring), "keyring"),
-            _PENDING: keys.encrypt(root, token.encode(), "pending"),
-        }
-        if recovery_key is not None:
-            puts[_RECOVERY] = keys.encrypt(root, recovery_key, "recovery")
+
+        async def is_ours() -> bool:
+            entry = await self._store.get(CONFIG, linearizable=True)
+            return entry is not None and entry.value == encoded
+
         try:
-            await self._store.commit(Transaction(expect={CONFIG: 0}, puts=puts))
+            await self._commit_surely(Transaction(expect={CONFIG: 0}, puts=puts), is_ours)
         except ConflictError:
             raise invalid("Vault is already initialized") from None
-        except ServiceError as error:
-            # Perhaps it was applied. The shares would be lost then, and the cluster with them.
-            if error.kind is not Kind.UNAVAILABLE or not await self._is_ours(config):
-                raise
         return root
 
-    async def _is_ours(self, config: SealConfig) -> bool:
+    async def _commit_surely(
+        self, transaction: Transaction, is_ours: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Commits what makes new shares: not to know the outcome would lose them, and the cluster with them.
+
+        The same transaction again is applied, or finds what the first one did. A mere look could be too early.
+
+        Raises:
+            ConflictError: something was changed by somebody else.
+            ServiceError: UNAVAILABLE where the store stays away.
+        """
+        doubtful = False
         for _ in range(_DOUBTS):
             try:
-                entry = await self._store.get(CONFIG, linearizable=True)
-            except ServiceError:
+                try:
+                    await self._store.commit(transaction)
+                except ConflictError:
+                    if not (doubtful and await is_ours()):
+                        raise
+                return
+            except ServiceError as error:
+                if error.kind is not Kind.UNAVAILABLE:
+                    raise
+                doubtful = True
                 await asyncio.sleep(_DOUBT_SECONDS)
-                continue
-            return entry is not None and entry.value == msgspec.msgpack.encode(config)
-        return False
+        raise ServiceError(Kind.UNAVAILABLE, "the store cannot be reached; the outcome is unknown")
 
     async def root_key(self, unseal_key: bytes) -> bytes | None:
         """Returns the root key, or None where the unseal key is wrong."""
@@ -122,6 +154,61 @@ class SealStore:
         value = keys.encrypt(root, msgspec.msgpack.encode(ring), "keyring")
         await self._store.commit(Transaction(expect={KEYRING: revision}, puts={KEYRING: value}))
 
+    async def rekey(
+        self,
+        transaction: Transaction,
+        config: SealConfig,
+        unseal_key: bytes,
+        recovery_key: bytes | None,
+        old: bytes,
+    ) -> tuple[bytes, MasterRing, int]:
+        """Replaces the root key and all that is under it, together with what a transaction holds.
+
+        Returns the new root key, the ring, and the revision.
+
+        Raises:
+            ConflictError: something of it was changed meanwhile; nothing is done.
+        """
+        ring, ring_revision = await self.ring(old)
+        promised = await self.promised(old)
+        opening = await self._store.get(CONFIG, linearizable=True)
+        transaction.expect[KEYRING] = ring_revision
+        transaction.expect[_PENDING] = promised[1] if promised else 0
+        transaction.expect[_ROOT] = await self.root_revision()
+        transaction.expect[CONFIG] = opening.revision if opening else 0
+        new = os.urandom(KEY_BYTES)
+        token = promised[0] if promised else None
+        transaction.puts.update(_records(config, unseal_key, recovery_key, new, ring, token))
+
+        async def is_ours() -> bool:
+            return await self.root_key(unseal_key) == new
+
+        await self._commit_surely(transaction, is_ours)
+        return new, ring, await self.root_revision()
+
+    async def root_revision(self) -> int:
+        """Returns the revision that wrote the root key."""
+        entry = await self._store.get(_ROOT, linearizable=True)
+        return entry.revision if entry else 0
+
+    async def attempt(self, root: bytes, path: Path) -> tuple[Attempt, int] | None:
+        """Returns the attempt under way and its revision.
+
+        Raises:
+            ServiceError: INTERNAL where it does not open.
+        """
+        entry = await self._store.get(path, linearizable=True)
+        if entry is None:
+            return None
+        opened = keys.decrypt(root, entry.value, path[0])
+        if opened is None:
+            raise ServiceError(Kind.INTERNAL, "the attempt does not open")
+        return msgspec.msgpack.decode(opened, type=Attempt), entry.revision
+
+    async def commit(self, transaction: Transaction) -> int:
+        """Applies a transaction; as `Store.commit`."""
+        return await self._store.commit(transaction)
+
     async def promised(self, root: bytes) -> tuple[str, int] | None:
         """Returns the root token that is not yet known to be usable, and its record's revision."""
         sealed = await self._store.get(_PENDING, linearizable=True)
@@ -145,3 +232,30 @@ class SealStore:
     async def count_sealing(self) -> None:
         """Lets every seal process know that the seal is to close."""
         await self._store.commit(Transaction(puts={SEALED: os.urandom(8)}))
+
+
+def sealed_attempt(root: bytes, path: Path, attempt: Attempt) -> bytes:
+    """Returns an attempt as it is stored under a path."""
+    return keys.encrypt(root, msgspec.msgpack.encode(attempt), path[0])
+
+
+def _records(
+    config: SealConfig,
+    unseal_key: bytes,
+    recovery_key: bytes | None,
+    root: bytes,
+    ring: MasterRing,
+    token: str | None,
+) -> dict[Path, bytes]:
+    """Returns everything that depends on the root key."""
+    encoded = msgspec.msgpack.encode(config)
+    puts: dict[Path, bytes] = {
+        CONFIG: encoded,
+        _ROOT: keys.encrypt(unseal_key, root, "root", encoded),
+        KEYRING: keys.encrypt(root, msgspec.msgpack.encode(ring), "keyring"),
+    }
+    if token is not None:
+        puts[_PENDING] = keys.encrypt(root, token.encode(), "pending")
+    if recovery_key is not None:
+        puts[_RECOVERY] = keys.encrypt(root, recovery_key, "recovery")
+    return puts

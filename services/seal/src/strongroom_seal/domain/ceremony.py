@@ -4,11 +4,28 @@ import base64
 import binascii
 import secrets
 import uuid
+from collections.abc import Sequence
 
 from strongroom_runtime.errors import invalid
 from strongroom_seal.domain import shamir
 
 KEY_BYTES = 32
+
+
+def check_numbers(shares: int, threshold: int) -> None:
+    """Refuses numbers of shares that cannot be.
+
+    Raises:
+        ServiceError: INVALID; it names the limits.
+    """
+    if shares == 1 and threshold == 1:
+        return
+    if not 1 <= shares <= shamir.MAX_SHARES:
+        raise invalid(f"shares must be between 1 and {shamir.MAX_SHARES}")
+    if threshold < 2 or threshold > shares:
+        raise invalid(
+            "threshold must be at least 2, unless there is one share, and not exceed the shares"
+        )
 
 
 def split(key: bytes, shares: int, threshold: int) -> list[bytes]:
@@ -17,15 +34,27 @@ def split(key: bytes, shares: int, threshold: int) -> list[bytes]:
     Raises:
         ServiceError: INVALID; it names the limits.
     """
-    if shares == 1 and threshold == 1:
-        return [key]
-    if not 1 <= shares <= shamir.MAX_SHARES:
-        raise invalid(f"shares must be between 1 and {shamir.MAX_SHARES}")
-    if threshold < 2 or threshold > shares:
-        raise invalid(
-            "threshold must be at least 2, unless there is one share, and not exceed the shares"
-        )
-    return shamir.split(key, shares, threshold)
+    check_numbers(shares, threshold)
+    return [key] if shares == 1 else shamir.split(key, shares, threshold)
+
+
+def combine(shares: Sequence[bytes]) -> bytes:
+    """Returns what shares give together, which may be wrong.
+
+    Raises:
+        ServiceError: INVALID for shares that cannot belong together.
+    """
+    if len(shares) == 1:
+        return shares[0]
+    try:
+        return shamir.combine(shares)
+    except ValueError as error:
+        raise invalid(f"the shares do not belong together: {error}") from error
+
+
+def has_share(given: Sequence[bytes], share: bytes) -> bool:
+    """Says whether a share was given already."""
+    return any(secrets.compare_digest(share, known) for known in given)
 
 
 class Gathering:
@@ -52,17 +81,12 @@ class Gathering:
         Raises:
             ServiceError: INVALID for shares that cannot belong together.
         """
-        if not any(secrets.compare_digest(share, known) for known in self._given):
+        if not has_share(self._given, share):
             self._given.append(share)
         if self.progress < self.threshold:
             return None
         given, self._given = self._given, []
-        if self.threshold == 1:
-            return given[0]
-        try:
-            return shamir.combine(given)
-        except ValueError as error:
-            raise invalid(f"the shares do not belong together: {error}") from error
+        return combine(given)
 
 
 def parse_share(text: str, length: int) -> bytes:

@@ -13,19 +13,47 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from strongroom_runtime.barrier import KeyRing
+from strongroom_runtime.errors import invalid
 from strongroom_seal.domain.ceremony import KEY_BYTES
 
 _NAME_KEY_BYTES = 64
+# Nine tenths of 2**32, the bound of NIST SP 800-38D for random nonces under one key.
+MAX_OPERATIONS = 3_865_470_566
+MIN_OPERATIONS = 1_000_000
+MIN_INTERVAL = 24 * 3600
 
 
 class Term(msgspec.Struct, frozen=True):
-    """One term of the key ring. `installed` is wall time in seconds since 1970, 0 while it waits for its use."""
+    """One term of the key ring. `installed` is wall time in seconds since 1970, 0 while it waits for its use;
+    `revision` is the store's when its use began.
+    """
 
     key: bytes
     installed: float
+    revision: int = 0
 
     def __repr__(self) -> str:
         return f"Term(installed={self.installed})"
+
+
+class RotationPolicy(msgspec.Struct, frozen=True):
+    """When a new term begins by itself; `interval` is in seconds, 0 for never."""
+
+    enabled: bool = True
+    max_operations: int = MAX_OPERATIONS
+    interval: int = 0
+
+    def checked(self) -> "RotationPolicy":
+        """Returns the policy.
+
+        Raises:
+            ServiceError: INVALID where it is out of bounds.
+        """
+        if not MIN_OPERATIONS <= self.max_operations <= MAX_OPERATIONS:
+            raise invalid(f"max_operations: must be between {MIN_OPERATIONS} and {MAX_OPERATIONS}")
+        if self.interval and self.interval < MIN_INTERVAL:
+            raise invalid("interval: must be 0 or at least 24 hours")
+        return self
 
 
 class MasterRing(msgspec.Struct, frozen=True):
@@ -34,6 +62,7 @@ class MasterRing(msgspec.Struct, frozen=True):
     terms: dict[int, Term]
     name_secret: bytes
     active: int = 0  # 0 in rings that an earlier version made, without a term in advance
+    policy: RotationPolicy = RotationPolicy()
 
     def __repr__(self) -> str:
         return f"MasterRing(active_term={self.active_term})"
@@ -43,13 +72,23 @@ class MasterRing(msgspec.Struct, frozen=True):
         """The term that encrypts."""
         return self.active or max(self.terms)
 
-    def rotated(self, now: float) -> "MasterRing":
+    def rotated(self, now: float, revision: int) -> "MasterRing":
         """Returns the ring with the next term in use, and another in advance."""
         active = self.active_term + 1
         waiting = self.terms.get(active, _new_term())
-        begun = msgspec.structs.replace(waiting, installed=now)
+        begun = msgspec.structs.replace(waiting, installed=now, revision=revision)
         terms = {**self.terms, active: begun, active + 1: _new_term()}
         return msgspec.structs.replace(self, terms=terms, active=active)
+
+    def operations(self, revision: int) -> int:
+        """Returns about how much the term in use has encrypted: the store's changes since it began."""
+        return max(0, revision - self.terms[self.active_term].revision)
+
+    def is_due(self, now: float, revision: int) -> bool:
+        """Says whether the policy asks for a new term."""
+        policy, term = self.policy, self.terms[self.active_term]
+        old = policy.interval > 0 and now >= term.installed + policy.interval
+        return policy.enabled and (old or self.operations(revision) >= policy.max_operations)
 
     def keys_for(self, service: str) -> tuple[dict[int, bytes], bytes]:
         """Returns the terms and the name key of one service (HKDF-SHA256, RFC 5869; the info names the service)."""
@@ -64,9 +103,9 @@ class MasterRing(msgspec.Struct, frozen=True):
         return KeyRing(*self.keys_for(service), active=self.active_term)
 
 
-def new_ring(now: float) -> MasterRing:
+def new_ring(now: float, revision: int) -> MasterRing:
     """Returns a ring in its first term."""
-    first = msgspec.structs.replace(_new_term(), installed=now)
+    first = msgspec.structs.replace(_new_term(), installed=now, revision=revision)
     return MasterRing({1: first, 2: _new_term()}, os.urandom(KEY_BYTES), 1)
 
 

@@ -8,13 +8,16 @@ from secrets import SystemRandom
 
 from strongroom.seal.v1 import seal_pb2 as pb
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.errors import invalid
 from strongroom_runtime.secrets import new_token
+from strongroom_runtime.storage import Transaction
 from strongroom_runtime.timestamps import rfc3339
+from strongroom_seal.attempts import Attempts
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
-from strongroom_seal.domain.ceremony import Gathering
+from strongroom_seal.rotation import Rotation
 from strongroom_seal.seal import Seal
+from strongroom_seal.storage import GENERATE, Attempt, SealConfig
 
 _OTP_LENGTH = len(new_token())
 
@@ -22,11 +25,11 @@ _OTP_LENGTH = len(new_token())
 class SealHandlers:
     """Answers clients."""
 
-    def __init__(self, seal: Seal, config: Config) -> None:
+    def __init__(self, seal: Seal, config: Config, rotation: Rotation) -> None:
         self._seal = seal
         self._config = config
-        self._attempt: Gathering | None = None
-        self._password = ""
+        self._rotation = rotation
+        self._attempts = Attempts(seal, GENERATE, "root generation")
 
     async def ReadInit(
         self, request: pb.ReadInitRequest, context: RequestContext
@@ -79,33 +82,30 @@ class SealHandlers:
         ring = self._seal.ring
         term = ring.terms[ring.active_term]
         return pb.ReadKeyStatusResponse(
-            term=ring.active_term, install_time=rfc3339(term.installed), encryptions=0
+            term=ring.active_term,
+            install_time=rfc3339(term.installed),
+            encryptions=await self._seal.usage(),
         )
 
     async def Rotate(self, request: pb.RotateRequest, context: RequestContext) -> pb.RotateResponse:
-        await self._seal.rotate()
+        await self._rotation.rotate()
         return pb.RotateResponse()
 
     async def ReadGenerateRoot(
         self, request: pb.ReadGenerateRootRequest, context: RequestContext
     ) -> pb.ReadGenerateRootResponse:
-        return pb.ReadGenerateRootResponse(status=await self._attempt_status())
+        status = await self._attempt_status(await self._attempts.current())
+        return pb.ReadGenerateRootResponse(status=status)
 
     async def StartGenerateRoot(
         self, request: pb.StartGenerateRootRequest, context: RequestContext
     ) -> pb.StartGenerateRootResponse:
         if request.pgp_key:
             raise invalid("pgp_key: not supported; use a one-time password")
-        if self._attempt is not None:
-            raise invalid("root generation already in progress")
         password = request.otp or _new_password()
         if len(password.encode()) != _OTP_LENGTH:
             raise invalid(f"otp: must have {_OTP_LENGTH} characters of one byte each")
-        config = await self._seal.config()
-        if config is None or self._seal.sealed:
-            raise ServiceError(Kind.SEALED, "Vault is sealed")
-        self._attempt, self._password = Gathering(config.threshold), password
-        status = await self._attempt_status()
+        status = await self._attempt_status(await self._attempts.begin(Attempt("", otp=password)))
         if not request.otp:
             status.otp = password
         return pb.StartGenerateRootResponse(status=status)
@@ -113,30 +113,23 @@ class SealHandlers:
     async def CancelGenerateRoot(
         self, request: pb.CancelGenerateRootRequest, context: RequestContext
     ) -> pb.CancelGenerateRootResponse:
-        self._attempt, self._password = None, ""
+        await self._attempts.cancel()
         return pb.CancelGenerateRootResponse()
 
     async def UpdateGenerateRoot(
         self, request: pb.UpdateGenerateRootRequest, context: RequestContext
     ) -> pb.UpdateGenerateRootResponse:
-        attempt, config = self._attempt, await self._seal.config()
-        if attempt is None or config is None:
-            raise invalid("no root generation in progress")
-        if request.nonce != attempt.nonce:
-            raise invalid("nonce: does not name the root generation in progress")
-        length = ceremony.KEY_BYTES + (config.shares > 1)
-        key = attempt.add(ceremony.parse_share(request.key, length))
-        status = await self._attempt_status()
-        if key is None:
-            return pb.UpdateGenerateRootResponse(status=status)
-        password = self._password
-        # Right or wrong, the attempt is over: shares that do not fit must not be tried one by one.
-        self._attempt, self._password = None, ""
-        await self._seal.check_people(key)
-        token = await self._seal.make_root_token()
-        status.progress, status.complete = status.required, True
-        status.encoded_token = ceremony.encode_with_password(token, password)
-        status.encoded_root_token = status.encoded_token
+        async def finish(attempt: Attempt, config: SealConfig, change: Transaction) -> None:
+            await self._seal.store.commit(change)
+
+        attempt, complete = await self._attempts.add(request.key, request.nonce, finish)
+        status = await self._attempt_status(attempt)
+        if complete:
+            # Only now, when this process alone has ended the attempt: whatever fails leaves no token behind.
+            token = await self._seal.make_root_token()
+            status.complete = True
+            status.encoded_token = ceremony.encode_with_password(token, attempt.otp)
+            status.encoded_root_token = status.encoded_token
         return pb.UpdateGenerateRootResponse(status=status)
 
     async def DecodeToken(
@@ -164,12 +157,12 @@ class SealHandlers:
             status.progress, status.nonce = gathering.progress, gathering.nonce
         return status
 
-    async def _attempt_status(self) -> pb.GenerateRootStatus:
-        config, attempt = await self._seal.config(), self._attempt
+    async def _attempt_status(self, attempt: Attempt | None) -> pb.GenerateRootStatus:
+        config = await self._seal.config()
         return pb.GenerateRootStatus(
             started=attempt is not None,
             nonce=attempt.nonce if attempt else "",
-            progress=attempt.progress if attempt else 0,
+            progress=len(attempt.given) if attempt else 0,
             required=config.threshold if config else 0,
             otp_length=_OTP_LENGTH,
         )

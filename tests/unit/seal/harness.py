@@ -1,0 +1,52 @@
+"""Seal processes for tests, and the services around them."""
+
+from typing import Any
+
+from google.protobuf.message import Message
+from tests.fakes.store import MemoryStore
+
+from strongroom.auth.v1 import gate_pb2
+from strongroom_runtime.clock import Clock, SystemClock
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.service import Host
+from strongroom_seal.config import Config
+from strongroom_seal.service import SealService, build
+
+ONE = {"secret_shares": 1, "secret_threshold": 1}
+RECOVERY = {"recovery_shares": 1, "recovery_threshold": 1}
+
+
+class Auth:
+    """Takes root tokens unless it is away."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.away = False
+
+    async def call(self, method: str, request: Message, context: RequestContext) -> Any:
+        assert isinstance(request, gate_pb2.AdoptRootTokenRequest)
+        if self.away:
+            raise ServiceError(Kind.UNAVAILABLE, "away")
+        self.tokens.append(request.token)
+        return gate_pb2.AdoptRootTokenResponse()
+
+
+class Process:
+    """One seal process over a store that outlives it; called with the name of an RPC and the request's fields."""
+
+    def __init__(
+        self, store: MemoryStore, auth: Auth, config: Config, clock: Clock | None = None
+    ) -> None:
+        host = Host(store, clock or SystemClock(), peers={"auth": auth})
+        self.service: SealService = build(host, config)
+        self._methods = {m.descriptor.name: m for m in self.service.handlers.methods.values()}
+
+    async def __call__(self, method: str, **fields: Any) -> Any:
+        found = self._methods[method]
+        assert found.unary is not None
+        return await found.unary(found.request(**fields), RequestContext("r"))
+
+    @property
+    def sealed(self) -> bool:
+        return self.service.seal.sealed
