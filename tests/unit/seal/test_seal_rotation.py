@@ -1,4 +1,4 @@
-"""Terms: when they begin by themselves, what comes of them for each service. And health."""
+"""Terms: when they begin by themselves, what comes of them for each service."""
 
 import os
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import ONE, RECOVERY, Auth, Process
+from tests.unit.seal.harness import RECOVERY, Auth, Process
 
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError
@@ -123,22 +123,3 @@ def test_no_two_services_share_a_key(services: list[str]) -> None:
     found += [ring.keys_for(name)[1] for name in services]
     assert len(set(found)) == len(services) * (len(ring.terms) + 1)
     assert not {term.key for term in ring.terms.values()} & set(found)
-
-
-async def test_health_follows_the_seal(clock: ManualClock) -> None:
-    one = Process(MemoryStore(), Auth(), Config(adopt_seconds=0.1), clock)
-    health = await one("ReadHealth", sealedcode=299, standbyok=True)
-    assert (health.initialized, health.sealed, health.standby) == (False, True, False)
-    made = await one("Initialize", **ONE)
-    health = await one("ReadHealth")
-    assert (health.initialized, health.sealed) == (True, True)
-    assert not health.HasField("cluster_id")
-    with pytest.raises(ServiceError, match="Vault is sealed") as caught:
-        await one("ReadLeader")
-    assert caught.value.kind is Kind.SEALED
-    await one("Unseal", key=made.keys[0])
-    health = await one("ReadHealth")
-    assert (health.sealed, bool(health.cluster_id)) == (False, True)
-    assert health.server_time_utc == int(clock.now())
-    assert not (await one("ReadLeader")).ha_enabled
-    await one.service.stop()

@@ -1,12 +1,11 @@
 """Builds the seal service."""
 
-from strongroom.seal.v1 import health_pb2, rekey_pb2, rotation_pb2, seal_pb2
+from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_seal.config import Config
 from strongroom_seal.rekey import Rekey
 from strongroom_seal.rotation import Rotation
-from strongroom_seal.rpc.health import HealthHandlers
 from strongroom_seal.rpc.rekey import RekeyHandlers
 from strongroom_seal.rpc.rotation import RotationPolicyHandlers
 from strongroom_seal.rpc.seal import KeyHandlers, SealHandlers
@@ -46,7 +45,6 @@ def build(host: Host, config: Config | None = None) -> SealService:
     for module, name, implementation in (
         (seal_pb2, "SealService", SealHandlers(seal, config, rotation)),
         (seal_pb2, "KeyService", KeyHandlers(seal)),
-        (health_pb2, "HealthService", HealthHandlers(seal, config, host.clock)),
         (rotation_pb2, "RotationPolicyService", RotationPolicyHandlers(seal, rotation)),
         (rekey_pb2, "RekeyService", RekeyHandlers(seal, Rekey(seal))),
     ):
