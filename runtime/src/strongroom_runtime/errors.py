@@ -19,6 +19,9 @@ class Kind(Enum):
     NOT_FOUND = "NOT_FOUND"  # 404
     UNSUPPORTED = "UNSUPPORTED"  # the path does not know the operation: 405
     TOO_LARGE = "TOO_LARGE"  # 413
+    UNSUPPORTED_MEDIA = (
+        "UNSUPPORTED_MEDIA"  # the body is of a type that the path does not take: 415
+    )
     EXHAUSTED = "EXHAUSTED"  # a quota: 429
     CONFLICT = "CONFLICT"  # lost a race that was retried in vain: 500 for clients, safe to retry
     UNAVAILABLE = "UNAVAILABLE"  # a service, or the store, cannot be reached: 503
@@ -34,6 +37,7 @@ GRPC_CODES: dict[Kind, grpc.StatusCode] = {
     Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Kind.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
     Kind.TOO_LARGE: grpc.StatusCode.OUT_OF_RANGE,
+    Kind.UNSUPPORTED_MEDIA: grpc.StatusCode.INVALID_ARGUMENT,
     Kind.EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Kind.CONFLICT: grpc.StatusCode.ABORTED,
     Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,

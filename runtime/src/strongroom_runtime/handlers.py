@@ -63,6 +63,17 @@ class HandlerTable:
                 stream=function if rpc.server_streaming else None,
             )
 
+    def include(self, other: "HandlerTable") -> None:
+        """Registers everything of another table.
+
+        Raises:
+            TypeError: something is registered already.
+        """
+        for name, method in other.methods.items():
+            if name in self._methods:
+                raise TypeError(f"{name} is not implemented exactly once")
+            self._methods[name] = method
+
 
 class Caller(Protocol):
     """Calls a method of some service, in this process or over the link."""

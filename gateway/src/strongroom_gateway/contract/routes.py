@@ -13,7 +13,7 @@ from strongroom_gateway.contract.encode import ResponsePlan
 from strongroom_runtime.errors import Kind, ServiceError
 
 # What a request may do, as policies name it; `write` where the service tells create from update.
-CAPABILITY = {
+CAPABILITY: dict[int, str] = {
     options.OPERATION_READ: "read",
     options.OPERATION_LIST: "list",
     options.OPERATION_UPDATE: "update",

@@ -59,7 +59,7 @@ class Cluster:
         if prefix not in self._views:
             if self._task is not None:
                 raise RuntimeError("views are made before the cluster starts")
-            self._views[prefix] = PrefixView(self.client, prefix.encode())
+            self._views[prefix] = PrefixView(self.client, prefix.encode(), self.certain)
         return self._views[prefix]
 
     def certain(self) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from strongroom.etcd.v3 import etcd_pb2
@@ -34,8 +35,11 @@ class PrefixView:
     `generation` changes whenever all is forgotten.
     """
 
-    def __init__(self, client: EtcdClient, prefix: bytes) -> None:
+    def __init__(
+        self, client: EtcdClient, prefix: bytes, member_certain: Callable[[], bool]
+    ) -> None:
         self.prefix = prefix
+        self._member_certain = member_certain
         self.live = False
         self.generation = 0
         self.applied = 0
@@ -44,6 +48,10 @@ class PrefixView:
         self._listeners: list[Listener] = []
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
+
+    def certain(self) -> bool:
+        """Whether memory may be served: nothing is missed, and no writer gave up on this process."""
+        return self.live and self._member_certain()
 
     def listen(self, listener: Listener) -> None:
         """Adds a listener."""

@@ -81,10 +81,10 @@ class EtcdStore:
         self, path: Path, key: bytes, linearizable: bool = False
     ) -> tuple[Entry | None, int]:
         """Returns an entry and a revision at which it held."""
-        cache, cluster = self._cache, self._cluster
-        if cache is None or cluster is None:
+        cache = self._cache
+        if cache is None:
             return self._decoded(path, key, await self._load(key))
-        if not linearizable and cache.view.live and cluster.certain():
+        if not linearizable and cache.view.certain():
             cached = cache.get(key)
             if cached is not None:
                 entry, as_of = self._decoded(path, key, cached)

@@ -1,0 +1,123 @@
+"""Getting entries to the audit service: both of a request, before its answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from strongroom.audit.v1 import audit_pb2
+from strongroom_gateway.audit.entries import Device, Subject, request_entry, response_entry
+from strongroom_gateway.audit.redact import Hasher
+from strongroom_gateway.kept import Kept
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.prefix import PrefixView
+from strongroom_runtime.handlers import Caller
+
+_RESOLVE = "/strongroom.audit.v1.AuditLogService/ResolveDevices"
+_APPEND = "/strongroom.audit.v1.AuditLogService/Append"
+_ALL = "devices"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a request."""
+
+    error: str = ""
+    data: Any = None
+    auth: dict[str, Any] | None = None
+    wrap_info: dict[str, Any] | None = None
+    lease_id: str = ""
+
+
+class AuditSink:
+    """Writes entries to all devices.
+
+    Args:
+        audit: the audit service.
+        view: what the audit service keeps, to know when its devices change.
+    """
+
+    def __init__(self, audit: Caller, view: PrefixView) -> None:
+        self._audit = audit
+        self._kept: Kept[list[Device]] = Kept(view)
+
+    async def request(self, subject: Subject, context: RequestContext) -> None:
+        """Writes the entry of a request that is about to change something.
+
+        Raises:
+            ServiceError: INTERNAL where no device took it: the request must not go on.
+        """
+        devices = await self._devices(context)
+        if devices:
+            entries = [(d.path, request_entry(subject, d, "")) for d in devices]
+            await self._append(entries, context)
+
+    async def response(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
+        """Writes the entry of an answer.
+
+        Raises:
+            ServiceError: INTERNAL where no device took it: the client must not get the answer.
+        """
+        devices = await self._devices(context)
+        if devices:
+            entries = [(d.path, _response(subject, d, outcome)) for d in devices]
+            await self._append(entries, context)
+
+    async def both(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
+        """Writes both entries in one go, for requests that change nothing.
+
+        Raises:
+            ServiceError: INTERNAL where no device took them: the client must not get the answer.
+        """
+        devices = await self._devices(context)
+        if devices:
+            entries = []
+            for device in devices:
+                entries.append((device.path, request_entry(subject, device, outcome.error)))
+                entries.append((device.path, _response(subject, device, outcome)))
+            await self._append(entries, context)
+
+    async def _devices(self, context: RequestContext) -> list[Device]:
+        known = self._kept.get(_ALL)
+        if known is not None:
+            return known
+        response = await self._resolve(context, linearizable=False)
+        if self._kept.stale(response.as_of):
+            response = await self._resolve(context, linearizable=True)
+        devices = [Device(d.path, Hasher(d.salt), d.plain_accessors) for d in response.devices]
+        self._kept.keep(_ALL, devices, list(response.dependencies), response.as_of)
+        return devices
+
+    async def _resolve(
+        self, context: RequestContext, *, linearizable: bool
+    ) -> audit_pb2.ResolveDevicesResponse:
+        request = audit_pb2.ResolveDevicesRequest(linearizable=linearizable)
+        response: audit_pb2.ResolveDevicesResponse = await self._call(_RESOLVE, request, context)
+        return response
+
+    async def _append(self, entries: list[tuple[str, bytes]], context: RequestContext) -> None:
+        request = audit_pb2.AppendRequest(
+            entries=[audit_pb2.Entry(device=path, json=entry) for path, entry in entries]
+        )
+        await self._call(_APPEND, request, context)
+
+    async def _call(self, method: str, request: Any, context: RequestContext) -> Any:
+        try:
+            return await self._audit.call(method, request, context)
+        except ServiceError as error:
+            if error.kind is Kind.SEALED:
+                raise
+            raise ServiceError(
+                Kind.INTERNAL, "internal error: no audit device took the entry"
+            ) from error
+
+
+def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
+    return response_entry(
+        subject,
+        device,
+        error=outcome.error,
+        data=outcome.data,
+        auth=outcome.auth,
+        wrap_info=outcome.wrap_info,
+        lease_id=outcome.lease_id,
+    )

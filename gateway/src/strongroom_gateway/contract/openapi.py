@@ -1,0 +1,112 @@
+"""The description of the HTTP API, made from the contracts (OpenAPI 3.0)."""
+
+from typing import Any
+
+import msgspec
+from google.protobuf.descriptor import FieldDescriptor
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.fields import Field
+from strongroom_gateway.contract.routes import MethodSpec, RouteTable
+
+_VERBS: dict[int, str] = {
+    options.OPERATION_READ: "get",
+    options.OPERATION_LIST: "get",
+    options.OPERATION_SCAN: "get",
+    options.OPERATION_UPDATE: "post",
+    options.OPERATION_CREATE_OR_UPDATE: "post",
+    options.OPERATION_DELETE: "delete",
+    options.OPERATION_PATCH: "patch",
+}
+
+
+def describe(routes: RouteTable) -> bytes:
+    """Returns the OpenAPI document as JSON. Mount paths are parameters, named after the type of mount."""
+    paths: dict[str, Any] = {}
+    for spec in routes.methods.values():
+        for pattern in spec.patterns:
+            path, names = _path(spec, pattern)
+            item = paths.setdefault(path, {})
+            if spec.sudo:
+                item["x-vault-sudo"] = True
+            if spec.unauthenticated:
+                item["x-vault-unauthenticated"] = True
+            if spec.operation == options.OPERATION_CREATE_OR_UPDATE:
+                item["x-vault-createSupported"] = True
+            verb = _VERBS[spec.operation]
+            if spec.lists and verb in item:
+                continue  # the read has the verb; clients list with ?list=true
+            item[verb] = _operation(spec, names)
+    document = {
+        "openapi": "3.0.2",
+        "info": {
+            "title": "Strongroom",
+            "description": "HTTP API, as of Vault",
+            "version": "0.1.0",
+            "license": {"name": "MPL-2.0"},
+        },
+        "paths": paths,
+    }
+    return msgspec.json.encode(document)
+
+
+def _path(spec: MethodSpec, pattern: str) -> tuple[str, list[str]]:
+    names: list[str] = []
+    segments = []
+    if spec.mount is not None:
+        prefix = (
+            "/auth"
+            if spec.descriptor.containing_service.GetOptions().Extensions[options.mount].auth
+            else ""
+        )
+        name = f"{spec.mount[0]}_mount_path"
+        names.append(name)
+        segments.append(f"{prefix}/{{{name}}}")
+    for segment in pattern.removeprefix("/").split("/") if pattern else []:
+        if segment.startswith("{"):
+            name = segment[1:-1].partition("=")[0]
+            names.append(name)
+            segment = f"{{{name}}}"
+        segments.append(segment)
+    path = "/".join(segments)
+    path = path if path.startswith("/") else f"/{path}"
+    return (path + "/" if spec.lists else path), names
+
+
+def _operation(spec: MethodSpec, names: list[str]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": spec.name.rpartition("/")[2],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ],
+        "responses": {str(spec.success_status or 200): {"description": "OK"}},
+    }
+    fields = [f for f in spec.request_plan.fields if f.name not in names]
+    if _VERBS[spec.operation] in ("post", "patch") and fields:
+        schema = {"type": "object", "properties": {f.name: _schema(f) for f in fields}}
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    if spec.lists:
+        operation["parameters"].append(
+            {"name": "list", "in": "query", "schema": {"type": "string", "enum": ["true"]}}
+        )
+    return operation
+
+
+def _schema(field: Field) -> dict[str, Any]:
+    if field.is_map:
+        return {"type": "object"}
+    if field.is_repeated or field.is_list_message:
+        return {"type": "array", "items": {"type": "string"}}
+    if field.format in (options.FORMAT_JSON, options.FORMAT_INLINE):
+        return {"type": "object"}
+    if field.format in (options.FORMAT_SECONDS, options.FORMAT_DURATION_TEXT):
+        return {"type": "string", "format": "duration"}
+    kinds = {
+        FieldDescriptor.TYPE_BOOL: "boolean",
+        FieldDescriptor.TYPE_INT32: "integer",
+        FieldDescriptor.TYPE_INT64: "integer",
+        FieldDescriptor.TYPE_DOUBLE: "number",
+        FieldDescriptor.TYPE_MESSAGE: "object",
+    }
+    return {"type": kinds.get(field.descriptor.type, "string")}

@@ -1,0 +1,115 @@
+"""Builds the gateway."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from strongroom.audit.v1 import audit_pb2
+from strongroom.auth.v1 import approle_pb2, policy_pb2, token_pb2, userpass_pb2
+from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
+from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
+from strongroom.sys.v1 import mounts_pb2, system_pb2, wrapping_pb2
+from strongroom_gateway.audit.sink import AuditSink
+from strongroom_gateway.contract.routes import RouteTable
+from strongroom_gateway.grpc_wire import GrpcWire
+from strongroom_gateway.http.wire import HttpWire
+from strongroom_gateway.mounts.rpc import MountHandlers
+from strongroom_gateway.mounts.table import MountTable
+from strongroom_gateway.pipeline import Pipeline
+from strongroom_gateway.system.rpc import SystemHandlers
+from strongroom_gateway.tokens import TokenGate
+from strongroom_gateway.wrapping.rpc import WrappingHandlers
+from strongroom_gateway.wrapping.storage import WrapStore
+from strongroom_runtime.clock import Clock, SystemClock
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.etcd.prefix import PrefixView
+from strongroom_runtime.handlers import Caller, HandlerTable, LocalCaller
+from strongroom_runtime.policy import Acl
+from strongroom_runtime.service import BackgroundTasks
+from strongroom_runtime.storage import Store
+
+_MODULES = (
+    audit_pb2,
+    approle_pb2,
+    policy_pb2,
+    token_pb2,
+    userpass_pb2,
+    cubbyhole_pb2,
+    kv1_pb2,
+    kv2_pb2,
+    rekey_pb2,
+    rotation_pb2,
+    seal_pb2,
+    mounts_pb2,
+    system_pb2,
+    wrapping_pb2,
+)
+
+
+def public_services() -> list[ServiceDescriptor]:
+    """Returns every service of the contracts that has public methods, and those beside them."""
+    return [s for module in _MODULES for s in module.DESCRIPTOR.services_by_name.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHost:
+    """Everything the gateway is built from.
+
+    Args:
+        store: the gateway's own.
+        services: auth, kv, audit and seal.
+        views: of the prefixes auth/ and audit/, to know when what they told changes.
+        sealed: whether the gateway has keys.
+        address: where clients reach it.
+        clock: by which tokens end.
+    """
+
+    store: Store
+    services: Mapping[str, Caller]
+    views: Mapping[str, PrefixView]
+    sealed: Callable[[], bool]
+    address: str = ""
+    clock: Clock = SystemClock()  # noqa: RUF009 (it has no state)
+
+
+class Gateway:
+    """Both wires over one pipeline."""
+
+    def __init__(self, host: GatewayHost) -> None:
+        self.routes = RouteTable(public_services())
+        self._mounts = MountTable(host.store)
+        self._gate = TokenGate(host.services["auth"], host.views["auth"], host.clock)
+        wraps = WrapStore(host.store, host.clock)
+        own = HandlerTable()
+        services = {**host.services, "sys": LocalCaller(own)}
+        self._mount_handlers = MountHandlers(self._mounts, services, self._acl_of)
+        self._wrapping = WrappingHandlers(wraps)
+        system = SystemHandlers(host.services["seal"], host.clock, host.address, self._open_api)
+        own.add(mounts_pb2.DESCRIPTOR.services_by_name["MountService"], self._mount_handlers)
+        own.add(wrapping_pb2.DESCRIPTOR.services_by_name["WrappingService"], self._wrapping)
+        own.add(system_pb2.DESCRIPTOR.services_by_name["SystemService"], system)
+        audit = AuditSink(host.services["audit"], host.views["audit"])
+        self.pipeline = Pipeline(services, self._gate, audit, wraps, host.sealed)
+        self.http = HttpWire(self.routes, self._mounts, self.pipeline, host.clock)
+        self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, host.clock)
+        self._tasks = BackgroundTasks()
+
+    async def start(self) -> None:
+        """Starts background work. Called once there are keys, again after each unseal."""
+        self._tasks.start(self._mount_handlers.finish_removals(), "mount-removals")
+        self._tasks.start(self._wrapping.sweep(), "wrap-sweep")
+
+    async def stop(self) -> None:
+        """Ends background work."""
+        await self._tasks.stop()
+
+    async def _acl_of(self, context: RequestContext) -> Acl | None:
+        if context.token is None:
+            return None
+        return await self._gate.acl(context.token.policies, context)
+
+    def _open_api(self) -> bytes:
+        from strongroom_gateway.contract.openapi import describe
+
+        return describe(self.routes)

@@ -1,0 +1,140 @@
+"""From a gRPC call to the pipeline: the same decisions, paths and entries as over HTTP.
+
+The token is in the metadata `x-vault-token`, or in `authorization` as `Bearer …`; `x-vault-wrap-ttl` asks for a
+wrapped answer. What HTTP has in its envelope comes as trailing metadata: `strongroom-request-id`,
+`strongroom-warning` (repeated), and `strongroom-wrap-info-bin`, a serialised `strongroom.sys.v1.WrapInfo`.
+"""
+
+import secrets
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from strongroom.sys.v1 import wrapping_pb2
+from strongroom_gateway.contract.encode import ResponsePlan
+from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
+from strongroom_gateway.http.paths import PREFIX, canonical
+from strongroom_gateway.mounts.table import ACTIVE, MountTable
+from strongroom_gateway.pipeline import Call, Pipeline
+from strongroom_runtime.clock import Clock
+from strongroom_runtime.durations import parse_seconds
+from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.link.server import abort
+
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+
+class GrpcWire(grpc.GenericRpcHandler):
+    """Serves every public method of the contracts."""
+
+    def __init__(
+        self, routes: RouteTable, mounts: MountTable, pipeline: Pipeline, clock: Clock
+    ) -> None:
+        self._routes = routes
+        self._mounts = mounts
+        self._pipeline = pipeline
+        self._clock = clock
+        self._parameters = {
+            spec.name: ResponsePlan(spec.descriptor.input_type) for spec in routes.methods.values()
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Returns the handler of a method, as grpc asks for it."""
+        spec = self._routes.methods.get(details.method)
+        if spec is None:
+            return None
+
+        async def behaviour(request: Message, context: ServicerContext) -> Message:
+            return await self._handle(spec, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour,
+            request_deserializer=spec.request.FromString,
+            response_serializer=spec.response.SerializeToString,
+        )
+
+    async def _handle(
+        self, spec: MethodSpec, message: Message, context: ServicerContext
+    ) -> Message:
+        request_id = str(uuid.uuid4())
+        trailing: list[tuple[str, str | bytes]] = [("strongroom-request-id", request_id)]
+        try:
+            call = await self._call(spec, message, context, request_id)
+            answer = await self._pipeline.handle(call)
+        except ServiceError as error:
+            context.set_trailing_metadata(tuple(trailing))
+            await abort(context, error)
+            raise
+        for warning in answer.encoded.warnings or ():
+            trailing.append(("strongroom-warning", warning.encode("ascii", "replace").decode()))
+        if answer.wrapped and answer.encoded.wrap_info is not None:
+            info = ParseDict(answer.encoded.wrap_info, wrapping_pb2.WrapInfo())
+            trailing.append(("strongroom-wrap-info-bin", info.SerializeToString()))
+        context.set_trailing_metadata(tuple(trailing))
+        return answer.response
+
+    async def _call(
+        self, spec: MethodSpec, message: Any, context: ServicerContext, request_id: str
+    ) -> Call:
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        path, mount = path_for(spec, message), None
+        if spec.mount is not None:
+            found = (await self._mounts.current()).mounts.get(message.mount.strip("/") + "/")
+            if found is None or found.kind != spec.mount or found.state != ACTIVE:
+                raise invalid("mount: names no mount that has this method")
+            mount, path = found.context(), found.path + path
+        elif not spec.works_sealed:
+            contexts = (await self._mounts.current()).contexts
+            mount = contexts["sys/" if path.startswith("sys/") else "auth/token/"]
+        clean, _ = canonical(PREFIX + path)
+        parameters = self._parameters[spec.name]
+        return Call(
+            spec=spec,
+            message=message,
+            path=clean + "/" if spec.lists else clean,
+            mount=mount,
+            token_text=_token(metadata),
+            client_address=_address(context.peer()),
+            operation=spec.capability,
+            parameters=lambda: parameters.fields(message),
+            wrap_ttl=_wrap_ttl(metadata),
+            traceparent=metadata.get("traceparent")
+            or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00",
+            deadline=self._deadline(context),
+            linearizable=metadata.get("x-strongroom-consistency") == "linearizable",
+            request_id=request_id,
+        )
+
+    def _deadline(self, context: ServicerContext) -> float:
+        remaining = context.time_remaining()
+        return self._clock.monotonic() + remaining if remaining is not None else 0.0
+
+
+def _token(metadata: Mapping[str, str]) -> str:
+    token = metadata.get("x-vault-token", "")
+    authorization = metadata.get("authorization", "")
+    if not token and authorization.startswith("Bearer "):
+        token = authorization[7:]
+    return token
+
+
+def _wrap_ttl(metadata: Mapping[str, str]) -> int | None:
+    text = metadata.get("x-vault-wrap-ttl", "")
+    try:
+        return parse_seconds(text) or None if text else None
+    except ValueError as error:
+        raise invalid(f"x-vault-wrap-ttl: {error}") from None
+
+
+def _address(peer: str) -> str:
+    """Returns the IP address of what grpc calls ipv4:127.0.0.1:50000 or ipv6:%5B::1%5D:50000."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")

@@ -1,0 +1,74 @@
+"""The HTTP body of an answer (Vault documentation, "HTTP API")."""
+
+from typing import Any
+
+import msgspec
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.encode import Encoded
+from strongroom_runtime.errors import Kind, ServiceError
+
+STATUS = {
+    Kind.INVALID: 400,
+    Kind.FAILED_PRECONDITION: 400,
+    Kind.DENIED: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.UNSUPPORTED: 405,
+    Kind.TOO_LARGE: 413,
+    Kind.UNSUPPORTED_MEDIA: 415,
+    Kind.EXHAUSTED: 429,
+    Kind.CONFLICT: 500,
+    Kind.UNAVAILABLE: 503,
+    Kind.SEALED: 503,
+    Kind.DEADLINE: 504,
+    Kind.INTERNAL: 500,
+}
+
+_encode = msgspec.json.encode
+
+
+def document(encoded: Encoded, body: int, request_id: str, mount_type: str) -> bytes:
+    """Returns the body of an answer; empty where there is nothing to say.
+
+    Args:
+        encoded: the answer.
+        body: how the contract wants it.
+        request_id: names the request.
+        mount_type: of the mount that was asked.
+    """
+    if body == options.BODY_BARE:
+        return _encode(encoded.data) if encoded.data is not None else b""
+    nothing = encoded.data is None and encoded.auth is None and encoded.wrap_info is None
+    if nothing and not encoded.warnings:
+        return b""
+    envelope: dict[str, Any] = {
+        "request_id": request_id,
+        "lease_id": encoded.lease_id,
+        "renewable": encoded.renewable,
+        "lease_duration": encoded.lease_duration,
+        "data": encoded.data,
+        "wrap_info": encoded.wrap_info,
+        "warnings": encoded.warnings or None,
+        "auth": {**encoded.auth, "mfa_requirement": None} if encoded.auth is not None else None,
+        "mount_type": mount_type,
+    }
+    if body == options.BODY_TOP_LEVEL and encoded.data is not None:
+        data = encoded.data
+        if isinstance(data, msgspec.Raw):
+            data = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        envelope = {**data, **envelope}
+    return _encode(envelope)
+
+
+def error_document(error: ServiceError) -> bytes:
+    """Returns the body of an error."""
+    message = error.message
+    if error.kind is Kind.DENIED and message == "permission denied":
+        # Clients look for this very text.
+        message = "1 error occurred:\n\t* permission denied\n\n"
+    document: dict[str, Any] = {"errors": [message] if message else []}
+    if error.data:
+        document["data"] = msgspec.Raw(error.data)
+    if error.warnings:
+        document["warnings"] = list(error.warnings)
+    return _encode(document)

@@ -1,0 +1,34 @@
+"""Canonical paths: decoded once, by the HTTP server, and refused where two readers could see two things in them.
+
+What comes out serves policy, routing, storage and audit alike.
+"""
+
+from strongroom_runtime.errors import Kind, ServiceError, invalid
+
+PREFIX = "/v1/"
+
+
+def canonical(path: str) -> tuple[str, bool]:
+    """Returns a request's path below /v1/ without a slash at its end, and whether it had one.
+
+    Args:
+        path: decoded once; what still looks encoded is meant as it stands.
+
+    Raises:
+        ServiceError: NOT_FOUND outside of /v1/; INVALID for `.`, `..` and empty segments, and for characters that
+            cannot be printed.
+    """
+    if not path.startswith(PREFIX):
+        raise ServiceError(Kind.NOT_FOUND)
+    rest = path[len(PREFIX) :]
+    if not rest.isprintable() or "\ufffd" in rest:
+        raise invalid("path: cannot contain non-printable characters")
+    folder = rest.endswith("/")
+    if folder:
+        rest = rest[:-1]
+    for segment in rest.split("/") if rest else ():
+        if not segment:
+            raise invalid("path: has an empty segment")
+        if segment in (".", ".."):
+            raise invalid("relative paths not supported")
+    return rest, folder

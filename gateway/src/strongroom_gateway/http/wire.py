@@ -1,0 +1,250 @@
+"""From an HTTP request to a call of the pipeline, and from its answer to an HTTP response."""
+
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom.sys.v1 import system_pb2
+from strongroom_gateway.contract.decode import parameters_of, parse_body
+from strongroom_gateway.contract.routes import CAPABILITY, MethodSpec, RouteTable
+from strongroom_gateway.http import envelope
+from strongroom_gateway.http.paths import canonical
+from strongroom_gateway.mounts.table import ACTIVE, MountTable
+from strongroom_gateway.pipeline import Answer, Call, Pipeline
+from strongroom_runtime.clock import Clock
+from strongroom_runtime.context import MountContext
+from strongroom_runtime.durations import parse_seconds
+from strongroom_runtime.errors import Kind, ServiceError, invalid
+
+MAX_SECONDS = 90.0
+MAX_TOKEN = 8 << 10
+_MERGE_PATCH = "application/merge-patch+json"
+_TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f", "")
+_ABSOLUTE = ("sys/", "auth/token/")
+
+_OPERATIONS = {
+    "GET": options.OPERATION_READ,
+    "HEAD": options.OPERATION_READ,
+    "LIST": options.OPERATION_LIST,
+    "SCAN": options.OPERATION_SCAN,
+    "POST": options.OPERATION_UPDATE,
+    "PUT": options.OPERATION_UPDATE,
+    "DELETE": options.OPERATION_DELETE,
+    "PATCH": options.OPERATION_PATCH,
+}
+_WITH_BODY = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
+
+Headers = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request, whichever server took it.
+
+    Args:
+        method: the verb.
+        path: decoded once.
+        query: as it came.
+        header: gives a header by its name in lower case.
+        body: reads the body; raises TOO_LARGE.
+        client_address: the IP address.
+    """
+
+    method: str
+    path: str
+    query: str
+    header: Headers
+    body: Callable[[], Awaitable[bytes]]
+    client_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A response. The body is JSON, if there is one."""
+
+    status: int
+    body: bytes = b""
+
+
+class HttpWire:
+    """Vault's HTTP API in front of the pipeline."""
+
+    def __init__(
+        self, routes: RouteTable, mounts: MountTable, pipeline: Pipeline, clock: Clock
+    ) -> None:
+        self._routes = routes
+        self._mounts = mounts
+        self._pipeline = pipeline
+        self._clock = clock
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Returns the response to a request. Never raises but for bugs."""
+        try:
+            call = await self._call(request)
+            answer = await self._pipeline.handle(call)
+        except ServiceError as error:
+            return HttpResponse(envelope.STATUS[error.kind], envelope.error_document(error))
+        return _response(call, answer)
+
+    async def _call(self, request: HttpRequest) -> Call:
+        path, folder = canonical(request.path)
+        query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
+        operation = _operation(request.method, query, folder)
+        if operation == options.OPERATION_PATCH:
+            _check_patch(request.header)
+        body = await request.body() if operation in _WITH_BODY else b""
+        spec, captures, mount, missing = await self._route(path, operation)
+        members = parse_body(body)
+        trace = request.header("traceparent") or _new_trace()
+        lists = operation in (options.OPERATION_LIST, options.OPERATION_SCAN)
+        call = Call(
+            spec=spec,
+            message=None,
+            path=f"{path}/" if lists and path else path,
+            mount=mount,
+            token_text=_token(request.header),
+            client_address=request.client_address,
+            operation=spec.capability if spec is not None else CAPABILITY[operation],
+            parameters=lambda: parameters_of(members) if members else dict(query),
+            missing=missing,
+            wrap_ttl=_wrap_ttl(request.header),
+            traceparent=trace,
+            deadline=self._clock.monotonic() + MAX_SECONDS,
+            linearizable=request.header("x-strongroom-consistency") == "linearizable",
+            request_id=str(uuid.uuid4()),
+        )
+        if spec is not None:
+            self._fill(call, spec, body, members, query, captures)
+        return call
+
+    def _fill(
+        self,
+        call: Call,
+        spec: MethodSpec,
+        body: bytes,
+        members: Mapping[str, Any],
+        query: Mapping[str, str],
+        captures: Mapping[str, str],
+    ) -> None:
+        plan = spec.request_plan
+        call.message, unknown = plan.decode(body, members, query, captures)
+        if unknown:
+            names = " ".join(sorted(unknown))
+            call.warnings.append(f"Endpoint ignored these unrecognized parameters: [{names}]")
+        replaced = sorted(key for key in captures if key in members and not plan.takes_any)
+        if replaced:
+            call.warnings.append(
+                "Endpoint replaced the value of these parameters with the values captured from the "
+                f"endpoint's path: [{' '.join(replaced)}]"
+            )
+
+    async def _route(
+        self, path: str, operation: int
+    ) -> tuple[MethodSpec | None, Mapping[str, str], MountContext | None, ServiceError | None]:
+        """Returns the method that a path leads to, or what to say to those who may know that there is none."""
+        try:
+            if path.startswith(_ABSOLUTE):
+                spec, captures = self._routes.match(None, path, operation)
+                return spec, captures, await self._builtin(spec, path), None
+            found = (await self._mounts.current()).find(path + "/")
+            if found is None or found[0].state != ACTIVE:
+                raise _no_route(path)
+            mount, context = found
+            relative = path[len(mount.path) :]
+            spec, captures = self._routes.match(mount.kind, relative, operation)
+        except ServiceError as error:
+            if error.kind in (Kind.NOT_FOUND, Kind.UNSUPPORTED):
+                return None, {}, None, error
+            raise
+        return spec, captures, context, None
+
+    async def _builtin(self, spec: MethodSpec, path: str) -> MountContext | None:
+        if spec.works_sealed:
+            return None  # the table may not be readable
+        mounts = (await self._mounts.current()).contexts
+        return mounts["sys/" if path.startswith("sys/") else "auth/token/"]
+
+
+def _operation(method: str, query: dict[str, str], folder: bool) -> int:
+    operation = _OPERATIONS.get(method)
+    if operation is None:
+        raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
+    if operation == options.OPERATION_READ:
+        listing = _flag(query, "list")
+        if listing and _flag(query, "scan"):
+            raise invalid("list and scan: only one of them may be true")
+        if listing or (folder and query.get("list") is not None):
+            return options.OPERATION_LIST
+        if _flag(query, "scan"):
+            return options.OPERATION_SCAN
+    return operation
+
+
+def _flag(query: dict[str, str], name: str) -> bool:
+    text = query.get(name, "").lower()
+    if text not in _TRUE + _FALSE:
+        raise invalid(f"{name}: takes true or false")
+    query.pop(name, None)
+    return text in _TRUE
+
+
+def _check_patch(header: Headers) -> None:
+    kind = (header("content-type") or "").partition(";")[0].strip().lower()
+    if kind != _MERGE_PATCH:
+        raise ServiceError(Kind.UNSUPPORTED_MEDIA, f"PATCH requires Content-Type: {_MERGE_PATCH}")
+
+
+def _token(header: Headers) -> str:
+    token = header("x-vault-token")
+    if not token:
+        authorization = header("authorization") or ""
+        token = authorization[7:] if authorization.startswith("Bearer ") else ""
+    if len(token) > MAX_TOKEN:
+        raise invalid("X-Vault-Token: is too long")
+    return token
+
+
+def _wrap_ttl(header: Headers) -> int | None:
+    text = header("x-vault-wrap-ttl")
+    if not text:
+        return None
+    try:
+        return parse_seconds(text) or None
+    except ValueError as error:
+        raise invalid(f"X-Vault-Wrap-TTL: {error}") from None
+
+
+def _new_trace() -> str:
+    """Returns a trace context of its own for a request that came without: audit entries name it."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+def _no_route(path: str) -> ServiceError:
+    shown = path.replace('"', "")
+    return ServiceError(Kind.NOT_FOUND, f'no handler for route "{shown}". route entry not found.')
+
+
+def _response(call: Call, answer: Answer) -> HttpResponse:
+    spec, encoded = call.spec, answer.encoded
+    if spec is None:
+        return HttpResponse(404)
+    body_form = options.BODY_UNSPECIFIED if answer.wrapped else spec.body
+    mount_type = call.mount.type if call.mount is not None else ""
+    body = envelope.document(encoded, body_form, call.request_id, mount_type)
+    status = spec.success_status or (200 if body else 204)
+    if isinstance(answer.response, system_pb2.ReadHealthResponse):
+        status = _health_status(call.message, answer.response)
+    return HttpResponse(status, body)
+
+
+def _health_status(request: Any, health: system_pb2.ReadHealthResponse) -> int:
+    """Returns the status that load balancers look at; the request may choose others."""
+    if not health.initialized:
+        return request.uninitcode or 501
+    if health.sealed:
+        return request.sealedcode or 503
+    return request.activecode or 200

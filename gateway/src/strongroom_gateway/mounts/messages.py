@@ -1,0 +1,134 @@
+"""Mounts as messages."""
+
+from typing import Any
+
+import msgspec
+
+from strongroom.auth.v1 import login_pb2
+from strongroom.sys.v1 import mounts_pb2 as pb
+from strongroom_gateway.mounts.table import Mount
+from strongroom_runtime.errors import invalid
+
+_TEXTS = ("listing_visibility", "token_type")
+_LISTS = (
+    "audit_non_hmac_request_keys",
+    "audit_non_hmac_response_keys",
+    "passthrough_request_headers",
+    "allowed_response_headers",
+)
+_LOCKOUT = ("lockout_threshold", "lockout_duration", "lockout_counter_reset", "lockout_disable")
+
+
+def info(mount: Mount) -> pb.MountInfo:
+    """Returns a mount as clients see it, with times to live as they were set."""
+    config = _tuning(mount)
+    config.default_lease_ttl, config.max_lease_ttl = mount.default_ttl, mount.max_ttl
+    return pb.MountInfo(
+        type=mount.type,
+        description=mount.description,
+        accessor=mount.accessor,
+        uuid=mount.uuid,
+        config=config,
+        options=mount.options,
+        local=mount.local,
+        seal_wrap=mount.seal_wrap,
+        deprecation_status="supported",
+    )
+
+
+def effective(mount: Mount) -> pb.MountTuning:
+    """Returns how a mount is tuned, with times to live as they work."""
+    config = _tuning(mount)
+    config.default_lease_ttl = mount.effective_default
+    config.max_lease_ttl = mount.effective_max
+    return config
+
+
+def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
+    """Returns a mount with what a message gives.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    tuning: dict[str, object] = dict(mount.tuning)
+    if config.HasField("listing_visibility") and config.listing_visibility not in (
+        "",
+        "hidden",
+        "unauth",
+    ):
+        raise invalid("listing_visibility: takes hidden or unauth, or nothing")
+    if config.HasField("token_type") and config.token_type not in (
+        "",
+        "default",
+        "default-service",
+        "service",
+    ):
+        raise invalid("token_type: only service tokens are supported")
+    for name in (*_TEXTS, "force_no_cache"):
+        if config.HasField(name):  # type: ignore[arg-type]
+            tuning[name] = getattr(config, name)
+    for name in _LISTS:
+        if config.HasField(name):  # type: ignore[arg-type]
+            tuning[name] = list(getattr(config, name).values)
+    if config.HasField("user_lockout_config"):
+        tuning["user_lockout_config"] = _lockout(tuning, config.user_lockout_config)
+    after = msgspec.structs.replace(
+        mount,
+        default_ttl=_ttl(config, "default_lease_ttl", mount.default_ttl),
+        max_ttl=_ttl(config, "max_lease_ttl", mount.max_ttl),
+        tuning=tuning,
+    )
+    if after.max_ttl and after.default_ttl > after.max_ttl:
+        raise invalid("default_lease_ttl: must not be longer than max_lease_ttl")
+    return after
+
+
+def changed_options(mount: Mount, options: dict[str, str]) -> dict[str, str]:
+    """Returns a mount's options with what is given.
+
+    Raises:
+        ServiceError: INVALID for a version that it cannot get.
+    """
+    after = {**mount.options, **options}
+    before = mount.options.get("version", "1")
+    version = after.get("version", "1")
+    if mount.type == "kv" and version != before and (before, version) != ("1", "2"):
+        raise invalid("options.version: a kv mount can be upgraded from 1 to 2, and not back")
+    return after
+
+
+def _tuning(mount: Mount) -> pb.MountTuning:
+    config = pb.MountTuning(force_no_cache=bool(mount.tuning.get("force_no_cache", False)))
+    for name in _TEXTS:
+        if mount.tuning.get(name):
+            setattr(config, name, mount.tuning[name])
+    if mount.auth and not config.token_type:
+        config.token_type = "default-service"  # noqa: S105 (a kind of token, not one)
+    for name in _LISTS:
+        if name in mount.tuning:
+            values: Any = mount.tuning[name]
+            getattr(config, name).CopyFrom(login_pb2.TextList(values=values))
+    lockout = mount.tuning.get("user_lockout_config")
+    if isinstance(lockout, dict):
+        config.user_lockout_config.CopyFrom(pb.UserLockout(**lockout))
+    return config
+
+
+def _lockout(tuning: dict[str, object], given: pb.UserLockout) -> dict[str, object]:
+    known = tuning.get("user_lockout_config")
+    after = dict(known) if isinstance(known, dict) else {}
+    for name in _LOCKOUT:
+        if given.HasField(name):  # type: ignore[arg-type]
+            after[name] = getattr(given, name)
+            if after[name] < 0:
+                raise invalid(f"{name}: must not be negative")
+    return after
+
+
+def _ttl(config: pb.MountTuning, name: str, before: int) -> int:
+    if not config.HasField(name):  # type: ignore[arg-type]
+        return before
+    value = int(getattr(config, name))
+    if value < 0:
+        raise invalid(f"{name}: must not be negative")
+    return value

@@ -1,0 +1,304 @@
+"""MountService: the contract to and from the mount table."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from strongroom.auth.v1 import gate_pb2
+from strongroom.kv.v1 import cubbyhole_pb2
+from strongroom.sys.v1 import mounts_pb2 as pb
+from strongroom_gateway.mounts import messages
+from strongroom_gateway.mounts.table import (
+    ACTIVE,
+    REMOVING,
+    Mount,
+    Mounts,
+    MountTable,
+    check_free,
+    new_mount,
+)
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import ServiceError, denied, invalid, not_found
+from strongroom_runtime.handlers import Caller
+from strongroom_runtime.policy import Acl
+
+log = logging.getLogger(__name__)
+
+SECRETS, LOGINS = ("kv",), ("approle", "userpass")
+_RETRY_SECONDS = 2.0
+
+_PREFLIGHT = (
+    "preflight capability check returned 403, please ensure client's policies grant access to path"
+)
+
+AclOf = Callable[[RequestContext], Awaitable[Acl | None]]
+
+
+class MountHandlers:
+    """Answers requests to sys/mounts, sys/auth and sys/remount."""
+
+    def __init__(self, table: MountTable, services: Mapping[str, Caller], acl_of: AclOf) -> None:
+        self._table = table
+        self._services = services
+        self._acl_of = acl_of
+
+    async def ListMounts(
+        self, request: pb.ListMountsRequest, context: RequestContext
+    ) -> pb.ListMountsResponse:
+        return pb.ListMountsResponse(mounts=await self._list(auth=False))
+
+    async def ListAuth(
+        self, request: pb.ListAuthRequest, context: RequestContext
+    ) -> pb.ListAuthResponse:
+        return pb.ListAuthResponse(mounts=await self._list(auth=True))
+
+    async def ReadMount(
+        self, request: pb.ReadMountRequest, context: RequestContext
+    ) -> pb.ReadMountResponse:
+        return pb.ReadMountResponse(mount=messages.info(await self._one(_path(request.path))))
+
+    async def ReadAuth(
+        self, request: pb.ReadAuthRequest, context: RequestContext
+    ) -> pb.ReadAuthResponse:
+        return pb.ReadAuthResponse(mount=messages.info(await self._one(_auth(request.path))))
+
+    async def EnableMount(
+        self, request: pb.EnableMountRequest, context: RequestContext
+    ) -> pb.EnableMountResponse:
+        await self._enable(_path(request.path), request, SECRETS)
+        return pb.EnableMountResponse()
+
+    async def EnableAuth(
+        self, request: pb.EnableAuthRequest, context: RequestContext
+    ) -> pb.EnableAuthResponse:
+        await self._enable(_auth(request.path), request, LOGINS)
+        return pb.EnableAuthResponse()
+
+    async def DisableMount(
+        self, request: pb.DisableMountRequest, context: RequestContext
+    ) -> pb.DisableMountResponse:
+        await self._disable(_path(request.path))
+        return pb.DisableMountResponse()
+
+    async def DisableAuth(
+        self, request: pb.DisableAuthRequest, context: RequestContext
+    ) -> pb.DisableAuthResponse:
+        await self._disable(_auth(request.path))
+        return pb.DisableAuthResponse()
+
+    async def ReadMountTuning(
+        self, request: pb.ReadMountTuningRequest, context: RequestContext
+    ) -> pb.ReadMountTuningResponse:
+        mount = await self._one(_path(request.path))
+        return pb.ReadMountTuningResponse(
+            config=messages.effective(mount),
+            description=mount.description,
+            options=mount.options,
+        )
+
+    async def ReadAuthTuning(
+        self, request: pb.ReadAuthTuningRequest, context: RequestContext
+    ) -> pb.ReadAuthTuningResponse:
+        mount = await self._one(_auth(request.path))
+        return pb.ReadAuthTuningResponse(
+            config=messages.effective(mount),
+            description=mount.description,
+            options=mount.options,
+        )
+
+    async def TuneMount(
+        self, request: pb.TuneMountRequest, context: RequestContext
+    ) -> pb.TuneMountResponse:
+        await self._tune(_path(request.path), request)
+        return pb.TuneMountResponse()
+
+    async def TuneAuth(
+        self, request: pb.TuneAuthRequest, context: RequestContext
+    ) -> pb.TuneAuthResponse:
+        await self._tune(_auth(request.path), request)
+        return pb.TuneAuthResponse()
+
+    async def Remount(
+        self, request: pb.RemountRequest, context: RequestContext
+    ) -> pb.RemountResponse:
+        source, target = _path(getattr(request, "from")), _path(request.to)
+
+        def change(mounts: Mounts) -> Mounts:
+            mount = mounts.pop(source, None)
+            if mount is None or mount.state != ACTIVE:
+                raise invalid("from: no such mount")
+            if mount.builtin:
+                raise invalid("from: this mount cannot be moved")
+            if mount.auth != target.startswith("auth/"):
+                raise invalid("to: secret engines and login methods stay what they are")
+            check_free(mounts, target)
+            return {**mounts, target: msgspec.structs.replace(mount, path=target)}
+
+        await self._table.change(change)
+        return pb.RemountResponse(migration_id=_migration(source, target))
+
+    async def ReadRemountStatus(
+        self, request: pb.ReadRemountStatusRequest, context: RequestContext
+    ) -> pb.ReadRemountStatusResponse:
+        source, _, target = bytes.fromhex(_hex(request.migration_id)).decode().partition("\0")
+        info = pb.MigrationInfo(source_mount=source, target_mount=target, status="success")
+        return pb.ReadRemountStatusResponse(migration_id=request.migration_id, migration_info=info)
+
+    async def ListUiMounts(
+        self, request: pb.ListUiMountsRequest, context: RequestContext
+    ) -> pb.ListUiMountsResponse:
+        acl = await self._acl_of(context)
+        response = pb.ListUiMountsResponse()
+        for path, mount in (await self._table.current()).mounts.items():
+            listed = mount.tuning.get("listing_visibility") == "unauth"
+            if mount.state == ACTIVE and (listed or (acl is not None and acl.any_below(path))):
+                if mount.auth:
+                    response.auth[path.removeprefix("auth/")].CopyFrom(messages.info(mount))
+                else:
+                    response.secret[path].CopyFrom(messages.info(mount))
+        return response
+
+    async def ReadUiMount(
+        self, request: pb.ReadUiMountRequest, context: RequestContext
+    ) -> pb.ReadUiMountResponse:
+        acl = await self._acl_of(context)
+        found = (await self._table.current()).find(request.path.strip("/") + "/")
+        # As in Vault, what is not there and what may not be seen look alike.
+        if acl is None or found is None or not acl.any_below(found[0].path):
+            raise denied(
+                "preflight capability check returned 403, please ensure client's policies grant access to path"
+            )
+        return pb.ReadUiMountResponse(path=found[0].path, mount=messages.info(found[0]))
+
+    async def finish_removals(self) -> None:
+        """Removes what mounts that are being disabled left, after crashes too. Runs until cancelled."""
+        while True:
+            try:
+                for path, mount in list((await self._table.current()).mounts.items()):
+                    if mount.state == REMOVING:
+                        await self._remove(path, mount)
+            except ServiceError as error:
+                log.info("a mount's removal waits", extra={"kind": error.kind.value})
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _list(self, *, auth: bool) -> dict[str, pb.MountInfo]:
+        mounts = (await self._table.current()).mounts.values()
+        return {
+            mount.path.removeprefix("auth/"): messages.info(mount)
+            for mount in mounts
+            if mount.auth == auth and mount.state == ACTIVE
+        }
+
+    async def _one(self, path: str) -> Mount:
+        mount = (await self._table.current()).mounts.get(path)
+        if mount is None or mount.state != ACTIVE:
+            raise invalid(f"No {'auth' if path.startswith('auth/') else 'secret'} engine at {path}")
+        return mount
+
+    async def _enable(self, path: str, request: Any, known: tuple[str, ...]) -> None:
+        kind = (request.type or request.plugin_name).strip().lower()
+        options = dict(request.options)
+        if kind == "plugin":
+            kind = request.plugin_name
+        if kind == "kv-v2":
+            kind, options = "kv", {**options, "version": "2"}
+        if kind not in known:
+            raise invalid(f"type: unknown; there are {', '.join(known)}")
+        if kind == "kv" and options.setdefault("version", "1") not in ("1", "2"):
+            raise invalid("options.version: a kv mount has version 1 or 2")
+        mount = new_mount(
+            path,
+            kind,
+            description=request.description,
+            options=options,
+            local=request.local,
+            seal_wrap=request.seal_wrap,
+        )
+        mount = messages.tuned(mount, request.config)
+
+        def change(mounts: Mounts) -> Mounts:
+            check_free(mounts, path)
+            return {**mounts, path: mount}
+
+        await self._table.change(change)
+
+    async def _disable(self, path: str) -> None:
+        """Refuses requests at once, then removes the data, then the mount."""
+
+        def change(mounts: Mounts) -> Mounts | None:
+            mount = mounts.get(path)
+            if mount is None:
+                return None
+            if mount.builtin:
+                raise invalid("path: this mount cannot be disabled")
+            return {**mounts, path: msgspec.structs.replace(mount, state=REMOVING)}
+
+        await self._table.change(change)
+        mount = (await self._table.current()).mounts.get(path)
+        if mount is not None:
+            await self._remove(path, mount)
+
+    async def _remove(self, path: str, mount: Mount) -> None:
+        context = RequestContext(str(uuid.uuid4()))
+        if mount.auth:
+            await self._services["auth"].call(
+                "/strongroom.auth.v1.TokenGateService/DropMount",
+                gate_pb2.DropMountRequest(mount_uuid=mount.uuid),
+                context,
+            )
+        else:
+            await self._services["kv"].call(
+                "/strongroom.kv.v1.KvLifecycleService/DropMount",
+                cubbyhole_pb2.DropMountRequest(mount_uuid=mount.uuid),
+                context,
+            )
+
+        def change(mounts: Mounts) -> Mounts | None:
+            known = mounts.get(path)
+            if known is None or known.uuid != mount.uuid:
+                return None
+            return {p: m for p, m in mounts.items() if p != path}
+
+        await self._table.change(change)
+
+    async def _tune(self, path: str, request: Any) -> None:
+        def change(mounts: Mounts) -> Mounts:
+            mount = mounts.get(path)
+            if mount is None or mount.state != ACTIVE:
+                raise invalid("path: no such mount")
+            after = messages.tuned(mount, request.config)
+            if request.HasField("description"):
+                after = msgspec.structs.replace(after, description=request.description)
+            options = messages.changed_options(mount, dict(request.options))
+            return {**mounts, path: msgspec.structs.replace(after, options=options)}
+
+        await self._table.change(change)
+
+
+def _path(text: str) -> str:
+    path = text.strip("/")
+    if not path:
+        raise invalid("path: must not be empty")
+    if any(not part or part in (".", "..") for part in path.split("/")) or not path.isprintable():
+        raise invalid("path: has an empty segment or characters that a path cannot have")
+    return path + "/"
+
+
+def _auth(text: str) -> str:
+    return "auth/" + _path(text)
+
+
+def _migration(source: str, target: str) -> str:
+    return f"{source}\0{target}".encode().hex()
+
+
+def _hex(text: str) -> str:
+    try:
+        bytes.fromhex(text).decode()
+    except ValueError:
+        raise not_found() from None
+    return text

@@ -1,0 +1,130 @@
+"""Who asks, and what the policies let them do."""
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+
+from strongroom.auth.v1 import gate_pb2
+from strongroom_gateway.kept import Kept
+from strongroom_runtime.clock import Clock
+from strongroom_runtime.context import RequestContext, TokenContext
+from strongroom_runtime.errors import denied
+from strongroom_runtime.etcd.prefix import PrefixView
+from strongroom_runtime.handlers import Caller
+from strongroom_runtime.policy import Acl, parse_policy
+
+_GATE = "/strongroom.auth.v1.TokenGateService/"
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A token that was resolved."""
+
+    token: TokenContext
+    expires: float
+    networks: tuple[_Network, ...]
+    last_use: bool
+
+    def usable(self, address: str, now: float) -> bool:
+        """Whether it may be used from an address now."""
+        if self.expires and now >= self.expires:
+            return False
+        if not self.networks:
+            return True
+        try:
+            client = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(client in network for network in self.networks)
+
+
+class TokenGate:
+    """Resolves tokens and policies through the auth service, and keeps what may be kept.
+
+    Args:
+        auth: the auth service.
+        view: what the auth service keeps, to know when it changes.
+        clock: by which tokens end.
+    """
+
+    def __init__(self, auth: Caller, view: PrefixView, clock: Clock) -> None:
+        self._auth = auth
+        self._clock = clock
+        self._tokens: Kept[Identity] = Kept(view)
+        self._acls: Kept[Acl] = Kept(view, most=5_000)
+
+    async def resolve(self, text: str, address: str, context: RequestContext) -> Identity:
+        """Returns who a token is; where its uses are limited, this is one of them.
+
+        Raises:
+            ServiceError: DENIED.
+        """
+        if not 0 < len(text) <= 512:
+            raise denied()
+        # What is kept is found by a hash, so that memory holds no text of a token.
+        name = hashlib.sha256(text.encode(errors="replace")).digest()
+        known = self._tokens.get(name)
+        if known is not None:
+            if not known.usable(address, self._clock.now()):
+                raise denied()
+            return known
+        response = await self._ask(text, address, context, linearizable=False)
+        if response.cacheable and self._tokens.stale(response.as_of):
+            response = await self._ask(text, address, context, linearizable=True)
+        caller = _caller(response)
+        if response.cacheable:
+            self._tokens.keep(name, caller, list(response.dependencies), response.as_of)
+        return caller
+
+    async def finish(self, caller: Identity, context: RequestContext) -> None:
+        """Revokes a token after its last use."""
+        request = gate_pb2.FinishLastUseRequest(id=caller.token.id)
+        await self._auth.call(_GATE + "FinishLastUse", request, context)
+
+    async def acl(self, policies: tuple[str, ...], context: RequestContext) -> Acl:
+        """Returns what policies allow together. Those that do not exist allow nothing."""
+        known = self._acls.get(policies)
+        if known is not None:
+            return known
+        response = await self._policies(policies, context, linearizable=False)
+        if self._acls.stale(response.as_of):
+            response = await self._policies(policies, context, linearizable=True)
+        acl = Acl.compile(
+            parse_policy(name, text).render({}) for name, text in response.texts.items()
+        )
+        self._acls.keep(policies, acl, list(response.dependencies), response.as_of)
+        return acl
+
+    async def _ask(
+        self, text: str, address: str, context: RequestContext, *, linearizable: bool
+    ) -> gate_pb2.ResolveTokenResponse:
+        request = gate_pb2.ResolveTokenRequest(
+            token=text, client_address=address, linearizable=linearizable
+        )
+        response: gate_pb2.ResolveTokenResponse = await self._auth.call(
+            _GATE + "ResolveToken", request, context
+        )
+        return response
+
+    async def _policies(
+        self, names: tuple[str, ...], context: RequestContext, *, linearizable: bool
+    ) -> gate_pb2.ResolvePoliciesResponse:
+        request = gate_pb2.ResolvePoliciesRequest(names=names, linearizable=linearizable)
+        response: gate_pb2.ResolvePoliciesResponse = await self._auth.call(
+            _GATE + "ResolvePolicies", request, context
+        )
+        return response
+
+
+def _caller(response: gate_pb2.ResolveTokenResponse) -> Identity:
+    token = TokenContext(
+        id=response.id,
+        accessor=response.accessor,
+        display_name=response.display_name,
+        policies=tuple(response.policies),
+        entity_id=response.entity_id,
+        root="root" in response.policies,
+    )
+    networks = tuple(ipaddress.ip_network(cidr, strict=False) for cidr in response.bound_cidrs)
+    return Identity(token, response.expire_time, networks, response.last_use)

@@ -1,0 +1,1 @@
+"""Answers kept under a token that opens them once."""

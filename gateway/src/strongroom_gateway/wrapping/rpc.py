@@ -1,0 +1,73 @@
+"""WrappingService: the contract to and from wrapped answers."""
+
+import asyncio
+import logging
+
+from strongroom.sys.v1 import wrapping_pb2 as pb
+from strongroom_gateway.wrapping.storage import Wrapped, WrapStore
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.timestamps import timestamp
+
+log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 5.0
+
+
+def wrap_info(text: str, wrapped: Wrapped, wrapped_accessor: str = "") -> pb.WrapInfo:
+    """Returns how a wrapped answer is opened."""
+    info = pb.WrapInfo(
+        token=text,
+        accessor=wrapped.accessor,
+        ttl=wrapped.ttl,
+        creation_time=timestamp(wrapped.created),
+        creation_path=wrapped.path,
+    )
+    if wrapped_accessor:
+        info.wrapped_accessor = wrapped_accessor
+    return info
+
+
+class WrappingHandlers:
+    """Answers requests to sys/wrapping."""
+
+    def __init__(self, wraps: WrapStore) -> None:
+        self._wraps = wraps
+
+    async def Wrap(self, request: pb.WrapRequest, context: RequestContext) -> pb.WrapResponse:
+        # What wraps it is the gateway's pipeline, as for every other answer.
+        return pb.WrapResponse(document=request.document or b"{}")
+
+    async def Unwrap(self, request: pb.UnwrapRequest, context: RequestContext) -> pb.UnwrapResponse:
+        wrapped = await self._wraps.open(_token(request.token))
+        return pb.UnwrapResponse(document=wrapped.body)
+
+    async def LookupWrapping(
+        self, request: pb.LookupWrappingRequest, context: RequestContext
+    ) -> pb.LookupWrappingResponse:
+        wrapped = await self._wraps.look(_token(request.token))
+        return pb.LookupWrappingResponse(
+            creation_path=wrapped.path,
+            creation_time=timestamp(wrapped.created),
+            creation_ttl=wrapped.ttl,
+        )
+
+    async def Rewrap(self, request: pb.RewrapRequest, context: RequestContext) -> pb.RewrapResponse:
+        text, wrapped = await self._wraps.move(_token(request.token))
+        return pb.RewrapResponse(wrap_info=wrap_info(text, wrapped))
+
+    async def sweep(self) -> None:
+        """Removes what can no longer be opened. Runs until cancelled."""
+        while True:
+            try:
+                busy = await self._wraps.sweep()
+            except ServiceError as error:
+                log.info("sweeping waits", extra={"kind": error.kind.value})
+                busy = False
+            await asyncio.sleep(0 if busy else _SWEEP_SECONDS)
+
+
+def _token(text: str) -> str:
+    if not text:
+        raise invalid("missing 'token' parameter and the request came with no token")
+    return text

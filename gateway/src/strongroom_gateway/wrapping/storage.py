@@ -1,0 +1,146 @@
+"""Where wrapped answers are kept.
+
+wrap-salt           keys the HMACs of wrapping tokens
+wrap/<id>           the answer, under the token's HMAC
+wrap-due/<time>/<id>  when it ends
+"""
+
+import contextlib
+import hmac
+import os
+
+import msgspec
+
+from strongroom_runtime.clock import Clock
+from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.secrets import new_accessor, new_token
+from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+
+_SALT: Path = (Plain("wrap-salt"),)
+_WRAP, _DUE = Plain("wrap"), Plain("wrap-due")
+_PAGE = 50
+
+
+class Wrapped(msgspec.Struct, frozen=True):
+    """A wrapped answer. `created` and `expires` are wall time, `ttl` seconds."""
+
+    body: bytes
+    path: str
+    created: float
+    ttl: int
+    accessor: str
+
+    @property
+    def expires(self) -> float:
+        """When it can no longer be opened."""
+        return self.created + self.ttl
+
+    def __repr__(self) -> str:
+        return f"Wrapped({self.accessor})"
+
+
+class WrapStore:
+    """All wrapped answers."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def wrap(self, body: bytes, path: str, ttl: int) -> tuple[str, Wrapped]:
+        """Keeps an answer; returns the token that opens it, which is seen this once."""
+        salt = await self._salt()
+        text = new_token()
+        wrapped = Wrapped(body, path, self._clock.now(), ttl, new_accessor())
+        await self._store.commit(_put(_id(salt, text), wrapped))
+        return text, wrapped
+
+    async def look(self, text: str) -> Wrapped:
+        """Returns what a token keeps, and leaves it.
+
+        Raises:
+            ServiceError: INVALID where the token is not valid.
+        """
+        return (await self._find(text))[1]
+
+    async def open(self, text: str) -> Wrapped:
+        """Returns what a token keeps, once, however many ask at the same moment.
+
+        Raises:
+            ServiceError: INVALID where the token is not valid.
+        """
+        path, wrapped, revision = await self._find(text)
+        try:
+            await self._store.commit(_removal(path, wrapped, revision))
+        except ConflictError:
+            raise _not_valid() from None
+        return wrapped
+
+    async def move(self, text: str) -> tuple[str, Wrapped]:
+        """Keeps the same under a new token, for as long as before, in one transaction."""
+        path, wrapped, revision = await self._find(text)
+        fresh = new_token()
+        moved = msgspec.structs.replace(wrapped, created=self._clock.now(), accessor=new_accessor())
+        transaction = _removal(path, wrapped, revision)
+        transaction.puts |= _put(_id(await self._salt(), fresh), moved).puts
+        try:
+            await self._store.commit(transaction)
+        except ConflictError:
+            raise _not_valid() from None
+        return fresh, moved
+
+    async def sweep(self) -> bool:
+        """Removes a page of what can no longer be opened; returns whether there may be more."""
+        entries = await self._store.scan((_DUE,), limit=_PAGE)
+        due = [e.path for e in entries if int(e.path[1]) <= self._clock.now()]
+        if due:
+            await self._store.commit(
+                Transaction(deletes=[*due, *((_WRAP, path[2]) for path in due)])
+            )
+        return len(due) == _PAGE
+
+    async def _find(self, text: str) -> tuple[Path, Wrapped, int]:
+        if not 0 < len(text) <= 512:
+            raise _not_valid()
+        path: Path = (_WRAP, Plain(_id(await self._salt(), text)))
+        entry = await self._store.get(path)
+        if entry is None:
+            raise _not_valid()
+        wrapped = msgspec.msgpack.decode(entry.value, type=Wrapped)
+        if wrapped.expires <= self._clock.now():
+            raise _not_valid()
+        return path, wrapped, entry.revision
+
+    async def _salt(self) -> bytes:
+        entry = await self._store.get(_SALT)
+        if entry is None:
+            with contextlib.suppress(ConflictError):  # another gateway was faster
+                await self._store.commit(
+                    Transaction(expect={_SALT: 0}, puts={_SALT: os.urandom(32)})
+                )
+            entry = await self._store.get(_SALT)
+        return entry.value if entry is not None else b""
+
+
+def _id(salt: bytes, text: str) -> str:
+    return hmac.digest(salt, text.encode(errors="replace"), "sha256").hex()
+
+
+def _due(token_id: str, wrapped: Wrapped) -> Path:
+    return (_DUE, Plain(f"{int(wrapped.expires) + 1:012}"), Plain(token_id))
+
+
+def _put(token_id: str, wrapped: Wrapped) -> Transaction:
+    return Transaction(
+        puts={
+            (_WRAP, Plain(token_id)): msgspec.msgpack.encode(wrapped),
+            _due(token_id, wrapped): b"",
+        }
+    )
+
+
+def _removal(path: Path, wrapped: Wrapped, revision: int) -> Transaction:
+    return Transaction(expect={path: revision}, deletes=[path, _due(str(path[1]), wrapped)])
+
+
+def _not_valid() -> ServiceError:
+    return invalid("wrapping token is not valid or does not exist")
