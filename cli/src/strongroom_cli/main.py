@@ -1,8 +1,18 @@
 """The entry point: argument parsing. Each command loads what it needs when it runs, so that help is quick."""
 
+import os
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from strongroom_cli.settings import ServerConfig
+
+_Command = Callable[..., Any]
 
 
 @click.group()
@@ -51,3 +61,128 @@ def pki_init(
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{folder}: {error}") from error
     click.echo(f"{folder}: CA and certificates for {', '.join(services)}")
+
+
+@main.group()
+def audit() -> None:
+    """Audit files."""
+
+
+@audit.command("verify")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def audit_verify(file: Path) -> None:
+    """Check the hash chains of an audit file; exits 1 and says where one is broken."""
+    from strongroom_audit.domain.chain import verify
+
+    with file.open("rb") as lines:
+        report = verify(line.rstrip(b"\n") for line in lines)
+    for problem in report.problems:
+        click.echo(problem)
+    click.echo(
+        f"{report.lines} entries in {len(report.chains)} chains, {len(report.problems)} problems"
+    )
+    if report.problems:
+        sys.exit(1)
+
+
+_SETTINGS: list[tuple[str, str]] = [
+    ("target", "all, or names of services, separated by commas."),
+    ("workers", "How many processes serve clients."),
+    ("data-dir", "State of this machine: etcd, keys, certificates, audit files."),
+    ("listen", "HOST:PORT for HTTP."),
+    ("grpc-listen", "HOST:PORT for gRPC."),
+    ("internal-listen", "HOST:PORT for other processes; port 0 for any."),
+    ("advertise", "HOST:PORT by which other processes reach this one."),
+    ("etcd-endpoints", "An outside etcd cluster: HOST:PORT, separated by commas."),
+    ("etcd-pki-dir", "ca.pem, client.pem and client.key for it."),
+    ("pki-dir", "The internal certificates."),
+    ("trust-domain", "Of the internal certificates."),
+    ("services", "Where services of other processes are: NAME=HOST:PORT, separated by commas."),
+    ("tls", "Whether clients are served over TLS: true or false."),
+    ("tls-cert", "Certificate for clients."),
+    ("tls-key", "Its key."),
+    ("seal", "static or shamir."),
+    ("seal-key-file", "The key of a static seal."),
+    ("cluster-name", "Shown to clients."),
+    ("audit-dir", "Below which audit files may be."),
+    ("audit-files", "Further audit files that may be named over the API."),
+    ("log-level", "debug, info, warning or error."),
+]
+
+
+def _server_options(command: _Command) -> _Command:
+    """Adds an option for each setting of a server."""
+    for name, text in reversed(_SETTINGS):
+        command = click.option(f"--{name}", help=text)(command)
+    return click.option(
+        "--config", type=click.Path(path_type=Path), help="A TOML file with these settings."
+    )(command)
+
+
+def _config(flags: dict[str, Any], **defaults: Any) -> "ServerConfig":
+    """Returns the configuration from file, environment and flags; ends with a clear text where it is wrong."""
+    from strongroom_cli.settings import ServerConfig, check
+    from strongroom_runtime.config import ConfigError, load
+
+    file = flags.pop("config", None)
+    try:
+        environment = {k: v for k, v in os.environ.items() if k != "STRONGROOM_SUPERVISED"}
+        given = {name: value for name, value in flags.items() if value is not None}
+        config = load(ServerConfig, file=file, environment=environment, flags={**defaults, **given})
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    wrong = check(config) if not config.split else check(config)
+    if wrong:
+        raise click.ClickException("\n".join(wrong))
+    return config
+
+
+@main.command()
+@_server_options
+@click.option("--split", is_flag=True, default=None, help="Each service is a process of its own.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Written as JSON when ready.")
+def server(ready_file: Path | None, **flags: Any) -> None:
+    """Run the platform, or some of its services, on this machine."""
+    from strongroom_cli import platform
+
+    config = _config(flags)
+    start = platform.Start(initialise=config.seal == "static", furnish=True, ready_file=ready_file)
+    sys.exit(platform.run(config, start))
+
+
+@main.command()
+@_server_options
+@click.option("--split", is_flag=True, default=None, help="Each service is a process of its own.")
+@click.option("--no-tls", is_flag=True, help="Serve plain text; on loopback only.")
+@click.option("--root-token", default="", help="The root token to make.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Written as JSON when ready.")
+def dev(no_tls: bool, root_token: str, ready_file: Path | None, **flags: Any) -> None:
+    """Run a platform for trying out: initialised, unsealed, with secret/ and an audit file."""
+    from strongroom_cli import platform
+
+    start = platform.Start(
+        initialise=True,
+        furnish=True,
+        root_token=root_token,
+        ready_file=ready_file,
+        development=True,
+    )
+    if no_tls:
+        flags["tls"] = "false"
+    with tempfile.TemporaryDirectory(prefix="strongroom-dev-") as folder:
+        config = _config(flags, data_dir=folder, log_level="warning")
+        status = platform.run(config, start)
+    sys.exit(status)
+
+
+@main.command("serve-one", hidden=True)
+@_server_options
+def serve_one(**flags: Any) -> None:
+    """Run one server process. For the supervisor."""
+    from strongroom_cli import serve
+
+    sys.exit(serve.run(_config(flags)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Where the services of a process get their keys, and what happens when keys come and go."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import grpc
+
+from strongroom.seal.v1 import seal_pb2
+from strongroom_runtime.barrier import KeyHolder, KeyRing
+from strongroom_runtime.errors import ServiceError
+from strongroom_seal.seal import Seal
+
+log = logging.getLogger(__name__)
+
+_WATCH = "/strongroom.seal.v1.KeyService/WatchKeyRing"
+_RETRY_SECONDS = 0.2
+
+
+class Runs(Protocol):
+    """Runs only while there are keys."""
+
+    async def start(self) -> None:
+        """Starts."""
+        ...
+
+    async def stop(self) -> None:
+        """Stops."""
+        ...
+
+
+class KeySource(Protocol):
+    """Brings keys to a process."""
+
+    def start(self) -> None:
+        """Begins to."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends it, and what runs with the keys."""
+        ...
+
+
+class _Lifecycle:
+    """Starts and stops services as keys come and go, one change after another."""
+
+    def __init__(self, holders: Mapping[str, KeyHolder], running: Sequence[Runs]) -> None:
+        self.holders = holders
+        self._running = running
+        self._started: list[Runs] = []
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._follow(), name="service-lifecycle")
+
+    def changed(self) -> None:
+        self._wanted.set()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._stop_all()
+        for holder in self.holders.values():
+            holder.replace(None)
+
+    async def _follow(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            sealed = any(holder.sealed for holder in self.holders.values())
+            if sealed and self._started:
+                await self._stop_all()
+            elif not sealed and not self._started:
+                await self._start_all()
+
+    async def _start_all(self) -> None:
+        for each in self._running:
+            try:
+                await each.start()
+            except ServiceError as error:
+                # etcd is away, or the keys went again: try anew, all of it.
+                log.info("a service cannot start yet", extra={"kind": error.kind.value})
+                await self._stop_all()
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.changed)
+                return
+            self._started.append(each)
+
+    async def _stop_all(self) -> None:
+        while self._started:
+            await self._started.pop().stop()
+
+
+class LocalKeys:
+    """Keys from the seal of the same process."""
+
+    def __init__(
+        self, seal: Seal, holders: Mapping[str, KeyHolder], running: Sequence[Runs]
+    ) -> None:
+        self._seal = seal
+        self._lifecycle = _Lifecycle(holders, running)
+
+    def start(self) -> None:
+        """Takes the keys, now and at each change."""
+        self._lifecycle.start()
+        self._seal.subscribe(self._changed)
+        self._changed()
+
+    async def stop(self) -> None:
+        """Ends what runs with the keys, and forgets them."""
+        await self._lifecycle.stop()
+
+    def _changed(self) -> None:
+        for name, holder in self._lifecycle.holders.items():
+            holder.replace(None if self._seal.sealed else self._seal.ring.ring_for(name))
+        self._lifecycle.changed()
+
+
+class RemoteKeys:
+    """Keys from a seal elsewhere, each service's by the identity in its own certificate.
+
+    While the seal cannot be reached the keys stay: only its word takes them away.
+
+    Args:
+        channels: to the seal, by service, each with that service's certificate.
+        holders: where keys go, by service.
+        running: what runs with the keys.
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[str, grpc.aio.Channel],
+        holders: Mapping[str, KeyHolder],
+        running: Sequence[Runs],
+    ) -> None:
+        self._channels = channels
+        self._lifecycle = _Lifecycle(holders, running)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Takes the keys, now and at each change."""
+        self._lifecycle.start()
+        self._tasks = [
+            asyncio.create_task(self._follow(name), name=f"follow-keys-{name}")
+            for name in self._lifecycle.holders
+        ]
+
+    async def stop(self) -> None:
+        """Ends what runs with the keys, and forgets them."""
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._lifecycle.stop()
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _follow(self, name: str) -> None:
+        watch = self._channels[name].unary_stream(
+            _WATCH,
+            seal_pb2.WatchKeyRingRequest.SerializeToString,
+            seal_pb2.WatchKeyRingResponse.FromString,
+        )
+        while True:
+            try:
+                async for message in watch(seal_pb2.WatchKeyRingRequest(), wait_for_ready=True):
+                    self._take(name, message)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                log.info("the seal is away", extra={"error": type(error).__name__})
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _take(self, message: seal_pb2.WatchKeyRingResponse) -> None:
+        for holder in self._lifecycle.holders.values():
+            if message.sealed:
+                holder.replace(None)
+            else:
+                holder.replace(KeyRing(dict(message.terms), message.name_key, message.active_term))
+        self._lifecycle.changed()

@@ -1,0 +1,153 @@
+"""`strongroom server` and `strongroom dev`: a platform on this machine, from its first start to its end."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from strongroom_cli.bootstrap import Platform, Secrets
+from strongroom_cli.settings import ServerConfig
+from strongroom_cli.supervisor import Supervisor, public_ca
+from strongroom_runtime import logs
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to do once the servers run.
+
+    Args:
+        initialise: make the keys where there are none.
+        furnish: mount secret/ and enable an audit file.
+        root_token: a text to make the root token; empty for the one that is made.
+        ready_file: where to write how to reach the platform; None for nowhere.
+        development: say so.
+    """
+
+    initialise: bool
+    furnish: bool
+    root_token: str = ""
+    ready_file: Path | None = None
+    development: bool = False
+
+
+def run(config: ServerConfig, start: Start) -> int:
+    """Runs a platform until a signal ends it; returns the exit status."""
+    logs.configure("supervisor", config.log_level)
+    return asyncio.run(_run(config, start))
+
+
+async def _run(config: ServerConfig, start: Start) -> int:
+    supervisor = Supervisor(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: supervisor.signal(signal.SIGHUP))
+    try:
+        await supervisor.start()
+        if "gateway" in config.targets:
+            ending = asyncio.create_task(stop.wait())
+            preparing = asyncio.create_task(_prepare(config, start, supervisor))
+            await asyncio.wait({ending, preparing}, return_when=asyncio.FIRST_COMPLETED)
+            if preparing.done():
+                preparing.result()
+            else:
+                preparing.cancel()
+        await stop.wait()
+    except (RuntimeError, TimeoutError, OSError) as error:
+        sys.stderr.write(f"strongroom: cannot start: {error or 'it took too long'}\n")
+        return 1
+    finally:
+        await supervisor.stop()
+    return 0
+
+
+async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -> None:
+    ca = public_ca(config)
+    if config.tls and ca is None:
+        return  # certificates from elsewhere: this machine may not trust them
+    platform = Platform(config.grpc_listen, ca)
+    try:
+        status = await platform.status()
+        secrets = None
+        if not status.initialized and start.initialise:
+            secrets = await platform.initialise(1, 1)
+            await platform.usable(secrets.root_token)
+            if start.furnish:
+                await platform.furnish(
+                    secrets.root_token, str((config.audit_folder / "audit.log").resolve())
+                )
+            if start.root_token:
+                await platform.replace_root(secrets.root_token, start.root_token)
+                secrets = Secrets(start.root_token, secrets.shares)
+        _announce(config, start, secrets, ca, initialised=status.initialized)
+        if start.ready_file is not None:
+            _write_ready(start.ready_file, _ready(config, supervisor, secrets, ca))
+    finally:
+        await platform.close()
+
+
+def _ready(
+    config: ServerConfig, supervisor: Supervisor, secrets: Secrets | None, ca: Path | None
+) -> dict[str, object]:
+    scheme = "https" if config.tls else "http"
+    return {
+        "address": f"{scheme}://{config.listen}",
+        "grpc_address": config.grpc_listen,
+        "root_token": secrets.root_token if secrets else "",
+        "unseal_keys": list(secrets.shares) if secrets else [],
+        "ca_cert": str(ca.resolve()) if ca else None,
+        "audit_log": str((config.audit_folder / "audit.log").resolve()),
+        "pids": supervisor.pids,
+    }
+
+
+def _write_ready(file: Path, content: dict[str, object]) -> None:
+    """Writes a file whole, for its owner alone: it holds the root token."""
+    temporary = file.with_name(file.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(content, out)
+    temporary.replace(file)
+
+
+def _announce(
+    config: ServerConfig,
+    start: Start,
+    secrets: Secrets | None,
+    ca: Path | None,
+    *,
+    initialised: bool,
+) -> None:
+    scheme = "https" if config.tls else "http"
+    lines = ["", "Strongroom is running.", "", f"  export BAO_ADDR={scheme}://{config.listen}"]
+    if ca is not None:
+        lines.append(f"  export BAO_CACERT={ca.resolve()}")
+    if secrets is not None:
+        lines += [f"  export BAO_TOKEN={secrets.root_token}", ""]
+        kind = "Unseal" if config.seal == "shamir" else "Recovery"
+        lines += [f"  {kind} key {n}: {share}" for n, share in enumerate(secrets.shares, 1)]
+        if not start.development:
+            lines += [
+                "",
+                "Root token and keys are shown this once: keep them. (The vault command line reads the same",
+                "variables with VAULT_ in place of BAO_.)",
+                "",
+                f"The seal opens by itself with {config.static_key_file}: whoever has that file and the data has",
+                "everything. For production use --seal shamir, an etcd cluster (--etcd-endpoints), one process for",
+                "each service (--split), and certificates of your own (--tls-cert, --tls-key).",
+            ]
+    elif not initialised:
+        lines += ["", "There are no keys yet: run `bao operator init`, then `bao operator unseal`."]
+    if start.development:
+        lines += [
+            "",
+            "This is for development: everything is lost when it ends, unless --data-dir is given.",
+        ]
+    click.echo("\n".join([*lines, ""]))
+    sys.stdout.flush()

@@ -1,0 +1,275 @@
+"""One server process: some services, with what they share. Built by hand, top to bottom."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+import strongroom_audit.config
+import strongroom_audit.service
+import strongroom_auth.service
+import strongroom_kv.service
+import strongroom_seal.config
+import strongroom_seal.service
+from strongroom.audit.v1 import audit_pb2
+from strongroom.auth.v1 import gate_pb2
+from strongroom.kv.v1 import cubbyhole_pb2
+from strongroom.seal.v1 import seal_pb2
+from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys
+from strongroom_cli.settings import ServerConfig
+from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
+from strongroom_gateway.http.server import HttpServer
+from strongroom_runtime.barrier import BarrierCodec, KeyHolder
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
+from strongroom_runtime.etcd.cluster import Cluster
+from strongroom_runtime.etcd.codec import RawCodec
+from strongroom_runtime.etcd.store import EtcdStore
+from strongroom_runtime.handlers import Caller, HandlerTable, LocalCaller
+from strongroom_runtime.link import RemoteCaller
+from strongroom_runtime.link.client import response_classes
+from strongroom_runtime.link.peers import PeerClient, PeerHandlers
+from strongroom_runtime.service import Host, Service
+from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
+from strongroom_runtime.transport.server import InternalServer
+
+log = logging.getLogger(__name__)
+
+# What each process may call of services elsewhere.
+_CALLABLE: tuple[ServiceDescriptor, ...] = (
+    *public_services(),
+    gate_pb2.DESCRIPTOR.services_by_name["TokenGateService"],
+    audit_pb2.DESCRIPTOR.services_by_name["AuditLogService"],
+    cubbyhole_pb2.DESCRIPTOR.services_by_name["KvLifecycleService"],
+    seal_pb2.DESCRIPTOR.services_by_name["SealService"],
+)
+
+
+class Process:
+    """The services of one process.
+
+    Args:
+        config: what the operator chose.
+        etcd: how to reach the cluster.
+    """
+
+    def __init__(self, config: ServerConfig, etcd: EtcdConfig) -> None:
+        self._config = config
+        name = "gateway" if "gateway" in config.targets else config.targets[0]
+        identity = Identity.of(config.certificates, name)
+        self._client = EtcdClient(etcd)
+        self._peers = PeerClient(identity.connector())
+        self._cluster = Cluster(self._client, self._confirm)
+        self._table = HandlerTable()
+        self._local = LocalCaller(self._table)
+        self._remote: dict[str, RemoteCaller] = {}
+        self._connect = identity.connector()
+        self._holders = {name: KeyHolder() for name in config.targets if name != "seal"}
+        self._services: dict[str, Service] = {}
+        self._gateway: Gateway | None = None
+        self._http: HttpServer | None = None
+        self._grpc: grpc.aio.Server | None = None
+        self._keys: KeySource | None = None
+        self._internal = InternalServer(self._table, identity, config.trust_domain)
+
+    async def start(self) -> None:
+        """Starts everything and returns once clients are answered, if only that the seal is closed.
+
+        Raises:
+            OSError: an address cannot be listened on.
+            ServiceError: etcd cannot be reached, or the seal's key is not the right one.
+        """
+        config = self._config
+        for name, addresses in config.remote.items():
+            if name not in config.targets:
+                self._remote[name] = RemoteCaller(
+                    self._connect, addresses, response_classes(*_CALLABLE)
+                )
+        seal = self._build()
+        PeerHandlers(self._cluster.applied).register(self._table)
+        port = await self._internal.start(config.internal_listen)
+        host = config.internal_listen.rpartition(":")[0]
+        await self._cluster.start(config.advertise or f"{host}:{port}")
+        if seal is not None:
+            self._keys = LocalKeys(seal.seal, self._holders, self._running())
+        else:
+            channels = {
+                name: Identity.of(config.certificates, name).connector()(config.remote["seal"][0])
+                for name in self._holders
+            }
+            self._keys = RemoteKeys(channels, self._holders, self._running())
+        self._keys.start()
+        if seal is not None:
+            await seal.start()
+        if self._gateway is not None:
+            await self._listen(self._gateway)
+
+    async def stop(self) -> None:
+        """Answers what is under way, then ends, clients first and storage last."""
+        if self._http is not None:
+            await self._http.stop()
+        if self._grpc is not None:
+            await self._grpc.stop(5)
+        if self._keys is not None:
+            await self._keys.stop()
+        if "seal" in self._services:
+            await self._services["seal"].stop()
+        await self._internal.stop()
+        for remote in self._remote.values():
+            await remote.close()
+        await self._cluster.stop()
+        await self._peers.close()
+        await self._client.close()
+
+    async def reopen_logs(self) -> None:
+        """Opens audit files anew, after they were moved away."""
+        audit = self._services.get("audit")
+        if isinstance(audit, strongroom_audit.service.AuditService):
+            await audit.log.reopen()
+
+    def _build(self) -> strongroom_seal.service.SealService | None:
+        """Builds the services of this process; returns the seal, if it is one of them."""
+        config, callers = self._config, self._callers()
+        if "audit" in config.targets:
+            config.audit_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._services["audit"] = strongroom_audit.service.build(
+                Host(self._store("audit")),
+                strongroom_audit.config.Config(
+                    folder=config.audit_folder,
+                    files=tuple(Path(file) for file in config.audit_files),
+                ),
+            )
+        if "kv" in config.targets:
+            self._services["kv"] = strongroom_kv.service.build(Host(self._store("kv")))
+        if "auth" in config.targets:
+            self._services["auth"] = strongroom_auth.service.build(
+                Host(self._store("auth"), peers={"kv": callers["kv"]})
+            )
+        seal = None
+        if "seal" in config.targets:
+            store = EtcdStore(self._client, RawCodec("seal"), self._cluster)
+            seal = strongroom_seal.service.build(
+                Host(store, peers={"auth": callers["auth"]}),
+                strongroom_seal.config.Config(
+                    static_key_file=config.static_key_file, cluster_name=config.cluster_name
+                ),
+            )
+            self._services["seal"] = seal
+        for service in self._services.values():
+            self._table.include(service.handlers)
+        if "gateway" in config.targets:
+            self._gateway = self._build_gateway(callers)
+        return seal
+
+    def _build_gateway(self, callers: Mapping[str, Caller]) -> Gateway:
+        holder = self._holders["gateway"]
+        scheme = "https" if self._config.tls else "http"
+        return Gateway(
+            GatewayHost(
+                store=self._store("gateway"),
+                services=callers,
+                views={name: self._cluster.view(f"{name}/") for name in ("auth", "audit")},
+                sealed=lambda: holder.sealed,
+                address=f"{scheme}://{self._config.listen}",
+            )
+        )
+
+    def _callers(self) -> dict[str, Caller]:
+        """Returns who answers for each service: this process itself, or others."""
+        callers: dict[str, Caller] = dict(self._remote)
+        for name in self._config.targets:
+            callers[name] = self._local
+        return callers
+
+    def _store(self, name: str) -> EtcdStore:
+        holder = self._holders[name]
+        store = EtcdStore(self._client, BarrierCodec(name, holder), self._cluster)
+        holder.on_seal.append(store.forget)
+        return store
+
+    def _running(self) -> list[Service | Gateway]:
+        """Returns what runs only while there are keys, in the order in which it starts."""
+        running: list[Service | Gateway] = [
+            self._services[name] for name in ("audit", "kv", "auth") if name in self._services
+        ]
+        if self._gateway is not None:
+            running.append(self._gateway)
+        return running
+
+    async def _listen(self, gateway: Gateway) -> None:
+        config = self._config
+        certificate = _public_certificate(config)
+        host, _, port = config.listen.rpartition(":")
+        self._http = HttpServer(gateway.http, host.strip("[]"), int(port), certificate)
+        await self._http.start()
+        options = [*(o for o in SERVER_OPTIONS if o[0] != "grpc.so_reuseport")]
+        options.append(("grpc.so_reuseport", 1 if config.workers > 1 else 0))
+        self._grpc = grpc.aio.server(options=options)
+        self._grpc.add_generic_rpc_handlers([gateway.grpc])
+        _add_reflection(self._grpc, gateway)
+        if certificate is None:
+            self._grpc.add_insecure_port(config.grpc_listen)
+        else:
+            pair = (certificate[1].read_bytes(), certificate[0].read_bytes())
+            self._grpc.add_secure_port(config.grpc_listen, grpc.ssl_server_credentials([pair]))
+        await self._grpc.start()
+        await _accepting(host.strip("[]"), int(port))
+        log.info("listening", extra={"http": config.listen, "grpc": config.grpc_listen})
+
+    async def _confirm(
+        self, address: str, prefix: str, revision: int, timeout_seconds: float
+    ) -> None:
+        await self._peers.confirm(address, prefix, revision, timeout_seconds)
+
+
+def _public_certificate(config: ServerConfig) -> tuple[Path, Path] | None:
+    if not config.tls:
+        return None
+    if config.tls_cert is not None and config.tls_key is not None:
+        return config.tls_cert, config.tls_key
+    return config.certificates / "gateway.pem", config.certificates / "gateway.key"
+
+
+def _add_reflection(server: grpc.aio.Server, gateway: Gateway) -> None:
+    from grpc_reflection.v1alpha import reflection
+
+    names = {name.split("/")[1] for name in gateway.routes.methods}
+    reflection.enable_server_reflection([*sorted(names), reflection.SERVICE_NAME], server)
+
+
+async def _accepting(host: str, port: int) -> None:
+    """Returns once a port takes connections."""
+    for _ in range(200):
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.02)
+            continue
+        writer.close()
+        return
+    raise OSError(f"cannot listen on {host}:{port}")
+
+
+def free_port() -> int:
+    """Returns a port that is free on loopback now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_static_key(file: Path) -> None:
+    """Makes the key of a static seal where it is missing, readable by its owner alone."""
+    if file.exists():
+        return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = file.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(os.urandom(32))
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)

@@ -1,0 +1,51 @@
+"""Running one server process until a signal ends it."""
+
+import asyncio
+import logging
+import signal
+import sys
+
+import uvloop
+
+from strongroom_cli.process import Process
+from strongroom_cli.settings import ServerConfig
+from strongroom_runtime import logs
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdConfig
+from strongroom_runtime.transport.credentials import Identity
+
+log = logging.getLogger(__name__)
+
+
+def etcd_config(config: ServerConfig) -> EtcdConfig:
+    """Returns how a process reaches the cluster that its configuration names."""
+    folder, identity = config.etcd_pki_dir, None
+    if folder is not None:
+        identity = Identity(folder / "ca.pem", folder / "client.pem", folder / "client.key")
+    return EtcdConfig(config.etcd_endpoints, identity)
+
+
+def run(config: ServerConfig) -> int:
+    """Serves until SIGTERM or SIGINT; SIGHUP opens audit files anew. Returns the exit status."""
+    logs.configure(config.target, config.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config))
+
+
+async def _serve(config: ServerConfig) -> int:
+    process = Process(config, etcd_config(config))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(process.reopen_logs()))
+    try:
+        await process.start()
+    except (OSError, ServiceError) as error:
+        log.error("cannot start", extra={"reason": str(error)})
+        sys.stderr.write(f"strongroom: {error}\n")
+        return 1
+    await stop.wait()
+    log.info("stopping")
+    await process.stop()
+    return 0

@@ -1,0 +1,132 @@
+"""What an operator can set for a server process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVICES = ("seal", "audit", "kv", "auth", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything that a server process is told.
+
+    Args:
+        target: `all`, or names of services, separated by commas.
+        workers: how many processes serve clients.
+        split: each service is a process of its own.
+        data_dir: state of this machine: the embedded etcd, keys, certificates, audit files.
+        listen: host:port for HTTP.
+        grpc_listen: host:port for gRPC.
+        internal_listen: host:port for other processes; port 0 for any.
+        advertise: host:port by which other processes reach this one; empty for where it listens.
+        etcd_endpoints: an outside cluster; empty for the embedded one.
+        etcd_pki_dir: ca.pem, client.pem and client.key for the outside cluster; empty for plain text.
+        pki_dir: the internal CA and the services' certificates; empty for one below data_dir, made when missing.
+        trust_domain: of the internal certificates.
+        services: where services of other processes are, as name=host:port.
+        tls: whether clients are served over TLS.
+        tls_cert: certificate for clients; empty for one of the internal CA.
+        tls_key: its key.
+        seal: static or shamir.
+        seal_key_file: the key of a static seal; empty for one below data_dir, made when missing.
+        cluster_name: shown to clients.
+        audit_dir: below which audit files may be; empty for one below data_dir.
+        audit_files: further audit files that may be named over the API.
+        log_level: debug, info, warning or error.
+    """
+
+    target: str = "all"
+    workers: int = 1
+    split: bool = False
+    data_dir: Path = Path("strongroom-data")
+    listen: str = "127.0.0.1:8200"
+    grpc_listen: str = "127.0.0.1:8202"
+    internal_listen: str = "127.0.0.1:0"
+    advertise: str = ""
+    etcd_endpoints: tuple[str, ...] = ()
+    etcd_pki_dir: Path | None = None
+    pki_dir: Path | None = None
+    trust_domain: str = "strongroom.internal"
+    services: tuple[str, ...] = ()
+    tls: bool = True
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    seal: str = "static"
+    seal_key_file: Path | None = None
+    cluster_name: str = "strongroom"
+    audit_dir: Path | None = None
+    audit_files: tuple[str, ...] = ()
+    log_level: str = "info"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The services of this process, in the order in which they start."""
+        if self.target == "all":
+            return SERVICES
+        named = [name.strip() for name in self.target.split(",") if name.strip()]
+        return tuple(name for name in SERVICES if name in named)
+
+    @property
+    def remote(self) -> dict[str, list[str]]:
+        """Where services of other processes are."""
+        found: dict[str, list[str]] = {}
+        for each in self.services:
+            name, _, address = each.partition("=")
+            found.setdefault(name, []).append(address)
+        return found
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of the internal certificates."""
+        return self.pki_dir or self.data_dir / "pki"
+
+    @property
+    def audit_folder(self) -> Path:
+        """The folder of the audit files."""
+        return self.audit_dir or self.data_dir / "audit"
+
+    @property
+    def static_key_file(self) -> Path | None:
+        """The key of a static seal."""
+        if self.seal != "static":
+            return None
+        return self.seal_key_file or self.data_dir / "seal.key"
+
+
+def check(config: ServerConfig) -> list[str]:
+    """Returns what is wrong with a configuration, each naming the setting and what it takes."""
+    wrong = []
+    names = [name.strip() for name in config.target.split(",")]
+    if config.target != "all" and not all(name in SERVICES for name in names):
+        wrong.append(f"target: takes all, or some of {', '.join(SERVICES)}")
+    if config.workers < 1:
+        wrong.append("workers: takes a number from 1")
+    if config.seal not in ("static", "shamir"):
+        wrong.append("seal: takes static or shamir")
+    if config.log_level not in ("debug", "info", "warning", "error"):
+        wrong.append("log_level: takes debug, info, warning or error")
+    for name in ("listen", "grpc_listen", "internal_listen"):
+        host, _, port = getattr(config, name).rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65_535:
+            wrong.append(f"{name}: takes host:port")
+    if (config.tls_cert is None) != (config.tls_key is None):
+        wrong.append("tls_cert and tls_key: both or none must be given")
+    for each in config.services:
+        name, separator, address = each.partition("=")
+        if name not in SERVICES or not separator or ":" not in address:
+            wrong.append("services: takes name=host:port, separated by commas")
+    if not config.tls and not _loopback(config.listen):
+        wrong.append("tls: can be turned off only where listen is a loopback address")
+    if not config.tls and not _loopback(config.grpc_listen):
+        wrong.append("tls: can be turned off only where grpc_listen is a loopback address")
+    missing = set(SERVICES) - set(config.targets) - set(config.remote)
+    if missing and not wrong:
+        wrong.append(
+            f"services: says nothing of {', '.join(sorted(missing))}, which this process calls"
+        )
+    return wrong
+
+
+def _loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,0 +1,228 @@
+"""The processes of a platform on one machine: an embedded etcd and the servers, restarted when they die."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from strongroom_cli.process import free_port, make_static_key
+from strongroom_cli.settings import SERVICES, ServerConfig
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss
+from strongroom_runtime.transport import pki
+from strongroom_runtime.transport.credentials import Identity
+
+log = logging.getLogger(__name__)
+
+_BACK_OFF = (0.1, 0.2, 0.5, 1.0, 2.0)
+_STABLE_SECONDS = 10.0
+_STOP_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class Child:
+    """A server process."""
+
+    name: str
+    arguments: list[str]
+    process: asyncio.subprocess.Process | None = None
+    failures: int = 0
+    task: asyncio.Task[None] | None = field(default=None)
+
+    @property
+    def pid(self) -> int:
+        """Its id; 0 while it does not run."""
+        running = self.process is not None and self.process.returncode is None
+        return self.process.pid if running and self.process else 0
+
+
+class Supervisor:
+    """Starts, watches and ends the processes of a platform.
+
+    Args:
+        config: of the platform; its targets are spread over processes.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._etcd: EmbeddedEtcd | None = None
+        self._etcd_task: asyncio.Task[None] | None = None
+        self._children: list[Child] = []
+        self._stopping = False
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The ids of all processes, by name."""
+        pids = {child.name: child.pid for child in self._children}
+        if self._etcd is not None:
+            pids["etcd"] = self._etcd.pid
+        return pids
+
+    async def start(self) -> None:
+        """Makes what is missing on the disk, and starts everything.
+
+        Raises:
+            RuntimeError: etcd cannot be started.
+        """
+        config = self._config
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if config.pki_dir is None:
+            pki.initialise(config.certificates, config.trust_domain, [*SERVICES, "etcd", "client"])
+        if config.static_key_file is not None and config.seal_key_file is None:
+            make_static_key(config.static_key_file)
+        if not config.etcd_endpoints:
+            config = await self._start_etcd(config)
+        for name, each in plan(config):
+            child = Child(name, _arguments(each))
+            self._children.append(child)
+            await self._spawn(child)
+            child.task = asyncio.create_task(self._watch(child), name=f"watch-{name}")
+
+    async def stop(self) -> None:
+        """Ends the servers, then etcd."""
+        self._stopping = True
+        for child in self._children:
+            if child.task is not None:
+                child.task.cancel()
+        self.signal(signal.SIGTERM)
+        await asyncio.gather(*(_ended(child) for child in self._children))
+        if self._etcd_task is not None:
+            self._etcd_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._etcd_task
+        if self._etcd is not None:
+            await self._etcd.stop()
+
+    def signal(self, number: int) -> None:
+        """Passes a signal on to the servers."""
+        for child in self._children:
+            if child.pid and child.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.send_signal(number)
+
+    async def _start_etcd(self, config: ServerConfig) -> ServerConfig:
+        """Starts the embedded etcd; returns the configuration with it in it."""
+        self._etcd = EmbeddedEtcd(
+            config.data_dir / "etcd", Identity.of(config.certificates, "etcd")
+        )
+        await self._etcd.start()
+        warning = await known_data_loss(self._etcd.config)
+        if warning:
+            log.info(warning)
+        self._etcd_task = asyncio.create_task(self._watch_etcd(self._etcd), name="watch-etcd")
+        return replace(
+            config,
+            etcd_endpoints=self._etcd.config.endpoints,
+            etcd_pki_dir=config.certificates,
+        )
+
+    async def _watch_etcd(self, etcd: EmbeddedEtcd) -> None:
+        while True:
+            await etcd.wait()
+            log.warning("etcd ended; starting it again")
+            try:
+                await etcd.start()
+            except (RuntimeError, ServiceError) as error:
+                log.error("etcd does not start", extra={"reason": str(error)})
+                await asyncio.sleep(_BACK_OFF[-1])
+
+    async def _spawn(self, child: Child) -> None:
+        child.process = await asyncio.create_subprocess_exec(
+            *child.arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
+            env={**os.environ, "STRONGROOM_SUPERVISED": str(os.getpid())},
+        )
+
+    async def _watch(self, child: Child) -> None:
+        """Starts a server again when it dies, more slowly if it dies at once."""
+        loop = asyncio.get_running_loop()
+        while not self._stopping and child.process is not None:
+            started = loop.time()
+            status = await child.process.wait()
+            if self._stopping:
+                return
+            child.failures = 0 if loop.time() - started > _STABLE_SECONDS else child.failures + 1
+            log.warning("a server ended", extra={"server": child.name, "status": status})
+            await asyncio.sleep(_BACK_OFF[min(child.failures, len(_BACK_OFF) - 1)])
+            await self._spawn(child)
+
+
+def plan(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
+    """Returns the processes of a platform, with the configuration of each."""
+    if config.split:
+        return _split(config)
+    first_address = f"127.0.0.1:{free_port()}"
+    name = "server" if config.target == "all" else config.target
+    if config.workers == 1:
+        return [(name, config)]
+    # One process has the seal, which keeps what people gave in memory; the others take their keys from it.
+    first = replace(config, internal_listen=first_address)
+    others = ",".join(target for target in config.targets if target != "seal")
+    services = (*config.services, f"seal={first_address}")
+    rest = replace(config, target=others, services=services, internal_listen="127.0.0.1:0")
+    return [
+        (f"{name}-0", first),
+        *((f"{name}-{number}", rest) for number in range(1, config.workers)),
+    ]
+
+
+def _split(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in config.targets}
+    known = (*config.services, *(f"{name}={address}" for name, address in addresses.items()))
+    processes: list[tuple[str, ServerConfig]] = []
+    for name in config.targets:
+        each = replace(
+            config,
+            target=name,
+            split=False,
+            internal_listen=addresses[name],
+            services=tuple(s for s in known if not s.startswith(f"{name}=")),
+        )
+        if name != "gateway" or config.workers == 1:
+            processes.append((name, each))
+            continue
+        for number in range(config.workers):
+            listen = addresses[name] if number == 0 else "127.0.0.1:0"
+            processes.append((f"gateway-{number}", replace(each, internal_listen=listen)))
+    return processes
+
+
+def _arguments(config: ServerConfig) -> list[str]:
+    """Returns the command line of one process."""
+    arguments = [sys.executable, "-m", "strongroom_cli.main", "serve-one"]
+    flags: list[tuple[str, Callable[[ServerConfig], object]]] = [
+        (name, lambda c, n=name: getattr(c, n))  # type: ignore[misc]
+        for name in ServerConfig.__dataclass_fields__
+        if name != "split"
+    ]
+    for name, read in flags:
+        value = read(config)
+        if value is None or value == () or value == "":
+            continue
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        arguments.append(f"--{name.replace('_', '-')}={text}")
+    return arguments
+
+
+async def _ended(child: Child) -> None:
+    if child.process is None:
+        return
+    try:
+        await asyncio.wait_for(child.process.wait(), _STOP_SECONDS)
+    except TimeoutError:
+        log.warning("a server does not end; ending it by force", extra={"server": child.name})
+        child.process.kill()
+        await child.process.wait()
+
+
+def public_ca(config: ServerConfig) -> Path | None:
+    """Returns the certificate by which clients know the platform; None without TLS, or with one from elsewhere."""
+    if not config.tls or config.tls_cert is not None:
+        return None
+    return config.certificates / "ca.pem"
