@@ -173,10 +173,9 @@ class RemoteKeys:
                 log.info("the seal is away", extra={"error": type(error).__name__})
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _take(self, message: seal_pb2.WatchKeyRingResponse) -> None:
-        for holder in self._lifecycle.holders.values():
-            if message.sealed:
-                holder.replace(None)
-            else:
-                holder.replace(KeyRing(dict(message.terms), message.name_key, message.active_term))
+    def _take(self, name: str, message: seal_pb2.WatchKeyRingResponse) -> None:
+        ring = None
+        if not message.sealed:
+            ring = KeyRing(dict(message.terms), message.name_key, message.active_term)
+        self._lifecycle.holders[name].replace(ring)
         self._lifecycle.changed()

@@ -131,7 +131,7 @@ def _config(flags: dict[str, Any], **defaults: Any) -> "ServerConfig":
         config = load(ServerConfig, file=file, environment=environment, flags={**defaults, **given})
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
-    wrong = check(config) if not config.split else check(config)
+    wrong = check(config)
     if wrong:
         raise click.ClickException("\n".join(wrong))
     return config
