@@ -38,9 +38,15 @@ class _Outbox:
     def __init__(self) -> None:
         self._calls: list[link_pb2.Call] = []
         self._ready = asyncio.Event()
+        self._closed = False
 
     def put(self, call: link_pb2.Call) -> None:
         self._calls.append(call)
+        self._ready.set()
+
+    def close(self) -> None:
+        """Ends this side of the stream, once what is in it was sent."""
+        self._closed = True
         self._ready.set()
 
     async def frames(self) -> AsyncIterator[link_pb2.ExchangeRequest]:
@@ -48,7 +54,10 @@ class _Outbox:
             await self._ready.wait()
             self._ready.clear()
             batch, self._calls = self._calls, []
-            yield link_pb2.ExchangeRequest(calls=batch)
+            if batch:
+                yield link_pb2.ExchangeRequest(calls=batch)
+            if self._closed:
+                return
 
 
 class _Replica:
@@ -92,7 +101,9 @@ class _Replica:
         self.usable = True
         async for frame in stream:
             if frame.draining:
+                # No more calls go there; those under way are answered before the other side ends the stream.
                 self.usable = False
+                self._outbox.close()
             for reply in frame.replies:
                 pending = self.open.pop(reply.id, None)
                 if pending is not None and not pending.future.done():

@@ -47,7 +47,7 @@ class LinkServer(grpc.GenericRpcHandler):
 
     def __init__(self, table: HandlerTable, trust_domain: str, clock: Clock | None = None) -> None:
         self._methods = table.methods
-        self._allowed = {m.name: allowed_callers(m) for m in table.methods.values()}
+        self._allowed: dict[str, frozenset[str]] = {}
         self._prefix = f"spiffe://{trust_domain}/service/"
         self._clock = clock or SystemClock()
         self._streams: set[_Stream] = set()
@@ -110,7 +110,10 @@ class LinkServer(grpc.GenericRpcHandler):
         method = self._methods.get(name)
         if method is None:
             raise ServiceError(Kind.UNSUPPORTED, "this service does not answer that method")
-        if caller not in self._allowed[name]:
+        allowed = self._allowed.get(name)
+        if allowed is None:  # not at the start: services may be added to the table until then
+            allowed = self._allowed[name] = allowed_callers(method)
+        if caller not in allowed:
             raise denied("this service may not call that method")
         return method
 
