@@ -1,5 +1,6 @@
 """What the gateway keeps of other services' answers, for as long as the storage keys they rest on stand."""
 
+from collections.abc import Sized
 from typing import Generic, TypeVar
 
 from strongroom_runtime.etcd.cache import Invalidation
@@ -30,13 +31,13 @@ class Kept(Generic[T]):
         found = self._entries.get(name)
         return found[0] if found is not None else None
 
-    def stale(self, as_of: int) -> bool:
+    def stale(self, dependencies: Sized, as_of: int) -> bool:
         """Whether an answer is too old to be kept: a linearizable one should be asked for."""
-        return self._invalidation.stale(as_of)
+        return len(dependencies) > 0 and self._invalidation.stale(as_of)
 
     def keep(self, name: object, value: T, dependencies: list[bytes], as_of: int) -> None:
-        """Keeps an answer, if it still holds."""
-        if not self._invalidation.may_keep(dependencies, as_of):
+        """Keeps an answer, if it still holds. One that rests on nothing always does."""
+        if dependencies and not self._invalidation.may_keep(dependencies, as_of):
             return
         self._drop(name)
         self._entries[name] = (value, dependencies)

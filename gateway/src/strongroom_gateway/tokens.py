@@ -70,7 +70,7 @@ class TokenGate:
                 raise denied()
             return known
         response = await self._ask(text, address, context, linearizable=False)
-        if response.cacheable and self._tokens.stale(response.as_of):
+        if response.cacheable and self._tokens.stale(response.dependencies, response.as_of):
             response = await self._ask(text, address, context, linearizable=True)
         caller = _caller(response)
         if response.cacheable:
@@ -88,7 +88,7 @@ class TokenGate:
         if known is not None:
             return known
         response = await self._policies(policies, context, linearizable=False)
-        if self._acls.stale(response.as_of):
+        if self._acls.stale(response.dependencies, response.as_of):
             response = await self._policies(policies, context, linearizable=True)
         acl = Acl.compile(
             parse_policy(name, text).render({}) for name, text in response.texts.items()

@@ -45,13 +45,29 @@ class Device:
         return value if self.plain_accessors else self.hasher.handle(value)
 
 
-def request_entry(subject: Subject, device: Device, error: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What both entries of a request say, made once."""
+
+    auth: msgspec.Raw
+    request: msgspec.Raw
+
+
+def common(subject: Subject, device: Device) -> Common:
+    """Returns what both entries of a request say."""
+    encode = msgspec.json.encode
+    return Common(
+        msgspec.Raw(encode(_auth(subject, device))), msgspec.Raw(encode(_request(subject, device)))
+    )
+
+
+def request_entry(subject: Subject, shared: Common, error: str) -> bytes:
     """Returns the entry of a request."""
     entry = {
         "time": rfc3339(time.time()),
         "type": "request",
-        "auth": _auth(subject, device),
-        "request": _request(subject, device),
+        "auth": shared.auth,
+        "request": shared.request,
         "trace_id": subject.trace_id,
     }
     if error:
@@ -62,6 +78,7 @@ def request_entry(subject: Subject, device: Device, error: str) -> bytes:
 def response_entry(
     subject: Subject,
     device: Device,
+    shared: Common,
     *,
     error: str,
     data: Any = None,
@@ -86,8 +103,8 @@ def response_entry(
     entry = {
         "time": rfc3339(time.time()),
         "type": "response",
-        "auth": _auth(subject, device),
-        "request": _request(subject, device),
+        "auth": shared.auth,
+        "request": shared.request,
         "response": response,
         "trace_id": subject.trace_id,
     }

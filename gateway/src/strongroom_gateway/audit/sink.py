@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from strongroom.audit.v1 import audit_pb2
-from strongroom_gateway.audit.entries import Device, Subject, request_entry, response_entry
+from strongroom_gateway.audit.entries import (
+    Common,
+    Device,
+    Subject,
+    common,
+    request_entry,
+    response_entry,
+)
 from strongroom_gateway.audit.redact import Hasher
 from strongroom_gateway.kept import Kept
 from strongroom_runtime.context import RequestContext
@@ -48,7 +55,7 @@ class AuditSink:
         """
         devices = await self._devices(context)
         if devices:
-            entries = [(d.path, request_entry(subject, d, "")) for d in devices]
+            entries = [(d.path, request_entry(subject, common(subject, d), "")) for d in devices]
             await self._append(entries, context)
 
     async def response(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
@@ -59,7 +66,9 @@ class AuditSink:
         """
         devices = await self._devices(context)
         if devices:
-            entries = [(d.path, _response(subject, d, outcome)) for d in devices]
+            entries = [
+                (d.path, _response(subject, d, common(subject, d), outcome)) for d in devices
+            ]
             await self._append(entries, context)
 
     async def both(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
@@ -72,8 +81,9 @@ class AuditSink:
         if devices:
             entries = []
             for device in devices:
-                entries.append((device.path, request_entry(subject, device, outcome.error)))
-                entries.append((device.path, _response(subject, device, outcome)))
+                shared = common(subject, device)
+                entries.append((device.path, request_entry(subject, shared, outcome.error)))
+                entries.append((device.path, _response(subject, device, shared, outcome)))
             await self._append(entries, context)
 
     async def _devices(self, context: RequestContext) -> list[Device]:
@@ -81,7 +91,7 @@ class AuditSink:
         if known is not None:
             return known
         response = await self._resolve(context, linearizable=False)
-        if self._kept.stale(response.as_of):
+        if self._kept.stale(response.dependencies, response.as_of):
             response = await self._resolve(context, linearizable=True)
         devices = [Device(d.path, Hasher(d.salt), d.plain_accessors) for d in response.devices]
         self._kept.keep(_ALL, devices, list(response.dependencies), response.as_of)
@@ -111,10 +121,11 @@ class AuditSink:
             ) from error
 
 
-def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
+def _response(subject: Subject, device: Device, shared: Common, outcome: Outcome) -> bytes:
     return response_entry(
         subject,
         device,
+        shared,
         error=outcome.error,
         data=outcome.data,
         auth=outcome.auth,

@@ -13,7 +13,7 @@ import msgspec
 
 from strongroom_audit.config import Config
 from strongroom_runtime.errors import Kind, ServiceError, invalid
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
 _DEVICES: Path = (Plain("devices"),)
 _OPTIONS = {"file_path", "path", "sync", "mode", "log_raw", "hmac_accessor", "format", "prefix"}
@@ -47,13 +47,24 @@ class DeviceStore:
     def __init__(self, store: Store, config: Config) -> None:
         self.store = store
         self._config = config
+        self._known: tuple[int, Devices] = (0, {})
 
     async def all(self, *, linearizable: bool = False) -> tuple[Devices, list[bytes], int]:
         """Returns the devices by path, and what the answer rests on."""
         reads = self.store.reads(linearizable=linearizable)
         entry = await reads.get(_DEVICES)
-        devices = msgspec.msgpack.decode(entry.value, type=Devices) if entry else {}
-        return devices, reads.dependencies, reads.as_of
+        return self._decoded(entry), reads.dependencies, reads.as_of
+
+    async def current(self) -> Devices:
+        """Returns the devices by path. They are not to be changed."""
+        return self._decoded(await self.store.get(_DEVICES))
+
+    def _decoded(self, entry: Entry | None) -> Devices:
+        revision = entry.revision if entry is not None else 0
+        if revision != self._known[0]:
+            found = msgspec.msgpack.decode(entry.value, type=Devices) if entry else {}
+            self._known = (revision, found)
+        return self._known[1]
 
     async def enable(self, path: str, device: Device) -> None:
         """Adds a device.

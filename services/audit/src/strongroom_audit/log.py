@@ -36,7 +36,7 @@ class AuditLog:
         Raises:
             ServiceError: UNAVAILABLE where every device failed.
         """
-        devices, _, _ = await self._devices.all()
+        devices = await self._devices.current()
         by_device: dict[str, list[bytes]] = {}
         for path, entry in entries:
             if path in devices:  # it may have been disabled since the entry was made

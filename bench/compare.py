@@ -1,0 +1,204 @@
+"""KV over HTTP, Strongroom beside OpenBao, alternating on one machine: throughput, latency, CPU a request.
+
+Needs wrk (Debian package wrk) on PATH. Both servers are started here on loopback, without TLS, with a file audit
+device; OpenBao with raft storage. Figures of one run can be compared with each other and with nothing else.
+
+Usage: python bench/compare.py [--split] [--workers N] [--seconds S] [--connections 1,16,64]
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+BIN = Path(sys.executable).parent
+READ = 'wrk.method = "GET"\nwrk.headers["X-Vault-Token"] = "{token}"\n'
+WRITE = """
+local n = 0
+function setup(thread) end
+wrk.headers["X-Vault-Token"] = "{token}"
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  n = n + 1
+  local body = '{{"data":{{"user":"app","password":"hunter2hunter2","host":"db.internal"}}}}'
+  return wrk.format("POST", "/v1/secret/data/w" .. (n % 500), nil, body)
+end
+"""
+
+
+@dataclass
+class Server:
+    name: str
+    address: str
+    token: str
+    pids: list[int]
+
+    def call(self, method: str, path: str, body: object = None) -> bytes:
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(self.address + path, data, method=method)
+        request.add_header("X-Vault-Token", self.token)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return bytes(response.read())
+
+    def cpu(self) -> float:
+        """Returns the seconds of CPU that all its processes have used."""
+        total = 0.0
+        for pid in self.pids:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                for each in [process, *process.children(recursive=True)]:
+                    times = each.cpu_times()
+                    total += times.user + times.system
+        return total
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(check: "object", seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if check():  # type: ignore[operator]
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError("a server did not start")
+
+
+@contextlib.contextmanager
+def strongroom(folder: Path, extra: list[str]) -> Iterator[Server]:
+    port, ready = free_port(), folder / "ready.json"
+    command = [
+        str(BIN / "strongroom"), "dev", "--no-tls", "--root-token", "root",
+        "--listen", f"127.0.0.1:{port}", "--grpc-listen", f"127.0.0.1:{free_port()}",
+        "--data-dir", str(folder / "data"), "--ready-file", str(ready), *extra,
+    ]  # fmt: skip
+    with (folder / "strongroom.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for(ready.exists)
+        pids = list(json.loads(ready.read_text())["pids"].values())
+        yield Server("strongroom", f"http://127.0.0.1:{port}", "root", pids)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def openbao(folder: Path) -> Iterator[Server]:
+    port, cluster = free_port(), free_port()
+    data = folder / "bao"
+    data.mkdir()
+    config = folder / "bao.hcl"
+    config.write_text(
+        f"""
+storage "raft" {{ path = "{data}" node_id = "n1" }}
+listener "tcp" {{ address = "127.0.0.1:{port}" cluster_address = "127.0.0.1:{cluster}" tls_disable = true }}
+api_addr = "http://127.0.0.1:{port}"
+cluster_addr = "http://127.0.0.1:{cluster}"
+audit "file" "file" {{ options {{ file_path = "{folder}/bao-audit.log" }} }}
+"""
+    )
+    with (folder / "bao.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(BIN / "bao"), "server", f"-config={config}"], stdout=log, stderr=log
+        )
+    server = Server("openbao", f"http://127.0.0.1:{port}", "", [process.pid])
+    try:
+        wait_for(lambda: server.call("GET", "/v1/sys/seal-status"))
+        made = json.loads(
+            server.call("PUT", "/v1/sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        )
+        server.call("PUT", "/v1/sys/unseal", {"key": made["keys"][0]})
+        server.token = made["root_token"]
+        mount = {"type": "kv", "options": {"version": "2"}}
+        wait_for(lambda: server.call("POST", "/v1/sys/mounts/secret", mount) is not None)
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(
+    server: Server, folder: Path, script: str, connections: int, seconds: int
+) -> dict[str, float]:
+    file = folder / "load.lua"
+    file.write_text(script.format(token=server.token))
+    before = server.cpu()
+    output = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(file),
+         f"{server.address}/v1/secret/data/app"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    used = server.cpu() - before
+    requests = int(re.search(r"(\d+) requests in", output).group(1))  # type: ignore[union-attr]
+    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    if errors:
+        raise RuntimeError(f"{server.name}: {errors.group(1)} requests failed")
+    latency = {
+        name: _milliseconds(value) for name, value in re.findall(r"(50|99)%\s+([\d.]+\w+)", output)
+    }
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1))  # type: ignore[union-attr]
+    return {
+        "rate": rate, "p50": latency["50"], "p99": latency["99"], "cpu": used / requests * 1e6
+    }  # fmt: skip
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.match(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--split", action="store_true")
+    parser.add_argument("--workers", default="1")
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--connections", default="1,16,64")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("bench: needs wrk on PATH (Debian package wrk)")
+    extra = ["--workers", options.workers, *(["--split"] if options.split else [])]
+    sys.stdout.write(f"{os.cpu_count()} cores; wrk -t1; {' '.join(extra)}\n")
+    with (
+        tempfile.TemporaryDirectory(prefix="strongroom-bench-") as name,
+        strongroom(Path(name), extra) as ours,
+        openbao(Path(name)) as theirs,
+    ):
+        for server in (ours, theirs):
+            server.call("POST", "/v1/secret/data/app", {"data": {"user": "a", "password": "b"}})
+        sys.stdout.write(f"{'':18}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}\n")
+        for title, script in (("read", READ), ("write", WRITE)):
+            for connections in (int(c) for c in options.connections.split(",")):
+                rates = {}
+                for server in (ours, theirs):
+                    figures = measure(server, Path(name), script, connections, options.seconds)
+                    rates[server.name] = figures["rate"]
+                    sys.stdout.write(
+                        f"{title:6}{connections:3} {server.name[:8]:8}{figures['rate']:12.0f}"
+                        f"{figures['p50']:9.2f}{figures['p99']:9.2f}{figures['cpu']:9.0f}\n"
+                    )
+                sys.stdout.write(f"{'':10}ratio {rates['strongroom'] / rates['openbao']:14.2f}\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
