@@ -138,3 +138,19 @@ async def test_too_large_a_value_is_refused(store: Store) -> None:
     with pytest.raises(ServiceError) as caught:
         await store.commit(Transaction(puts={A: b"x" * 1_500_000}))
     assert caught.value.kind is Kind.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Transaction(puts={A: b"x"}, deletes=[A]),
+        Transaction(deletes=[A, A]),
+        Transaction(puts={A: b"x"}, delete_prefixes=[(Plain("m"),)]),
+    ],
+)
+async def test_a_change_that_contradicts_itself_is_refused(
+    store: Store, change: Transaction
+) -> None:
+    with pytest.raises(ValueError, match="a transaction"):
+        await store.commit(change)
+    assert await store.get(A) is None

@@ -63,6 +63,7 @@ class MemoryStore:
 
     async def commit(self, transaction: Transaction) -> int:
         await asyncio.sleep(0)
+        transaction.check()
         if self.fail_next_commit is not None:
             error, self.fail_next_commit = self.fail_next_commit, None
             raise error

@@ -51,6 +51,20 @@ class Transaction:
     deletes: list[Path] = field(default_factory=list)
     delete_prefixes: list[Path] = field(default_factory=list)
 
+    def check(self) -> None:
+        """Raises where the change contradicts itself, which etcd would refuse.
+
+        Raises:
+            ValueError: a path is both put and deleted, or deleted twice.
+        """
+        deletes = set(self.deletes)
+        if len(deletes) != len(self.deletes) or deletes & self.puts.keys():
+            raise ValueError("a transaction names a path twice")
+        for prefix in self.delete_prefixes:
+            depth = len(prefix)
+            if any(path[:depth] == prefix and len(path) > depth for path in self.puts):
+                raise ValueError("a transaction puts what it deletes with a prefix")
+
 
 class ConflictError(Exception):
     """A transaction found another revision than it expected. Read again and decide again."""

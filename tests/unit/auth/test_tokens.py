@@ -192,6 +192,12 @@ async def test_renewal(auth: Auth) -> None:
     assert await auth.stored("due") == 0
 
 
+async def test_a_token_can_be_renewed_the_moment_it_was_made(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], ttl=60)
+    renewed = await auth("RenewToken", token=made.client_token)
+    assert renewed.auth.lease_duration == 60
+
+
 async def test_what_cannot_be_renewed(auth: Auth) -> None:
     fixed = await auth.create(policies=["app"], ttl=60, renewable=False)
     for text in (fixed.client_token, ROOT):

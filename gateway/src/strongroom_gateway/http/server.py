@@ -87,9 +87,7 @@ class HttpServer:
 async def _body(length: str | None, protocol: Any) -> bytes:
     """Reads a body within bounds of size and time."""
     too_large = ServiceError(Kind.TOO_LARGE, "http: request body too large")
-    if length is not None and length.isdigit():
-        if int(length) > MAX_BODY:
-            raise too_large
+    if length is not None and length.isdigit() and int(length) <= MAX_BODY:
         try:
             async with asyncio.timeout(MAX_SECONDS):
                 return bytes(await protocol())
@@ -98,10 +96,17 @@ async def _body(length: str | None, protocol: Any) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(MAX_SECONDS):
+            size = 0
             async for chunk in protocol:
-                body += chunk
-                if len(body) > MAX_BODY:
+                size += len(chunk)
+                # Read on a while, and keep nothing: a client that is cut off in the middle of its body would not see
+                # the answer.
+                if size > 2 * MAX_BODY:
                     raise too_large
+                if size <= MAX_BODY:
+                    body += chunk
+            if size > MAX_BODY:
+                raise too_large
     except TimeoutError:
         raise ServiceError(Kind.DEADLINE, "the body did not arrive in time") from None
     return bytes(body)

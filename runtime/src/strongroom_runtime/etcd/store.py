@@ -161,6 +161,7 @@ class EtcdStore:
 
     async def commit(self, transaction: Transaction) -> int:
         """Applies a transaction, waits until every member knows, and returns its revision."""
+        transaction.check()
         request = self._request(transaction)
         if len(request.success) > MAX_OPERATIONS or len(request.compare) > MAX_OPERATIONS:
             raise ServiceError(

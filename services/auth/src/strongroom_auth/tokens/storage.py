@@ -116,11 +116,10 @@ class TokenStore:
         transaction = Transaction(
             expect={token_path(before.id): revision}, puts={token_path(after.id): _encode(after)}
         )
-        if before.expires != after.expires:
-            if before.expires:
-                transaction.deletes.append(_due(before))
-            if after.expires:
-                transaction.puts[_due(after)] = b""
+        old = [_due(before)] if before.expires else []
+        new = [_due(after)] if after.expires else []
+        transaction.deletes += [path for path in old if path not in new]
+        transaction.puts.update(dict.fromkeys(new, b""))
         await self.store.commit(transaction)
 
     async def remove(self, token: Token, revision: int) -> None:

@@ -1,0 +1,155 @@
+"""Starts and ends whole platforms on loopback."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import hvac
+import requests
+
+BIN = Path(sys.executable).parent
+ROOT = "integration-root-token"
+TOPOLOGIES = ("all", "split")
+
+
+@dataclass
+class Platform:
+    """A running platform."""
+
+    folder: Path
+    address: str
+    grpc_address: str
+    ca: str
+    pids: dict[str, int]
+    process: "subprocess.Popen[bytes]"
+    audit_log: Path
+    unseal_keys: list[str] = field(default_factory=list)
+    root: str = ROOT
+
+    def http(
+        self, method: str, path: str, token: str | None = ROOT, **options: Any
+    ) -> requests.Response:
+        headers = {"X-Vault-Token": token} if token else {}
+        headers |= options.pop("headers", {})
+        url = self.address + "/v1/" + path
+        return requests.request(method, url, headers=headers, verify=self.ca, timeout=60, **options)
+
+    def hvac(self, token: str | None = None) -> Any:
+        return hvac.Client(url=self.address, token=token or self.root, verify=self.ca, timeout=60)
+
+    def bao(self, *arguments: str, token: str = ROOT, input: str | None = None) -> str:
+        result = self.run_bao(*arguments, token=token, input=input)
+        assert result.returncode == 0, f"bao {arguments}: {result.stdout}{result.stderr}"
+        return result.stdout
+
+    def run_bao(
+        self, *arguments: str, token: str = ROOT, input: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "BAO_ADDR": self.address,
+            "BAO_CACERT": self.ca,
+        }
+        if token:
+            environment["BAO_TOKEN"] = token
+        return subprocess.run(
+            [str(BIN / "bao"), *arguments],
+            env=environment, capture_output=True, text=True, timeout=60, input=input, check=False,
+        )  # fmt: skip
+
+    def channel(self) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(Path(self.ca).read_bytes())
+        return grpc.secure_channel(self.grpc_address, credentials)
+
+    def kill(self, name: str) -> None:
+        os.kill(self.child(name), signal.SIGKILL)
+
+    def child(self, name: str) -> int:
+        """Returns the id of a process as it is now, after restarts too."""
+        wanted = "serve-one" if name != "etcd" else "etcd"
+        for line in subprocess.run(
+            ["ps", "--ppid", str(self.process.pid), "-o", "pid=,args="],
+            capture_output=True, text=True, check=True,
+        ).stdout.splitlines():  # fmt: skip
+            pid, _, command = line.strip().partition(" ")
+            target = f"--target={name} " in command + " "
+            if wanted in command and (name == "etcd" or name == "server" or target):
+                return int(pid)
+        raise LookupError(name)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(40)
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(check: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Returns what a check gives once it is true; its last error if it never is."""
+    deadline = time.monotonic() + seconds
+    error: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            if result := check():
+                return result
+            error = None
+        except (requests.RequestException, AssertionError, LookupError, OSError) as caught:
+            error = caught
+        time.sleep(0.05)
+    raise error or TimeoutError("it did not come true")
+
+
+@contextlib.contextmanager
+def start(
+    folder: Path, topology: str = "all", *extra: str, command: str = "dev"
+) -> Iterator[Platform]:
+    """Starts a platform and ends it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ready, port, grpc_port = folder / "ready.json", free_port(), free_port()
+    arguments = [
+        str(BIN / "strongroom"), command, f"--listen=127.0.0.1:{port}",
+        f"--grpc-listen=127.0.0.1:{grpc_port}", f"--ready-file={ready}",
+        f"--data-dir={folder / 'data'}", "--log-level=info", *extra,
+    ]  # fmt: skip
+    if topology == "split":
+        arguments.append("--split")
+    if command == "dev":
+        arguments.append(f"--root-token={ROOT}")
+    ready.unlink(missing_ok=True)
+    with (folder / "output.log").open("ab") as log:
+        process = subprocess.Popen(arguments, stdout=log, stderr=log)
+    deadline = time.monotonic() + 60
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise RuntimeError((folder / "output.log").read_text()[-4000:])
+        time.sleep(0.05)
+    content = json.loads(ready.read_text())
+    platform = Platform(
+        folder, content["address"], content["grpc_address"], content["ca_cert"],
+        content["pids"], process, Path(content["audit_log"]), content["unseal_keys"],
+        content["root_token"] or ROOT,
+    )  # fmt: skip
+    try:
+        yield platform
+    finally:
+        platform.stop()

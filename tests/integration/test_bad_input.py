@@ -1,0 +1,129 @@
+"""What clients should not send: Vault's status codes and error bodies, and nothing changed."""
+
+import http.client
+import json
+import ssl
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from tests.integration.platforms import ROOT, Platform
+
+
+def raw(
+    platform: Platform, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, bytes]:
+    """Sends a path as it is: other clients would tidy it first."""
+    address = urlsplit(platform.address)
+    context = ssl.create_default_context(cafile=platform.ca)
+    connection = http.client.HTTPSConnection(
+        address.hostname or "", address.port, timeout=60, context=context
+    )
+    try:
+        connection.request(method, path, body, {"X-Vault-Token": ROOT, **headers})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("GET", "/v1/nomount/x", 404, "no handler for route"),
+        ("GET", "/v1/sys/nonsense", 404, "unsupported path"),
+        ("GET", "/elsewhere", 404, ""),
+        ("DELETE", "/v1/sys/mounts", 405, "unsupported operation"),
+        ("BREW", "/v1/secret/data/x", 405, "unsupported operation"),
+        ("GET", "/v1/secret/data/absent", 404, ""),
+        ("GET", "/v1/secret//data/x", 400, "empty segment"),
+        ("GET", "/v1/secret/../sys/mounts", 400, "relative paths"),
+        ("GET", "/v1/secret/%2e%2e/sys/mounts", 400, "relative paths"),
+        ("GET", "/v1/secret/data/%2e", 400, "relative paths"),
+        ("GET", "/v1/secret/data/a%00b", 400, "non-printable"),
+        ("GET", "/v1/secret/data/a%0ab", 400, "non-printable"),
+        ("GET", "/v1/secret/data/x?version=many", 400, "version"),
+        ("GET", "/v1/secret/metadata/?list=perhaps", 400, "list"),
+    ],
+)
+def test_paths(platform: Platform, method: str, path: str, status: int, text: str) -> None:
+    answer, body = raw(platform, method, path)
+    assert answer == status, body
+    assert text in "".join(json.loads(body)["errors"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        (b"{", 400, "JSON"),
+        (b"[1]", 400, "object"),
+        (b'{"data": 5}', 400, "data"),
+        (b'{"data": null}', 400, "no data"),
+        (b"{}", 400, "no data"),
+        (b'{"data": {}, "options": {"cas": "x"}}', 400, "cas"),
+        (b'{"data":' + b"[" * 1000 + b"]" * 1000 + b"}", 400, "nested"),
+        (b'{"data":{"x":"' + b"y" * (1 << 20) + b'"}}', 413, "1048576"),
+        (b" " * (33 << 20), 413, "too large"),
+    ],
+)
+def test_bodies(platform: Platform, body: bytes, status: int, text: str) -> None:
+    answer, content = raw(platform, "POST", "/v1/secret/data/bad", body)
+    assert answer == status, content
+    assert text in "".join(json.loads(content)["errors"])
+    assert raw(platform, "GET", "/v1/secret/data/bad")[0] == 404
+
+
+def test_tokens(platform: Platform) -> None:
+    denied = {"errors": ["1 error occurred:\n\t* permission denied\n\n"]}
+    for token in (None, "bad", "srs.unknown", "x" * 9000):
+        answer = platform.http("GET", "secret/data/x", token)
+        assert answer.status_code == (400 if token and len(token) > 8192 else 403)
+        if answer.status_code == 403:
+            assert answer.json() == denied
+    # A path that leads nowhere says so only to those who may go there.
+    assert platform.http("GET", "nomount/x", "bad").json() == denied
+
+
+def test_patch_needs_its_content_type(platform: Platform) -> None:
+    answer = platform.http("PATCH", "secret/data/x", json={"data": {}})
+    assert answer.status_code == 415
+
+
+def test_wrapping_headers(platform: Platform) -> None:
+    for ttl in ("-1", "soon"):
+        answer = platform.http("GET", "sys/mounts", headers={"X-Vault-Wrap-TTL": ttl})
+        assert answer.status_code == 400
+    assert platform.http("POST", "sys/wrapping/wrap", json={"a": 1}).status_code == 400
+    assert platform.http("POST", "sys/wrapping/unwrap", json={"token": "x"}).status_code == 400
+
+
+def test_unknown_parameters_are_warned_of(platform: Platform) -> None:
+    answer = platform.http("POST", "sys/tools/random", json={"nonsense": 1, "bytes": 4})
+    assert answer.status_code == 200
+    assert answer.json()["warnings"] == [
+        "Endpoint ignored these unrecognized parameters: [nonsense]"
+    ]
+
+
+@pytest.mark.parametrize("value", [None, True, 1, 1.5, "x", [], [1], {}, {"a": 1}])
+def test_any_type_in_a_login_is_no_more_than_an_error(platform: Platform, value: object) -> None:
+    platform.http("POST", "sys/auth/badlogin", json={"type": "approle"})
+    for field in ("role_id", "secret_id"):
+        body = {"role_id": "a", "secret_id": "b", field: value}
+        answer = platform.http("POST", "auth/badlogin/login", None, json=body)
+        assert answer.status_code == 400
+    platform.http("DELETE", "sys/auth/badlogin")
+
+
+def test_many_secrets_are_listed_in_pages(platform: Platform) -> None:
+    with requests.Session() as session:
+        session.headers["X-Vault-Token"] = ROOT
+        for number in range(300):
+            url = f"{platform.address}/v1/secret/data/many/{number:05}"
+            answer = session.post(url, json={"data": {"n": number}}, verify=platform.ca)
+            answer.raise_for_status()
+    keys = platform.http("LIST", "secret/metadata/many").json()["data"]["keys"]
+    assert keys == [f"{number:05}" for number in range(300)]
+    page = platform.http("GET", "secret/metadata/many?list=true&after=00009&limit=3")
+    assert page.json()["data"]["keys"] == ["00010", "00011", "00012"]

@@ -1,0 +1,162 @@
+"""The `bao` command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.platforms import ROOT, Platform, start
+
+
+def test_status(platform: Platform) -> None:
+    status = json.loads(platform.bao("status", "-format=json"))
+    assert (status["initialized"], status["sealed"], status["storage_type"]) == (
+        True,
+        False,
+        "etcd",
+    )
+
+
+def test_versioned_secrets(platform: Platform) -> None:
+    platform.bao("kv", "put", "secret/bao/app", "user=a", "pass=hunter2")
+    platform.bao("kv", "patch", "secret/bao/app", "user=b")
+    assert platform.bao("kv", "get", "-field=pass", "secret/bao/app") == "hunter2"
+    shown = json.loads(platform.bao("kv", "get", "-format=json", "secret/bao/app"))
+    assert shown["data"]["data"] == {"user": "b", "pass": "hunter2"}
+    assert shown["data"]["metadata"]["version"] == 2
+    assert json.loads(platform.bao("kv", "list", "-format=json", "secret/bao")) == ["app"]
+    platform.bao("kv", "delete", "secret/bao/app")
+    assert "hunter2" not in platform.run_bao("kv", "get", "secret/bao/app").stdout
+    platform.bao("kv", "undelete", "-versions=2", "secret/bao/app")
+    platform.bao("kv", "rollback", "-version=1", "secret/bao/app")
+    assert platform.bao("kv", "get", "-field=user", "secret/bao/app") == "a"
+    platform.bao("kv", "metadata", "put", "-custom-metadata=owner=ann", "secret/bao/app")
+    metadata = json.loads(platform.bao("kv", "metadata", "get", "-format=json", "secret/bao/app"))
+    assert metadata["data"]["custom_metadata"] == {"owner": "ann"}
+    assert platform.run_bao("kv", "put", "-cas=1", "secret/bao/app", "x=1").returncode == 2
+    platform.bao("kv", "destroy", "-versions=1", "secret/bao/app")
+    platform.bao("kv", "metadata", "delete", "secret/bao/app")
+    assert platform.run_bao("kv", "list", "secret/bao").returncode == 2
+
+
+def test_unversioned_secrets_and_an_upgrade(platform: Platform) -> None:
+    platform.bao("secrets", "enable", "-path=old", "-version=1", "kv")
+    platform.bao("kv", "put", "old/a", "x=1")
+    assert platform.bao("kv", "get", "-field=x", "old/a") == "1"
+    platform.bao("kv", "enable-versioning", "old/")
+    assert platform.bao("kv", "get", "-field=x", "old/a") == "1"
+    platform.bao("kv", "put", "-cas=1", "old/a", "x=2")
+    platform.bao("secrets", "tune", "-description=aged", "old/")
+    platform.bao("secrets", "move", "old/", "older/")
+    assert platform.bao("kv", "get", "-field=x", "older/a") == "2"
+    platform.bao("secrets", "disable", "older")
+    assert "older/" not in json.loads(platform.bao("secrets", "list", "-format=json"))
+
+
+def test_tokens_and_policies(platform: Platform) -> None:
+    platform.bao(
+        "policy",
+        "write",
+        "readers",
+        "-",
+        input='path "secret/data/p/*" { capabilities = ["read"] }',
+    )
+    assert "readers" in platform.bao("policy", "list")
+    platform.bao("kv", "put", "secret/p/x", "v=1")
+    made = json.loads(
+        platform.bao("token", "create", "-format=json", "-policy=readers", "-ttl=1h")
+    )["auth"]
+    token = made["client_token"]
+    assert platform.bao("kv", "get", "-field=v", "secret/p/x", token=token) == "1"
+    assert platform.run_bao("kv", "put", "secret/p/x", "v=2", token=token).returncode == 2
+    assert platform.bao("token", "capabilities", "secret/data/p/x", token=token).strip() == "read"
+    platform.bao("token", "renew", "-increment=30m", token, token=ROOT)
+    looked_up = json.loads(platform.bao("token", "lookup", "-format=json", token=token))
+    assert looked_up["data"]["id"] == token
+    platform.bao("token", "revoke", "-accessor", made["accessor"])
+    assert platform.run_bao("token", "lookup", token=token).returncode == 2
+    platform.bao("policy", "delete", "readers")
+
+
+def test_logins(platform: Platform) -> None:
+    platform.bao("auth", "enable", "userpass")
+    platform.bao("write", "auth/userpass/users/ann", "password=pw", "policies=default")
+    login = platform.bao(
+        "login", "-format=json", "-method=userpass", "username=ann", "password=pw", token=""
+    )
+    assert json.loads(login)["auth"]["metadata"] == {"username": "ann"}
+    assert (
+        platform.run_bao(
+            "login", "-method=userpass", "username=ann", "password=no", token=""
+        ).returncode
+        == 2
+    )
+    platform.bao("auth", "enable", "approle")
+    platform.bao("write", "auth/approle/role/ci", "token_policies=default", "token_ttl=20m")
+    role = platform.bao("read", "-field=role_id", "auth/approle/role/ci/role-id")
+    secret = platform.bao("write", "-f", "-field=secret_id", "auth/approle/role/ci/secret-id")
+    token = platform.bao(
+        "write",
+        "-field=token",
+        "auth/approle/login",
+        f"role_id={role}",
+        f"secret_id={secret}",
+        token="",
+    )
+    assert "approle" in platform.bao("token", "lookup", token=token)
+    platform.bao("auth", "disable", "approle")
+    assert platform.run_bao("token", "lookup", token=token).returncode == 2
+    platform.bao("auth", "disable", "userpass")
+
+
+def test_wrapping_opens_once(platform: Platform) -> None:
+    platform.bao("kv", "put", "secret/wrapped", "v=1")
+    wrapped = platform.bao("kv", "get", "-wrap-ttl=60s", "-format=json", "secret/wrapped")
+    wrapping = json.loads(wrapped)["wrap_info"]["token"]
+    opened = json.loads(platform.bao("unwrap", "-format=json", wrapping))
+    assert opened["data"]["data"] == {"v": "1"}
+    assert platform.run_bao("unwrap", wrapping).returncode == 2
+
+
+def test_audit_devices(platform: Platform) -> None:
+    platform.bao("audit", "enable", "-path=second", "file", "file_path=second.log")
+    platform.bao("kv", "put", "secret/audited", "v=audited-value")
+    second = platform.audit_log.parent / "second.log"
+    assert "secret/data/audited" in second.read_text()
+    hashed = platform.bao("write", "-field=hash", "sys/audit-hash/second", "input=audited-value")
+    assert hashed in second.read_text()
+    assert "audited-value" not in second.read_text()
+    refused = platform.run_bao(
+        "audit", "enable", "-path=bad", "file", "file_path=/tmp/elsewhere.log"
+    )
+    assert "file_path" in refused.stderr
+    assert not Path("/tmp/elsewhere.log").exists()
+    platform.bao("audit", "disable", "second")
+
+
+def test_operator(platform: Platform) -> None:
+    before = json.loads(platform.bao("operator", "key-status", "-format=json"))["term"]
+    platform.bao("operator", "rotate")
+    assert json.loads(platform.bao("operator", "key-status", "-format=json"))["term"] == before + 1
+    platform.bao("kv", "put", "secret/after-rotation", "v=1")
+
+
+@pytest.mark.parametrize("topology", ["all", "split"])
+def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None:
+    with start(tmp_path / "p", topology, "--seal=shamir", command="server") as platform:
+        assert platform.run_bao("status").returncode == 2
+        made = json.loads(
+            platform.bao("operator", "init", "-format=json", "-key-shares=3", "-key-threshold=2")
+        )
+        root, keys = made["root_token"], made["unseal_keys_b64"]
+        assert platform.http("GET", "secret/data/x", root).status_code == 503
+        for key in keys[:2]:
+            platform.bao("operator", "unseal", key)
+        platform.bao("secrets", "enable", "-path=secret", "-version=2", "kv", token=root)
+        platform.bao("kv", "put", "secret/x", "v=1", token=root)
+        platform.bao("operator", "seal", token=root)
+        answer = platform.http("GET", "secret/data/x", root)
+        assert (answer.status_code, answer.json()) == (503, {"errors": ["Vault is sealed"]})
+        for key in keys[1:]:
+            platform.bao("operator", "unseal", key)
+        assert platform.bao("kv", "get", "-field=v", "secret/x", token=root) == "1"

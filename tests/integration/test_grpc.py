@@ -1,0 +1,112 @@
+"""A client generated from the contracts, over TLS."""
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from strongroom.auth.v1 import policy_pb2, policy_pb2_grpc, token_pb2, token_pb2_grpc
+from strongroom.kv.v1 import kv2_pb2, kv2_pb2_grpc
+from strongroom.sys.v1 import wrapping_pb2, wrapping_pb2_grpc
+from tests.integration.platforms import ROOT, Platform
+
+AS_ROOT = (("x-vault-token", ROOT),)
+
+
+def code_of(error: Any) -> grpc.StatusCode:
+    """Returns the status of a failed call."""
+    code: grpc.StatusCode = error.code()
+    return code
+
+
+def stub(kind: Any, channel: grpc.Channel) -> Any:
+    """Returns a client; the type stubs know the asynchronous ones alone."""
+    return kind(channel)
+
+
+def test_secrets_and_policies_over_the_same_decisions(platform: Platform) -> None:
+    with platform.channel() as channel:
+        kv, tokens = (
+            stub(kv2_pb2_grpc.KvV2ServiceStub, channel),
+            stub(token_pb2_grpc.TokenServiceStub, channel),
+        )
+        policies = stub(policy_pb2_grpc.PolicyServiceStub, channel)
+        document = b'{"n":18446744073709551617}'
+        write = kv2_pb2.WriteSecretRequest(mount="secret", path="grpc/a", data=document)
+        version = kv.WriteSecret(write, metadata=AS_ROOT).metadata.version
+        text = 'path "secret/data/grpc/*" { capabilities = ["read"] }'
+        policies.WritePolicy(
+            policy_pb2.WritePolicyRequest(name="grpc", policy=text), metadata=AS_ROOT
+        )
+        parameters = token_pb2.TokenParameters(policies=["grpc"], ttl=600)
+        made = tokens.CreateToken(
+            token_pb2.CreateTokenRequest(parameters=parameters), metadata=AS_ROOT
+        )
+        reader = (("authorization", f"Bearer {made.auth.client_token}"),)
+        read = kv.ReadSecret(
+            kv2_pb2.ReadSecretRequest(mount="secret/", path="grpc/a"), metadata=reader
+        )
+        assert (read.data, read.metadata.version) == (document, version)
+        with pytest.raises(grpc.RpcError) as caught:
+            kv.WriteSecret(write, metadata=reader)
+        assert code_of(caught.value) is grpc.StatusCode.PERMISSION_DENIED
+        # What one wire writes the other reads.
+        answer = platform.http("GET", "secret/data/grpc/a")
+        assert b'"data":{"n":18446744073709551617}' in answer.content
+
+
+def test_wrapping_over_grpc(platform: Platform) -> None:
+    with platform.channel() as channel:
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        write = kv2_pb2.WriteSecretRequest(mount="secret", path="grpc/w", data=b'{"v":1}')
+        kv.WriteSecret(write, metadata=AS_ROOT)
+        response, call = kv.ReadSecret.with_call(
+            kv2_pb2.ReadSecretRequest(mount="secret", path="grpc/w"),
+            metadata=(*AS_ROOT, ("x-vault-wrap-ttl", "60")),
+        )
+        assert response == kv2_pb2.ReadSecretResponse()
+        trailing = dict(call.trailing_metadata() or ())
+        info = wrapping_pb2.WrapInfo.FromString(trailing["strongroom-wrap-info-bin"])
+        assert info.creation_path == "secret/data/grpc/w"
+        wrapping = stub(wrapping_pb2_grpc.WrappingServiceStub, channel)
+        opened = wrapping.Unwrap(wrapping_pb2.UnwrapRequest(token=info.token))
+        assert json.loads(opened.document)["data"]["data"] == {"v": 1}
+
+
+@pytest.mark.parametrize(
+    ("request_", "metadata", "code"),
+    [
+        (kv2_pb2.ReadSecretRequest(mount="secret", path="x"), (), grpc.StatusCode.PERMISSION_DENIED),
+        (kv2_pb2.ReadSecretRequest(mount="none", path="x"), AS_ROOT, grpc.StatusCode.INVALID_ARGUMENT),
+        (kv2_pb2.ReadSecretRequest(mount="secret"), AS_ROOT, grpc.StatusCode.INVALID_ARGUMENT),
+        (kv2_pb2.ReadSecretRequest(mount="secret", path="a/../b"), AS_ROOT, grpc.StatusCode.INVALID_ARGUMENT),
+        (kv2_pb2.ReadSecretRequest(mount="secret", path="absent"), AS_ROOT, grpc.StatusCode.NOT_FOUND),
+    ],
+)  # fmt: skip
+def test_errors_have_canonical_codes(
+    platform: Platform, request_: kv2_pb2.ReadSecretRequest, metadata: object, code: object
+) -> None:
+    with platform.channel() as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub(kv2_pb2_grpc.KvV2ServiceStub, channel).ReadSecret(request_, metadata=metadata)
+        assert code_of(caught.value) is code
+
+
+def test_reflection_lists_the_services(platform: Platform) -> None:
+    with platform.channel() as channel:
+        reflection = stub(reflection_pb2_grpc.ServerReflectionStub, channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        answer = next(reflection.ServerReflectionInfo(iter([request])))
+        names = {service.name for service in answer.list_services_response.service}
+        assert "strongroom.kv.v1.KvV2Service" in names
+        assert "strongroom.auth.v1.TokenGateService" not in names
+
+
+def test_internal_methods_are_not_public(platform: Platform) -> None:
+    with platform.channel() as channel:
+        call: Any = channel.unary_unary("/strongroom.auth.v1.TokenGateService/AdoptRootToken")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"")
+        assert code_of(caught.value) is grpc.StatusCode.UNIMPLEMENTED
