@@ -2,7 +2,7 @@
 BIN := .venv/bin
 LOCAL := protos runtime services/audit services/auth services/kv services/seal gateway cli
 
-.PHONY: help setup test lint protos protos-check lock clean
+.PHONY: help setup run dev test lint protos protos-check bench lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,12 @@ setup: .venv/.done ## Make .venv with everything needed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(LOCAL:%=-e %)
 	touch $@
 
+run: setup ## Set up and run the platform; state is kept in ./strongroom-data
+	$(BIN)/strongroom server
+
+dev: setup ## Run a platform for trying out, in a temporary folder
+	$(BIN)/strongroom dev --root-token root
+
 test: setup ## Run the tests that need no containers; T=path picks some
 	$(BIN)/pytest -q $(T)
 
@@ -26,6 +32,9 @@ lint: setup ## Check style, types, import rules, contracts and generated code
 	$(BIN)/buf lint
 	@if git rev-parse --verify -q main >/dev/null; then $(BIN)/buf breaking --against '.git#branch=main'; fi
 	$(MAKE) protos-check
+
+bench: setup ## Measure KV beside OpenBao (needs wrk)
+	$(BIN)/python bench/compare.py
 
 protos: setup ## Regenerate protos/gen from the contracts
 	rm -rf protos/gen

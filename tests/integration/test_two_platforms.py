@@ -1,0 +1,176 @@
+"""Two platforms on one etcd: what was taken away through one is refused by the other, at once."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.integration.platforms import ROOT, TOPOLOGIES, Platform, start, until
+
+
+@pytest.fixture(scope="module", params=TOPOLOGIES)
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Platform, Platform]]:
+    folder = tmp_path_factory.mktemp("pair")
+    with start(folder / "first", request.param) as first:
+        data = folder / "first" / "data"
+        endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
+        options = (
+            f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
+            f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
+        )  # fmt: skip
+        with start(folder / "second", request.param, *options, command="server") as second:
+            second.ca = first.ca
+            until(lambda: second.http("GET", "auth/token/lookup-self").status_code == 200)
+            yield first, second
+
+
+class Session:
+    """Quick requests to one platform."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._session = requests.Session()
+
+    def __call__(
+        self, method: str, path: str, token: str = ROOT, body: Any = None, timeout: float = 60
+    ) -> requests.Response:
+        return self._session.request(
+            method, f"{self._platform.address}/v1/{path}", json=body,
+            headers={"X-Vault-Token": token}, verify=self._platform.ca, timeout=timeout,
+        )  # fmt: skip
+
+
+def test_a_revoked_token_is_refused_everywhere(pair: tuple[Platform, Platform]) -> None:
+    first, second = Session(pair[0]), Session(pair[1])
+    stale = 0
+    for _ in range(1000):
+        made = first("POST", "auth/token/create", body={"policies": ["default"], "ttl": "1h"})
+        token = made.json()["auth"]["client_token"]
+        assert second("GET", "auth/token/lookup-self", token).status_code == 200
+        assert first("POST", "auth/token/revoke", body={"token": token}).status_code == 204
+        stale += second("GET", "auth/token/lookup-self", token).status_code != 403
+    assert stale == 0
+
+
+def test_a_narrowed_policy_binds_everywhere(pair: tuple[Platform, Platform]) -> None:
+    first, second = Session(pair[0]), Session(pair[1])
+    wide = 'path "secret/*" { capabilities = ["read"] }'
+    first("POST", "secret/data/policy", body={"data": {"v": 1}})
+    first("POST", "sys/policies/acl/narrow", body={"policy": wide})
+    made = first("POST", "auth/token/create", body={"policies": ["narrow"]})
+    token = made.json()["auth"]["client_token"]
+    for _ in range(100):
+        assert second("GET", "secret/data/policy", token).status_code == 200
+        first(
+            "POST",
+            "sys/policies/acl/narrow",
+            body={"policy": 'path "x" { capabilities = ["read"] }'},
+        )
+        assert second("GET", "secret/data/policy", token).status_code == 403
+        first("POST", "sys/policies/acl/narrow", body={"policy": wide})
+
+
+def test_a_write_is_read_and_a_mount_is_gone_everywhere(pair: tuple[Platform, Platform]) -> None:
+    first, second = Session(pair[0]), Session(pair[1])
+    for number in range(200):
+        first("POST", "secret/data/shared", body={"data": {"n": number}})
+        assert second("GET", "secret/data/shared").json()["data"]["data"] == {"n": number}
+    for _ in range(10):
+        assert first("POST", "sys/mounts/gone", body={"type": "kv"}).status_code == 204
+        assert second("POST", "gone/x", body={"v": 1}).status_code == 204
+        assert second("GET", "gone/x").status_code == 200
+        assert first("DELETE", "sys/mounts/gone").status_code == 204
+        assert second("GET", "gone/x").status_code == 404
+
+
+def test_check_and_set_has_one_winner(pair: tuple[Platform, Platform]) -> None:
+    sessions = [Session(pair[n % 2]) for n in range(12)]
+    for round_ in range(10):
+        won: list[int] = []
+        barrier = threading.Barrier(len(sessions))
+
+        def attempt(
+            number: int,
+            cas: int = round_,
+            won: list[int] = won,
+            barrier: threading.Barrier = barrier,
+        ) -> None:
+            barrier.wait()
+            body = {"data": {"n": number}, "options": {"cas": cas}}
+            if sessions[number]("POST", "secret/data/cas", body=body).status_code == 200:
+                won.append(number)
+
+        threads = [threading.Thread(target=attempt, args=(n,)) for n in range(len(sessions))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        for session in sessions[:2]:
+            assert session("GET", "secret/data/cas").json()["data"]["data"] == {"n": won[0]}
+
+
+def test_uses_are_counted_exactly(pair: tuple[Platform, Platform]) -> None:
+    made = Session(pair[0])(
+        "POST", "auth/token/create", body={"policies": ["default"], "num_uses": 20}
+    )
+    token = made.json()["auth"]["client_token"]
+    statuses: list[int] = []
+    barrier = threading.Barrier(12)
+
+    def use(number: int) -> None:
+        session = Session(pair[number % 2])
+        barrier.wait()
+        for _ in range(5):
+            statuses.append(session("GET", "auth/token/lookup-self", token).status_code)
+
+    threads = [threading.Thread(target=use, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses.count(200) == 20
+    assert set(statuses) <= {200, 403}
+
+
+@pytest.mark.parametrize("seconds", [1, 8, 40])
+def test_a_platform_that_was_stopped_refuses_first(
+    pair: tuple[Platform, Platform], seconds: int
+) -> None:
+    first, second = Session(pair[0]), Session(pair[1])
+    made = first("POST", "auth/token/create", body={"policies": ["default"], "ttl": "1h"})
+    token = made.json()["auth"]["client_token"]
+    for _ in range(3):
+        assert second("GET", "auth/token/lookup-self", token).status_code == 200
+    stopped = [pair[1].child(name) for name in pair[1].pids]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        revoked = first("POST", "auth/token/revoke", body={"token": token})
+        assert revoked.status_code == 204
+        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert second("GET", "auth/token/lookup-self", token).status_code in (403, 503)
+    until(lambda: second("GET", "auth/token/lookup-self").status_code == 200)
+    assert second("GET", "auth/token/lookup-self", token).status_code == 403
+
+
+def test_the_second_one_is_not_needed(pair: tuple[Platform, Platform], tmp_path: Path) -> None:
+    first, second = pair
+    for name in second.pids:
+        second.kill(name)
+    answer = Session(first)("POST", "secret/data/alone", body={"data": {"v": 1}})
+    assert answer.status_code == 200
+    session = Session(second)
+    until(lambda: session("GET", "secret/data/alone").json()["data"]["data"] == {"v": 1}, 60)
