@@ -79,7 +79,7 @@ class Platform:
         """Returns the id of a process as it is now, after restarts too."""
         wanted = "serve-one" if name != "etcd" else "etcd"
         for line in subprocess.run(
-            ["ps", "--ppid", str(self.process.pid), "-o", "pid=,args="],
+            ["ps", "-ww", "--ppid", str(self.process.pid), "-o", "pid=,args="],
             capture_output=True, text=True, check=True,
         ).stdout.splitlines():  # fmt: skip
             pid, _, command = line.strip().partition(" ")
