@@ -161,6 +161,8 @@ def test_a_platform_that_was_stopped_refuses_first(
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
+    # A new connection: the old one may be given up after so long.
+    second = Session(pair[1])
     assert second("GET", "auth/token/lookup-self", token).status_code in (403, 503)
     until(lambda: second("GET", "auth/token/lookup-self").status_code == 200)
     assert second("GET", "auth/token/lookup-self", token).status_code == 403
