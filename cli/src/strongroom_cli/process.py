@@ -34,6 +34,8 @@ from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.service import Host, Service
+from strongroom_runtime.telemetry import from_environment
+from strongroom_runtime.tracing import traced
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
 from strongroom_runtime.transport.server import InternalServer
 
@@ -74,7 +76,10 @@ class Process:
         self._http: HttpServer | None = None
         self._grpc: grpc.aio.Server | None = None
         self._keys: KeySource | None = None
-        self._internal = InternalServer(self._table, identity, config.trust_domain)
+        self._telemetry = {name: from_environment(name) for name in config.targets}
+        self._internal = InternalServer(
+            self._table, identity, config.trust_domain, telemetry=self._telemetry[name]
+        )
 
     async def start(self) -> None:
         """Starts everything and returns once clients are answered, if only that the seal is closed.
@@ -124,6 +129,8 @@ class Process:
         await self._cluster.stop()
         await self._peers.close()
         await self._client.close()
+        for telemetry in self._telemetry.values():
+            telemetry.shutdown()
 
     async def reopen_logs(self) -> None:
         """Opens audit files anew, after they were moved away."""
@@ -175,6 +182,7 @@ class Process:
                 views={name: self._cluster.view(f"{name}/") for name in ("auth", "audit")},
                 sealed=lambda: holder.sealed,
                 address=f"{scheme}://{self._config.listen}",
+                telemetry=self._telemetry["gateway"],
             )
         )
 
@@ -182,12 +190,14 @@ class Process:
         """Returns who answers for each service: this process itself, or others."""
         callers: dict[str, Caller] = dict(self._remote)
         for name in self._config.targets:
-            callers[name] = self._local
+            callers[name] = traced(self._local, self._telemetry[name])
         return callers
 
     def _store(self, name: str) -> EtcdStore:
         holder = self._holders[name]
-        store = EtcdStore(self._client, BarrierCodec(name, holder), self._cluster)
+        store = EtcdStore(
+            self._client, BarrierCodec(name, holder), self._cluster, self._telemetry[name]
+        )
         holder.on_seal.append(store.forget)
         return store
 

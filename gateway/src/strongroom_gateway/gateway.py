@@ -1,7 +1,7 @@
 """Builds the gateway."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -28,6 +28,7 @@ from strongroom_runtime.handlers import Caller, HandlerTable, LocalCaller
 from strongroom_runtime.policy import Acl
 from strongroom_runtime.service import BackgroundTasks
 from strongroom_runtime.storage import Store
+from strongroom_runtime.telemetry import Telemetry
 
 _MODULES = (
     audit_pb2,
@@ -63,6 +64,7 @@ class GatewayHost:
         sealed: whether the gateway has keys.
         address: where clients reach it.
         clock: by which tokens end.
+        telemetry: of the gateway.
     """
 
     store: Store
@@ -70,7 +72,8 @@ class GatewayHost:
     views: Mapping[str, PrefixView]
     sealed: Callable[[], bool]
     address: str = ""
-    clock: Clock = SystemClock()  # noqa: RUF009 (it has no state)
+    clock: Clock = field(default_factory=SystemClock)
+    telemetry: Telemetry = field(default_factory=lambda: Telemetry("gateway"))
 
 
 class Gateway:
@@ -90,7 +93,7 @@ class Gateway:
         own.add(wrapping_pb2.DESCRIPTOR.services_by_name["WrappingService"], self._wrapping)
         own.add(system_pb2.DESCRIPTOR.services_by_name["SystemService"], system)
         audit = AuditSink(host.services["audit"], host.views["audit"])
-        self.pipeline = Pipeline(services, self._gate, audit, wraps, host.sealed)
+        self.pipeline = Pipeline(services, self._gate, audit, wraps, host.sealed, host.telemetry)
         self.http = HttpWire(self.routes, self._mounts, self.pipeline, host.clock)
         self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, host.clock)
         self._tasks = BackgroundTasks()

@@ -109,6 +109,7 @@ class GrpcWire(grpc.GenericRpcHandler):
             wrap_ttl=_wrap_ttl(metadata),
             traceparent=metadata.get("traceparent")
             or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00",
+            foreign_trace="traceparent" in metadata,
             deadline=self._deadline(context),
             linearizable=metadata.get("x-strongroom-consistency") == "linearizable",
             request_id=request_id,

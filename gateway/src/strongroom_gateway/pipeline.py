@@ -25,6 +25,7 @@ from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.policy import Decision
+from strongroom_runtime.telemetry import Telemetry
 
 _WRAP = "/strongroom.sys.v1.WrappingService/Wrap"
 _WRAPPING = "/strongroom.sys.v1.WrappingService/"
@@ -48,6 +49,7 @@ class Call:
         missing: what to say where `spec` is None.
         wrap_ttl: seconds for which the answer is to be wrapped; None for not at all.
         traceparent: the W3C trace context.
+        foreign_trace: the client sent it.
         deadline: monotonic time; 0 for none.
         linearizable: reads must ask etcd.
     """
@@ -63,6 +65,7 @@ class Call:
     missing: ServiceError | None = None
     wrap_ttl: int | None = None
     traceparent: str = ""
+    foreign_trace: bool = False
     deadline: float = 0.0
     linearizable: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -87,6 +90,7 @@ class Pipeline:
         audit: where entries go.
         wraps: where wrapped answers are kept.
         sealed: whether the gateway has keys.
+        telemetry: of the gateway, for the span around a request.
     """
 
     def __init__(
@@ -96,7 +100,9 @@ class Pipeline:
         audit: AuditSink,
         wraps: WrapStore,
         sealed: Callable[[], bool],
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._services = services
         self._gate = gate
         self._audit = audit
@@ -109,6 +115,14 @@ class Pipeline:
         Raises:
             ServiceError: what the client is to be told.
         """
+        if not self._telemetry.enabled:
+            return await self._handle(call)
+        name = call.spec.name.removeprefix("/") if call.spec is not None else "unknown path"
+        parent = call.traceparent if call.foreign_trace else ""
+        with self._telemetry.span(name, parent) as call.traceparent:
+            return await self._handle(call)
+
+    async def _handle(self, call: Call) -> Answer:
         context = RequestContext(
             request_id=call.request_id,
             path=call.path,

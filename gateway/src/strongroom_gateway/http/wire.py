@@ -114,6 +114,7 @@ class HttpWire:
             missing=missing,
             wrap_ttl=_wrap_ttl(request.header),
             traceparent=trace,
+            foreign_trace=request.header("traceparent") is not None,
             deadline=self._clock.monotonic() + MAX_SECONDS,
             linearizable=request.header("x-strongroom-consistency") == "linearizable",
             request_id=_uuid(unique),

@@ -18,6 +18,7 @@ from strongroom_runtime.storage import (
     Path,
     Transaction,
 )
+from strongroom_runtime.telemetry import Telemetry
 
 _PAGE = 1_000
 
@@ -58,9 +59,17 @@ class EtcdStore:
         codec: the service's prefix and barrier.
         cluster: this process's membership; without it every read asks etcd, and writes wait for nobody (tools,
             and the seal service before there are keys).
+        telemetry: of the service, for a span around each storage transaction.
     """
 
-    def __init__(self, client: EtcdClient, codec: Codec, cluster: Cluster | None = None) -> None:
+    def __init__(
+        self,
+        client: EtcdClient,
+        codec: Codec,
+        cluster: Cluster | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._telemetry = telemetry or Telemetry("")
         self._client = client
         self.codec = codec
         self._cluster = cluster
@@ -98,7 +107,8 @@ class EtcdStore:
         return self._decoded(path, key, cached)
 
     async def _load(self, key: bytes) -> Cached:
-        response = await self._client.range(key)
+        with self._telemetry.span("etcd read"):
+            response = await self._client.range(key)
         as_of = response.header.revision
         if not response.kvs:
             return Cached(None, 0, as_of)
@@ -169,10 +179,11 @@ class EtcdStore:
             )
         if request.ByteSize() > MAX_BYTES:
             raise ServiceError(Kind.TOO_LARGE, f"one change may have at most {MAX_BYTES} bytes")
-        if self._cluster is None:
-            response = await self._client.transaction(request)
-        else:
-            response = await self._cluster.commit(request, self._prefix)
+        with self._telemetry.span("etcd transaction"):
+            if self._cluster is None:
+                response = await self._client.transaction(request)
+            else:
+                response = await self._cluster.commit(request, self._prefix)
         if not response.succeeded:
             raise ConflictError
         return response.header.revision

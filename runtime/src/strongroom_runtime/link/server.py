@@ -18,8 +18,10 @@ from strongroom.options.v1 import options_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import GRPC_CODES, Kind, ServiceError, denied
-from strongroom_runtime.handlers import HandlerTable, Method, StreamHandler, UnaryHandler
+from strongroom_runtime.handlers import HandlerTable, LocalCaller, Method, StreamHandler
 from strongroom_runtime.link.messages import context_from_wire, error_to_wire
+from strongroom_runtime.telemetry import Telemetry
+from strongroom_runtime.tracing import traced
 
 CONTEXT_KEY = "strongroom-context-bin"
 ERROR_DOMAIN = "strongroom"
@@ -43,10 +45,19 @@ class LinkServer(grpc.GenericRpcHandler):
     Args:
         table: what is served.
         trust_domain: callers outside it are refused.
+        clock: for deadlines.
+        telemetry: of the service, for a span around each handler.
     """
 
-    def __init__(self, table: HandlerTable, trust_domain: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        table: HandlerTable,
+        trust_domain: str,
+        clock: Clock | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._methods = table.methods
+        self._local = traced(LocalCaller(table), telemetry or Telemetry(""))
         self._allowed: dict[str, frozenset[str]] = {}
         self._prefix = f"spiffe://{trust_domain}/service/"
         self._clock = clock or SystemClock()
@@ -75,7 +86,7 @@ class LinkServer(grpc.GenericRpcHandler):
             "response_serializer": method.response.SerializeToString,
         }
         if method.unary is not None:
-            behaviour = self._unary(method.name, method.unary)
+            behaviour = self._unary(method.name)
             return grpc.unary_unary_rpc_method_handler(behaviour, **codec)
         if method.stream is not None:
             behaviour = self._stream(method.name, method.stream)
@@ -93,7 +104,7 @@ class LinkServer(grpc.GenericRpcHandler):
             deadline = self._clock.monotonic() + seconds if seconds else 0.0
             context = context_from_wire(call.context, caller=caller, deadline=deadline)
             async with asyncio.timeout(seconds or None):
-                response: Message = await method.unary(request, context)
+                response: Message = await self._local.call(method.name, request, context)
             return link_pb2.Reply(id=call.id, response=response.SerializeToString())
         except ServiceError as error:
             failure = error
@@ -152,10 +163,13 @@ class LinkServer(grpc.GenericRpcHandler):
         deadline = self._clock.monotonic() + remaining if remaining is not None else 0.0
         return context_from_wire(wire, caller=caller, deadline=deadline)
 
-    def _unary(self, name: str, handler: UnaryHandler) -> Any:
+    def _unary(self, name: str) -> Any:
         async def behaviour(request: Message, context: ServicerContext) -> Message:
             try:
-                return await handler(request, self._context(context, name))
+                answer: Message = await self._local.call(
+                    name, request, self._context(context, name)
+                )
+                return answer
             except ServiceError as error:
                 await abort(context, error)
                 raise

@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 from strongroom.link.v1 import link_pb2
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.link import LinkServer
+from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
 
 
@@ -20,6 +21,7 @@ class InternalServer:
         identity: the files of this process's certificate.
         trust_domain: callers outside it are refused.
         drain_seconds: how long `stop` waits for calls under way.
+        telemetry: of the service.
     """
 
     def __init__(
@@ -28,10 +30,11 @@ class InternalServer:
         identity: Identity,
         trust_domain: str,
         drain_seconds: float = 10.0,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._identity = identity
         self._drain_seconds = drain_seconds
-        self._link = LinkServer(table, trust_domain)
+        self._link = LinkServer(table, trust_domain, telemetry=telemetry)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers([self._link])
