@@ -8,15 +8,24 @@ MAX_SECONDS = 1 << 40
 
 
 def parse_seconds(value: str | int | float) -> int:
-    """Returns whole seconds from a number of seconds, or text with units d, h, m, s, ms.
+    """Returns whole seconds from a number of seconds, or text with units d, h, m, s, ms; the rest is cut off.
 
     Raises:
         ValueError: neither; negative values among them. The text does not repeat the value.
     """
+    return int(parse_exact_seconds(value))
+
+
+def parse_exact_seconds(value: str | int | float) -> float:
+    """Returns seconds as `parse_seconds`, with their fraction, for bounds that must not be cut off to none.
+
+    Raises:
+        ValueError: as `parse_seconds`.
+    """
     if isinstance(value, bool):
         raise ValueError("takes seconds or a duration such as 1h30m")
     if isinstance(value, int | float):
-        seconds = float(value)
+        seconds = float(max(-1, min(value, MAX_SECONDS + 1)))  # not all whole numbers fit a float
     else:
         text = value.strip()
         if re.fullmatch(r"\d+(?:\.\d+)?", text):
@@ -27,7 +36,7 @@ def parse_seconds(value: str | int | float) -> int:
             raise ValueError("takes seconds or a duration such as 1h30m")
     if not 0 <= seconds <= MAX_SECONDS:
         raise ValueError("takes a duration that is not negative")
-    return int(seconds)
+    return seconds
 
 
 def format_seconds(seconds: int) -> str:

@@ -51,9 +51,9 @@ async def test_capabilities(auth: Auth) -> None:
     await auth("WritePolicy", name="app", policy=TEXT)
     made = await auth.create(policies=["app", "absent"])
     answer = await auth("Capabilities", token=made.client_token, paths=["secret/a", "x"])
-    assert json.loads(answer.document) == {"secret/a": ["read", "list"], "x": ["deny"]}
+    assert json.loads(answer.document) == {"secret/a": ["list", "read"], "x": ["deny"]}
     answer = await auth("CapabilitiesAccessor", accessor=made.accessor, paths=["secret/a"])
-    assert json.loads(answer.document)["capabilities"] == ["read", "list"]
+    assert json.loads(answer.document)["capabilities"] == ["list", "read"]
     answer = await auth("CapabilitiesSelf", await auth.context(ROOT), paths=["x"])
     assert json.loads(answer.document) == {"x": ["root"], "capabilities": ["root"]}
     await refused(auth("Capabilities", token="srs.unknown", paths=["x"]), Kind.DENIED)

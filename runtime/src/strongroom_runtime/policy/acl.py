@@ -14,8 +14,9 @@ leaves nothing but the deny.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from strongroom_runtime.policy.model import CAPABILITIES, Parameters, Policy, Rule
+from strongroom_runtime.policy.model import Parameters, Policy, Rule, united
 from strongroom_runtime.policy.parameters import parameters_allowed
+from strongroom_runtime.policy.wildcards import Ranked, SegmentRules, rank
 
 ParametersSource = Callable[[], Mapping[str, object]]
 
@@ -53,9 +54,10 @@ class Acl:
         self._root = root
         self._exact = exact
         rules = list(wildcard)
-        self._prefixes = {r.path[:-1]: r for r in rules if r.is_prefix and not r.has_plus}
-        self._lengths = sorted({len(p) for p in self._prefixes}, reverse=True)
-        self._plus = [(tuple(r.path.rstrip("*").split("/")), r) for r in rules if r.has_plus]
+        plain = [rule for rule in rules if not rule.has_plus]
+        self._prefixes: dict[str, Ranked] = {r.path[:-1]: (rank(r.path), r) for r in plain}
+        self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
+        self._segments = SegmentRules(rule for rule in rules if rule.has_plus)
 
     @classmethod
     def compile(cls, policies: Iterable[Policy]) -> "Acl":
@@ -106,27 +108,34 @@ class Acl:
         return Decision(True, create, update, "sudo" in rule.capabilities, rule.pagination_limit)
 
     def capabilities(self, path: str) -> list[str]:
-        """Returns what may be done with a path, in Vault's order: `root`, `deny`, or capabilities."""
+        """Returns what may be done with a path: `root`, `deny`, or capabilities in alphabetical order, as Vault does.
+
+        A path that ends with a slash is judged like a list.
+        """
         if self._root:
             return ["root"]
-        rule = self._find(path, path.endswith("/"))
-        if rule is None or not rule.capabilities or "deny" in rule.capabilities:
-            return ["deny"]
-        return [c for c in CAPABILITIES if c in rule.capabilities]
+        rule = self._find(path, True)
+        return ["deny"] if rule is None or not _grants(rule) else sorted(rule.capabilities)
 
     def rules(self) -> list[Rule]:
         """Returns all rules, merged."""
-        return [*self._exact.values(), *self._prefixes.values(), *(r for _, r in self._plus)]
+        prefixes = (rule for _, rule in self._prefixes.values())
+        return [*self._exact.values(), *prefixes, *self._segments.rules]
 
-    def any_below(self, prefix: str) -> bool:
-        """Whether some rule grants anything on or below a path, such as a mount's."""
+    def any_below(self, mount: str) -> bool:
+        """Whether anything is granted on or below a path, such as a mount's."""
         if self._root:
             return True
-        granting = (r for r in self.rules() if r.capabilities and "deny" not in r.capabilities)
-        return any(_may_lie_below(rule, prefix) for rule in granting)
+        bare = mount.rstrip("/")
+        # A rule for all of the mount applies to whatever no rule inside speaks of.
+        whole = self._wildcard(bare + "/")
+        if whole is not None and _grants(whole):
+            return True
+        segments = bare.split("/")
+        return any(_grants(rule) and _lies_in(rule, segments) for rule in self.rules())
 
     def _find(self, path: str, is_list: bool) -> Rule | None:
-        bare = path.rstrip("/") if is_list and path.endswith("/") else None
+        bare = path[:-1] if is_list and path.endswith("/") else None
         rule = self._exact.get(path)
         if rule is None and bare is not None:
             rule = self._exact.get(bare)
@@ -137,61 +146,27 @@ class Acl:
         return rule
 
     def _wildcard(self, path: str) -> Rule | None:
-        best: Rule | None = None
+        best: Ranked | None = None
         for length in self._lengths:
-            if length <= len(path):
-                best = self._prefixes.get(path[:length])
-                if best is not None:
-                    break
-        if self._plus:
-            segments = path.split("/")
-            matching = [rule for parts, rule in self._plus if _plus_matches(parts, rule, segments)]
-            candidates = matching if best is None else [best, *matching]
-            best = max(candidates, key=_priority, default=None)
-        return best
+            # Where the path is shorter, this looks for all of it, which is right as well.
+            best = self._prefixes.get(path[:length])
+            if best is not None:
+                break
+        if self._segments.rules:
+            best = self._segments.best(path, best)
+        return None if best is None else best[1]
 
 
-def _priority(rule: Rule) -> tuple[int, bool, int, int, str]:
-    stars = rule.path.find("*")
-    plus = next(
-        (sum(len(s) + 1 for s in rule.path.split("/")[:n]) for n, s in _segments(rule) if s == "+"),
-        -1,
-    )
-    first = min(place for place in (stars, plus) if place >= 0)
-    pluses = sum(segment == "+" for _, segment in _segments(rule))
-    return (first, not rule.is_prefix, -pluses, len(rule.path), rule.path)
+def _grants(rule: Rule) -> bool:
+    return bool(rule.capabilities) and "deny" not in rule.capabilities
 
 
-def _segments(rule: Rule) -> list[tuple[int, str]]:
-    return list(enumerate(rule.path.split("/")))
-
-
-def _plus_matches(parts: tuple[str, ...], rule: Rule, segments: list[str]) -> bool:
-    if rule.is_prefix:
-        if len(segments) < len(parts):
-            return False
-        last = len(parts) - 1
-        # What follows the last slash of the pattern is a prefix; all before it are whole segments.
-        if not "/".join(segments[last:]).startswith(parts[last]):
-            return False
-        return all(p in ("+", s) for p, s in zip(parts[:last], segments, strict=False))
-    return len(segments) == len(parts) and all(
-        p in ("+", s) for p, s in zip(parts, segments, strict=True)
-    )
-
-
-def _may_lie_below(rule: Rule, prefix: str) -> bool:
-    wanted = prefix.rstrip("/").split("/")
-    given = rule.path.rstrip("*").split("/")
-    for position, segment in enumerate(wanted):
-        if position >= len(given):
-            return rule.is_prefix
-        here = given[position]
-        if rule.is_prefix and position == len(given) - 1:
-            return segment.startswith(here)
-        if here not in ("+", segment):
-            return False
-    return True
+def _lies_in(rule: Rule, segments: list[str]) -> bool:
+    """Whether a rule speaks of a path, or of things inside it alone."""
+    parts = rule.path.removesuffix("*").split("/")
+    if len(parts) < len(segments) or (len(parts) == len(segments) and rule.is_prefix):
+        return False
+    return all(part in ("+", segment) for part, segment in zip(parts, segments, strict=False))
 
 
 def _wrapping_allowed(rule: Rule, wrap_ttl: int | None) -> bool:
@@ -225,11 +200,7 @@ def _merge_lists(one: Parameters | None, other: Parameters | None) -> Parameters
     """Returns both lists for each parameter; an empty list, which stands for any value, swallows the other."""
     if one is None or other is None:
         return one if other is None else other
-    merged = dict(one)
-    for name, values in other.items():
-        known = merged.get(name)
-        if known is None:
-            merged[name] = values
-        else:
-            merged[name] = (*known, *values) if known and values else ()
-    return merged
+    return {
+        name: united(one[name], other[name]) if name in one and name in other else values
+        for name, values in {**one, **other}.items()
+    }

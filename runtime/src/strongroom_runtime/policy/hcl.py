@@ -1,21 +1,27 @@
 """The part of HCL that policies are written in: blocks, attributes, lists, objects, comments, heredocs.
 
-Written by hand, since no library keeps two blocks for one path (see the record of decisions). Sizes and depth are
-bounded, because a policy's writer need not be trusted with the server.
+Written by hand, since no library keeps two blocks for one path (see the record of decisions). JSON is read by the
+same grammar: without its outer braces an object is a list of attributes. A key that comes twice is kept twice, where
+JSON readers would keep the last. Sizes and depth are bounded, because a policy's writer need not be trusted with the
+server.
 """
 
 import re
 from dataclasses import dataclass
 
-from strongroom_runtime.policy.model import PolicyError
+from strongroom_runtime.policy.model import PolicyError, shown
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
+MAX_NUMBER = 32  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """`key label … { body }` or `key = value`, with its line."""
+    """`key label … { body }` or `key = value`, with its line.
+
+    A value is a text, a number, a truth value, None, a list of values, or a `Body`.
+    """
 
     key: str
     labels: tuple[str, ...]
@@ -23,22 +29,26 @@ class Item:
     line: int
 
 
-Body = list[Item]
+class Body(list[Item]):
+    """What stands between braces. A key may come several times."""
+
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+|\#[^\n]*|//[^\n]*|/\*.*?\*/)
       | (?P<heredoc><<-?(?P<tag>[A-Za-z_][A-Za-z0-9_]*)[ \t]*\r?\n)
       | (?P<string>"(?:[^"\\\n]|\\.)*")
-      | (?P<number>-?\d+(?:\.\d+)?(?![A-Za-z0-9_]))
+      | (?P<number>-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![A-Za-z0-9_]))
       | (?P<name>[A-Za-z_][A-Za-z0-9_.-]*)
       | (?P<mark>[{}\[\]=,:])""",
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE = re.compile(r'\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|["\\nrt/])')
-_SIMPLE = {"n": "\n", "r": "\r", "t": "\t"}
+_PAIR = r"u[dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}"
+_ESCAPE = re.compile(rf'\\({_PAIR}|u[0-9A-Fa-f]{{4}}|U[0-9A-Fa-f]{{8}}|["\\/abfnrtv])')
+_SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_WORDS = {"true": True, "false": False, "null": None}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Token:
     kind: str
     text: str
@@ -46,14 +56,14 @@ class _Token:
 
 
 def parse(text: str) -> Body:
-    """Returns the items of a document.
+    """Returns the items of a document, HCL or JSON.
 
     Raises:
-        PolicyError: the text is too large, too deep, or not HCL; the line is named.
+        PolicyError: the text is too large, too deep, or neither; the line is named.
     """
-    if len(text.encode(errors="replace")) > MAX_BYTES:
+    if len(text) > MAX_BYTES or len(text.encode(errors="replace")) > MAX_BYTES:
         raise PolicyError(f"a policy may have at most {MAX_BYTES} bytes")
-    return _Parser(_tokens(text)).body(0, "end")
+    return _Parser(_tokens(text)).document()
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -62,28 +72,35 @@ def _tokens(text: str) -> list[_Token]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise PolicyError(f"line {line}: unexpected character")
-        kind, value = str(match.lastgroup), match.group()
-        if match["heredoc"]:
-            kind, (content, end) = "text", _heredoc(text, match.end(), match["tag"], line)
+            raise PolicyError(f"line {line}: {_reason(text, position)}")
+        kind, value, end = str(match.lastgroup), match.group(), match.end()
+        if kind == "mark" or kind == "name" or kind == "number":
+            tokens.append(_Token(kind, value, line))
+        elif kind == "string":
+            tokens.append(_Token("text", _unescape(value[1:-1], line), line))
+        elif kind != "space":
+            content, end = _heredoc(text, match.end(), match["tag"], line)
             indented = value.startswith("<<-")
-            tokens.append(_Token(kind, _unindent(content) if indented else content, line))
-            value, position = text[position:end], end
-        else:
-            if kind == "string":
-                tokens.append(_Token("text", _unescape(value[1:-1], line), line))
-            elif kind != "space":
-                tokens.append(_Token(kind, value, line))
-            position = match.end()
+            tokens.append(_Token("text", _unindent(content) if indented else content, line))
+            value = text[position:end]
         line += value.count("\n")
+        position = end
     tokens.append(_Token("end", "", line))
     return tokens
+
+
+def _reason(text: str, position: int) -> str:
+    if text.startswith("/*", position):
+        return "the comment is not closed by */"
+    if text[position] == '"':
+        return "the text is not closed by a quote on its line"
+    return "unexpected character"
 
 
 def _heredoc(text: str, start: int, tag: str, line: int) -> tuple[str, int]:
     end = re.compile(rf"^[ \t]*{tag}[ \t]*\r?$", re.MULTILINE).search(text, start)
     if end is None:
-        raise PolicyError(f"line {line}: the heredoc is not closed by {tag}")
+        raise PolicyError(f"line {line}: the heredoc is not closed by {shown(tag)}")
     return text[start : end.start()], end.end()
 
 
@@ -94,14 +111,19 @@ def _unindent(content: str) -> str:
 
 
 def _unescape(raw: str, line: int) -> str:
+    if "\\" not in raw:
+        return raw
+
     def one(match: re.Match[str]) -> str:
         code = match.group(1)
-        if code[0] in "uU":
-            point = int(code[1:], 16)
-            if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF:
-                raise PolicyError(f"line {line}: the escape names no character")
-            return chr(point)
-        return _SIMPLE.get(code, code)
+        if code[0] not in "uU":
+            return _SIMPLE.get(code, code)
+        if len(code) == 11:  # two halves of one character, as JSON writes those beyond 16 bits
+            return chr(0x10000 + ((int(code[1:5], 16) & 0x3FF) << 10 | int(code[7:], 16) & 0x3FF))
+        point = int(code[1:], 16)
+        if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF:
+            raise PolicyError(f"line {line}: the escape names no character")
+        return chr(point)
 
     # What is left of backslashes when all known escapes are taken out is unknown.
     if "\\" in _ESCAPE.sub("", raw):
@@ -116,11 +138,20 @@ class _Parser:
         self._tokens = tokens
         self._position = 0
 
-    def body(self, depth: int, closing: str) -> Body:
+    def document(self) -> Body:
+        """Reads all; the braces around a JSON document may be there."""
+        if not self._take("{"):
+            return self._body(0, "end")
+        body = self._body(1, "}")
+        if self._next.kind != "end":
+            raise PolicyError(f"line {self._next.line}: nothing may follow the closing }}")
+        return body
+
+    def _body(self, depth: int, closing: str) -> Body:
         """Reads items up to and including the closing token."""
         if depth > MAX_DEPTH:
             raise PolicyError(f"line {self._next.line}: nested deeper than {MAX_DEPTH}")
-        items: Body = []
+        items = Body()
         while not self._take(closing):
             items.append(self._item(depth))
             self._take(",")
@@ -134,9 +165,9 @@ class _Parser:
         while self._next.kind in ("name", "text"):
             labels.append(self._advance().text)
         if self._take("{"):
-            return Item(key.text, tuple(labels), self.body(depth + 1, "}"), key.line)
+            return Item(key.text, tuple(labels), self._body(depth + 1, "}"), key.line)
         if labels or not (self._take("=") or self._take(":")):
-            raise PolicyError(f"line {key.line}: expected = or {{ after {key.text}")
+            raise PolicyError(f"line {key.line}: expected = or {{ after {shown(key.text)}")
         return Item(key.text, (), self._value(depth + 1), key.line)
 
     def _value(self, depth: int) -> object:
@@ -146,11 +177,11 @@ class _Parser:
         if token.kind == "text":
             return token.text
         if token.kind == "number":
-            return float(token.text) if "." in token.text else int(token.text)
-        if token.text in ("true", "false"):
-            return token.text == "true"
+            return _number(token)
+        if token.text in _WORDS:
+            return _WORDS[token.text]
         if token.text == "{":
-            return self.body(depth + 1, "}")
+            return self._body(depth + 1, "}")
         if token.text == "[":
             return self._list(depth)
         raise PolicyError(f"line {token.line}: expected a value, found {_shown(token)}")
@@ -159,7 +190,7 @@ class _Parser:
         values: list[object] = []
         while not self._take("]"):
             values.append(self._value(depth + 1))
-            if not self._take(",") and self._next.text != "]":
+            if not self._take(",") and not _is_mark(self._next, "]"):
                 raise PolicyError(f"line {self._next.line}: expected , or ] in the list")
         return values
 
@@ -182,9 +213,19 @@ class _Parser:
         return found
 
 
+def _number(token: _Token) -> int | float:
+    if len(token.text) > MAX_NUMBER:
+        raise PolicyError(f"line {token.line}: a number may have {MAX_NUMBER} characters")
+    whole = token.text.removeprefix("-").isdecimal()
+    return int(token.text) if whole else float(token.text)
+
+
 def _is_mark(token: _Token, wanted: str) -> bool:
     return token.kind == "mark" and token.text == wanted
 
 
 def _shown(token: _Token) -> str:
+    """Returns what stands there, for an error's text."""
+    if token.kind == "name":
+        return f"{shown(token.text)} without quotes"
     return token.text if token.kind == "mark" else "a " + token.kind

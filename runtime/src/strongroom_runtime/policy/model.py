@@ -1,10 +1,13 @@
 """Policies as values."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-# In the order in which capabilities are listed to clients.
 CAPABILITIES = ("sudo", "read", "list", "update", "delete", "create", "patch", "scan", "deny")
+
+# {{ name }} in a path.
+_TEMPLATE = re.compile(r"\{\{\s*([^\s{}]+)\s*\}\}")
 
 Parameters = Mapping[str, tuple[object, ...]]
 
@@ -62,15 +65,31 @@ class Policy:
         return replace(self, rules=tuple(rendered))
 
 
+def united(one: tuple[object, ...], other: tuple[object, ...]) -> tuple[object, ...]:
+    """Returns two lists of values as one; an empty one, which stands for any value, swallows the other."""
+    return (*one, *other) if one and other else ()
+
+
+def templates_match(path: str) -> bool:
+    """Whether all double braces of a path stand around a name."""
+    rest = _TEMPLATE.sub("", path)
+    return "{{" not in rest and "}}" not in rest
+
+
+def shown(text: str) -> str:
+    """Returns a part of a policy as an error's text shows it: printable, and not too long."""
+    short = text if len(text) <= 60 else text[:60] + "…"
+    return "".join(c if c.isprintable() else "?" for c in short)
+
+
 def _render(path: str, values: Mapping[str, str]) -> str | None:
     if "{{" not in path and "}}" not in path:
         return path
-    head, *pieces = path.split("{{")
-    result = head
-    for piece in pieces:
-        name, closing, rest = piece.partition("}}")
-        value = values.get(name.strip(), "")
-        if not closing or not value or any(c in value for c in "*+/{}"):
-            return None
-        result += value + rest
-    return None if "}}" in result else result
+    named = [values.get(name, "") for name in _TEMPLATE.findall(path)]
+    if not templates_match(path) or not all(_is_literal(value) for value in named):
+        return None
+    return _TEMPLATE.sub(lambda match: values[match.group(1)], path)
+
+
+def _is_literal(value: str) -> bool:
+    return bool(value) and not any(c in value for c in "*+/{}")

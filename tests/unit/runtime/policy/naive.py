@@ -10,7 +10,7 @@ def decide(policies: list[Policy], path: str, operation: str) -> frozenset[str]:
     patterns = {rule.path for policy in policies for rule in policy.rules}
     order = [path]
     if operation in ("list", "scan") and path.endswith("/"):
-        order.append(path.rstrip("/"))
+        order.append(path.removesuffix("/"))
     for candidate in order:
         if candidate in patterns and not wild(candidate):
             return united(policies, candidate)

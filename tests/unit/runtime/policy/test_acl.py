@@ -1,13 +1,14 @@
 """Decisions, against a naive model and in the cases that went wrong elsewhere."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.runtime.policy import naive
 
-from strongroom_runtime.policy import Acl, Policy, Rule, parse_policy
+from strongroom_runtime.policy import Acl, Decision, Policy, Rule, parse_policy
 
 OPERATIONS = ("read", "list", "update", "delete", "create", "patch", "scan")
 
@@ -68,10 +69,14 @@ def test_root_may_do_everything() -> None:
     assert (decision.allowed, decision.sudo, rules.capabilities("x")) == (True, True, ["root"])
 
 
-def test_capabilities_come_in_vaults_order() -> None:
-    rules = acl('path "a" { capabilities = ["update", "create", "list", "sudo", "read"] }')
-    assert rules.capabilities("a") == ["sudo", "read", "list", "update", "create"]
-    assert rules.capabilities("b") == ["deny"]
+def test_capabilities_come_in_alphabetical_order() -> None:
+    rules = acl(
+        'path "a" { capabilities = ["update", "create", "list", "sudo", "read"] } path "n" {}'
+    )
+    assert rules.capabilities("a") == ["create", "list", "read", "sudo", "update"]
+    assert rules.capabilities("a/") == rules.capabilities("a")
+    assert (rules.capabilities("a//"), rules.capabilities("b")) == (["deny"], ["deny"])
+    assert rules.capabilities("n") == ["deny"]
 
 
 PARAMETERS = """
@@ -88,7 +93,10 @@ path "p" {
     ("parameters", "allowed"),
     [
         ({"who": "app-1"}, True),
-        ({"WHO": "x-db"}, True),
+        ({"WHO": "x-db"}, False),
+        ({"who": "app-1", "Who": "other"}, False),
+        ({"Who": "other", "who": "app-1"}, False),
+        ({"who": "app-1", "BAD": 1}, False),
         ({"who": "other"}, False),
         ({}, False),
         ({"n": 1}, False),
@@ -104,6 +112,132 @@ path "p" {
 def test_parameters(parameters: Mapping[str, object], allowed: bool) -> None:
     decision = acl(PARAMETERS).decide("p", "update", parameters=lambda: parameters)
     assert decision.allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("constraint", "parameters", "allowed"),
+    [
+        # Names of one spelling in the rule and another in the request, one of them harmless.
+        ('denied_parameters = { x = ["bad"] }', {"X": "bad", "x": "good"}, False),
+        ('denied_parameters = { x = ["bad"] }', {"x": "good", "X": "bad"}, False),
+        ('denied_parameters = { X = ["bad"] x = ["worse"] }', {"x": "bad"}, False),
+        ('denied_parameters = { X = ["bad"] x = [] }', {"x": "good"}, False),
+        ('denied_parameters = { x = ["*"] }', {"x": "any"}, False),
+        ('denied_parameters = { x = ["*"] }', {"x": 1}, True),
+        ('denied_parameters = { "*" = [] }', {"x": 1}, False),
+        ('denied_parameters = { "*" = [] }', {}, True),
+        ('allowed_parameters = { x = ["*"] }', {"x": "any"}, False),
+        ('allowed_parameters = { x = ["*"] }', {"x": "*"}, True),
+        ('allowed_parameters = { x = ["**"] }', {"x": "any"}, True),
+        ('allowed_parameters = { x = ["a*c"] }', {"x": "abc"}, False),
+        ('allowed_parameters = { x = ["*b*"] }', {"x": "abc"}, True),
+        ("allowed_parameters = {}", {"x": 1}, True),
+        ('allowed_parameters = { "*" = ["1"] x = ["1"] }', {"y": "2", "x": "1"}, True),
+        ('allowed_parameters = { "*" = ["1"] x = ["1"] }', {"x": "2"}, False),
+        ('allowed_parameters = { x = [["a", "b"]] }', {"x": ["a", "b"]}, True),
+        ('allowed_parameters = { x = [["a", "b"]] }', {"x": ["a"]}, False),
+        ('allowed_parameters = { x = ["a", "b"] }', {"x": ["a", "b"]}, False),
+        ('allowed_parameters = { x = [{ k = "v" }] }', {"x": {"k": "v"}}, True),
+        ('allowed_parameters = { x = [{ k = "v" }] }', {"x": {"k": "w"}}, False),
+        ("allowed_parameters = { x = [[1]] }", {"x": [True]}, False),
+        ("allowed_parameters = { x = [1.5, 2] }", {"x": 2.0}, True),
+        ("allowed_parameters = { x = [null] }", {"x": None}, True),
+        ('allowed_parameters = { x = [""] }', {"x": "y"}, False),
+    ],
+)
+def test_values_of_parameters(
+    constraint: str, parameters: Mapping[str, object], allowed: bool
+) -> None:
+    rules = acl(f'path "p" {{ capabilities = ["patch", "delete", "list"] {constraint} }}')
+    assert rules.decide("p", "patch", parameters=lambda: parameters).allowed is allowed
+    # Only what carries parameters is judged by them.
+    assert rules.decide("p", "delete", parameters=lambda: parameters).allowed
+    assert rules.decide("p", "list", parameters=lambda: parameters).allowed
+
+
+def test_constraints_of_several_policies_are_merged() -> None:
+    rules = acl(
+        """path "p" { capabilities = ["update", "list"] required_parameters = ["a"]
+             denied_parameters = { x = ["1"], y = ["1"] } pagination_limit = 7 }""",
+        """path "p" { capabilities = ["read"] required_parameters = ["b"]
+             denied_parameters = { x = ["2"], y = [] } pagination_limit = 5 }""",
+        'path "p" { capabilities = ["sudo"] }',
+    )
+    fine = {"a": 1, "b": 1}
+    for parameters, allowed in (
+        (fine, True),
+        ({"a": 1}, False),
+        ({"b": 1}, False),
+        ({**fine, "x": "1"}, False),
+        ({**fine, "x": "2"}, False),
+        ({**fine, "x": "3"}, True),
+        ({**fine, "y": "3"}, False),
+    ):
+        source = cast("Mapping[str, object]", parameters)
+        assert rules.decide("p", "update", parameters=lambda s=source: s).allowed is allowed  # type: ignore[misc]
+    decision = rules.decide("p", "list")
+    assert (decision.pagination_limit, decision.sudo) == (5, True)
+
+
+def test_wrapping_bounds_are_merged_to_the_smallest() -> None:
+    rules = acl(
+        'path "a" { capabilities = ["read"] min_wrapping_ttl = 10 max_wrapping_ttl = 100 }',
+        'path "a" { capabilities = ["read"] min_wrapping_ttl = 50 max_wrapping_ttl = 60 }',
+        'path "a" { capabilities = ["read"] }',
+    )
+    given = {ttl for ttl in (9, 10, 60, 61) if rules.decide("a", "read", wrap_ttl=ttl).allowed}
+    assert given == {10, 60}
+    assert not rules.decide("a", "read").allowed
+    both = acl(
+        'path "a" { capabilities = ["read"] min_wrapping_ttl = 50 }',
+        'path "a" { capabilities = ["read"] max_wrapping_ttl = 10 }',
+    )
+    # No time is long enough and short enough.
+    assert not any(both.decide("a", "read", wrap_ttl=ttl).allowed for ttl in (None, 10, 50))
+
+
+@pytest.mark.parametrize(
+    ("less", "more", "path"),
+    [
+        ("a/*", "a/b", "a/b"),  # exact before all else
+        ("a/*", "a/b*", "a/bc"),  # the longest prefix
+        ("+/b/c", "a/*", "a/b/c"),  # the later first wildcard
+        ("a/+/c", "a/b/*", "a/b/c"),
+        ("a/*", "a/+/c", "a/b/c"),  # without * before with
+        ("a/+/*", "a/+/c", "a/b/c"),
+        ("a/+/+/d", "a/+/c/d", "a/b/c/d"),  # fewer +
+        ("a/+/+/*", "a/+/*", "a/b/c/d"),
+        ("a/+/c*", "a/+/cd*", "a/b/cde"),  # the longer
+        ("+/+/+/d", "+/b/+/d", "a/b/c/d"),
+        ("+/+/c/d", "+/b/+/d", "a/b/c/d"),  # the alphabet
+    ],
+)
+def test_the_more_specific_rule_applies_alone(less: str, more: str, path: str) -> None:
+    def rules(first: str, second: str) -> Acl:
+        return acl(
+            f'path "{first}" {{ capabilities = ["read", "list"] }}',
+            f'path "{second}" {{ capabilities = ["update"] }}',
+        )
+
+    assert rules(less, more).capabilities(path) == ["update"]
+    assert rules(more, less).capabilities(path) == ["list", "read"]
+
+
+def test_a_deny_beats_sudo_only_on_its_own_path() -> None:
+    rules = acl(
+        'path "a/*" { capabilities = ["sudo", "read"] }',
+        'path "a/b" { capabilities = ["deny", "sudo"] }',
+    )
+    assert rules.decide("a/c", "read").sudo
+    assert rules.decide("a/b", "read") == Decision(False)
+
+
+def test_parameters_are_not_asked_for_where_no_rule_speaks_of_them() -> None:
+    def parameters() -> Mapping[str, object]:
+        raise AssertionError("asked")
+
+    rules = acl('path "a" { capabilities = ["read", "update"] }')
+    assert rules.decide("a", "write", parameters=parameters).may_update
 
 
 def test_parameters_of_one_path_in_two_policies_are_merged() -> None:
@@ -126,13 +260,32 @@ def test_wrapping_bounds(ttl: int | None, allowed: bool) -> None:
 
 @pytest.mark.parametrize(
     ("prefix", "visible"),
-    [("secret/", True), ("team/x/", True), ("other/", False), ("te/", False), ("hidden/", False)],
+    [
+        ("secret/", True),
+        ("team/x/", True),
+        ("other/", False),
+        ("te/", False),
+        ("hidden/", False),
+        ("pre/", True),
+        ("pretty/", True),
+        ("prefix/", False),
+        ("dark/", True),
+        ("dark/matter/", False),
+        ("deep/er/", True),
+        ("only/", True),
+    ],
 )
 def test_what_lies_below_a_mount(prefix: str, visible: bool) -> None:
     rules = acl(
         """path "secret/data/+/x" { capabilities = ["read"] }
            path "team/*" { capabilities = ["list"] }
-           path "hidden/a" { capabilities = ["deny"] }"""
+           path "hidden/a" { capabilities = ["deny"] }
+           path "pre*" { capabilities = ["read"] }
+           path "prefix/*" { capabilities = ["deny"] }
+           path "dark/*" { capabilities = ["read"] }
+           path "dark/matter/*" { capabilities = ["deny"] }
+           path "deep/+/x" { capabilities = ["read"] }
+           path "only" { capabilities = ["list"] }"""
     )
     assert rules.any_below(prefix) is visible
 

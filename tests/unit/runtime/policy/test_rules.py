@@ -1,10 +1,12 @@
 """The policy language."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom_runtime.policy import PolicyError, parse_policy
+from strongroom_runtime.policy import PolicyError, hcl, parse_policy
 
 HCL = """
 # a comment
@@ -50,6 +52,58 @@ def test_two_blocks_for_one_path_are_both_kept() -> None:
     assert [sorted(r.capabilities) for r in parse_policy("p", text).rules] == [["read"], ["deny"]]
 
 
+def test_a_path_that_comes_twice_in_json_is_kept_twice() -> None:
+    for text in (
+        '{"path": {"a": {"capabilities": ["deny"]}, "a": {"capabilities": ["read"]}}}',
+        '{"path": {"a": [{"capabilities": ["deny"]}, {"capabilities": ["read"]}]}}',
+        '{"path": [{"a": {"capabilities": ["deny"]}}, {"a": {"capabilities": ["read"]}}]}',
+        '{"path": {"a": {"capabilities": ["deny"]}}, "path": {"a": {"capabilities": ["read"]}}}',
+    ):
+        rules = parse_policy("p", text).rules
+        assert [sorted(r.capabilities) for r in rules] == [["deny"], ["read"]], text
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "seconds"),
+    [
+        ("0", "0", (0, 0)),
+        ("500ms", "500ms", (1, 1)),  # not none
+        ("1.2s", "3.8s", (2, 3)),
+        ("1d", "2d12h", (86_400, 216_000)),
+    ],
+)
+def test_wrapping_bounds_never_come_to_none(
+    least: str, most: str, seconds: tuple[int, int]
+) -> None:
+    text = f'path "a" {{ min_wrapping_ttl = "{least}" max_wrapping_ttl = "{most}" }}'
+    (rule,) = parse_policy("p", text).rules
+    assert (rule.min_wrapping_ttl, rule.max_wrapping_ttl) == seconds
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(-1e9, 1e9) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans())
+def test_json_is_read_as_it_was_meant(document: dict[str, object], ascii_only: bool) -> None:
+    def plain(value: object) -> object:
+        if isinstance(value, hcl.Body):
+            return {item.key: plain(item.value) for item in value}
+        return [plain(each) for each in value] if isinstance(value, list) else value
+
+    assert plain(hcl.parse(json.dumps(document, ensure_ascii=ascii_only))) == document
+
+
+@given(st.text())
+def test_a_text_comes_back_as_it_was_quoted(text: str) -> None:
+    quoted = json.dumps(text).replace("\\u007f", "\x7f")
+    (item,) = hcl.parse(f"k = {quoted} // {text.splitlines()[0] if text.splitlines() else ''}\n")
+    assert item.value == text
+
+
 def test_an_empty_policy_has_no_rules() -> None:
     assert parse_policy("p", "  # nothing\n").rules == ()
 
@@ -73,9 +127,38 @@ def test_an_empty_policy_has_no_rules() -> None:
         ('path "a" { policy = "read" policy = "read" }', "policy is given twice"),
         ('path "a" { min_wrapping_ttl = "soon" }', "takes seconds or a duration"),
         ('path "a" { min_wrapping_ttl = 9 max_wrapping_ttl = 1 }', "less than min_wrapping_ttl"),
-        ('path "a" { pagination_limit = -1 }', "not negative"),
+        ('path "a" { pagination_limit = -1 }', "a whole number from 0 to 2147483647"),
         ('path "a" { allowed_parameters = { x = 1 } }', "x takes a list"),
-        ('{"path": ', "begins like JSON"),
+        ('{"path": ', "line 1: the text ends too early"),
+        ('{"path": {}} x', "line 1: nothing may follow"),
+        ('{"path": {"a": {\n"capability": 1}}}', 'line 2: path "a": unknown key capability'),
+        ('{"path": {"a": {"policy": "read"}}, "x": 1}', "unknown key x"),
+        (
+            'path "a" {\n\n capability = ["read"] }',
+            'line 3: path "a": unknown key capability; known',
+        ),
+        ('path "a" { capabilities = ["a" "]"] }', "expected , or ]"),
+        ('path "a" { capabilities = {} }', "capabilities takes a list of texts"),
+        ('path "a" { capabilities = [read] }', "a value, found read without quotes"),
+        ('path "a" { allowed_parameters = [] }', "takes an object of lists"),
+        ('path "a" { allowed_parameters = { x = {} } }', "x takes a list"),
+        (
+            'path "a" { allowed_parameters "b" { x = [] } }',
+            "expected = or { after allowed_parameters",
+        ),
+        ('path { "a" "b" {} }', "expected = or { after a"),
+        ('path "a" { capabilities = ["read"] mfa_methods = ["x"] }', "unknown key mfa_methods"),
+        ('path "a/{{identity.entity.id}" {}', "double braces must stand around a name"),
+        ('path "a/{{}}" {}', "double braces must stand around a name"),
+        ('path "a/}}{{" {}', "double braces must stand around a name"),
+        ('path "a" { pagination_limit = ' + "9" * 5000 + " }", "a number may have 32 characters"),
+        ('path "a" { max_wrapping_ttl = "' + "9" * 5000 + '" }', "is not negative"),
+        ('path "a" { max_wrapping_ttl = 1e30 }', "is not negative"),
+        ('path "a" { max_wrapping_ttl = true }', "takes seconds or a duration"),
+        ('path "a" { max_wrapping_ttl = "1m30" }', "takes seconds or a duration"),
+        ('path "a', "not closed by a quote"),
+        ("/* path", r"the comment is not closed by \*/"),
+        ('path "' + "a" * 500 + '*b" {}', 'path "' + "a" * 60 + '…": '),
         ('{"path": [1]}', "needs a block"),
         ("path = 1", "needs a block"),
         ("x = " + "[" * 50, "nested deeper"),
