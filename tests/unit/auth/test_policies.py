@@ -9,6 +9,19 @@ from tests.unit.auth.harness import ROOT, Auth, refused
 from strongroom_runtime.errors import Kind
 
 TEXT = 'path "secret/*" { capabilities = ["read", "list"] }'
+EVERYTHING = """
+name = "team/app"
+path "a" {
+  capabilities = ["create", "list"]
+  allowed_parameters = { "x" = ["1", 2], "y" = [] }
+  denied_parameters = { "z" = [] }
+  required_parameters = ["x"]
+  min_wrapping_ttl = "1m"
+  max_wrapping_ttl = "1h"
+  pagination_limit = 5
+  comment = "kept as well"
+}
+"""
 
 
 @pytest.fixture
@@ -22,16 +35,54 @@ async def test_a_policy_comes_back_as_it_was_written(auth: Auth) -> None:
     old = await auth("ReadPolicyOld", name="app")
     assert (old.name, old.rules, old.policy) == ("app", TEXT, TEXT)
     assert list((await auth("ListPolicies")).keys) == ["app", "default", "root"]
-    await auth("WritePolicyOld", name="b64", policy=base64.b64encode(TEXT.encode()).decode())
-    assert (await auth("ReadPolicy", name="b64")).policy == TEXT
-    await auth("DeletePolicy", name="app")
+    for method in ("ListPoliciesOld", "ReadPoliciesOld"):
+        names = await auth(method)
+        assert list(names.keys) == list(names.policies) == ["app", "default", "root"]
+    await auth("DeletePolicy", name="App ")
     await refused(auth("ReadPolicy", name="app"), Kind.NOT_FOUND)
+    await auth("DeletePolicyOld", name="app")
+
+
+@pytest.mark.parametrize("text", [TEXT, "#\n" + TEXT * 9, '{"path": {"ä": {"policy": "read"}}}'])
+async def test_a_text_may_come_in_base64(auth: Auth, text: str) -> None:
+    one_line = base64.b64encode(text.encode()).decode()
+    lines = base64.encodebytes(text.encode()).decode()
+    for sent in (one_line, lines, lines.replace("\n", "\r\n")):
+        await auth("WritePolicyOld", name="b64", policy=sent)
+        assert (await auth("ReadPolicy", name="b64")).policy == text
+
+
+async def test_every_field_counts_after_a_restart(auth: Auth) -> None:
+    await auth("WritePolicy", name="team/app", policy=EVERYTHING)
+    twin = await auth.twin()
+    assert (await twin("ReadPolicy", name="team/app")).policy == EVERYTHING
+    made = await twin.create(policies=["team/app"], no_default_policy=True)
+    answer = await twin("ResultantAcl", await twin.context(made.client_token))
+    assert json.loads(answer.exact_paths) == {
+        "a": {
+            "capabilities": ["create", "list"],
+            "allowed_parameters": {"x": ["1", 2], "y": []},
+            "denied_parameters": {"z": []},
+            "required_parameters": ["x"],
+            "min_wrapping_ttl": 60,
+            "max_wrapping_ttl": 3600,
+            "pagination_limit": 5,
+        }
+    }
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 513])
+async def test_a_name_must_be_one(auth: Auth, name: str) -> None:
+    await refused(auth("WritePolicy", name=name, policy=TEXT), Kind.INVALID, "name: ")
 
 
 @pytest.mark.parametrize("name", ["root", "Root", " ROOT"])
 async def test_root_cannot_be_changed_however_it_is_spelled(auth: Auth, name: str) -> None:
     await refused(auth("WritePolicy", name=name, policy=TEXT), Kind.INVALID, "root")
     await refused(auth("DeletePolicy", name=name), Kind.INVALID, "root")
+    await refused(auth("WritePolicyOld", name=name, policy=TEXT), Kind.INVALID, "root")
+    await refused(auth("DeletePolicyOld", name=name), Kind.INVALID, "root")
+    assert (await auth("ReadPolicy", name=name)).policy == ""
 
 
 async def test_default_can_be_changed_but_not_removed(auth: Auth) -> None:
@@ -39,6 +90,7 @@ async def test_default_can_be_changed_but_not_removed(auth: Auth) -> None:
     await auth("WritePolicy", name="default", policy=TEXT)
     assert (await auth("ReadPolicy", name="default")).policy == TEXT
     await refused(auth("DeletePolicy", name="Default"), Kind.INVALID, "default")
+    await refused(auth("DeletePolicyOld", name=" default"), Kind.INVALID, "default")
 
 
 @pytest.mark.parametrize("text", ["", "  ", 'path "a" {', 'path "a" { capabilities = ["x"] }'])
@@ -56,8 +108,78 @@ async def test_capabilities(auth: Auth) -> None:
     assert json.loads(answer.document)["capabilities"] == ["list", "read"]
     answer = await auth("CapabilitiesSelf", await auth.context(ROOT), paths=["x"])
     assert json.loads(answer.document) == {"x": ["root"], "capabilities": ["root"]}
-    await refused(auth("Capabilities", token="srs.unknown", paths=["x"]), Kind.DENIED)
-    await refused(auth("Capabilities", token=ROOT), Kind.INVALID, "paths")
+    own = await auth.context(made.client_token)
+    # Whatever token is sent along, the caller's counts.
+    answer = await auth("CapabilitiesSelf", own, token=ROOT, paths=["//secret/a/", "secret", "x"])
+    assert json.loads(answer.document) == {
+        "//secret/a/": ["list", "read"],
+        "secret": ["deny"],
+        "x": ["deny"],
+    }
+
+
+async def test_capabilities_need_a_token_and_paths(auth: Auth) -> None:
+    unknown = auth("Capabilities", token="srs.unknown", paths=["x"])
+    await refused(unknown, Kind.INVALID, "invalid token")
+    await refused(auth("Capabilities", paths=["x"]), Kind.INVALID, "missing token")
+    await refused(auth("Capabilities", token=ROOT), Kind.INVALID, "paths must be supplied")
+    await refused(auth("Capabilities", token=ROOT, paths=["a", ""]), Kind.INVALID, "missing path")
+    many = [str(n) for n in range(1001)]
+    await refused(auth("Capabilities", token=ROOT, paths=many), Kind.INVALID, "at most 1000")
+    unknown = auth("CapabilitiesAccessor", accessor="unknown", paths=["x"])
+    await refused(unknown, Kind.INVALID, "invalid accessor")
+    await refused(auth("CapabilitiesAccessor", paths=["x"]), Kind.INVALID, "missing accessor")
+    await refused(auth("CapabilitiesSelf", paths=["x"]), Kind.DENIED, "missing client token")
+
+
+async def test_capabilities_follow_what_is_written(auth: Auth) -> None:
+    made = await auth.create(policies=["app"])
+    for text, capabilities in (
+        (TEXT, ["list", "read"]),
+        ('path "secret/*" { capabilities = ["update"] }', ["update"]),
+        (TEXT + ' path "secret/a" { capabilities = ["deny"] }', ["deny"]),
+    ):
+        await auth("WritePolicy", name="app", policy=text)
+        answer = await auth("Capabilities", token=made.client_token, paths=["secret/a"])
+        assert json.loads(answer.document)["capabilities"] == capabilities
+    await auth("DeletePolicy", name="app")
+    answer = await auth("Capabilities", token=made.client_token, paths=["secret/b"])
+    assert json.loads(answer.document)["capabilities"] == ["deny"]
+
+
+DEFAULT_GRANTS = {
+    "read": ["auth/token/lookup-self", "sys/internal/ui/resultant-acl", "cubbyhole/a"],
+    "update": [
+        "auth/token/renew-self",
+        "auth/token/revoke-self",
+        "sys/capabilities-self",
+        "sys/renew",
+        "sys/leases/renew",
+        "sys/leases/lookup",
+        "sys/wrapping/wrap",
+        "sys/wrapping/lookup",
+        "sys/wrapping/unwrap",
+        "sys/tools/hash",
+        "sys/tools/hash/sha2-512",
+        "cubbyhole/a/b",
+    ],
+    "list": ["cubbyhole/"],
+    "deny": [
+        "auth/token/create",
+        "sys/policies/acl/default",
+        "sys/mounts",
+        "secret/a",
+        "cubbyhole",
+    ],
+}
+
+
+async def test_what_every_token_may_do(auth: Auth) -> None:
+    made = await auth.create(policies=["default"])
+    own = await auth.context(made.client_token)
+    for capability, paths in DEFAULT_GRANTS.items():
+        answer = json.loads((await auth("CapabilitiesSelf", own, paths=paths)).document)
+        assert all(capability in answer[path] for path in paths), (capability, answer)
 
 
 async def test_the_resultant_rules(auth: Auth) -> None:
@@ -67,6 +189,9 @@ async def test_the_resultant_rules(auth: Auth) -> None:
     assert json.loads(answer.exact_paths) == {"a": {"capabilities": ["read"]}}
     assert json.loads(answer.glob_paths) == {"secret/": {"capabilities": ["list", "read"]}}
     assert not answer.root
+    answer = await auth("ResultantAcl", await auth.context(ROOT))
+    assert answer.root
+    assert not (answer.HasField("exact_paths") or answer.HasField("glob_paths"))
 
 
 async def test_policies_are_resolved_with_what_they_rest_on(auth: Auth) -> None:

@@ -2,6 +2,7 @@
 
 from strongroom_runtime.policy.acl import Acl, Decision
 from strongroom_runtime.policy.model import Policy, PolicyError, Rule
+from strongroom_runtime.policy.parsed import ParsedPolicies
 from strongroom_runtime.policy.rules import parse_policy
 
-__all__ = ["Acl", "Decision", "Policy", "PolicyError", "Rule", "parse_policy"]
+__all__ = ["Acl", "Decision", "ParsedPolicies", "Policy", "PolicyError", "Rule", "parse_policy"]

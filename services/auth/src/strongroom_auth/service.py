@@ -19,7 +19,6 @@ from strongroom_auth.userpass.passwords import Passwords
 from strongroom_auth.userpass.rpc import UserpassHandlers
 from strongroom_auth.userpass.users import Users
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import denied, invalid
 from strongroom_runtime.handlers import Caller, HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 
@@ -58,15 +57,11 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         await users.drop_mount(mount)
         await roles.drop_mount(mount)
 
-    async def policies_of(token: str, accessor: str) -> tuple[str, ...]:
-        if not (token or accessor):
-            raise invalid("missing token or accessor")
+    async def policies_of(token: str, accessor: str) -> tuple[str, ...] | None:
         records = tokens.records
         token_id = records.identify(token) if token else await records.by_accessor(accessor)
         found = await tokens.find(token_id)
-        if found is None:
-            raise denied("bad token")
-        return found.policies
+        return found.policies if found is not None else None
 
     handlers = HandlerTable()
     passwords = Passwords(config.bcrypt_rounds)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/auth/v1/policy.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"3\n\x13ListPoliciesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"$\n\x14ListPoliciesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"!\n\x11ReadPolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x12ReadPolicyResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"=\n\x12WritePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\"\x15\n\x13WritePolicyResponse\"#\n\x13\x44\x65letePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65letePolicyResponse\"\x18\n\x16ListPoliciesOldRequest\"9\n\x17ListPoliciesOldResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"$\n\x14ReadPolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15ReadPolicyOldResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05rules\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\"@\n\x15WritePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\"\x18\n\x16WritePolicyOldResponse\"&\n\x16\x44\x65letePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65letePolicyOldResponse\"C\n\x13\x43\x61pabilitiesRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\".\n\x14\x43\x61pabilitiesResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"H\n\x1b\x43\x61pabilitiesAccessorRequest\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x01 \x01(\t\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\"6\n\x1c\x43\x61pabilitiesAccessorResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"G\n\x17\x43\x61pabilitiesSelfRequest\x12\x17\n\x05paths\x18\x01 \x03(\tB\x08\xe2\xf3\x18\x04path\x12\x13\n\x05token\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\"2\n\x18\x43\x61pabilitiesSelfResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"\x15\n\x13ResultantAclRequest\"Y\n\x14ResultantAclResponse\x12\x0c\n\x04root\x18\x01 \x01(\x08\x12\x19\n\x0b\x65xact_paths\x18\x02 \x01(\x0c\x42\x04\xd0\xf3\x18\x03\x12\x18\n\nglob_paths\x18\x03 \x01(\x0c\x42\x04\xd0\xf3\x18\x03\x32\x87\r\n\rPolicyService\x12|\n\x0cListPolicies\x12\'.strongroom.auth.v1.ListPoliciesRequest\x1a(.strongroom.auth.v1.ListPoliciesResponse\"\x19\xca\xf3\x18\x15\n\x11/sys/policies/acl\x10\x02\x12\x80\x01\n\nReadPolicy\x12%.strongroom.auth.v1.ReadPolicyRequest\x1a&.strongroom.auth.v1.ReadPolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x01\x12\x83\x01\n\x0bWritePolicy\x12&.strongroom.auth.v1.WritePolicyRequest\x1a\'.strongroom.auth.v1.WritePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x03\x12\x86\x01\n\x0c\x44\x65letePolicy\x12\'.strongroom.auth.v1.DeletePolicyRequest\x1a(.strongroom.auth.v1.DeletePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x05\x12\x81\x01\n\x0fListPoliciesOld\x12*.strongroom.auth.v1.ListPoliciesOldRequest\x1a+.strongroom.auth.v1.ListPoliciesOldResponse\"\x15\xca\xf3\x18\x11\n\x0b/sys/policy\x10\x01(\x01\x12\x85\x01\n\rReadPolicyOld\x12(.strongroom.auth.v1.ReadPolicyOldRequest\x1a).strongroom.auth.v1.ReadPolicyOldResponse\"\x1f\xca\xf3\x18\x1b\n\x15/sys/policy/{name=**}\x10\x01(\x01\x12\x86\x01\n\x0eWritePolicyOld\x12).strongroom.auth.v1.WritePolicyOldRequest\x1a*.strongroom.auth.v1.WritePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x03\x12\x89\x01\n\x0f\x44\x65letePolicyOld\x12*.strongroom.auth.v1.DeletePolicyOldRequest\x1a+.strongroom.auth.v1.DeletePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x05\x12\x80\x01\n\x0c\x43\x61pabilities\x12\'.strongroom.auth.v1.CapabilitiesRequest\x1a(.strongroom.auth.v1.CapabilitiesResponse\"\x1d\xca\xf3\x18\x19\n\x11/sys/capabilities\x10\x03(\x01\x38\x01\x12\xa1\x01\n\x14\x43\x61pabilitiesAccessor\x12/.strongroom.auth.v1.CapabilitiesAccessorRequest\x1a\x30.strongroom.auth.v1.CapabilitiesAccessorResponse\"&\xca\xf3\x18\"\n\x1a/sys/capabilities-accessor\x10\x03(\x01\x38\x01\x12\x91\x01\n\x10\x43\x61pabilitiesSelf\x12+.strongroom.auth.v1.CapabilitiesSelfRequest\x1a,.strongroom.auth.v1.CapabilitiesSelfResponse\"\"\xca\xf3\x18\x1e\n\x16/sys/capabilities-self\x10\x03(\x01\x38\x01\x12\x89\x01\n\x0cResultantAcl\x12\'.strongroom.auth.v1.ResultantAclRequest\x1a(.strongroom.auth.v1.ResultantAclResponse\"&\xca\xf3\x18\"\n\x1e/sys/internal/ui/resultant-acl\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/auth/v1/policy.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"3\n\x13ListPoliciesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"$\n\x14ListPoliciesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"!\n\x11ReadPolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x12ReadPolicyResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"=\n\x12WritePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\"\x15\n\x13WritePolicyResponse\"#\n\x13\x44\x65letePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65letePolicyResponse\"\x18\n\x16ListPoliciesOldRequest\"9\n\x17ListPoliciesOldResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"\x18\n\x16ReadPoliciesOldRequest\"9\n\x17ReadPoliciesOldResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"$\n\x14ReadPolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15ReadPolicyOldResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05rules\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\"@\n\x15WritePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\"\x18\n\x16WritePolicyOldResponse\"&\n\x16\x44\x65letePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65letePolicyOldResponse\"C\n\x13\x43\x61pabilitiesRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\".\n\x14\x43\x61pabilitiesResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"H\n\x1b\x43\x61pabilitiesAccessorRequest\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x01 \x01(\t\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\"6\n\x1c\x43\x61pabilitiesAccessorResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"G\n\x17\x43\x61pabilitiesSelfRequest\x12\x17\n\x05paths\x18\x01 \x03(\tB\x08\xe2\xf3\x18\x04path\x12\x13\n\x05token\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\"2\n\x18\x43\x61pabilitiesSelfResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"\x15\n\x13ResultantAclRequest\"\x82\x01\n\x14ResultantAclResponse\x12\x0c\n\x04root\x18\x01 \x01(\x08\x12\x1e\n\x0b\x65xact_paths\x18\x02 \x01(\x0c\x42\x04\xd0\xf3\x18\x03H\x00\x88\x01\x01\x12\x1d\n\nglob_paths\x18\x03 \x01(\x0c\x42\x04\xd0\xf3\x18\x03H\x01\x88\x01\x01\x42\x0e\n\x0c_exact_pathsB\r\n\x0b_glob_paths2\x8b\x0e\n\rPolicyService\x12|\n\x0cListPolicies\x12\'.strongroom.auth.v1.ListPoliciesRequest\x1a(.strongroom.auth.v1.ListPoliciesResponse\"\x19\xca\xf3\x18\x15\n\x11/sys/policies/acl\x10\x02\x12\x80\x01\n\nReadPolicy\x12%.strongroom.auth.v1.ReadPolicyRequest\x1a&.strongroom.auth.v1.ReadPolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x01\x12\x83\x01\n\x0bWritePolicy\x12&.strongroom.auth.v1.WritePolicyRequest\x1a\'.strongroom.auth.v1.WritePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x03\x12\x86\x01\n\x0c\x44\x65letePolicy\x12\'.strongroom.auth.v1.DeletePolicyRequest\x1a(.strongroom.auth.v1.DeletePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x05\x12\x81\x01\n\x0fListPoliciesOld\x12*.strongroom.auth.v1.ListPoliciesOldRequest\x1a+.strongroom.auth.v1.ListPoliciesOldResponse\"\x15\xca\xf3\x18\x11\n\x0b/sys/policy\x10\x02(\x01\x12\x81\x01\n\x0fReadPoliciesOld\x12*.strongroom.auth.v1.ReadPoliciesOldRequest\x1a+.strongroom.auth.v1.ReadPoliciesOldResponse\"\x15\xca\xf3\x18\x11\n\x0b/sys/policy\x10\x01(\x01\x12\x85\x01\n\rReadPolicyOld\x12(.strongroom.auth.v1.ReadPolicyOldRequest\x1a).strongroom.auth.v1.ReadPolicyOldResponse\"\x1f\xca\xf3\x18\x1b\n\x15/sys/policy/{name=**}\x10\x01(\x01\x12\x86\x01\n\x0eWritePolicyOld\x12).strongroom.auth.v1.WritePolicyOldRequest\x1a*.strongroom.auth.v1.WritePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x03\x12\x89\x01\n\x0f\x44\x65letePolicyOld\x12*.strongroom.auth.v1.DeletePolicyOldRequest\x1a+.strongroom.auth.v1.DeletePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x05\x12\x80\x01\n\x0c\x43\x61pabilities\x12\'.strongroom.auth.v1.CapabilitiesRequest\x1a(.strongroom.auth.v1.CapabilitiesResponse\"\x1d\xca\xf3\x18\x19\n\x11/sys/capabilities\x10\x03(\x01\x38\x01\x12\xa1\x01\n\x14\x43\x61pabilitiesAccessor\x12/.strongroom.auth.v1.CapabilitiesAccessorRequest\x1a\x30.strongroom.auth.v1.CapabilitiesAccessorResponse\"&\xca\xf3\x18\"\n\x1a/sys/capabilities-accessor\x10\x03(\x01\x38\x01\x12\x91\x01\n\x10\x43\x61pabilitiesSelf\x12+.strongroom.auth.v1.CapabilitiesSelfRequest\x1a,.strongroom.auth.v1.CapabilitiesSelfResponse\"\"\xca\xf3\x18\x1e\n\x16/sys/capabilities-self\x10\x03(\x01\x38\x01\x12\x89\x01\n\x0cResultantAcl\x12\'.strongroom.auth.v1.ResultantAclRequest\x1a(.strongroom.auth.v1.ResultantAclResponse\"&\xca\xf3\x18\"\n\x1e/sys/internal/ui/resultant-acl\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,7 +65,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYSERVICE'].methods_by_name['DeletePolicy']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['DeletePolicy']._serialized_options = b'\312\363\030\037\n\033/sys/policies/acl/{name=**}\020\005'
   _globals['_POLICYSERVICE'].methods_by_name['ListPoliciesOld']._loaded_options = None
-  _globals['_POLICYSERVICE'].methods_by_name['ListPoliciesOld']._serialized_options = b'\312\363\030\021\n\013/sys/policy\020\001(\001'
+  _globals['_POLICYSERVICE'].methods_by_name['ListPoliciesOld']._serialized_options = b'\312\363\030\021\n\013/sys/policy\020\002(\001'
+  _globals['_POLICYSERVICE'].methods_by_name['ReadPoliciesOld']._loaded_options = None
+  _globals['_POLICYSERVICE'].methods_by_name['ReadPoliciesOld']._serialized_options = b'\312\363\030\021\n\013/sys/policy\020\001(\001'
   _globals['_POLICYSERVICE'].methods_by_name['ReadPolicyOld']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['ReadPolicyOld']._serialized_options = b'\312\363\030\033\n\025/sys/policy/{name=**}\020\001(\001'
   _globals['_POLICYSERVICE'].methods_by_name['WritePolicyOld']._loaded_options = None
@@ -100,34 +102,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPOLICIESOLDREQUEST']._serialized_end=441
   _globals['_LISTPOLICIESOLDRESPONSE']._serialized_start=443
   _globals['_LISTPOLICIESOLDRESPONSE']._serialized_end=500
-  _globals['_READPOLICYOLDREQUEST']._serialized_start=502
-  _globals['_READPOLICYOLDREQUEST']._serialized_end=538
-  _globals['_READPOLICYOLDRESPONSE']._serialized_start=540
-  _globals['_READPOLICYOLDRESPONSE']._serialized_end=608
-  _globals['_WRITEPOLICYOLDREQUEST']._serialized_start=610
-  _globals['_WRITEPOLICYOLDREQUEST']._serialized_end=674
-  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_start=676
-  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_end=700
-  _globals['_DELETEPOLICYOLDREQUEST']._serialized_start=702
-  _globals['_DELETEPOLICYOLDREQUEST']._serialized_end=740
-  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_start=742
-  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_end=767
-  _globals['_CAPABILITIESREQUEST']._serialized_start=769
-  _globals['_CAPABILITIESREQUEST']._serialized_end=836
-  _globals['_CAPABILITIESRESPONSE']._serialized_start=838
-  _globals['_CAPABILITIESRESPONSE']._serialized_end=884
-  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_start=886
-  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_end=958
-  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_start=960
-  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_end=1014
-  _globals['_CAPABILITIESSELFREQUEST']._serialized_start=1016
-  _globals['_CAPABILITIESSELFREQUEST']._serialized_end=1087
-  _globals['_CAPABILITIESSELFRESPONSE']._serialized_start=1089
-  _globals['_CAPABILITIESSELFRESPONSE']._serialized_end=1139
-  _globals['_RESULTANTACLREQUEST']._serialized_start=1141
-  _globals['_RESULTANTACLREQUEST']._serialized_end=1162
-  _globals['_RESULTANTACLRESPONSE']._serialized_start=1164
-  _globals['_RESULTANTACLRESPONSE']._serialized_end=1253
-  _globals['_POLICYSERVICE']._serialized_start=1256
-  _globals['_POLICYSERVICE']._serialized_end=2927
+  _globals['_READPOLICIESOLDREQUEST']._serialized_start=502
+  _globals['_READPOLICIESOLDREQUEST']._serialized_end=526
+  _globals['_READPOLICIESOLDRESPONSE']._serialized_start=528
+  _globals['_READPOLICIESOLDRESPONSE']._serialized_end=585
+  _globals['_READPOLICYOLDREQUEST']._serialized_start=587
+  _globals['_READPOLICYOLDREQUEST']._serialized_end=623
+  _globals['_READPOLICYOLDRESPONSE']._serialized_start=625
+  _globals['_READPOLICYOLDRESPONSE']._serialized_end=693
+  _globals['_WRITEPOLICYOLDREQUEST']._serialized_start=695
+  _globals['_WRITEPOLICYOLDREQUEST']._serialized_end=759
+  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_start=761
+  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_end=785
+  _globals['_DELETEPOLICYOLDREQUEST']._serialized_start=787
+  _globals['_DELETEPOLICYOLDREQUEST']._serialized_end=825
+  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_start=827
+  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_end=852
+  _globals['_CAPABILITIESREQUEST']._serialized_start=854
+  _globals['_CAPABILITIESREQUEST']._serialized_end=921
+  _globals['_CAPABILITIESRESPONSE']._serialized_start=923
+  _globals['_CAPABILITIESRESPONSE']._serialized_end=969
+  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_start=971
+  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_end=1043
+  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_start=1045
+  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_end=1099
+  _globals['_CAPABILITIESSELFREQUEST']._serialized_start=1101
+  _globals['_CAPABILITIESSELFREQUEST']._serialized_end=1172
+  _globals['_CAPABILITIESSELFRESPONSE']._serialized_start=1174
+  _globals['_CAPABILITIESSELFRESPONSE']._serialized_end=1224
+  _globals['_RESULTANTACLREQUEST']._serialized_start=1226
+  _globals['_RESULTANTACLREQUEST']._serialized_end=1247
+  _globals['_RESULTANTACLRESPONSE']._serialized_start=1250
+  _globals['_RESULTANTACLRESPONSE']._serialized_end=1380
+  _globals['_POLICYSERVICE']._serialized_start=1383
+  _globals['_POLICYSERVICE']._serialized_end=3186
 # @@protoc_insertion_point(module_scope)

@@ -246,6 +246,53 @@ class ListPoliciesOldResponse(_message.Message):
 Global___ListPoliciesOldResponse: _TypeAlias = ListPoliciesOldResponse  # noqa: Y015
 
 @_typing.final
+class ReadPoliciesOldRequest(_message.Message):
+    """Asks for the names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPoliciesOldRequest: _TypeAlias = ReadPoliciesOldRequest  # noqa: Y015
+
+@_typing.final
+class ReadPoliciesOldResponse(_message.Message):
+    """Names of policies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sorted."""
+
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The same."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        policies: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "policies", b"policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPoliciesOldResponse: _TypeAlias = ReadPoliciesOldResponse  # noqa: Y015
+
+@_typing.final
 class ReadPolicyOldRequest(_message.Message):
     """Names a policy."""
 
@@ -558,20 +605,27 @@ class ResultantAclResponse(_message.Message):
     root: _builtins.bool
     """Whether everything is allowed."""
     exact_paths: _builtins.bytes
-    """JSON: each path with its capabilities."""
+    """JSON: each path with its capabilities and constraints. Unset for root."""
     glob_paths: _builtins.bytes
-    """JSON: each prefix with its capabilities."""
+    """JSON: each prefix, without its `*`, and each path with `+`, with its capabilities and constraints. Unset for root."""
     def __init__(
         self,
         *,
         root: _builtins.bool = ...,
-        exact_paths: _builtins.bytes = ...,
-        glob_paths: _builtins.bytes = ...,
+        exact_paths: _builtins.bytes | None = ...,
+        glob_paths: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exact_paths", b"_exact_paths", "_glob_paths", b"_glob_paths", "exact_paths", b"exact_paths", "glob_paths", b"glob_paths"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact_paths", b"exact_paths", "glob_paths", b"glob_paths", "root", b"root"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exact_paths", b"_exact_paths", "_glob_paths", b"_glob_paths", "exact_paths", b"exact_paths", "glob_paths", b"glob_paths", "root", b"root"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__exact_paths: _TypeAlias = _typing.Literal["exact_paths"]  # noqa: Y015
+    _WhichOneofArgType__exact_paths: _TypeAlias = _typing.Literal["_exact_paths", b"_exact_paths"]  # noqa: Y015
+    _WhichOneofReturnType__glob_paths: _TypeAlias = _typing.Literal["glob_paths"]  # noqa: Y015
+    _WhichOneofArgType__glob_paths: _TypeAlias = _typing.Literal["_glob_paths", b"_glob_paths"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exact_paths) -> _WhichOneofReturnType__exact_paths | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__glob_paths) -> _WhichOneofReturnType__glob_paths | None: ...
 
 Global___ResultantAclResponse: _TypeAlias = ResultantAclResponse  # noqa: Y015

@@ -60,6 +60,11 @@ class PolicyServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesOldRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesOldResponse.FromString,
                 _registered_method=True)
+        self.ReadPoliciesOld = channel.unary_unary(
+                '/strongroom.auth.v1.PolicyService/ReadPoliciesOld',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPoliciesOldRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPoliciesOldResponse.FromString,
+                _registered_method=True)
         self.ReadPolicyOld = channel.unary_unary(
                 '/strongroom.auth.v1.PolicyService/ReadPolicyOld',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPolicyOldRequest.SerializeToString,
@@ -136,6 +141,13 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadPoliciesOld(self, request, context):
+        """Lists the names, in the old form, for those who read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadPolicyOld(self, request, context):
         """Returns a policy, in the old form.
         """
@@ -158,21 +170,22 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Capabilities(self, request, context):
-        """Tells what a token may do with paths.
+        """Tells what a token may do with paths, at most 1,000. INVALID_ARGUMENT where there is no such token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CapabilitiesAccessor(self, request, context):
-        """Tells what a token, named by its accessor, may do with paths.
+        """Tells what a token, named by its accessor, may do with paths, at most 1,000. INVALID_ARGUMENT where there is no
+        such token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CapabilitiesSelf(self, request, context):
-        """Tells what the caller may do with paths.
+        """Tells what the caller may do with paths, at most 1,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,6 +225,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ListPoliciesOld,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesOldRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesOldResponse.SerializeToString,
+            ),
+            'ReadPoliciesOld': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadPoliciesOld,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPoliciesOldRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPoliciesOldResponse.SerializeToString,
             ),
             'ReadPolicyOld': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadPolicyOld,
@@ -385,6 +403,33 @@ class PolicyService:
             '/strongroom.auth.v1.PolicyService/ListPoliciesOld',
             strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesOldRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesOldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadPoliciesOld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.PolicyService/ReadPoliciesOld',
+            strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPoliciesOldRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPoliciesOldResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,8 @@ class PolicyServiceStub:
     """Removes a policy. Not an error where there is none."""
     ListPoliciesOld: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesOldRequest, _policy_pb2.ListPoliciesOldResponse]
     """Lists the names, in the old form."""
+    ReadPoliciesOld: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPoliciesOldRequest, _policy_pb2.ReadPoliciesOldResponse]
+    """Lists the names, in the old form, for those who read."""
     ReadPolicyOld: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyOldRequest, _policy_pb2.ReadPolicyOldResponse]
     """Returns a policy, in the old form."""
     WritePolicyOld: _aio.UnaryUnaryMultiCallable[_policy_pb2.WritePolicyOldRequest, _policy_pb2.WritePolicyOldResponse]
@@ -33,11 +35,13 @@ class PolicyServiceStub:
     DeletePolicyOld: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyOldRequest, _policy_pb2.DeletePolicyOldResponse]
     """Removes a policy, in the old form."""
     Capabilities: _aio.UnaryUnaryMultiCallable[_policy_pb2.CapabilitiesRequest, _policy_pb2.CapabilitiesResponse]
-    """Tells what a token may do with paths."""
+    """Tells what a token may do with paths, at most 1,000. INVALID_ARGUMENT where there is no such token."""
     CapabilitiesAccessor: _aio.UnaryUnaryMultiCallable[_policy_pb2.CapabilitiesAccessorRequest, _policy_pb2.CapabilitiesAccessorResponse]
-    """Tells what a token, named by its accessor, may do with paths."""
+    """Tells what a token, named by its accessor, may do with paths, at most 1,000. INVALID_ARGUMENT where there is no
+    such token.
+    """
     CapabilitiesSelf: _aio.UnaryUnaryMultiCallable[_policy_pb2.CapabilitiesSelfRequest, _policy_pb2.CapabilitiesSelfResponse]
-    """Tells what the caller may do with paths."""
+    """Tells what the caller may do with paths, at most 1,000."""
     ResultantAcl: _aio.UnaryUnaryMultiCallable[_policy_pb2.ResultantAclRequest, _policy_pb2.ResultantAclResponse]
     """Returns all rules of the caller, merged."""
 
@@ -85,6 +89,14 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the names, in the old form."""
 
     @_abc_1.abstractmethod
+    def ReadPoliciesOld(
+        self,
+        request: _policy_pb2.ReadPoliciesOldRequest,
+        context: _aio.ServicerContext[_policy_pb2.ReadPoliciesOldRequest, _abc.Awaitable[_policy_pb2.ReadPoliciesOldResponse]],
+    ) -> _abc.Awaitable[_policy_pb2.ReadPoliciesOldResponse]:
+        """Lists the names, in the old form, for those who read."""
+
+    @_abc_1.abstractmethod
     def ReadPolicyOld(
         self,
         request: _policy_pb2.ReadPolicyOldRequest,
@@ -114,7 +126,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.CapabilitiesRequest,
         context: _aio.ServicerContext[_policy_pb2.CapabilitiesRequest, _abc.Awaitable[_policy_pb2.CapabilitiesResponse]],
     ) -> _abc.Awaitable[_policy_pb2.CapabilitiesResponse]:
-        """Tells what a token may do with paths."""
+        """Tells what a token may do with paths, at most 1,000. INVALID_ARGUMENT where there is no such token."""
 
     @_abc_1.abstractmethod
     def CapabilitiesAccessor(
@@ -122,7 +134,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.CapabilitiesAccessorRequest,
         context: _aio.ServicerContext[_policy_pb2.CapabilitiesAccessorRequest, _abc.Awaitable[_policy_pb2.CapabilitiesAccessorResponse]],
     ) -> _abc.Awaitable[_policy_pb2.CapabilitiesAccessorResponse]:
-        """Tells what a token, named by its accessor, may do with paths."""
+        """Tells what a token, named by its accessor, may do with paths, at most 1,000. INVALID_ARGUMENT where there is no
+        such token.
+        """
 
     @_abc_1.abstractmethod
     def CapabilitiesSelf(
@@ -130,7 +144,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.CapabilitiesSelfRequest,
         context: _aio.ServicerContext[_policy_pb2.CapabilitiesSelfRequest, _abc.Awaitable[_policy_pb2.CapabilitiesSelfResponse]],
     ) -> _abc.Awaitable[_policy_pb2.CapabilitiesSelfResponse]:
-        """Tells what the caller may do with paths."""
+        """Tells what the caller may do with paths, at most 1,000."""
 
     @_abc_1.abstractmethod
     def ResultantAcl(

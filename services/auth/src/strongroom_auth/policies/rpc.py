@@ -9,10 +9,12 @@ from strongroom_auth.policies.storage import PolicyStore, clean
 from strongroom_auth.tokens.rpc import page
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
-from strongroom_runtime.policy import Acl, Policy, parse_policy
+from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
 
-# (token text, accessor): the names of a token's policies, one of both given; raises where there is none.
-PoliciesOf = Callable[[str, str], Awaitable[tuple[str, ...]]]
+# (token text, accessor), one of both given: the names of a token's policies, None where there is no such token.
+PoliciesOf = Callable[[str, str], Awaitable[tuple[str, ...] | None]]
+
+MAX_PATHS = 1_000
 
 
 class PolicyHandlers:
@@ -21,6 +23,7 @@ class PolicyHandlers:
     def __init__(self, policies: PolicyStore, policies_of: PoliciesOf) -> None:
         self._policies = policies
         self._policies_of = policies_of
+        self._parsed = ParsedPolicies()
 
     async def ListPolicies(
         self, request: pb.ListPoliciesRequest, context: RequestContext
@@ -53,6 +56,12 @@ class PolicyHandlers:
         names = await self._policies.names()
         return pb.ListPoliciesOldResponse(keys=names, policies=names)
 
+    async def ReadPoliciesOld(
+        self, request: pb.ReadPoliciesOldRequest, context: RequestContext
+    ) -> pb.ReadPoliciesOldResponse:
+        names = await self._policies.names()
+        return pb.ReadPoliciesOldResponse(keys=names, policies=names)
+
     async def ReadPolicyOld(
         self, request: pb.ReadPolicyOldRequest, context: RequestContext
     ) -> pb.ReadPolicyOldResponse:
@@ -74,13 +83,21 @@ class PolicyHandlers:
     async def Capabilities(
         self, request: pb.CapabilitiesRequest, context: RequestContext
     ) -> pb.CapabilitiesResponse:
+        if not request.token:
+            raise invalid("missing token")
         names = await self._policies_of(request.token, "")
+        if names is None:
+            raise invalid("invalid token")
         return pb.CapabilitiesResponse(document=await self._judge(names, list(request.paths)))
 
     async def CapabilitiesAccessor(
         self, request: pb.CapabilitiesAccessorRequest, context: RequestContext
     ) -> pb.CapabilitiesAccessorResponse:
+        if not request.accessor:
+            raise invalid("missing accessor")
         names = await self._policies_of("", request.accessor)
+        if names is None:
+            raise invalid("invalid accessor")
         document = await self._judge(names, list(request.paths))
         return pb.CapabilitiesAccessorResponse(document=document)
 
@@ -94,33 +111,33 @@ class PolicyHandlers:
         self, request: pb.ResultantAclRequest, context: RequestContext
     ) -> pb.ResultantAclResponse:
         acl = await self._acl(_names(context))
+        if acl.root:
+            return pb.ResultantAclResponse(root=True)
         exact: dict[str, object] = {}
         globs: dict[str, object] = {}
         for rule in acl.rules():
             wildcard = rule.is_prefix or rule.has_plus
-            into = globs if wildcard else exact
             path = rule.path[:-1] if rule.is_prefix and not rule.has_plus else rule.path
-            into[path] = {"capabilities": sorted(rule.capabilities)}
+            (globs if wildcard else exact)[path] = _described(rule)
         return pb.ResultantAclResponse(
-            root=acl.root,
-            exact_paths=msgspec.json.encode(exact),
-            glob_paths=msgspec.json.encode(globs),
+            exact_paths=msgspec.json.encode(exact), glob_paths=msgspec.json.encode(globs)
         )
 
     async def _text(self, name: str) -> str:
         text = await self._policies.text(name)
         if text is None:
             raise not_found()
-        # As in Vault, root has no rules that could be shown.
         return text
 
     async def _judge(self, names: tuple[str, ...], paths: list[str]) -> bytes:
-        if not paths or not all(paths):
-            raise invalid("paths: at least one must be given, and none empty")
+        if not paths:
+            raise invalid("paths must be supplied")
+        if not all(paths):
+            raise invalid("missing path")
+        if len(paths) > MAX_PATHS:
+            raise invalid(f"paths: at most {MAX_PATHS} may be given")
         acl = await self._acl(names)
-        judged: dict[str, list[str]] = {
-            path: acl.capabilities(path.removeprefix("/")) for path in paths
-        }
+        judged: dict[str, list[str]] = {path: acl.capabilities(path.lstrip("/")) for path in paths}
         if len(paths) == 1:
             judged["capabilities"] = judged[paths[0]]
         return msgspec.json.encode(judged)
@@ -130,8 +147,22 @@ class PolicyHandlers:
         for name in names:
             text = await self._policies.text(name)
             if text is not None:
-                compiled.append(parse_policy(clean(name), text).render({}))
+                compiled.append(self._parsed.parse(name, text).render({}))
         return Acl.compile(compiled)
+
+
+def _described(rule: Rule) -> dict[str, object]:
+    """Returns a rule as the user interface reads it: what is not set is left out."""
+    described: dict[str, object] = {
+        "capabilities": sorted(rule.capabilities),
+        "allowed_parameters": rule.allowed_parameters,
+        "denied_parameters": rule.denied_parameters,
+        "required_parameters": sorted(rule.required_parameters),
+        "min_wrapping_ttl": rule.min_wrapping_ttl,
+        "max_wrapping_ttl": rule.max_wrapping_ttl,
+        "pagination_limit": rule.pagination_limit,
+    }
+    return {name: value for name, value in described.items() if value or name == "capabilities"}
 
 
 def _names(context: RequestContext) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import PolicyError, parse_policy
 from strongroom_runtime.storage import Path, Plain, ReadSet, Store, Transaction
 
+MAX_NAME = 512
+
 _POLICY = Plain("policy")
 
 
@@ -42,8 +44,8 @@ class PolicyStore:
         name = clean(name)
         if name == "root":
             raise invalid('cannot update "root" policy')
-        if not name:
-            raise invalid("name: must not be empty")
+        if not 0 < len(name) <= MAX_NAME:
+            raise invalid(f"name: must have 1 to {MAX_NAME} characters")
         text = _decoded(text)
         if not text.strip():
             raise invalid("'policy' parameter not supplied or empty")
@@ -60,8 +62,10 @@ class PolicyStore:
             ServiceError: INVALID for those that are always there.
         """
         name = clean(name)
-        if name in ("root", "default"):
-            raise invalid(f'cannot delete "{name}" policy')
+        if name == "root":
+            raise invalid('cannot delete "root" policy')
+        if name == "default":
+            raise invalid("cannot delete default policy")
         await self._store.commit(Transaction(deletes=[_path(name)]))
 
 
@@ -71,9 +75,9 @@ def clean(name: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Returns a text that may have come in base64, which no policy looks like."""
+    """Returns a text that may have come in base64, in one line or several, which no policy looks like."""
     try:
-        return base64.b64decode(text.strip(), validate=True).decode()
+        return base64.b64decode("".join(text.splitlines()).strip(), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return text
 
