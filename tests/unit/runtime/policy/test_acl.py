@@ -36,6 +36,47 @@ def test_decides_as_the_naive_model(
     capabilities = naive.decide(given_policies, path, operation)
     assert decision.allowed == (operation in capabilities)
     assert decision.sudo == (decision.allowed and "sudo" in capabilities)
+    write = Acl.compile(given_policies).decide(path, "write")
+    capabilities = naive.decide(given_policies, path, "write")
+    assert (write.may_create, write.may_update) == (
+        "create" in capabilities,
+        "update" in capabilities,
+    )
+    assert write.allowed == bool(capabilities & {"create", "update"})
+
+
+values = st.sampled_from(["one", "only", "o", 1, 2, True])
+lists = st.dictionaries(
+    st.sampled_from(["a", "b", "*"]),
+    st.lists(st.sampled_from(["one", "on*", "*ly", "*n*", 1, True]), max_size=2).map(tuple),
+    max_size=2,
+)
+constrained = st.builds(
+    Rule,
+    st.just("p"),
+    st.just(frozenset({"update", "delete"})),
+    st.none() | lists,
+    st.none() | lists,
+    st.frozensets(st.sampled_from(["a", "b"]), max_size=1),
+    st.sampled_from([0, 0, 5, 10]),
+    st.sampled_from([0, 0, 10, 20]),
+)
+
+
+@settings(max_examples=1000)
+@given(
+    st.lists(constrained, min_size=1, max_size=3),
+    st.sampled_from(["update", "delete"]),
+    st.dictionaries(st.sampled_from(["a", "A", "b", "c"]), values, max_size=3),
+    st.sampled_from([None, 4, 5, 10, 15, 21]),
+)
+def test_judges_parameters_as_the_naive_model(
+    rules: list[Rule], operation: str, parameters: dict[str, object], wrap_ttl: int | None
+) -> None:
+    compiled = Acl.compile([Policy("p", (rule,)) for rule in rules])
+    decision = compiled.decide("p", operation, parameters=lambda: parameters, wrap_ttl=wrap_ttl)
+    held = naive.constraints_hold(rules, operation, parameters, wrap_ttl)
+    assert decision.allowed is held
 
 
 def acl(*texts: str) -> Acl:
