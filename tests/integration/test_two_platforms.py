@@ -119,9 +119,11 @@ def test_check_and_set_has_one_winner(pair: tuple[Platform, Platform]) -> None:
 
 
 def test_uses_are_counted_exactly(pair: tuple[Platform, Platform]) -> None:
-    made = Session(pair[0])(
-        "POST", "auth/token/create", body={"policies": ["default"], "num_uses": 20}
-    )
+    first = Session(pair[0])
+    first("POST", "secret/data/counted", body={"data": {"v": 1}})
+    rule = 'path "secret/data/counted" { capabilities = ["read"] }'
+    first("POST", "sys/policies/acl/counted", body={"policy": rule})
+    made = first("POST", "auth/token/create", body={"policies": ["counted"], "num_uses": 20})
     token = made.json()["auth"]["client_token"]
     statuses: list[int] = []
     barrier = threading.Barrier(12)
@@ -130,7 +132,7 @@ def test_uses_are_counted_exactly(pair: tuple[Platform, Platform]) -> None:
         session = Session(pair[number % 2])
         barrier.wait()
         for _ in range(5):
-            statuses.append(session("GET", "auth/token/lookup-self", token).status_code)
+            statuses.append(session("GET", "secret/data/counted", token).status_code)
 
     threads = [threading.Thread(target=use, args=(n,)) for n in range(12)]
     for thread in threads:
