@@ -135,8 +135,9 @@ def start(
     if command == "dev":
         arguments.append(f"--root-token={ROOT}")
     ready.unlink(missing_ok=True)
-    with (folder / "output.log").open("ab") as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=log)
+    # What is announced once to the operator is not the log.
+    with (folder / "output.log").open("ab") as log, (folder / "said.txt").open("ab") as said:
+        process = subprocess.Popen(arguments, stdout=said, stderr=log)
     deadline = time.monotonic() + 60
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:
