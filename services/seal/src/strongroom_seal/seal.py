@@ -46,6 +46,8 @@ class Seal:
         self._root: bytes | None = None
         self._ring: MasterRing | None = None
         self._gathering: Gathering | None = None
+        # Set once it is known whether this process unseals by itself.
+        self.started = asyncio.Event()
         self._subscribers: list[Callable[[], None]] = []
         self._changing = asyncio.Lock()
         self._opened_at = 0  # the store's revision: sealings up to it are over
@@ -128,15 +130,15 @@ class Seal:
         """Opens by itself where a static key is configured and there are keys."""
         static = self.openers.static_key()
         config = await self.store.config()
-        if static is None or config is None or not self.sealed:
-            return
-        root = await self.store.root_key(static)
-        if root is None:
-            raise ServiceError(
-                Kind.FAILED_PRECONDITION,
-                f"{self._config.static_key_file}: not the key of this seal",
-            )
-        await self._open(root)
+        if static is not None and config is not None and self.sealed:
+            root = await self.store.root_key(static)
+            if root is None:
+                raise ServiceError(
+                    Kind.FAILED_PRECONDITION,
+                    f"{self._config.static_key_file}: not the key of this seal",
+                )
+            await self._open(root)
+        self.started.set()
 
     async def add_share(self, text: str) -> None:
         """Takes a share; with enough of them the seal opens.

@@ -177,6 +177,8 @@ class KeyHandlers:
     async def WatchKeyRing(
         self, request: pb.WatchKeyRingRequest, context: RequestContext
     ) -> AsyncIterator[pb.WatchKeyRingResponse]:
+        # A process that is only starting has nothing to say: services that have keys would drop them for a moment.
+        await self._seal.started.wait()
         changed = asyncio.Event()
         unsubscribe = self._seal.subscribe(changed.set)
         try:
