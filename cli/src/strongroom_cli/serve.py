@@ -1,6 +1,7 @@
 """Running one server process until a signal ends it."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -45,7 +46,19 @@ async def _serve(config: ServerConfig) -> int:
         log.error("cannot start", extra={"reason": str(error)})
         sys.stderr.write(f"strongroom: {error}\n")
         return 1
+    _make_collections_rare()
     await stop.wait()
     log.info("stopping")
     await process.stop()
     return 0
+
+
+def _make_collections_rare() -> None:
+    """Lets the garbage collector pass over what was made at the start, and look less often at the rest.
+
+    Requests leave no cycles behind, yet by default every few of them set off a walk over all contracts and caches.
+    See `docs/decisions/0007-hot-path.md`.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

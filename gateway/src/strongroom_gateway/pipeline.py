@@ -7,7 +7,7 @@ the audit service before the client gets its answer; what changes something is n
 import contextlib
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -207,7 +207,7 @@ class Pipeline:
         spec = call.spec
         token = identity.token if identity is not None else None
         if spec is not None and spec.unauthenticated:
-            return replace(context, token=token)
+            return msgspec.structs.replace(context, token=token)
         if identity is None:
             raise denied()
         acl = await self._gate.acl(identity.token.policies, context)
@@ -218,7 +218,7 @@ class Pipeline:
             raise denied()
         if decision.pagination_limit and spec is not None:
             _bound(call, decision)
-        return replace(
+        return msgspec.structs.replace(
             context,
             token=token,
             may_create=decision.may_create,

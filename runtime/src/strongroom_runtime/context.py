@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class MountContext:
@@ -37,8 +39,7 @@ class TokenContext:
     root: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(msgspec.Struct, frozen=True, gc=False):
     """Everything about a request beside its message.
 
     `path` is the whole canonical path (`secret/data/app`). `may_create` and `may_update` say what the

@@ -19,6 +19,18 @@ def rfc3339(seconds: float) -> str:
     return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06}Z"
 
 
+def timestamp_rfc3339(time: Timestamp) -> str:
+    """Returns a protobuf Timestamp as RFC 3339 in UTC, with none, three, six or nine digits behind the point."""
+    nanos = time.nanos
+    if not nanos:
+        return f"{_second(time.seconds)}Z"
+    if nanos % 1000:
+        return f"{_second(time.seconds)}.{nanos:09}Z"
+    if nanos % 1_000_000:
+        return f"{_second(time.seconds)}.{nanos // 1000:06}Z"
+    return f"{_second(time.seconds)}.{nanos // 1_000_000:03}Z"
+
+
 def timestamp(seconds: float) -> Timestamp | None:
     """Returns wall time as a protobuf Timestamp, to the microsecond; None for 0, which stands for never."""
     if not seconds:

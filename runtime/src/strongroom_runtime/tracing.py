@@ -1,8 +1,8 @@
 """Spans around the handlers of a process, when anybody wants them."""
 
-import dataclasses
 from typing import Any
 
+import msgspec
 from google.protobuf.message import Message
 
 from strongroom_runtime.context import RequestContext
@@ -25,7 +25,7 @@ class TracedCaller:
     async def call(self, method: str, request: Message, context: RequestContext) -> Any:
         """Returns the response message."""
         with self._telemetry.span(method.removeprefix("/"), context.traceparent) as traceparent:
-            inner = dataclasses.replace(context, traceparent=traceparent)
+            inner = msgspec.structs.replace(context, traceparent=traceparent)
             return await self._caller.call(method, request, inner)
 
 

@@ -1,9 +1,9 @@
 """Calls the auth service through its handler table, as the gateway does."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from google.protobuf.message import Message
 from tests.fakes.store import MemoryStore
@@ -118,7 +118,7 @@ class Auth:
 def login_context(address: str = "127.0.0.1", **changes: Any) -> RequestContext:
     """Returns the context of a request to the login mount."""
     context = RequestContext("r", "auth/people/login/ann", LOGIN_MOUNT, client_address=address)
-    return replace(context, **changes)
+    return msgspec.structs.replace(context, **changes)
 
 
 async def refused(call: Any, kind: Kind, message: str = "") -> None:

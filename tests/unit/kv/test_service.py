@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from google.protobuf.message import Message
 from tests.fakes.store import MemoryStore
@@ -248,8 +249,8 @@ async def test_subkeys_show_the_shape_alone(kv: Kv) -> None:
 
 
 async def test_create_and_update_are_rights_of_their_own(kv: Kv) -> None:
-    creator = replace(CONTEXT, may_update=False)
-    updater = replace(CONTEXT, may_create=False)
+    creator = msgspec.structs.replace(CONTEXT, may_update=False)
+    updater = msgspec.structs.replace(CONTEXT, may_create=False)
     for method, fields in (
         ("WriteSecret", {"path": "a", "data": b"{}"}),
         ("WriteMetadata", {"path": "m"}),
@@ -285,7 +286,7 @@ async def test_an_upgraded_mount_shows_its_secrets_as_version_one(kv: Kv) -> Non
 
 
 async def test_a_cubbyhole_belongs_to_one_token_and_goes_with_it(kv: Kv) -> None:
-    other = replace(CONTEXT, token=TokenContext("token-2", "b"))
+    other = msgspec.structs.replace(CONTEXT, token=TokenContext("token-2", "b"))
     await kv("WriteCubbyhole", path="a/b", data=b'{"x":1}')
     assert (await kv("ReadCubbyhole", path="a/b")).data == b'{"x":1}'
     assert list((await kv("ListCubbyhole")).keys) == ["a/"]
@@ -297,12 +298,14 @@ async def test_a_cubbyhole_belongs_to_one_token_and_goes_with_it(kv: Kv) -> None
     await kv("DeleteCubbyhole", other, path="mine")
     assert await kv.store.scan(()) == []
     await refused(
-        kv("ReadCubbyhole", replace(CONTEXT, token=None), path="a"), Kind.INVALID, "token"
+        kv("ReadCubbyhole", msgspec.structs.replace(CONTEXT, token=None), path="a"),
+        Kind.INVALID,
+        "token",
     )
 
 
 async def test_a_dropped_mount_leaves_nothing_behind(kv: Kv) -> None:
-    other = replace(CONTEXT, mount=replace(MOUNT, uuid="mount-2"))
+    other = msgspec.structs.replace(CONTEXT, mount=replace(MOUNT, uuid="mount-2"))
     await kv("WriteConfig", max_versions=3)
     for number in range(250):
         await kv.put(f"s/{number}", {})

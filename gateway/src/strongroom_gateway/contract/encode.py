@@ -9,7 +9,8 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from strongroom.options.v1 import options_pb2 as options
-from strongroom_gateway.contract.fields import TIMESTAMP, Field, scalar_writer, timestamp_text
+from strongroom_gateway.contract.fields import TIMESTAMP, Field, scalar_writer
+from strongroom_runtime.timestamps import timestamp_rfc3339
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ def _converter(field: Field) -> Callable[[Any], Any] | None:
     if message is None:
         return scalar_writer(field)
     if message.full_name == TIMESTAMP:
-        return timestamp_text
+        return timestamp_rfc3339
     return ResponsePlan(message).fields
 
 

@@ -182,11 +182,6 @@ def read_map(value: Any, read: Callable[[Any], Any], name: str) -> dict[str, Any
     return result
 
 
-def timestamp_text(value: Any) -> str:
-    """Returns a Timestamp as RFC 3339, with as many decimals as it has."""
-    return str(value.ToJsonString())
-
-
 def _text(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value

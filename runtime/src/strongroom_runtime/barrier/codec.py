@@ -10,6 +10,7 @@ as associated data: deterministic, so that it can be looked up and prefixes list
 
 import base64
 import binascii
+import functools
 import os
 import re
 import struct
@@ -48,7 +49,14 @@ class BarrierCodec:
             ValueError: an empty segment, or a `Plain` one with other characters than it may have.
         """
         ring = self._keys.ring  # sealed is sealed, even for a path without a name in it
-        return (self._root + "/".join([self._encode(ring, segment) for segment in path])).encode()
+        names = self._keys.segments
+        segments = [
+            _checked(segment)
+            if type(segment) is Plain
+            else names.get(segment) or self._encode(ring, segment)
+            for segment in path
+        ]
+        return (self._root + "/".join(segments)).encode()
 
     def encode_prefix(self, path: Path) -> bytes:
         """Returns what all keys below a path begin with; it ends with a slash."""
@@ -85,20 +93,14 @@ class BarrierCodec:
         return ring.decrypt(term, nonce, sealed[_HEADER.size :], key)
 
     def _encode(self, ring: KeyRing, segment: str) -> str:
-        if isinstance(segment, Plain):
-            if not _PLAIN.fullmatch(segment):
-                raise ValueError("a plain segment may hold letters, digits, '.', '-' and '_' only")
-            return segment
+        if not segment:
+            raise ValueError("a path has no empty segments")
+        ciphertext = ring.names.encrypt(segment.encode(), [self._service])
+        encoded = _MARK + base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
         kept = self._keys.segments
-        encoded = kept.get(segment)
-        if encoded is None:
-            if not segment:
-                raise ValueError("a path has no empty segments")
-            ciphertext = ring.names.encrypt(segment.encode(), [self._service])
-            encoded = _MARK + base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
-            if len(kept) >= _SEGMENTS_KEPT:
-                kept.clear()  # rarely reached, and filled again at once by what is in use
-            kept[segment] = encoded
+        if len(kept) >= _SEGMENTS_KEPT:
+            kept.clear()  # rarely reached, and filled again at once by what is in use
+        kept[segment] = encoded
         return encoded
 
     def _decode(self, segment: str) -> str:
@@ -110,6 +112,14 @@ class BarrierCodec:
             return self._keys.ring.names.decrypt(ciphertext, [self._service]).decode()
         except (InvalidTag, binascii.Error, ValueError):
             raise _foreign() from None
+
+
+@functools.lru_cache(maxsize=10_000)
+def _checked(segment: str) -> str:
+    """Returns a plain segment, if it may stand in a key as it is."""
+    if not _PLAIN.fullmatch(segment):
+        raise ValueError("a plain segment may hold letters, digits, '.', '-' and '_' only")
+    return str(segment)
 
 
 def _foreign() -> ServiceError:

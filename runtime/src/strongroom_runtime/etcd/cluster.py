@@ -15,7 +15,8 @@ import msgspec
 from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.etcd.client import STREAM_BROKE, EtcdClient, prefix_end
+from strongroom_runtime.etcd.batch import Batcher, Outcome
+from strongroom_runtime.etcd.client import STREAM_BROKE, EtcdClient
 from strongroom_runtime.etcd.members import MEMBERS, Confirm, Member, Peer
 from strongroom_runtime.etcd.prefix import PrefixView
 
@@ -43,6 +44,7 @@ class Cluster:
         ttl_seconds: int = TTL_SECONDS,
     ) -> None:
         self.client = client
+        self._batcher = Batcher(client.transaction)
         self._confirm = confirm
         self._clock = clock or SystemClock()
         self._ttl = ttl_seconds
@@ -91,27 +93,17 @@ class Cluster:
         if view is not None:
             await view.reached(revision)
 
-    async def commit(self, request: etcd_pb2.TxnRequest, prefix: str) -> etcd_pb2.TxnResponse:
+    async def commit(self, request: etcd_pb2.TxnRequest, prefix: str) -> Outcome:
         """Runs a transaction on keys below one prefix; returns when every member knows of it.
-
-        Once committed, the waiting goes on even if the caller is cancelled.
 
         Raises:
             ServiceError: UNAVAILABLE; it may have been committed all the same.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._commit(request, prefix)))
-
-    async def _commit(self, request: etcd_pb2.TxnRequest, prefix: str) -> etcd_pb2.TxnResponse:
-        # Read in the same transaction: whoever registers later reads at a later revision.
-        members = request.success.add().request_range
-        members.key, members.range_end = MEMBERS, prefix_end(MEMBERS)
-        response = await self.client.transaction(request)
-        if response.succeeded and _changed(response):
-            await self._apply(request, prefix, response.header.revision)
-            await self._wait(
-                response.responses[-1].response_range, prefix, response.header.revision
-            )
-        return response
+        outcome = await self._batcher.run(request)
+        if outcome.changed:
+            await self._apply(request, prefix, outcome.revision)
+            await self._wait(outcome.members, prefix, outcome.revision)
+        return outcome
 
     async def _apply(self, request: etcd_pb2.TxnRequest, prefix: str, revision: int) -> None:
         """Tells this process's own view at once, without waiting for the watch."""
@@ -215,11 +207,3 @@ class Cluster:
         return bool(found) and not (
             msgspec.msgpack.decode(found[0].value, type=Member).asked_to_withdraw
         )
-
-
-def _changed(response: etcd_pb2.TxnResponse) -> bool:
-    """Returns whether a transaction changed anything: without a change there is no event to wait for."""
-    return any(
-        each.HasField("response_put") or each.response_delete_range.deleted
-        for each in response.responses
-    )

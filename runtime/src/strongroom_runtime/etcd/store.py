@@ -83,7 +83,13 @@ class EtcdStore:
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
         """Returns one entry."""
-        entry, _ = await self.read(path, self.codec.encode_path(path), linearizable)
+        key = self.codec.encode_path(path)
+        cache = self._cache
+        if cache is not None and not linearizable:
+            cached = cache.get(key)
+            if cached is not None and cache.view.certain():
+                return self._entry(path, key, cached)
+        entry, _ = await self.read(path, key, linearizable)
         return entry
 
     async def read(
@@ -115,13 +121,16 @@ class EtcdStore:
         return Cached(response.kvs[0].value, response.kvs[0].mod_revision, as_of)
 
     def _decoded(self, path: Path, key: bytes, cached: Cached) -> tuple[Entry | None, int]:
+        return self._entry(path, key, cached), cached.as_of
+
+    def _entry(self, path: Path, key: bytes, cached: Cached) -> Entry | None:
         if cached.raw is None:
-            return None, cached.as_of
+            return None
         entry = cached.decoded
         if not isinstance(entry, Entry):
             entry = Entry(path, self.codec.open(key, cached.raw), cached.revision)
             cached.decoded = entry
-        return entry, cached.as_of
+        return entry
 
     async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
         """Returns the entries below a prefix in the order of their keys, as of one revision."""
@@ -182,11 +191,13 @@ class EtcdStore:
         with self._telemetry.span("etcd transaction"):
             if self._cluster is None:
                 response = await self._client.transaction(request)
+                succeeded, revision = response.succeeded, response.header.revision
             else:
-                response = await self._cluster.commit(request, self._prefix)
-        if not response.succeeded:
+                outcome = await self._cluster.commit(request, self._prefix)
+                succeeded, revision = outcome.succeeded, outcome.revision
+        if not succeeded:
             raise ConflictError
-        return response.header.revision
+        return revision
 
     def reads(self, *, linearizable: bool = False) -> EtcdReadSet:
         """Returns an empty read set."""

@@ -19,6 +19,8 @@ from strongroom_runtime.timestamps import rfc3339
 
 _MODE = 0o600
 
+_Group = list[tuple[tuple[bytes, ...], asyncio.Future[None]]]
+
 
 class FileWriter:
     """One audit file, as one process writes it.
@@ -39,8 +41,9 @@ class FileWriter:
         self._sync_always = sync_always
         self._clock = clock or SystemClock()
         self._descriptor = _open(path)
-        self._waiting: list[tuple[tuple[bytes, ...], asyncio.Future[None]]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._waiting: _Group = []
+        self._scheduled = False
+        self._flusher: asyncio.Task[None] | None = None  # where the disk is waited for
         self._dirty = False
         self._begin("")
 
@@ -52,16 +55,20 @@ class FileWriter:
         Raises:
             ServiceError: UNAVAILABLE where they could not be written.
         """
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         self._waiting.append((entries, future))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush())
-        await asyncio.shield(future)
+        if self._sync_always:
+            if self._flusher is None:
+                self._flusher = loop.create_task(self._flush_and_sync())
+        elif not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        await future
 
     async def reopen(self) -> None:
         """Opens the path anew, after the file was moved away; the new file names the old one's last hash."""
-        while self._flusher is not None:
-            await asyncio.shield(self._flusher)
+        await self._drain()
         descriptor = _open(self._path)
         os.close(self._descriptor)
         self._descriptor = descriptor
@@ -75,8 +82,7 @@ class FileWriter:
 
     async def close(self) -> None:
         """Writes what waits, syncs and closes."""
-        while self._flusher is not None:
-            await asyncio.shield(self._flusher)
+        await self._drain()
         await self.sync()
         os.close(self._descriptor)
 
@@ -89,31 +95,54 @@ class FileWriter:
         self._chain = Chain(secrets.token_hex(8))
         self._first = [self._chain.start_entry(rfc3339(self._clock.now()), after)]
 
-    async def _flush(self) -> None:
+    async def _drain(self) -> None:
+        """Writes what waits."""
+        while self._flusher is not None:
+            await asyncio.shield(self._flusher)
+        if self._waiting:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        group, self._waiting = self._waiting, []
+        error = self._write_group(group)
+        self._dirty = True
+        _settle(group, error)
+
+    async def _flush_and_sync(self) -> None:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                error = await self._write_group([e for entries, _ in group for e in entries])
-                for _, future in group:
-                    if not future.done():
-                        future.set_exception(error) if error else future.set_result(None)
+                error = self._write_group(group)
+                if error is None:
+                    try:
+                        await asyncio.to_thread(os.fsync, self._descriptor)
+                    except OSError as reason:
+                        error = _cannot_write(reason)
+                _settle(group, error)
         finally:
             self._flusher = None
 
-    async def _write_group(self, entries: list[bytes]) -> ServiceError | None:
+    def _write_group(self, group: _Group) -> ServiceError | None:
+        entries = [entry for each, _ in group for entry in each]
         linked = self._chain.link([*self._first, *entries])
         try:
             _write(self._descriptor, linked.data)
-            # From here the lines are in the file, whatever becomes of the fsync.
-            self._chain, self._first = linked.chain, []
-            if self._sync_always:
-                await asyncio.to_thread(os.fsync, self._descriptor)
         except OSError as error:
-            return ServiceError(
-                Kind.UNAVAILABLE, f"the audit file cannot be written: {error.strerror}"
-            )
-        self._dirty = not self._sync_always
+            return _cannot_write(error)
+        # From here the lines are in the file, whatever becomes of an fsync.
+        self._chain, self._first = linked.chain, []
         return None
+
+
+def _settle(group: _Group, error: ServiceError | None) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error) if error else future.set_result(None)
+
+
+def _cannot_write(error: OSError) -> ServiceError:
+    return ServiceError(Kind.UNAVAILABLE, f"the audit file cannot be written: {error.strerror}")
 
 
 def _open(path: Path) -> int:

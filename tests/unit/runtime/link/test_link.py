@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import msgspec
 import pytest
 from tests.unit.runtime.link.echo import NAME, SERVICE, Echo, Text, table
 
@@ -72,7 +73,7 @@ async def gateway(served: Served) -> AsyncIterator[RemoteCaller]:
 
 async def send(remote: RemoteCaller, method: str, value: str = "", seconds: float = 0) -> str:
     deadline = SystemClock().monotonic() + seconds if seconds else 0.0
-    context = replace(CONTEXT, deadline=deadline)
+    context = msgspec.structs.replace(CONTEXT, deadline=deadline)
     answer = await remote.call(f"/{NAME}/{method}", Text(value=value), context)
     return str(answer.value)
 
