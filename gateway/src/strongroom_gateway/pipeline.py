@@ -149,10 +149,8 @@ class Pipeline:
             identity = await self._identify(call, context)
             if identity is not None:
                 subject.token = identity.token
-            context, reads = (
-                await self._decide(call, identity, context),
-                reads and (identity is None or not identity.last_use),
-            )
+                reads = reads and not identity.last_use
+            context = await self._decide(call, identity, context)
             if not reads:
                 await self._audit.request(subject, context)
                 announced = True

@@ -10,6 +10,8 @@ from strongroom_gateway.audit.redact import Hasher
 from strongroom_runtime.context import MountContext, TokenContext
 from strongroom_runtime.timestamps import rfc3339
 
+_encode = msgspec.json.Encoder().encode
+
 # Known to be harmless wherever they stand in an `auth` object.
 _AUTH_PLAIN = frozenset({"policies", "token_policies", "identity_policies", "token_type"})
 
@@ -30,6 +32,7 @@ class Subject:
     token: TokenContext | None = None
     plain_request: frozenset[str] = frozenset()
     plain_response: frozenset[str] = frozenset()
+    made: "tuple[Device, Common] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,16 @@ class Common:
 
 
 def common(subject: Subject, device: Device) -> Common:
-    """Returns what both entries of a request say."""
-    encode = msgspec.json.encode
-    return Common(
-        msgspec.Raw(encode(_auth(subject, device))), msgspec.Raw(encode(_request(subject, device)))
+    """Returns what both entries of a request say; made once for a device, if nothing else comes between."""
+    made = subject.made
+    if made is not None and made[0] is device:
+        return made[1]
+    shared = Common(
+        msgspec.Raw(_encode(_auth(subject, device))),
+        msgspec.Raw(_encode(_request(subject, device))),
     )
+    subject.made = (device, shared)
+    return shared
 
 
 def request_entry(subject: Subject, shared: Common, error: str) -> bytes:
@@ -72,7 +80,7 @@ def request_entry(subject: Subject, shared: Common, error: str) -> bytes:
     }
     if error:
         entry["error"] = error
-    return msgspec.json.encode(entry)
+    return _encode(entry)
 
 
 def response_entry(
@@ -110,7 +118,7 @@ def response_entry(
     }
     if error:
         entry["error"] = error
-    return msgspec.json.encode(entry)
+    return _encode(entry)
 
 
 def _auth(subject: Subject, device: Device) -> dict[str, Any]:

@@ -40,7 +40,10 @@ class AuditLog:
         by_device: dict[str, list[bytes]] = {}
         for path, entry in entries:
             if path in devices:  # it may have been disabled since the entry was made
-                by_device.setdefault(path, []).append(entry)
+                if path in by_device:
+                    by_device[path].append(entry)
+                else:
+                    by_device[path] = [entry]
         if not by_device:
             if devices:
                 raise ServiceError(Kind.UNAVAILABLE, "the audit devices were changed; try again")

@@ -95,9 +95,11 @@ class Secrets:
                 change = await decide(_decode_secret(entry.value) if entry is not None else None)
                 if change is None:
                     return
-                with contextlib.suppress(ConflictError):
+                try:
                     await self._store.commit(_transaction(mount, path, at, entry, change))
-                    return
+                except ConflictError:
+                    continue
+                return
         raise _conflict()
 
     async def names(self, mount: str, folder: str) -> list[str]:
