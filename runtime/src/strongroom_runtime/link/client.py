@@ -160,14 +160,15 @@ class RemoteCaller:
             timeout_microseconds=int(remaining * 1e6),
         )
         replica = await self._choose()
-        pending = _Pending(call, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        pending = _Pending(call, loop.create_future())
         replica.send(pending)
+        timer = loop.call_later(remaining, _expire, pending.future) if remaining else None
         try:
-            async with asyncio.timeout(remaining or None):
-                response = await pending.future
-        except TimeoutError:
-            raise ServiceError(Kind.DEADLINE, "the deadline passed") from None
+            response = await pending.future
         finally:
+            if timer is not None:
+                timer.cancel()
             replica.open.pop(call.id, None)
         return self._methods[method].FromString(response)
 
@@ -201,6 +202,11 @@ def _settle(future: "asyncio.Future[bytes]", reply: link_pb2.Reply) -> None:
         future.set_exception(error_from_wire(reply.error))
     else:
         future.set_result(reply.response)
+
+
+def _expire(future: "asyncio.Future[bytes]") -> None:
+    if not future.done():
+        future.set_exception(ServiceError(Kind.DEADLINE, "the deadline passed"))
 
 
 def _unavailable() -> ServiceError:

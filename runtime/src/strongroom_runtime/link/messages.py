@@ -1,13 +1,39 @@
 """Request contexts and errors, to and from the wire."""
 
+import functools
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 from strongroom.link.v1 import link_pb2
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.errors import Kind, ServiceError
 
+T = TypeVar("T")
+M = TypeVar("M")
+
+_KEPT = 5_000
+
+
+class _Made(Generic[T, M]):
+    """Messages of objects that come again and again. Objects stay while their messages do, and so do their ids."""
+
+    def __init__(self, make: Callable[[T], M]) -> None:
+        self._make = make
+        self._made: dict[int, tuple[T, M]] = {}
+
+    def of(self, value: T) -> M:
+        """Returns the message of an object that never changes."""
+        known = self._made.get(id(value))
+        if known is None:
+            if len(self._made) >= _KEPT:
+                self._made.clear()
+            known = self._made[id(value)] = (value, self._make(value))
+        return known[1]
+
 
 def context_to_wire(context: RequestContext) -> link_pb2.RequestContext:
     """Returns the message for a context. Deadline and caller travel by other means."""
-    message = link_pb2.RequestContext(
+    return link_pb2.RequestContext(
         request_id=context.request_id,
         path=context.path,
         client_address=context.client_address,
@@ -16,22 +42,9 @@ def context_to_wire(context: RequestContext) -> link_pb2.RequestContext:
         sudo=context.sudo,
         traceparent=context.traceparent,
         linearizable=context.linearizable,
+        mount=_mounts.of(context.mount) if context.mount is not None else None,
+        token=_tokens.of(context.token) if context.token is not None else None,
     )
-    if context.mount is not None:
-        message.mount.CopyFrom(_mount_to_wire(context.mount))
-    if context.token is not None:
-        token = context.token
-        message.token.CopyFrom(
-            link_pb2.TokenContext(
-                id=token.id,
-                accessor=token.accessor,
-                display_name=token.display_name,
-                policies=token.policies,
-                entity_id=token.entity_id,
-                root=token.root,
-            )
-        )
-    return message
 
 
 def context_from_wire(
@@ -41,8 +54,12 @@ def context_from_wire(
     return RequestContext(
         request_id=message.request_id,
         path=message.path,
-        mount=_mount_from_wire(message.mount) if message.HasField("mount") else None,
-        token=_token_from_wire(message.token) if message.HasField("token") else None,
+        mount=_mount_from_wire(message.mount.SerializeToString())
+        if message.HasField("mount")
+        else None,
+        token=_token_from_wire(message.token.SerializeToString())
+        if message.HasField("token")
+        else None,
         client_address=message.client_address,
         deadline=deadline,
         may_create=message.may_create,
@@ -86,7 +103,9 @@ def _mount_to_wire(mount: MountContext) -> link_pb2.MountContext:
     )
 
 
-def _mount_from_wire(mount: link_pb2.MountContext) -> MountContext:
+@functools.lru_cache(maxsize=_KEPT)
+def _mount_from_wire(data: bytes) -> MountContext:
+    mount = link_pb2.MountContext.FromString(data)
     return MountContext(
         path=mount.path,
         type=mount.type,
@@ -99,7 +118,9 @@ def _mount_from_wire(mount: link_pb2.MountContext) -> MountContext:
     )
 
 
-def _token_from_wire(token: link_pb2.TokenContext) -> TokenContext:
+@functools.lru_cache(maxsize=_KEPT)
+def _token_from_wire(data: bytes) -> TokenContext:
+    token = link_pb2.TokenContext.FromString(data)
     return TokenContext(
         id=token.id,
         accessor=token.accessor,
@@ -108,3 +129,18 @@ def _token_from_wire(token: link_pb2.TokenContext) -> TokenContext:
         entity_id=token.entity_id,
         root=token.root,
     )
+
+
+def _token_to_wire(token: TokenContext) -> link_pb2.TokenContext:
+    return link_pb2.TokenContext(
+        id=token.id,
+        accessor=token.accessor,
+        display_name=token.display_name,
+        policies=token.policies,
+        entity_id=token.entity_id,
+        root=token.root,
+    )
+
+
+_mounts = _Made(_mount_to_wire)
+_tokens = _Made(_token_to_wire)
