@@ -29,7 +29,7 @@ from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import RawCodec
 from strongroom_runtime.etcd.store import EtcdStore
-from strongroom_runtime.handlers import Caller, HandlerTable, LocalCaller
+from strongroom_runtime.handlers import HandlerTable, LocalCaller, StreamCaller
 from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
@@ -172,7 +172,7 @@ class Process:
             self._gateway = self._build_gateway(callers)
         return seal
 
-    def _build_gateway(self, callers: Mapping[str, Caller]) -> Gateway:
+    def _build_gateway(self, callers: Mapping[str, StreamCaller]) -> Gateway:
         holder = self._holders["gateway"]
         scheme = "https" if self._config.tls else "http"
         return Gateway(
@@ -186,9 +186,9 @@ class Process:
             )
         )
 
-    def _callers(self) -> dict[str, Caller]:
+    def _callers(self) -> dict[str, StreamCaller]:
         """Returns who answers for each service: this process itself, or others."""
-        callers: dict[str, Caller] = dict(self._remote)
+        callers: dict[str, StreamCaller] = dict(self._remote)
         for name in self._config.targets:
             callers[name] = traced(self._local, self._telemetry[name])
         return callers

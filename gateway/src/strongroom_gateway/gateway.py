@@ -24,7 +24,7 @@ from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.etcd.prefix import PrefixView
-from strongroom_runtime.handlers import Caller, HandlerTable, LocalCaller
+from strongroom_runtime.handlers import HandlerTable, LocalCaller, StreamCaller
 from strongroom_runtime.policy import Acl
 from strongroom_runtime.service import BackgroundTasks
 from strongroom_runtime.storage import Store
@@ -68,7 +68,7 @@ class GatewayHost:
     """
 
     store: Store
-    services: Mapping[str, Caller]
+    services: Mapping[str, StreamCaller]
     views: Mapping[str, PrefixView]
     sealed: Callable[[], bool]
     address: str = ""

@@ -5,9 +5,10 @@ wrapped answer. What HTTP has in its envelope comes as trailing metadata: `stron
 `strongroom-warning` (repeated), and `strongroom-wrap-info-bin`, a serialised `strongroom.sys.v1.WrapInfo`.
 """
 
+import contextlib
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -49,6 +50,13 @@ class GrpcWire(grpc.GenericRpcHandler):
         if spec is None:
             return None
 
+        if spec.streams:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(spec),
+                request_deserializer=spec.request.FromString,
+                response_serializer=spec.response.SerializeToString,
+            )
+
         async def behaviour(request: Message, context: ServicerContext) -> Message:
             return await self._handle(spec, request, context)
 
@@ -57,6 +65,20 @@ class GrpcWire(grpc.GenericRpcHandler):
             request_deserializer=spec.request.FromString,
             response_serializer=spec.response.SerializeToString,
         )
+
+    def _streaming(self, spec: MethodSpec) -> Any:
+        async def behaviour(request: Message, context: ServicerContext) -> AsyncIterator[Message]:
+            request_id = str(uuid.uuid4())
+            await context.send_initial_metadata((("strongroom-request-id", request_id),))
+            try:
+                call = await self._call(spec, request, context, request_id)
+                async with contextlib.aclosing(self._pipeline.stream(call)) as messages:
+                    async for message in messages:
+                        yield message
+            except ServiceError as error:
+                await abort(context, error)
+
+        return behaviour
 
     async def _handle(
         self, spec: MethodSpec, message: Message, context: ServicerContext

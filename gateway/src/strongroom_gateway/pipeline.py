@@ -6,7 +6,7 @@ the audit service before the client gets its answer; what changes something is n
 
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,14 @@ from strongroom_gateway.audit.sink import AuditSink, Outcome
 from strongroom_gateway.contract.encode import Encoded, ResponsePlan
 from strongroom_gateway.contract.routes import MethodSpec
 from strongroom_gateway.http import envelope
+from strongroom_gateway.streams import SHOW, admitted
 from strongroom_gateway.tokens import Identity, TokenGate
 from strongroom_gateway.wrapping.rpc import wrap_info
 from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
-from strongroom_runtime.handlers import Caller
-from strongroom_runtime.policy import Decision
+from strongroom_runtime.handlers import StreamCaller
+from strongroom_runtime.policy import Acl, Decision
 from strongroom_runtime.telemetry import Telemetry
 
 _WRAP = "/strongroom.sys.v1.WrappingService/Wrap"
@@ -95,7 +96,7 @@ class Pipeline:
 
     def __init__(
         self,
-        services: Mapping[str, Caller],
+        services: Mapping[str, StreamCaller],
         gate: TokenGate,
         audit: AuditSink,
         wraps: WrapStore,
@@ -122,16 +123,50 @@ class Pipeline:
         with self._telemetry.span(name, parent) as call.traceparent:
             return await self._handle(call)
 
+    async def stream(self, call: Call) -> AsyncGenerator[Any]:
+        """Yields the messages of a server stream for as long as the token and its policies allow.
+
+        Its start is audited as a request of its own; messages hold names and no values.
+
+        Raises:
+            ServiceError: what the client is to be told.
+        """
+        spec, mount = call.spec, call.mount
+        if spec is None or call.message is None or mount is None:
+            raise ServiceError(Kind.INTERNAL, "internal error")
+        if self._sealed():
+            raise ServiceError(Kind.SEALED, "Vault is sealed")
+        context, subject = _context(call), _subject(call)
+        try:
+            identity = await self._identify(call, context)
+            if identity is not None:
+                subject.token = identity.token
+            if identity is not None and identity.limited:
+                if identity.last_use:
+                    await self._gate.finish(identity, context)
+                raise invalid("a token with a limited number of uses cannot open a stream")
+            decided = await self._decide(call, identity, context)
+        except ServiceError as error:
+            await self._audit.both(subject, Outcome(error=error.message), context)
+            raise
+        await self._audit.both(subject, Outcome(), context)
+
+        async def admit() -> Acl:
+            if self._sealed():
+                raise ServiceError(Kind.SEALED, "Vault is sealed")
+            identity = await self._gate.resolve(call.token_text, call.client_address, context)
+            await self._decide(call, identity, context)
+            return await self._gate.acl(identity.token.policies, context)
+
+        show = SHOW[spec.name]
+        messages = self._service(spec).stream(spec.name, call.message, decided)
+        async for message in admitted(
+            messages, admit, lambda acl, each: show(acl, mount.path, each)
+        ):
+            yield message
+
     async def _handle(self, call: Call) -> Answer:
-        context = RequestContext(
-            request_id=call.request_id,
-            path=call.path,
-            mount=call.mount,
-            client_address=call.client_address,
-            deadline=call.deadline,
-            traceparent=call.traceparent,
-            linearizable=call.linearizable,
-        )
+        context = _context(call)
         spec = call.spec
         if spec is not None and spec.works_sealed:
             response = await self._call(spec, call.message, context)
@@ -262,10 +297,25 @@ class Pipeline:
     ) -> Any:
         if message is None:
             raise ServiceError(Kind.INTERNAL, "internal error")
+        return await self._service(spec).call(spec.name, message, context)
+
+    def _service(self, spec: MethodSpec) -> StreamCaller:
         service = self._services.get(spec.name.split(".")[1])
         if service is None:
             raise ServiceError(Kind.UNAVAILABLE, "the service is not configured")
-        return await service.call(spec.name, message, context)
+        return service
+
+
+def _context(call: Call) -> RequestContext:
+    return RequestContext(
+        request_id=call.request_id,
+        path=call.path,
+        mount=call.mount,
+        client_address=call.client_address,
+        deadline=call.deadline,
+        traceparent=call.traceparent,
+        linearizable=call.linearizable,
+    )
 
 
 def _subject(call: Call) -> Subject:

@@ -25,6 +25,7 @@ class Identity:
     expires: float
     networks: tuple[_Network, ...]
     last_use: bool
+    limited: bool = False  # each time it is resolved, one of its uses is gone
 
     def usable(self, address: str, now: float) -> bool:
         """Whether it may be used from an address now."""
@@ -127,4 +128,10 @@ def _caller(response: gate_pb2.ResolveTokenResponse) -> Identity:
         root="root" in response.policies,
     )
     networks = tuple(ipaddress.ip_network(cidr, strict=False) for cidr in response.bound_cidrs)
-    return Identity(token, response.expire_time, networks, response.last_use)
+    return Identity(
+        token,
+        response.expire_time,
+        networks,
+        response.last_use,
+        limited=not response.cacheable,
+    )

@@ -4,7 +4,7 @@ A handler takes a message of the contract and a `RequestContext` and returns a m
 whether the call came from the same process or over the link.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,6 +87,18 @@ class Caller(Protocol):
         ...
 
 
+class StreamCaller(Caller, Protocol):
+    """Calls streams as well."""
+
+    def stream(self, method: str, request: Message, context: RequestContext) -> AsyncGenerator[Any]:
+        """Yields the response messages of a server-streaming method.
+
+        Raises:
+            ServiceError: as `call` does.
+        """
+        ...
+
+
 class LocalCaller:
     """Calls handlers of the same process: no copy, no socket."""
 
@@ -99,3 +111,13 @@ class LocalCaller:
         if unary is None:
             raise TypeError(f"{method} is a stream")
         return await unary(request, context)
+
+    async def stream(
+        self, method: str, request: Message, context: RequestContext
+    ) -> AsyncGenerator[Any]:
+        """Runs the handler and yields its response messages."""
+        handler = self._methods[method].stream
+        if handler is None:
+            raise TypeError(f"{method} is no stream")
+        async for message in handler(request, context):
+            yield message

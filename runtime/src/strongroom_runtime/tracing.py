@@ -1,24 +1,25 @@
 """Spans around the handlers of a process, when anybody wants them."""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
 from google.protobuf.message import Message
 
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.handlers import Caller
+from strongroom_runtime.handlers import StreamCaller
 from strongroom_runtime.telemetry import Telemetry
 
 
 class TracedCaller:
-    """Runs each call in a span of the service that answers it.
+    """Runs each call in a span of the service that answers it. A stream, which may last for days, has none.
 
     Args:
         caller: runs the handlers.
         telemetry: of the service.
     """
 
-    def __init__(self, caller: Caller, telemetry: Telemetry) -> None:
+    def __init__(self, caller: StreamCaller, telemetry: Telemetry) -> None:
         self._caller = caller
         self._telemetry = telemetry
 
@@ -28,7 +29,11 @@ class TracedCaller:
             inner = msgspec.structs.replace(context, traceparent=traceparent)
             return await self._caller.call(method, request, inner)
 
+    def stream(self, method: str, request: Message, context: RequestContext) -> AsyncGenerator[Any]:
+        """Yields the response messages of a stream."""
+        return self._caller.stream(method, request, context)
 
-def traced(caller: Caller, telemetry: Telemetry) -> Caller:
+
+def traced(caller: StreamCaller, telemetry: Telemetry) -> StreamCaller:
     """Returns a caller with spans, or the caller itself where nobody wants them."""
     return TracedCaller(caller, telemetry) if telemetry.enabled else caller

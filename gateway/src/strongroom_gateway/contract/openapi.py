@@ -24,7 +24,7 @@ def describe(routes: RouteTable) -> bytes:
     """Returns the OpenAPI document as JSON. Mount paths are parameters, named after the type of mount."""
     paths: dict[str, Any] = {}
     for spec in routes.methods.values():
-        for pattern in spec.patterns:
+        for pattern in () if spec.streams else spec.patterns:
             path, names = _path(spec, pattern)
             item = paths.setdefault(path, {})
             if spec.sudo:

@@ -46,6 +46,7 @@ class MethodSpec:
     success_status: int
     no_side_effects: bool
     works_sealed: bool
+    streams: bool
     request_plan: RequestPlan
     response_plan: ResponsePlan
 
@@ -124,6 +125,8 @@ class RouteTable:
 
     def _add(self, spec: MethodSpec) -> None:
         self.methods[spec.name] = spec
+        if spec.streams:
+            return  # over gRPC alone
         for pattern in spec.patterns:
             absolute = pattern.startswith("/")
             if spec.mount is None and not absolute:
@@ -177,6 +180,7 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         success_status=route.success_status,
         no_side_effects=route.no_side_effects or route.operation in _READS,
         works_sealed=route.works_sealed,
+        streams=rpc.server_streaming,
         request_plan=RequestPlan(rpc.input_type),
         response_plan=ResponsePlan(rpc.output_type),
     )

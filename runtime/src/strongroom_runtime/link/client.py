@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +15,12 @@ from strongroom.link.v1 import link_pb2, link_pb2_grpc
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.link.messages import context_to_wire, error_from_wire
+from strongroom_runtime.link.messages import (
+    CONTEXT_KEY,
+    context_to_wire,
+    error_from_status,
+    error_from_wire,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +69,7 @@ class _Replica:
     """One replica: a channel, its stream, and the calls that wait on it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+        self.channel = channel
         self._outbox = _Outbox()
         self.open: dict[int, _Pending] = {}
         self.usable = False
@@ -78,14 +83,14 @@ class _Replica:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        await self._channel.close()
+        await self.channel.close()
 
     async def _maintain(self) -> None:
         """Keeps a stream open, with back-off, until closed."""
         failures = 0
         while True:
             try:
-                await self._channel.channel_ready()
+                await self.channel.channel_ready()
                 failures = 0
                 await self._stream()
             except grpc.aio.AioRpcError as error:
@@ -97,7 +102,7 @@ class _Replica:
 
     async def _stream(self) -> None:
         self._outbox = _Outbox()
-        stream = link_pb2_grpc.LinkServiceStub(self._channel).Exchange(self._outbox.frames())
+        stream = link_pb2_grpc.LinkServiceStub(self.channel).Exchange(self._outbox.frames())
         self.usable = True
         async for frame in stream:
             if frame.draining:
@@ -171,6 +176,30 @@ class RemoteCaller:
                 timer.cancel()
             replica.open.pop(call.id, None)
         return self._methods[method].FromString(response)
+
+    async def stream(
+        self, method: str, request: Message, context: RequestContext
+    ) -> AsyncGenerator[Any]:
+        """Yields the response messages of a server-streaming method, which runs beside the frames.
+
+        Raises:
+            ServiceError: as the handler raised it; UNAVAILABLE.
+        """
+        replica = await self._choose()
+        start = replica.channel.unary_stream(
+            method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=self._methods[method].FromString,
+        )
+        wire = context_to_wire(context).SerializeToString()
+        call = start(request, metadata=((CONTEXT_KEY, wire),))
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise error_from_status(error) from error
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         """Closes every stream; calls under way fail."""

@@ -4,6 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
 from strongroom.link.v1 import link_pb2
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.errors import Kind, ServiceError
@@ -11,6 +15,8 @@ from strongroom_runtime.errors import Kind, ServiceError
 T = TypeVar("T")
 M = TypeVar("M")
 
+CONTEXT_KEY = "strongroom-context-bin"
+ERROR_DOMAIN = "strongroom"
 _KEPT = 5_000
 
 
@@ -88,6 +94,16 @@ def error_from_wire(message: link_pb2.Error) -> ServiceError:
     except ValueError:
         kind = Kind.INTERNAL
     return ServiceError(kind, message.message, data=message.data, warnings=tuple(message.warnings))
+
+
+def error_from_status(error: grpc.aio.AioRpcError) -> ServiceError:
+    """Returns the error that ended a method outside the stream of frames; UNAVAILABLE for one of the network."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+            return error_from_wire(link_pb2.Error(kind=info.reason, message=error.details() or ""))
+    return ServiceError(Kind.UNAVAILABLE, "the service cannot be reached")
 
 
 def _mount_to_wire(mount: MountContext) -> link_pb2.MountContext:

@@ -19,12 +19,15 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import GRPC_CODES, Kind, ServiceError, denied
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, Method, StreamHandler
-from strongroom_runtime.link.messages import context_from_wire, error_to_wire
+from strongroom_runtime.link.messages import (
+    CONTEXT_KEY,
+    ERROR_DOMAIN,
+    context_from_wire,
+    error_to_wire,
+)
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.tracing import traced
 
-CONTEXT_KEY = "strongroom-context-bin"
-ERROR_DOMAIN = "strongroom"
 _EXCHANGE = "/strongroom.link.v1.LinkService/Exchange"
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]

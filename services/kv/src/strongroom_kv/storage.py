@@ -15,7 +15,15 @@ import msgspec
 
 from strongroom_kv.domain.versions import MountConfig, Secret
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import (
+    CompactedError,
+    ConflictError,
+    Entry,
+    Path,
+    Plain,
+    Store,
+    Transaction,
+)
 
 _SECRETS, _DOCUMENTS, _CONFIGS = Plain("m"), Plain("v"), Plain("c")
 _CHUNK = 100
@@ -112,6 +120,36 @@ class Secrets:
         prefix: Path = (_SECRETS, Plain(mount), *_segments(folder))
         entries = await self._store.scan(prefix)
         return sorted("/".join(entry.path[len(prefix) :]) for entry in entries)
+
+    async def revision(self) -> int:
+        """Returns the store's current revision."""
+        return await self._store.revision()
+
+    async def watch(
+        self, mount: str, folder: str, from_revision: int
+    ) -> AsyncIterator[tuple[int, dict[str, Secret | None]]]:
+        """Yields revisions with the secrets below a folder that they changed: by path, None if removed.
+
+        Raises:
+            ServiceError: FAILED_PRECONDITION where `from_revision` is forgotten.
+        """
+        prefix: Path = (_SECRETS, Plain(mount), *_segments(folder))
+        try:
+            async for events in self._store.watch(prefix, from_revision=from_revision):
+                yield (
+                    events[-1].revision,
+                    {
+                        "/".join(event.path[2:]): _decode_secret(event.value)
+                        if event.value
+                        else None
+                        for event in events
+                    },
+                )
+        except CompactedError:
+            raise ServiceError(
+                Kind.FAILED_PRECONDITION,
+                "from_revision: its changes are forgotten; list the secrets, and watch from now",
+            ) from None
 
     async def drop_mount(self, mount: str) -> None:
         """Removes everything of a mount; repeated after a crash, it goes on where it stopped."""

@@ -924,6 +924,100 @@ class DeleteMetadataResponse(_message.Message):
 Global___DeleteMetadataResponse: _TypeAlias = DeleteMetadataResponse  # noqa: Y015
 
 @_typing.final
+class WatchSecretsRequest(_message.Message):
+    """Names a folder, and from when on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its path below the mount; empty for the mount itself."""
+    from_revision: _builtins.int
+    """The first revision whose changes are wanted; 0 for those from now on."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
+        mount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_revision", b"from_revision", "mount", b"mount", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSecretsRequest: _TypeAlias = WatchSecretsRequest  # noqa: Y015
+
+@_typing.final
+class WatchSecretsResponse(_message.Message):
+    """Changes that were committed together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """All changes up to this revision have been sent."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretChange]:
+        """The changes, those left out that the caller may not see. The first answer has none: it says that the watch has begun."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___SecretChange] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSecretsResponse: _TypeAlias = WatchSecretsResponse  # noqa: Y015
+
+@_typing.final
+class SecretChange(_message.Message):
+    """What became of a secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    CURRENT_VERSION_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its path below the mount."""
+    current_version: _builtins.int
+    """The number of its current version; 0 where it was removed or has none."""
+    removed: _builtins.bool
+    """Its versions and metadata are gone."""
+    @_builtins.property
+    def updated_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was changed."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        current_version: _builtins.int = ...,
+        removed: _builtins.bool = ...,
+        updated_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["updated_time", b"updated_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_version", b"current_version", "path", b"path", "removed", b"removed", "updated_time", b"updated_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretChange: _TypeAlias = SecretChange  # noqa: Y015
+
+@_typing.final
 class ListSecretsRequest(_message.Message):
     """Names a folder."""
 

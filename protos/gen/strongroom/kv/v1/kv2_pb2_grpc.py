@@ -106,6 +106,11 @@ class KvV2ServiceStub:
                 request_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListSecretsRequest.SerializeToString,
                 response_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListSecretsResponse.FromString,
                 _registered_method=True)
+        self.WatchSecrets = channel.unary_stream(
+                '/strongroom.kv.v1.KvV2Service/WatchSecrets',
+                request_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.WatchSecretsRequest.SerializeToString,
+                response_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.WatchSecretsResponse.FromString,
+                _registered_method=True)
         self.ScanSecrets = channel.unary_unary(
                 '/strongroom.kv.v1.KvV2Service/ScanSecrets',
                 request_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ScanSecretsRequest.SerializeToString,
@@ -229,6 +234,17 @@ class KvV2ServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSecrets(self, request, context):
+        """Streams changes of the secrets below a path, in the order in which they were committed: what changed, never a value.
+        Only over gRPC. Needs `list` on the path, and shows the secrets whose data or metadata the caller may read. Ends with
+        PERMISSION_DENIED when the token is revoked or its policies no longer allow it; a token with a limited number of uses is
+        refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice.
+        FAILED_PRECONDITION where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ScanSecrets(self, request, context):
         """Lists the paths of all secrets below a path, however deep, relative to it. NOT_FOUND where there are none.
         """
@@ -322,6 +338,11 @@ def add_KvV2ServiceServicer_to_server(servicer, server):
                     servicer.ListSecrets,
                     request_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListSecretsRequest.FromString,
                     response_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListSecretsResponse.SerializeToString,
+            ),
+            'WatchSecrets': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSecrets,
+                    request_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.WatchSecretsRequest.FromString,
+                    response_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.WatchSecretsResponse.SerializeToString,
             ),
             'ScanSecrets': grpc.unary_unary_rpc_method_handler(
                     servicer.ScanSecrets,
@@ -719,6 +740,33 @@ class KvV2Service:
             '/strongroom.kv.v1.KvV2Service/ListSecrets',
             strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListSecretsRequest.SerializeToString,
             strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/strongroom.kv.v1.KvV2Service/WatchSecrets',
+            strongroom_dot_kv_dot_v1_dot_kv2__pb2.WatchSecretsRequest.SerializeToString,
+            strongroom_dot_kv_dot_v1_dot_kv2__pb2.WatchSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,13 @@ class KvV2ServiceStub:
     """Removes a secret with all its versions. Not an error where there is none."""
     ListSecrets: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ListSecretsRequest, _kv2_pb2.ListSecretsResponse]
     """Lists the names below a path; folders end with a slash. NOT_FOUND where there are none."""
+    WatchSecrets: _aio.UnaryStreamMultiCallable[_kv2_pb2.WatchSecretsRequest, _kv2_pb2.WatchSecretsResponse]
+    """Streams changes of the secrets below a path, in the order in which they were committed: what changed, never a value.
+    Only over gRPC. Needs `list` on the path, and shows the secrets whose data or metadata the caller may read. Ends with
+    PERMISSION_DENIED when the token is revoked or its policies no longer allow it; a token with a limited number of uses is
+    refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice.
+    FAILED_PRECONDITION where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
+    """
     ScanSecrets: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ScanSecretsRequest, _kv2_pb2.ScanSecretsResponse]
     """Lists the paths of all secrets below a path, however deep, relative to it. NOT_FOUND where there are none."""
     ListDetailed: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ListDetailedRequest, _kv2_pb2.ListDetailedResponse]
@@ -181,6 +188,19 @@ class KvV2ServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_kv2_pb2.ListSecretsRequest, _abc.Awaitable[_kv2_pb2.ListSecretsResponse]],
     ) -> _abc.Awaitable[_kv2_pb2.ListSecretsResponse]:
         """Lists the names below a path; folders end with a slash. NOT_FOUND where there are none."""
+
+    @_abc_1.abstractmethod
+    def WatchSecrets(
+        self,
+        request: _kv2_pb2.WatchSecretsRequest,
+        context: _aio.ServicerContext[_kv2_pb2.WatchSecretsRequest, _abc.AsyncIterator[_kv2_pb2.WatchSecretsResponse]],
+    ) -> _abc.AsyncIterator[_kv2_pb2.WatchSecretsResponse]:
+        """Streams changes of the secrets below a path, in the order in which they were committed: what changed, never a value.
+        Only over gRPC. Needs `list` on the path, and shows the secrets whose data or metadata the caller may read. Ends with
+        PERMISSION_DENIED when the token is revoked or its policies no longer allow it; a token with a limited number of uses is
+        refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice.
+        FAILED_PRECONDITION where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
+        """
 
     @_abc_1.abstractmethod
     def ScanSecrets(

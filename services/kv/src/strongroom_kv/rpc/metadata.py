@@ -37,6 +37,15 @@ def version_json(secret: Secret, number: int, version: Version) -> bytes:
     )
 
 
+def change_message(path: str, secret: Secret | None) -> pb.SecretChange:
+    """Returns what became of a secret; None where it is gone."""
+    if secret is None:
+        return pb.SecretChange(path=path, removed=True)
+    return pb.SecretChange(
+        path=path, current_version=secret.current, updated_time=timestamp(secret.updated)
+    )
+
+
 def state_message(version: Version) -> pb.VersionState:
     """Returns what is known of a version among others."""
     return pb.VersionState(

@@ -1,5 +1,7 @@
 """KvV2Service: versioned secrets."""
 
+from collections.abc import AsyncIterator
+
 import msgspec
 
 from strongroom.kv.v1 import kv2_pb2 as pb
@@ -8,6 +10,7 @@ from strongroom_kv.domain.versions import MountConfig, Secret, Version
 from strongroom_kv.rpc.common import check_right, folder_path, mount_of, page, secret_path
 from strongroom_kv.rpc.metadata import (
     MetadataSettings,
+    change_message,
     secret_message,
     version_json,
     version_message,
@@ -207,6 +210,20 @@ class KvV2Handlers:
     ) -> pb.ListSecretsResponse:
         names = await self._secrets.names(mount_of(context).uuid, folder_path(request.path))
         return pb.ListSecretsResponse(keys=page(names, request.after, request.limit))
+
+    async def WatchSecrets(
+        self, request: pb.WatchSecretsRequest, context: RequestContext
+    ) -> AsyncIterator[pb.WatchSecretsResponse]:
+        if request.from_revision < 0:
+            raise invalid("from_revision: must not be negative")
+        mount, folder = mount_of(context).uuid, folder_path(request.path)
+        start = request.from_revision or await self._secrets.revision() + 1
+        yield pb.WatchSecretsResponse(revision=start - 1)
+        async for revision, secrets in self._secrets.watch(mount, folder, start):
+            yield pb.WatchSecretsResponse(
+                revision=revision,
+                changes=[change_message(path, secret) for path, secret in secrets.items()],
+            )
 
     async def ScanSecrets(
         self, request: pb.ScanSecretsRequest, context: RequestContext
