@@ -160,3 +160,27 @@ def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None
         for key in keys[1:]:
             platform.bao("operator", "unseal", key)
         assert platform.bao("kv", "get", "-field=v", "secret/x", token=root) == "1"
+
+
+def test_path_help(platform: Platform) -> None:
+    assert "data/{path}" in platform.bao("path-help", "secret")
+    text = platform.bao("path-help", "secret/data/app")
+    assert "Writes a new version" in text
+    assert "type (string)" in platform.bao("path-help", "sys/audit/file")
+    # Whoever has a token may ask, whatever its policies; nobody else, and only where something is.
+    token = platform.bao("token", "create", "-policy=default", "-field=token").strip()
+    assert "DELETE" in platform.bao("path-help", "secret/data/app", token=token)
+    for asked, code in ((None, 403), ("srs.unknown", 403)):
+        assert platform.http("GET", "secret/data/app?help=1", token=asked).status_code == code
+    assert platform.http("GET", "nowhere/at/all?help=1").status_code == 404
+    assert platform.http("GET", "secret/nowhere?help=1").status_code == 404
+
+
+def test_the_description_of_the_api(platform: Platform) -> None:
+    document = platform.http("GET", "sys/internal/specs/openapi").json()
+    assert document["openapi"].startswith("3.0")
+    write = document["paths"]["/{kv_mount_path}/data/{path}"]["post"]
+    assert write["summary"].startswith("Writes a new version")
+    assert not any("watch" in path.lower() for path in document["paths"])
+    every = [o for item in document["paths"].values() for o in item.values() if isinstance(o, dict)]
+    assert all(operation["summary"] for operation in every)

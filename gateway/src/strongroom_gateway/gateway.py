@@ -11,9 +11,10 @@ from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
 from strongroom.sys.v1 import mounts_pb2, system_pb2, wrapping_pb2
 from strongroom_gateway.audit.sink import AuditSink
+from strongroom_gateway.contract.help import mount_help, path_help
 from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.grpc_wire import GrpcWire
-from strongroom_gateway.http.wire import HttpWire
+from strongroom_gateway.http.wire import ABSOLUTE, HttpWire
 from strongroom_gateway.mounts.rpc import MountHandlers
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.pipeline import Pipeline
@@ -88,7 +89,9 @@ class Gateway:
         services = {**host.services, "sys": LocalCaller(own)}
         self._mount_handlers = MountHandlers(self._mounts, services, self._acl_of)
         self._wrapping = WrappingHandlers(wraps)
-        system = SystemHandlers(host.services["seal"], host.clock, host.address, self._open_api)
+        system = SystemHandlers(
+            host.services["seal"], host.clock, host.address, self._open_api, self._help_on
+        )
         own.add(mounts_pb2.DESCRIPTOR.services_by_name["MountService"], self._mount_handlers)
         own.add(wrapping_pb2.DESCRIPTOR.services_by_name["WrappingService"], self._wrapping)
         own.add(system_pb2.DESCRIPTOR.services_by_name["SystemService"], system)
@@ -111,6 +114,18 @@ class Gateway:
         if context.token is None:
             return None
         return await self._gate.acl(context.token.policies, context)
+
+    async def _help_on(self, path: str) -> str:
+        if path.startswith(ABSOLUTE):
+            return path_help(self.routes, None, path)
+        found = (await self._mounts.current()).find(path + "/")
+        if found is None:
+            return ""
+        mount, _ = found
+        relative = path[len(mount.path) :]
+        if not relative:
+            return mount_help(self.routes, mount.kind)
+        return path_help(self.routes, mount.kind, relative)
 
     def _open_api(self) -> bytes:
         from strongroom_gateway.contract.openapi import describe

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.fields import Field
+from strongroom_gateway.contract.help import comment
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 
 _VERBS: dict[int, str] = {
@@ -75,6 +76,7 @@ def _path(spec: MethodSpec, pattern: str) -> tuple[str, list[str]]:
 
 def _operation(spec: MethodSpec, names: list[str]) -> dict[str, Any]:
     operation: dict[str, Any] = {
+        "summary": comment(spec.descriptor.full_name),
         "operationId": spec.name.rpartition("/")[2],
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -84,13 +86,17 @@ def _operation(spec: MethodSpec, names: list[str]) -> dict[str, Any]:
     }
     fields = [f for f in spec.request_plan.fields if f.name not in names]
     if _VERBS[spec.operation] in ("post", "patch") and fields:
-        schema = {"type": "object", "properties": {f.name: _schema(f) for f in fields}}
+        schema = {"type": "object", "properties": {f.name: _described(f) for f in fields}}
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     if spec.lists:
         operation["parameters"].append(
             {"name": "list", "in": "query", "schema": {"type": "string", "enum": ["true"]}}
         )
     return operation
+
+
+def _described(field: Field) -> dict[str, Any]:
+    return {**_schema(field), "description": comment(field.descriptor.full_name)}
 
 
 def _schema(field: Field) -> dict[str, Any]:

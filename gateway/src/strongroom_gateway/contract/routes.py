@@ -107,6 +107,14 @@ class RouteTable:
             self._kept[key] = found
         return found
 
+    def at(self, mount: MountKind | None, path: str) -> list[MethodSpec]:
+        """Returns the methods of a path; those of the most literal pattern that matches."""
+        root = self._absolute if mount is None else self._relative.get(mount)
+        for node, _ in _walk(root, path.split("/") if path else [], ()) if root is not None else ():
+            if node.methods:
+                return [spec for spec, _ in node.methods.values()]
+        return []
+
     def _search(
         self, mount: MountKind | None, path: str, operation: int
     ) -> tuple[MethodSpec, Mapping[str, str]]:

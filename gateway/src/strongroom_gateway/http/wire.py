@@ -13,7 +13,7 @@ from strongroom_gateway.contract.routes import CAPABILITY, MethodSpec, RouteTabl
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.paths import canonical
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
-from strongroom_gateway.pipeline import Answer, Call, Pipeline
+from strongroom_gateway.pipeline import HELP, Answer, Call, Pipeline
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.durations import parse_seconds
@@ -23,7 +23,7 @@ MAX_SECONDS = 90.0
 MAX_TOKEN = 8 << 10
 _MERGE_PATCH = "application/merge-patch+json"
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f", "")
-_ABSOLUTE = ("sys/", "auth/token/")
+ABSOLUTE = ("sys/", "auth/token/")
 
 _OPERATIONS = {
     "GET": options.OPERATION_READ,
@@ -96,7 +96,8 @@ class HttpWire:
         if operation == options.OPERATION_PATCH:
             _check_patch(request.header)
         body = await request.body() if operation in _WITH_BODY else b""
-        spec, captures, mount, missing = await self._route(path, operation)
+        helps = operation == options.OPERATION_READ and _flag(query, "help")
+        spec, captures, mount, missing = await self._route(path, operation, helps=helps)
         members = parse_body(body)
         unique = os.urandom(24).hex()
         # A request that came without a trace context gets one of its own: audit entries name it.
@@ -109,7 +110,11 @@ class HttpWire:
             mount=mount,
             token_text=_token(request.header),
             client_address=request.client_address,
-            operation=spec.capability if spec is not None else CAPABILITY[operation],
+            operation="help"
+            if helps
+            else spec.capability
+            if spec is not None
+            else CAPABILITY[operation],
             parameters=lambda: parameters_of(members) if members else dict(query),
             missing=missing,
             wrap_ttl=_wrap_ttl(request.header),
@@ -145,11 +150,14 @@ class HttpWire:
             )
 
     async def _route(
-        self, path: str, operation: int
+        self, path: str, operation: int, *, helps: bool
     ) -> tuple[MethodSpec | None, Mapping[str, str], MountContext | None, ServiceError | None]:
         """Returns the method that a path leads to, or what to say to those who may know that there is none."""
+        if helps:
+            mounts = await self._mounts.current()
+            return self._routes.methods[HELP], {"path": path}, mounts.contexts["sys/"], None
         try:
-            if path.startswith(_ABSOLUTE):
+            if path.startswith(ABSOLUTE):
                 spec, captures = self._routes.match(None, path, operation)
                 return spec, captures, await self._builtin(spec, path), None
             found = (await self._mounts.current()).find(path + "/")

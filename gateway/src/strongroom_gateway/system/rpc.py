@@ -4,13 +4,13 @@ import base64
 import hashlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from strongroom.seal.v1 import seal_pb2
 from strongroom.sys.v1 import system_pb2 as pb
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import invalid
+from strongroom_runtime.errors import invalid, not_found
 from strongroom_runtime.handlers import Caller
 
 _MAX_RANDOM = 131_072
@@ -21,8 +21,14 @@ class SystemHandlers:
     """Answers requests that need no other service, but for the state of the seal."""
 
     def __init__(
-        self, seal: Caller, clock: Clock, address: str, open_api: Callable[[], bytes]
+        self,
+        seal: Caller,
+        clock: Clock,
+        address: str,
+        open_api: Callable[[], bytes],
+        help_on: Callable[[str], Awaitable[str]],
     ) -> None:
+        self._help_on = help_on
         self._seal = seal
         self._clock = clock
         self._address = address
@@ -47,6 +53,14 @@ class SystemHandlers:
             response.cluster_name = status.cluster_name
             response.cluster_id = status.cluster_id
         return response
+
+    async def ReadHelp(
+        self, request: pb.ReadHelpRequest, context: RequestContext
+    ) -> pb.ReadHelpResponse:
+        text = await self._help_on(request.path.strip("/"))
+        if not text:
+            raise not_found()
+        return pb.ReadHelpResponse(help=text)
 
     async def ReadLeader(
         self, request: pb.ReadLeaderRequest, context: RequestContext

@@ -364,6 +364,56 @@ class ReadHaStatusResponse(_message.Message):
 Global___ReadHaStatusResponse: _TypeAlias = ReadHaStatusResponse  # noqa: Y015
 
 @_typing.final
+class ReadHelpRequest(_message.Message):
+    """Names a path."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The whole path, such as secret/data/app; that of a mount for all of its paths."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadHelpRequest: _TypeAlias = ReadHelpRequest  # noqa: Y015
+
+@_typing.final
+class ReadHelpResponse(_message.Message):
+    """An explanation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELP_FIELD_NUMBER: _builtins.int
+    SEE_ALSO_FIELD_NUMBER: _builtins.int
+    help: _builtins.str
+    """The text."""
+    @_builtins.property
+    def see_also(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other paths worth looking at."""
+
+    def __init__(
+        self,
+        *,
+        help: _builtins.str = ...,
+        see_also: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["help", b"help", "see_also", b"see_also"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadHelpResponse: _TypeAlias = ReadHelpResponse  # noqa: Y015
+
+@_typing.final
 class ReadOpenApiRequest(_message.Message):
     """Asks for the description."""
 

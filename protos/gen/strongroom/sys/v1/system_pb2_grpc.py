@@ -65,6 +65,11 @@ class SystemServiceStub:
                 request_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadOpenApiRequest.SerializeToString,
                 response_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadOpenApiResponse.FromString,
                 _registered_method=True)
+        self.ReadHelp = channel.unary_unary(
+                '/strongroom.sys.v1.SystemService/ReadHelp',
+                request_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadHelpRequest.SerializeToString,
+                response_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadHelpResponse.FromString,
+                _registered_method=True)
 
 
 class SystemServiceServicer:
@@ -113,6 +118,13 @@ class SystemServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadHelp(self, request, context):
+        """Explains a path, or all paths of a mount. Over HTTP any path with ?help=1 comes here, for everybody with a token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SystemServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +157,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     servicer.ReadOpenApi,
                     request_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadOpenApiRequest.FromString,
                     response_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadOpenApiResponse.SerializeToString,
+            ),
+            'ReadHelp': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadHelp,
+                    request_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadHelpRequest.FromString,
+                    response_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadHelpResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class SystemService:
             '/strongroom.sys.v1.SystemService/ReadOpenApi',
             strongroom_dot_sys_dot_v1_dot_system__pb2.ReadOpenApiRequest.SerializeToString,
             strongroom_dot_sys_dot_v1_dot_system__pb2.ReadOpenApiResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHelp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.sys.v1.SystemService/ReadHelp',
+            strongroom_dot_sys_dot_v1_dot_system__pb2.ReadHelpRequest.SerializeToString,
+            strongroom_dot_sys_dot_v1_dot_system__pb2.ReadHelpResponse.FromString,
             options,
             channel_credentials,
             insecure,

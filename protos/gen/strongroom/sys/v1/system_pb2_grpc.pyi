@@ -28,6 +28,8 @@ class SystemServiceStub:
     """Lists the nodes."""
     ReadOpenApi: _aio.UnaryUnaryMultiCallable[_system_pb2.ReadOpenApiRequest, _system_pb2.ReadOpenApiResponse]
     """Returns the description of the HTTP API, made from the contracts."""
+    ReadHelp: _aio.UnaryUnaryMultiCallable[_system_pb2.ReadHelpRequest, _system_pb2.ReadHelpResponse]
+    """Explains a path, or all paths of a mount. Over HTTP any path with ?help=1 comes here, for everybody with a token."""
 
 class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the gateway knows by itself."""
@@ -79,5 +81,13 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_system_pb2.ReadOpenApiRequest, _abc.Awaitable[_system_pb2.ReadOpenApiResponse]],
     ) -> _abc.Awaitable[_system_pb2.ReadOpenApiResponse]:
         """Returns the description of the HTTP API, made from the contracts."""
+
+    @_abc_1.abstractmethod
+    def ReadHelp(
+        self,
+        request: _system_pb2.ReadHelpRequest,
+        context: _aio.ServicerContext[_system_pb2.ReadHelpRequest, _abc.Awaitable[_system_pb2.ReadHelpResponse]],
+    ) -> _abc.Awaitable[_system_pb2.ReadHelpResponse]:
+        """Explains a path, or all paths of a mount. Over HTTP any path with ?help=1 comes here, for everybody with a token."""
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _aio.Server) -> None: ...
