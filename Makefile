@@ -2,7 +2,7 @@
 BIN := .venv/bin
 LOCAL := protos runtime services/audit services/auth services/kv services/seal gateway cli
 
-.PHONY: help setup run dev test lint protos protos-check bench lock clean
+.PHONY: help setup run dev test test-containers lint protos protos-check bench lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,11 @@ dev: setup ## Run a platform for trying out, in a temporary folder
 	$(BIN)/strongroom dev --root-token root
 
 test: setup ## Run the tests that need no containers; T=path picks some
-	$(BIN)/pytest -q $(T)
+	$(BIN)/pytest -q $(or $(T),tests --ignore tests/containers)
+
+# Ports are published on loopback, and containers end with the tests: no helper image has to be pulled.
+test-containers: setup ## Run the tests on containers (needs a Docker engine)
+	TESTCONTAINERS_CONNECTION_MODE=docker_host TESTCONTAINERS_RYUK_DISABLED=true $(BIN)/pytest -q tests/containers
 
 lint: setup ## Check style, types, import rules, contracts and generated code
 	$(BIN)/ruff format --check .
@@ -45,6 +49,7 @@ protos-check: protos ## Fail where protos/gen is not what the contracts say
 
 lock: setup ## Pin every dependency anew in requirements.lock
 	$(BIN)/uv export --quiet --all-packages --no-emit-workspace --all-groups --no-header --no-annotate --output-file requirements.lock
+	$(BIN)/uv export --quiet --frozen --all-packages --no-emit-workspace --no-dev --no-header --no-annotate --output-file deploy/requirements.lock
 
 clean: ## Remove everything that was built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from strongroom_cli.bootstrap import Platform, Secrets
-from strongroom_cli.settings import ServerConfig
+from strongroom_cli.settings import ServerConfig, reachable
 from strongroom_cli.supervisor import Supervisor, public_ca
 from strongroom_runtime import logs
 
@@ -71,7 +71,7 @@ async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -
     ca = public_ca(config)
     if config.tls and ca is None:
         return  # certificates from elsewhere: this machine may not trust them
-    platform = Platform(config.grpc_listen, ca)
+    platform = Platform(reachable(config.grpc_listen), ca)
     try:
         status = await platform.status()
         secrets = None
@@ -97,8 +97,8 @@ def _ready(
 ) -> dict[str, object]:
     scheme = "https" if config.tls else "http"
     return {
-        "address": f"{scheme}://{config.listen}",
-        "grpc_address": config.grpc_listen,
+        "address": f"{scheme}://{reachable(config.listen)}",
+        "grpc_address": reachable(config.grpc_listen),
         "root_token": secrets.root_token if secrets else "",
         "unseal_keys": list(secrets.shares) if secrets else [],
         "ca_cert": str(ca.resolve()) if ca else None,
@@ -125,7 +125,12 @@ def _announce(
     initialised: bool,
 ) -> None:
     scheme = "https" if config.tls else "http"
-    lines = ["", "Strongroom is running.", "", f"  export BAO_ADDR={scheme}://{config.listen}"]
+    lines = [
+        "",
+        "Strongroom is running.",
+        "",
+        f"  export BAO_ADDR={scheme}://{reachable(config.listen)}",
+    ]
     if ca is not None:
         lines.append(f"  export BAO_CACERT={ca.resolve()}")
     if secrets is not None:

@@ -130,3 +130,10 @@ def check(config: ServerConfig) -> list[str]:
 def _loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def reachable(listen: str) -> str:
+    """Returns where a client on this machine finds what listens on HOST:PORT, which may be all addresses at once."""
+    host, _, port = listen.rpartition(":")
+    everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104 - looked for, not listened on
+    return f"127.0.0.1:{port}" if everywhere else listen
