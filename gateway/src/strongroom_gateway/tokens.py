@@ -11,7 +11,7 @@ from strongroom_runtime.context import RequestContext, TokenContext
 from strongroom_runtime.errors import denied
 from strongroom_runtime.etcd.prefix import PrefixView
 from strongroom_runtime.handlers import Caller
-from strongroom_runtime.policy import Acl, parse_policy
+from strongroom_runtime.policy import Acl, ParsedPolicies
 
 _GATE = "/strongroom.auth.v1.TokenGateService/"
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -52,6 +52,7 @@ class TokenGate:
     def __init__(self, auth: Caller, view: PrefixView, clock: Clock) -> None:
         self._auth = auth
         self._clock = clock
+        self._parsed = ParsedPolicies()
         self._tokens: Kept[Identity] = Kept(view)
         self._acls: Kept[Acl] = Kept(view, most=5_000)
 
@@ -92,7 +93,7 @@ class TokenGate:
         if self._acls.stale(response.dependencies, response.as_of):
             response = await self._policies(policies, context, linearizable=True)
         acl = Acl.compile(
-            parse_policy(name, text).render({}) for name, text in response.texts.items()
+            self._parsed.parse(name, text).render({}) for name, text in response.texts.items()
         )
         self._acls.keep(policies, acl, list(response.dependencies), response.as_of)
         return acl
