@@ -14,7 +14,7 @@ HEADERS = {"X-Vault-Token": "image-root"}
 
 def test_the_image_serves_secrets_and_holds_no_tools_for_tests(tmp_path: Path) -> None:
     port, ca = free_port(), tmp_path / "ca.pem"
-    command = "dev --listen 0.0.0.0:8200 --grpc-listen 0.0.0.0:8201 --root-token image-root"
+    command = "dev --listen 0.0.0.0:8200 --grpc-listen 0.0.0.0:8202 --root-token image-root"
     container = (
         DockerContainer(build("deploy/Dockerfile", "strongroom:test"))
         .with_bind_ports(8200, port)

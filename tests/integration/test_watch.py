@@ -132,3 +132,15 @@ def test_a_revision_that_cannot_be_is_refused(kv: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         watch(kv, "watch", from_revision=-1)
     assert code_of(caught.value) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_watch_ends_with_the_mount(platform: Platform, kv: Any) -> None:
+    body = {"type": "kv", "options": {"version": "2"}}
+    assert platform.http("POST", "sys/mounts/watched", json=body).ok
+    request = kv2_pb2.WatchSecretsRequest(mount="watched")
+    call = kv.WatchSecrets(request, metadata=AS_ROOT, timeout=60)
+    assert not next(call).changes
+    assert platform.http("DELETE", "sys/mounts/watched").ok
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call)
+    assert code_of(caught.value) is grpc.StatusCode.NOT_FOUND

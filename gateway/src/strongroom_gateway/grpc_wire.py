@@ -23,8 +23,9 @@ from strongroom_gateway.http.paths import PREFIX, canonical
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
 from strongroom_gateway.pipeline import Call, Pipeline
 from strongroom_runtime.clock import Clock
+from strongroom_runtime.context import MountContext
 from strongroom_runtime.durations import parse_seconds
-from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.link.server import abort
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
@@ -72,13 +73,22 @@ class GrpcWire(grpc.GenericRpcHandler):
             await context.send_initial_metadata((("strongroom-request-id", request_id),))
             try:
                 call = await self._call(spec, request, context, request_id)
-                async with contextlib.aclosing(self._pipeline.stream(call)) as messages:
+
+                async def check() -> None:
+                    await self._still_mounted(call.mount)
+
+                async with contextlib.aclosing(self._pipeline.stream(call, check)) as messages:
                     async for message in messages:
                         yield message
             except ServiceError as error:
                 await abort(context, error)
 
         return behaviour
+
+    async def _still_mounted(self, mount: MountContext | None) -> None:
+        found = (await self._mounts.current()).mounts.get(mount.path) if mount else None
+        if mount is None or found is None or found.uuid != mount.uuid or found.state != ACTIVE:
+            raise ServiceError(Kind.NOT_FOUND, "the mount was disabled or moved")
 
     async def _handle(
         self, spec: MethodSpec, message: Message, context: ServicerContext

@@ -6,7 +6,7 @@ the audit service before the client gets its answer; what changes something is n
 
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,10 +124,14 @@ class Pipeline:
         with self._telemetry.span(name, parent) as call.traceparent:
             return await self._handle(call)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Any]:
+    async def stream(self, call: Call, check: Callable[[], Awaitable[None]]) -> AsyncGenerator[Any]:
         """Yields the messages of a server stream for as long as the token and its policies allow.
 
         Its start is audited as a request of its own; messages hold names and no values.
+
+        Args:
+            call: the request.
+            check: raises once what is watched is gone.
 
         Raises:
             ServiceError: what the client is to be told.
@@ -155,6 +159,7 @@ class Pipeline:
         async def admit() -> Acl:
             if self._sealed():
                 raise ServiceError(Kind.SEALED, "Vault is sealed")
+            await check()
             identity = await self._gate.resolve(call.token_text, call.client_address, context)
             await self._decide(call, identity, context)
             return await self._gate.acl(identity.token.policies, context)
