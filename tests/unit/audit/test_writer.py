@@ -87,6 +87,20 @@ async def test_a_new_file_continues_the_old_one(tmp_path: Path) -> None:
     assert verify(lines(path)).problems == []
 
 
+async def test_reopening_while_an_entry_waits_writes_it_to_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    writer = FileWriter(path)
+    waiting = asyncio.create_task(writer.append(b'{"n":1}'))
+    await asyncio.sleep(0)
+    path.rename(tmp_path / "old.log")
+    await writer.reopen()
+    await waiting
+    await asyncio.sleep(0.01)
+    assert json.loads(lines(tmp_path / "old.log")[-1])["n"] == 1
+    assert path.read_bytes() == b""
+    await writer.close()
+
+
 async def test_a_cancelled_caller_loses_no_entry(tmp_path: Path) -> None:
     writer = FileWriter(tmp_path / "audit.log")
     task = asyncio.create_task(writer.append(b'{"n":1}'))

@@ -105,8 +105,11 @@ class FileWriter:
     def _flush(self) -> None:
         self._scheduled = False
         group, self._waiting = self._waiting, []
+        if not group:
+            return  # written already, before the file was changed or closed
         error = self._write_group(group)
-        self._dirty = True
+        if error is None:
+            self._dirty = True
         _settle(group, error)
 
     async def _flush_and_sync(self) -> None:
