@@ -18,7 +18,6 @@ from strongroom_runtime.etcd.members import MEMBERS
 _MOST = 60
 _MOST_OPERATIONS = 60
 _MOST_BYTES = 500_000
-_UNDER_WAY = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Batcher:
     ) -> None:
         self._transaction = transaction
         self._waiting: list[_Item] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: asyncio.Task[None] | None = None
 
     async def run(self, request: etcd_pb2.TxnRequest) -> Outcome:
         """Runs a transaction, alone or with others. Once begun it goes on even if the caller is cancelled.
@@ -99,18 +98,23 @@ class Batcher:
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(_item(request, future))
-        self._launch()
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all(self._next()))
         return await future
 
-    def _launch(self) -> None:
-        while self._waiting and len(self._tasks) < _UNDER_WAY:
-            batch, later = _Batch(), []
-            for item in self._waiting:
-                if not batch.add(item):
-                    later.append(item)
-            self._waiting = later
-            task = asyncio.create_task(self._send(batch.items))
-            self._tasks.add(task)
+    async def _send_all(self, items: list[_Item]) -> None:
+        try:
+            while items:
+                await self._send(items)
+                items = self._next()
+        finally:
+            self._sending = None
+
+    def _next(self) -> list[_Item]:
+        """Takes what can go together, the one that waits longest first."""
+        batch = _Batch()
+        self._waiting = [item for item in self._waiting if not batch.add(item)]
+        return batch.items
 
     async def _send(self, items: list[_Item]) -> None:
         try:
@@ -122,33 +126,27 @@ class Batcher:
             for item in items:
                 if not item.future.done():
                     item.future.set_exception(_own(error))
-        finally:
-            task = asyncio.current_task()
-            if task is not None:
-                self._tasks.discard(task)
-            self._launch()
 
     async def _outcomes(self, requests: list[etcd_pb2.TxnRequest]) -> list[Outcome]:
-        if len(requests) == 1:
-            combined = requests[0]
-        else:
-            combined = etcd_pb2.TxnRequest(
+        alone = len(requests) == 1
+        combined = (
+            requests[0]
+            if alone
+            else etcd_pb2.TxnRequest(
                 success=[etcd_pb2.RequestOp(request_txn=each) for each in requests]
             )
+        )
         # Read in the same transaction: whoever registers later reads at a later revision.
         members = combined.success.add().request_range
         members.key, members.range_end = MEMBERS, prefix_end(MEMBERS)
         response = await self._transaction(combined)
+        parts = [response] if alone else [each.response_txn for each in response.responses[:-1]]
+        found = (
+            response.responses[-1].response_range
+            if response.succeeded
+            else etcd_pb2.RangeResponse()
+        )
         revision = response.header.revision
-        if len(requests) == 1:
-            found = (
-                response.responses[-1].response_range
-                if response.succeeded
-                else etcd_pb2.RangeResponse()
-            )
-            return [Outcome(response.succeeded, _changed(response), revision, found)]
-        found = response.responses[-1].response_range
-        parts = [each.response_txn for each in response.responses[:-1]]
         return [Outcome(part.succeeded, _changed(part), revision, found) for part in parts]
 
 

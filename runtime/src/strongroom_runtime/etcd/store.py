@@ -84,44 +84,48 @@ class EtcdStore:
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
         """Returns one entry."""
         key = self.codec.encode_path(path)
-        cache = self._cache
-        if cache is not None and not linearizable:
-            cached = cache.get(key)
-            if cached is not None and cache.view.certain():
-                return self._entry(path, key, cached)
-        entry, _ = await self.read(path, key, linearizable)
-        return entry
+        cached = self._known(key, linearizable) or await self._load(key)
+        return self._entry(path, key, cached)
 
     async def read(
         self, path: Path, key: bytes, linearizable: bool = False
     ) -> tuple[Entry | None, int]:
         """Returns an entry and a revision at which it held."""
+        cached = self._known(key, linearizable)
+        if cached is not None and self._cache is not None:
+            as_of = max(cached.as_of, self._cache.view.applied)
+        else:
+            cached = await self._load(key)
+            as_of = cached.as_of
+        return self._entry(path, key, cached), as_of
+
+    def _known(self, key: bytes, linearizable: bool) -> Cached | None:
+        """Returns what memory holds of a key, if that is certain to be current."""
+        cache = self._cache
+        if cache is None or linearizable or not cache.view.certain():
+            return None
+        return cache.get(key)
+
+    async def _load(self, key: bytes) -> Cached:
+        """Returns a key as etcd has it, and keeps it."""
         cache = self._cache
         if cache is None:
-            return self._decoded(path, key, await self._load(key))
-        if not linearizable and cache.view.certain():
-            cached = cache.get(key)
-            if cached is not None:
-                entry, as_of = self._decoded(path, key, cached)
-                return entry, max(as_of, cache.view.applied)
+            return await self._ask(key)
         begun = cache.begin(key)
         try:
-            cached = await self._load(key)
+            cached = await self._ask(key)
             cache.keep(key, cached, begun)
         finally:
             cache.end(key)
-        return self._decoded(path, key, cached)
+        return cached
 
-    async def _load(self, key: bytes) -> Cached:
+    async def _ask(self, key: bytes) -> Cached:
         with self._telemetry.span("etcd read"):
             response = await self._client.range(key)
         as_of = response.header.revision
         if not response.kvs:
             return Cached(None, 0, as_of)
         return Cached(response.kvs[0].value, response.kvs[0].mod_revision, as_of)
-
-    def _decoded(self, path: Path, key: bytes, cached: Cached) -> tuple[Entry | None, int]:
-        return self._entry(path, key, cached), cached.as_of
 
     def _entry(self, path: Path, key: bytes, cached: Cached) -> Entry | None:
         if cached.raw is None:
