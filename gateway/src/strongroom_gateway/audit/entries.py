@@ -1,7 +1,7 @@
 """Audit entries in Vault's shape (Vault documentation, "Audit devices")."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ class Subject:
     token: TokenContext | None = None
     plain_request: frozenset[str] = frozenset()
     plain_response: frozenset[str] = frozenset()
-    made: "tuple[Device, Common] | None" = None
+    made: "dict[Device, Common]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +56,9 @@ class Common:
     request: msgspec.Raw
 
 
-def common(subject: Subject, device: Device) -> Common:
-    """Returns what both entries of a request say; made once for a device, if nothing else comes between."""
-    made = subject.made
-    if made is not None and made[0] is device:
-        return made[1]
-    shared = Common(
-        msgspec.Raw(_encode(_auth(subject, device))),
-        msgspec.Raw(_encode(_request(subject, device))),
-    )
-    subject.made = (device, shared)
-    return shared
-
-
-def request_entry(subject: Subject, shared: Common, error: str) -> bytes:
+def request_entry(subject: Subject, device: Device, error: str) -> bytes:
     """Returns the entry of a request."""
+    shared = _common(subject, device)
     entry = {
         "time": rfc3339(time.time()),
         "type": "request",
@@ -86,7 +74,6 @@ def request_entry(subject: Subject, shared: Common, error: str) -> bytes:
 def response_entry(
     subject: Subject,
     device: Device,
-    shared: Common,
     *,
     error: str,
     data: Any = None,
@@ -95,7 +82,7 @@ def response_entry(
     lease_id: str = "",
 ) -> bytes:
     """Returns the entry of an answer."""
-    hasher = device.hasher
+    shared, hasher = _common(subject, device), device.hasher
     response: dict[str, Any] = {}
     if subject.mount is not None:
         response["mount_type"] = subject.mount.type
@@ -119,6 +106,17 @@ def response_entry(
     if error:
         entry["error"] = error
     return _encode(entry)
+
+
+def _common(subject: Subject, device: Device) -> Common:
+    """Returns what both entries of a request say; made once for each device."""
+    shared = subject.made.get(device)
+    if shared is None:
+        shared = subject.made[device] = Common(
+            msgspec.Raw(_encode(_auth(subject, device))),
+            msgspec.Raw(_encode(_request(subject, device))),
+        )
+    return shared
 
 
 def _auth(subject: Subject, device: Device) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """Values as they stand in audit entries: every text is an HMAC, unless its key is known to be harmless."""
 
-import hashlib
 from typing import Any
 
 import msgspec
 
-PREFIX = "hmac-sha256:"
+from strongroom_runtime.text_hash import TextHash
+
 # Answers of any size are audited, but only so many texts of one are hashed one by one.
 _MANY = 50_000
-_BLOCK = 64  # bytes, of SHA-256
 _UNHASHED = frozenset({type(None), bool, int, float})
 
 
@@ -20,11 +19,7 @@ class Hasher:
     """
 
     def __init__(self, salt: bytes) -> None:
-        # The two halves of HMAC with the key already in (RFC 2104, section 4): entries hash many short texts.
-        block = salt if len(salt) <= _BLOCK else hashlib.sha256(salt).digest()
-        block = block.ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+        self._hash = TextHash(salt).of
         self._kept: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -32,12 +27,7 @@ class Hasher:
 
     def text(self, value: str) -> str:
         """Returns the HMAC of a text. The empty text stays as it is."""
-        if not value:
-            return value
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(value.encode(errors="replace"))
-        outer.update(inner.digest())
-        return PREFIX + outer.hexdigest()
+        return self._hash(value) if value else value
 
     def handle(self, value: str) -> str:
         """The same for tokens and accessors, which come again and again."""

@@ -1,17 +1,11 @@
 """Getting entries to the audit service: both of a request, before its answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from strongroom.audit.v1 import audit_pb2
-from strongroom_gateway.audit.entries import (
-    Common,
-    Device,
-    Subject,
-    common,
-    request_entry,
-    response_entry,
-)
+from strongroom_gateway.audit.entries import Device, Subject, request_entry, response_entry
 from strongroom_gateway.audit.redact import Hasher
 from strongroom_gateway.kept import Kept
 from strongroom_runtime.context import RequestContext
@@ -53,10 +47,7 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took it: the request must not go on.
         """
-        devices = await self._devices(context)
-        if devices:
-            entries = [(d.path, request_entry(subject, common(subject, d), "")) for d in devices]
-            await self._append(entries, context)
+        await self._write(context, lambda device: [request_entry(subject, device, "")])
 
     async def response(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
         """Writes the entry of an answer.
@@ -64,12 +55,7 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took it: the client must not get the answer.
         """
-        devices = await self._devices(context)
-        if devices:
-            entries = [
-                (d.path, _response(subject, d, common(subject, d), outcome)) for d in devices
-            ]
-            await self._append(entries, context)
+        await self._write(context, lambda device: [_response(subject, device, outcome)])
 
     async def both(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
         """Writes both entries in one go, for requests that change nothing.
@@ -77,14 +63,25 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took them: the client must not get the answer.
         """
+        await self._write(
+            context,
+            lambda device: [
+                request_entry(subject, device, outcome.error),
+                _response(subject, device, outcome),
+            ],
+        )
+
+    async def _write(
+        self, context: RequestContext, entries_for: Callable[[Device], list[bytes]]
+    ) -> None:
         devices = await self._devices(context)
         if devices:
-            entries = []
-            for device in devices:
-                shared = common(subject, device)
-                entries.append((device.path, request_entry(subject, shared, outcome.error)))
-                entries.append((device.path, _response(subject, device, shared, outcome)))
-            await self._append(entries, context)
+            entries = [
+                audit_pb2.Entry(device=device.path, json=entry)
+                for device in devices
+                for entry in entries_for(device)
+            ]
+            await self._call(_APPEND, audit_pb2.AppendRequest(entries=entries), context)
 
     async def _devices(self, context: RequestContext) -> list[Device]:
         known = self._kept.get(_ALL)
@@ -104,12 +101,6 @@ class AuditSink:
         response: audit_pb2.ResolveDevicesResponse = await self._call(_RESOLVE, request, context)
         return response
 
-    async def _append(self, entries: list[tuple[str, bytes]], context: RequestContext) -> None:
-        request = audit_pb2.AppendRequest(
-            entries=[audit_pb2.Entry(device=path, json=entry) for path, entry in entries]
-        )
-        await self._call(_APPEND, request, context)
-
     async def _call(self, method: str, request: Any, context: RequestContext) -> Any:
         # The audit service is not told who asks for what: that is in the entries, as hashes.
         slim = RequestContext(
@@ -125,11 +116,10 @@ class AuditSink:
             ) from error
 
 
-def _response(subject: Subject, device: Device, shared: Common, outcome: Outcome) -> bytes:
+def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
     return response_entry(
         subject,
         device,
-        shared,
         error=outcome.error,
         data=outcome.data,
         auth=outcome.auth,

@@ -5,7 +5,6 @@ its mode is fixed, and nothing of the client's stands in it but HMACs.
 """
 
 import contextlib
-import hmac
 import os
 from pathlib import Path as FilePath
 
@@ -14,6 +13,7 @@ import msgspec
 from strongroom_audit.config import Config
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
+from strongroom_runtime.text_hash import TextHash
 
 _DEVICES: Path = (Plain("devices"),)
 _OPTIONS = {"file_path", "path", "sync", "mode", "log_raw", "hmac_accessor", "format", "prefix"}
@@ -35,7 +35,7 @@ class Device(msgspec.Struct, frozen=True):
 
     def hash(self, text: str) -> str:
         """Returns what a text looks like in its entries."""
-        return "hmac-sha256:" + hmac.digest(self.salt, text.encode(), "sha256").hex()
+        return TextHash(self.salt).of(text)
 
 
 Devices = dict[str, Device]
