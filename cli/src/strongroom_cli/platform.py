@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from strongroom_cli.bootstrap import Platform, Secrets
-from strongroom_cli.settings import ServerConfig, reachable
+from strongroom_cli.settings import ServerConfig, public_url, reachable
 from strongroom_cli.supervisor import Supervisor, public_ca
 from strongroom_runtime import logs
 
@@ -95,9 +95,8 @@ async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -
 def _ready(
     config: ServerConfig, supervisor: Supervisor, secrets: Secrets | None, ca: Path | None
 ) -> dict[str, object]:
-    scheme = "https" if config.tls else "http"
     return {
-        "address": f"{scheme}://{reachable(config.listen)}",
+        "address": public_url(config),
         "grpc_address": reachable(config.grpc_listen),
         "root_token": secrets.root_token if secrets else "",
         "unseal_keys": list(secrets.shares) if secrets else [],
@@ -124,12 +123,11 @@ def _announce(
     *,
     initialised: bool,
 ) -> None:
-    scheme = "https" if config.tls else "http"
     lines = [
         "",
         "Strongroom is running.",
         "",
-        f"  export BAO_ADDR={scheme}://{reachable(config.listen)}",
+        f"  export BAO_ADDR={public_url(config)}",
     ]
     if ca is not None:
         lines.append(f"  export BAO_CACERT={ca.resolve()}")

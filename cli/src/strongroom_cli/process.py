@@ -21,7 +21,7 @@ from strongroom.auth.v1 import gate_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys
-from strongroom_cli.settings import ServerConfig, reachable
+from strongroom_cli.settings import ServerConfig, public_url
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
@@ -174,14 +174,13 @@ class Process:
 
     def _build_gateway(self, callers: Mapping[str, StreamCaller]) -> Gateway:
         holder = self._holders["gateway"]
-        scheme = "https" if self._config.tls else "http"
         return Gateway(
             GatewayHost(
                 store=self._store("gateway"),
                 services=callers,
                 views={name: self._cluster.view(f"{name}/") for name in ("auth", "audit")},
                 sealed=lambda: holder.sealed,
-                address=f"{scheme}://{reachable(self._config.listen)}",
+                address=public_url(self._config),
                 telemetry=self._telemetry["gateway"],
             )
         )

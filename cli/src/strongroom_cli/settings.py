@@ -137,3 +137,8 @@ def reachable(listen: str) -> str:
     host, _, port = listen.rpartition(":")
     everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104 - looked for, not listened on
     return f"127.0.0.1:{port}" if everywhere else listen
+
+
+def public_url(config: ServerConfig) -> str:
+    """Returns where a client on this machine finds the HTTP API."""
+    return f"{'https' if config.tls else 'http'}://{reachable(config.listen)}"

@@ -1,5 +1,9 @@
 """Seal processes for tests, and the services around them."""
 
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
@@ -25,6 +29,7 @@ class Auth:
         self.away = False
 
     async def call(self, method: str, request: Message, context: RequestContext) -> Any:
+        assert method.endswith("/AdoptRootToken")
         assert isinstance(request, gate_pb2.AdoptRootTokenRequest)
         if self.away:
             raise ServiceError(Kind.UNAVAILABLE, "away")
@@ -50,3 +55,21 @@ class Process:
     @property
     def sealed(self) -> bool:
         return self.service.seal.sealed
+
+
+@contextlib.asynccontextmanager
+async def processes(store: MemoryStore, auth: Auth, folder: Path) -> AsyncIterator[Any]:
+    """Gives a function that starts a process, with a static key if asked to; ends all of them."""
+    running: list[Process] = []
+    key = folder / "seal.key"
+    key.write_bytes(os.urandom(32))
+
+    async def start(static: bool = False) -> Process:
+        config = Config(static_key_file=key if static else None, adopt_seconds=0.1)
+        running.append(Process(store, auth, config))
+        await running[-1].service.start()
+        return running[-1]
+
+    yield start
+    for one in running:
+        await one.service.stop()

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import Auth, Process
+from tests.unit.seal.harness import Auth, Process, processes
 
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_seal.config import Config
 
 TWO_OF_THREE = {"secret_shares": 3, "secret_threshold": 2}
 
@@ -29,19 +28,8 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 async def process(store: MemoryStore, auth: Auth, tmp_path: Path) -> AsyncIterator[Any]:
-    running: list[Process] = []
-    key = tmp_path / "seal.key"
-    key.write_bytes(os.urandom(32))
-
-    async def start(static: bool = False) -> Process:
-        config = Config(static_key_file=key if static else None, adopt_seconds=0.1)
-        running.append(Process(store, auth, config))
-        await running[-1].service.start()
-        return running[-1]
-
-    yield start
-    for one in running:
-        await one.service.stop()
+    async with processes(store, auth, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -1,19 +1,17 @@
 """The seal when the store fails, stalls or is unsure, and when processes die between two steps."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import ONE, RECOVERY, Auth, Process
+from tests.unit.seal.harness import ONE, RECOVERY, Auth, processes
 
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import ConflictError, Entry, Path, Transaction
-from strongroom_seal.config import Config
 from strongroom_seal.storage import KEYRING, SEALED
 
 
@@ -68,20 +66,9 @@ def store() -> FaultyStore:
 
 @pytest.fixture
 async def process(store: FaultyStore, auth: Auth, tmp_path: FilePath) -> AsyncIterator[Any]:
-    running: list[Process] = []
-    key = tmp_path / "seal.key"
-    key.write_bytes(os.urandom(32))
-
-    async def start(static: bool = False) -> Process:
-        config = Config(static_key_file=key if static else None, adopt_seconds=0.1)
-        running.append(Process(store, auth, config))
-        await running[-1].service.start()
-        return running[-1]
-
-    yield start
-    store.down = False
-    for one in running:
-        await one.service.stop()
+    async with processes(store, auth, tmp_path) as start:
+        yield start
+        store.down = False
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -44,7 +44,7 @@ def path_help(routes: RouteTable, mount: MountKind | None, path: str) -> str:
     parts = []
     for spec in routes.at(mount, path):
         lines = [f"## {_VERBS[spec.operation]} {path}", "", comment(spec.descriptor.full_name), ""]
-        fields = [_field(field) for field in spec.request_plan.fields if not _of_path(field)]
+        fields = [_field(field) for field in spec.request_plan.fields]
         if fields:
             lines += ["Parameters:", "", *fields, ""]
         parts.append("\n".join(lines))
@@ -67,10 +67,6 @@ def mount_help(routes: RouteTable, mount: MountKind) -> str:
 def _first(text: str) -> str:
     """Returns the first sentence of a comment."""
     return text.partition(". ")[0].rstrip(".") + "." if text else ""
-
-
-def _of_path(field: Field) -> bool:
-    return bool(field.descriptor.GetOptions().Extensions[options.mount_path])
 
 
 def _field(field: Field) -> str:

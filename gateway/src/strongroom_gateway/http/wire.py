@@ -110,11 +110,7 @@ class HttpWire:
             mount=mount,
             token_text=_token(request.header),
             client_address=request.client_address,
-            operation="help"
-            if helps
-            else spec.capability
-            if spec is not None
-            else CAPABILITY[operation],
+            operation=_capability(spec, operation, helps=helps),
             parameters=lambda: parameters_of(members) if members else dict(query),
             missing=missing,
             wrap_ttl=_wrap_ttl(request.header),
@@ -192,6 +188,13 @@ def _operation(method: str, query: dict[str, str], folder: bool) -> int:
         if _flag(query, "scan"):
             return options.OPERATION_SCAN
     return operation
+
+
+def _capability(spec: MethodSpec | None, operation: int, *, helps: bool) -> str:
+    """Returns what policies are asked for."""
+    if helps:
+        return "help"
+    return spec.capability if spec is not None else CAPABILITY[operation]
 
 
 def _flag(query: dict[str, str], name: str) -> bool:
