@@ -1,13 +1,9 @@
 """Help on paths, from what the contracts say of their methods and fields (Vault documentation, "Path help")."""
 
-import functools
-import importlib.resources
-
-import msgspec
-from google.protobuf.descriptor import FieldDescriptor
-
 from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import Field
+from strongroom_gateway.contract.openapi import schema
 from strongroom_gateway.contract.routes import MountKind, RouteTable
 
 _VERBS: dict[int, str] = {
@@ -19,24 +15,7 @@ _VERBS: dict[int, str] = {
     options.OPERATION_DELETE: "DELETE",
     options.OPERATION_PATCH: "PATCH",
 }
-_KINDS: dict[int, str] = {
-    FieldDescriptor.TYPE_BOOL: "bool",
-    FieldDescriptor.TYPE_INT32: "int",
-    FieldDescriptor.TYPE_INT64: "int",
-    FieldDescriptor.TYPE_DOUBLE: "float",
-    FieldDescriptor.TYPE_BYTES: "object",
-}
-
-
-@functools.cache
-def _comments() -> dict[str, str]:
-    file = importlib.resources.files("strongroom").joinpath("comments.json")
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
-
-
-def comment(full_name: str) -> str:
-    """Returns what the contract says of a service, method, message or field; empty where it is silent."""
-    return _comments().get(full_name, "")
+_KINDS = {"boolean": "bool", "integer": "int", "number": "float", "array": "list"}
 
 
 def path_help(routes: RouteTable, mount: MountKind | None, path: str) -> str:
@@ -70,11 +49,6 @@ def _first(text: str) -> str:
 
 
 def _field(field: Field) -> str:
-    kind = _KINDS.get(field.descriptor.type, "string")
-    if field.format in (options.FORMAT_SECONDS, options.FORMAT_DURATION_TEXT):
-        kind = "duration"
-    elif field.is_map or field.descriptor.message_type is not None:
-        kind = "object"
-    elif field.is_repeated:
-        kind = "list"
-    return f"    {field.name} ({kind})\n        {comment(field.descriptor.full_name)}"
+    described = schema(field)
+    kind = described.get("format") or described["type"]
+    return f"    {field.name} ({_KINDS.get(kind, kind)})\n        {comment(field.descriptor.full_name)}"

@@ -6,8 +6,8 @@ import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 
 from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import Field
-from strongroom_gateway.contract.help import comment
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 
 _VERBS: dict[int, str] = {
@@ -96,10 +96,11 @@ def _operation(spec: MethodSpec, names: list[str]) -> dict[str, Any]:
 
 
 def _described(field: Field) -> dict[str, Any]:
-    return {**_schema(field), "description": comment(field.descriptor.full_name)}
+    return {**schema(field), "description": comment(field.descriptor.full_name)}
 
 
-def _schema(field: Field) -> dict[str, Any]:
+def schema(field: Field) -> dict[str, Any]:
+    """Returns the JSON Schema of a field."""
     if field.is_map:
         return {"type": "object"}
     if field.is_repeated or field.is_list_message:
