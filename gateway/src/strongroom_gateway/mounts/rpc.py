@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from strongroom.auth.v1 import gate_pb2
-from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.sys.v1 import mounts_pb2 as pb
 from strongroom_gateway.mounts import messages
+from strongroom_gateway.mounts.engines import LOGINS, SECRETS, Engine
 from strongroom_gateway.mounts.table import (
     ACTIVE,
     REMOVING,
@@ -28,7 +27,6 @@ from strongroom_runtime.policy import Acl
 
 log = logging.getLogger(__name__)
 
-SECRETS, LOGINS = ("kv",), ("approle", "userpass")
 _RETRY_SECONDS = 2.0
 
 _PREFLIGHT = (
@@ -199,7 +197,7 @@ class MountHandlers:
             raise invalid(f"No {'auth' if path.startswith('auth/') else 'secret'} engine at {path}")
         return mount
 
-    async def _enable(self, path: str, request: Any, known: tuple[str, ...]) -> None:
+    async def _enable(self, path: str, request: Any, known: Mapping[str, Engine]) -> None:
         kind = (request.type or request.plugin_name).strip().lower()
         options = dict(request.options)
         if kind == "plugin":
@@ -244,18 +242,10 @@ class MountHandlers:
 
     async def _remove(self, path: str, mount: Mount) -> None:
         context = RequestContext(str(uuid.uuid4()))
-        if mount.auth:
-            await self._services["auth"].call(
-                "/strongroom.auth.v1.TokenGateService/DropMount",
-                gate_pb2.DropMountRequest(mount_uuid=mount.uuid),
-                context,
-            )
-        else:
-            await self._services["kv"].call(
-                "/strongroom.kv.v1.KvLifecycleService/DropMount",
-                cubbyhole_pb2.DropMountRequest(mount_uuid=mount.uuid),
-                context,
-            )
+        engine = (LOGINS if mount.auth else SECRETS)[mount.type]
+        await self._services[engine.service].call(
+            engine.drop, engine.request(mount_uuid=mount.uuid), context
+        )
 
         def change(mounts: Mounts) -> Mounts | None:
             known = mounts.get(path)

@@ -1,0 +1,34 @@
+"""What can be mounted, and who removes what a mount leaves behind."""
+
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from strongroom.auth.v1 import gate_pb2
+from strongroom.kv.v1 import cubbyhole_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One type of mount.
+
+    Args:
+        service: who answers its requests.
+        drop: the method that removes the data of a mount. It may be repeated.
+        request: its message, with a `mount_uuid`.
+    """
+
+    service: str
+    drop: str
+    request: type[Message]
+
+
+_LOGIN = Engine("auth", "/strongroom.auth.v1.TokenGateService/DropMount", gate_pb2.DropMountRequest)
+
+SECRETS: dict[str, Engine] = {
+    "kv": Engine(
+        "kv", "/strongroom.kv.v1.KvLifecycleService/DropMount", cubbyhole_pb2.DropMountRequest
+    ),
+}
+
+LOGINS: dict[str, Engine] = {"approle": _LOGIN, "userpass": _LOGIN}
