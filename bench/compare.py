@@ -3,7 +3,10 @@
 Needs wrk (Debian package wrk) on PATH. Both servers are started here on loopback, without TLS, with a file audit
 device; OpenBao with raft storage. Figures of one run can be compared with each other and with nothing else.
 
-Usage: python bench/compare.py [--split] [--workers N] [--seconds S] [--connections 1,16,64]
+With --runs N each measurement is repeated N times, the servers in turn, and every figure is the median of its own.
+
+Usage: python bench/compare.py [--split] [--workers N] [--seconds S] [--runs N] [--connections 1,16,64]
+                               [--only read,write]
 """
 
 import argparse
@@ -13,6 +16,7 @@ import os
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,7 +48,7 @@ class Server:
     name: str
     address: str
     token: str
-    pids: list[int]
+    pids: dict[str, int]
 
     def call(self, method: str, path: str, body: object = None) -> bytes:
         data = json.dumps(body).encode() if body is not None else None
@@ -53,16 +57,39 @@ class Server:
         with urllib.request.urlopen(request, timeout=30) as response:
             return bytes(response.read())
 
-    def cpu(self) -> float:
-        """Returns the seconds of CPU that all its processes have used."""
-        total = 0.0
-        for pid in self.pids:
+    def cpu(self) -> dict[str, float]:
+        """Returns the seconds of CPU that each of its processes has used, children included."""
+        used: dict[str, float] = {}
+        for name, pid in self.pids.items():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
-                for each in [process, *process.children(recursive=True)]:
-                    times = each.cpu_times()
-                    total += times.user + times.system
-        return total
+                times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+                used[name] = sum(each.user + each.system for each in times)
+        return used
+
+
+@dataclass
+class Figures:
+    """What one measurement gave: requests a second, milliseconds, microseconds of CPU a request by process."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: dict[str, float]
+
+    @property
+    def total_cpu(self) -> float:
+        return sum(self.cpu.values())
+
+
+def median(runs: list[Figures]) -> Figures:
+    """Returns the median of each figure by itself."""
+    return Figures(
+        statistics.median(each.rate for each in runs),
+        statistics.median(each.p50 for each in runs),
+        statistics.median(each.p99 for each in runs),
+        {name: statistics.median(each.cpu[name] for each in runs) for name in runs[0].cpu},
+    )
 
 
 def free_port() -> int:
@@ -95,7 +122,7 @@ def strongroom(folder: Path, extra: list[str]) -> Iterator[Server]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         wait_for(ready.exists)
-        pids = list(json.loads(ready.read_text())["pids"].values())
+        pids = json.loads(ready.read_text())["pids"]
         yield Server("strongroom", f"http://127.0.0.1:{port}", "root", pids)
     finally:
         process.terminate()
@@ -121,7 +148,7 @@ audit "file" "file" {{ options {{ file_path = "{folder}/bao-audit.log" }} }}
         process = subprocess.Popen(
             [str(BIN / "bao"), "server", f"-config={config}"], stdout=log, stderr=log
         )
-    server = Server("openbao", f"http://127.0.0.1:{port}", "", [process.pid])
+    server = Server("openbao", f"http://127.0.0.1:{port}", "", {"bao": process.pid})
     try:
         wait_for(lambda: server.call("GET", "/v1/sys/seal-status"))
         made = json.loads(
@@ -137,9 +164,7 @@ audit "file" "file" {{ options {{ file_path = "{folder}/bao-audit.log" }} }}
         process.wait()
 
 
-def measure(
-    server: Server, folder: Path, script: str, connections: int, seconds: int
-) -> dict[str, float]:
+def measure(server: Server, folder: Path, script: str, connections: int, seconds: int) -> Figures:
     file = folder / "load.lua"
     file.write_text(script.format(token=server.token))
     before = server.cpu()
@@ -148,7 +173,7 @@ def measure(
          f"{server.address}/v1/secret/data/app"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    used = server.cpu() - before
+    after = server.cpu()
     requests = int(re.search(r"(\d+) requests in", output).group(1))  # type: ignore[union-attr]
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     if errors:
@@ -156,10 +181,12 @@ def measure(
     latency = {
         name: _milliseconds(value) for name, value in re.findall(r"(50|99)%\s+([\d.]+\w+)", output)
     }
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1))  # type: ignore[union-attr]
-    return {
-        "rate": rate, "p50": latency["50"], "p99": latency["99"], "cpu": used / requests * 1e6
-    }  # fmt: skip
+    return Figures(
+        float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1)),  # type: ignore[union-attr]
+        latency["50"],
+        latency["99"],
+        {name: (after[name] - before[name]) / requests * 1e6 for name in before},
+    )
 
 
 def _milliseconds(text: str) -> float:
@@ -167,17 +194,49 @@ def _milliseconds(text: str) -> float:
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
+def show(title: str, connections: int, server: Server, figures: Figures) -> None:
+    parts = " ".join(f"{name} {used:.0f}" for name, used in figures.cpu.items() if used >= 1)
+    sys.stdout.write(
+        f"{title:6}{connections:3} {server.name[:8]:8}{figures.rate:12.0f}{figures.p50:9.2f}"
+        f"{figures.p99:9.2f}{figures.total_cpu:9.0f}  {parts}\n"
+    )
+
+
+def compare(options: argparse.Namespace, folder: Path, servers: tuple[Server, Server]) -> None:
+    scripts = {"read": READ, "write": WRITE}
+    for title in options.only.split(","):
+        for connections in (int(c) for c in options.connections.split(",")):
+            runs: tuple[list[Figures], list[Figures]] = ([], [])
+            for _ in range(options.runs):
+                for server, results in zip(servers, runs, strict=True):
+                    results.append(
+                        measure(server, folder, scripts[title], connections, options.seconds)
+                    )
+            ours, theirs = median(runs[0]), median(runs[1])
+            show(title, connections, servers[0], ours)
+            show(title, connections, servers[1], theirs)
+            sys.stdout.write(
+                f"{'':10}ratio {ours.rate / theirs.rate:14.2f}{ours.p50 / theirs.p50:9.2f}{'':9}"
+                f"{ours.total_cpu / theirs.total_cpu:9.2f}\n"
+            )
+            sys.stdout.flush()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--split", action="store_true")
     parser.add_argument("--workers", default="1")
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=1, help="take the median of so many")
     parser.add_argument("--connections", default="1,16,64")
+    parser.add_argument("--only", default="read,write")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("bench: needs wrk on PATH (Debian package wrk)")
     extra = ["--workers", options.workers, *(["--split"] if options.split else [])]
-    sys.stdout.write(f"{os.cpu_count()} cores; wrk -t1; {' '.join(extra)}\n")
+    sys.stdout.write(
+        f"{os.cpu_count()} cores; wrk -t1; {' '.join(extra)}; median of {options.runs}\n"
+    )
     with (
         tempfile.TemporaryDirectory(prefix="strongroom-bench-") as name,
         strongroom(Path(name), extra) as ours,
@@ -186,18 +245,7 @@ def main() -> None:
         for server in (ours, theirs):
             server.call("POST", "/v1/secret/data/app", {"data": {"user": "a", "password": "b"}})
         sys.stdout.write(f"{'':18}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}\n")
-        for title, script in (("read", READ), ("write", WRITE)):
-            for connections in (int(c) for c in options.connections.split(",")):
-                rates = {}
-                for server in (ours, theirs):
-                    figures = measure(server, Path(name), script, connections, options.seconds)
-                    rates[server.name] = figures["rate"]
-                    sys.stdout.write(
-                        f"{title:6}{connections:3} {server.name[:8]:8}{figures['rate']:12.0f}"
-                        f"{figures['p50']:9.2f}{figures['p99']:9.2f}{figures['cpu']:9.0f}\n"
-                    )
-                sys.stdout.write(f"{'':10}ratio {rates['strongroom'] / rates['openbao']:14.2f}\n")
-                sys.stdout.flush()
+        compare(options, Path(name), (ours, theirs))
 
 
 if __name__ == "__main__":
