@@ -1,19 +1,16 @@
 """SystemService: health, tools, the description of the API."""
 
-import base64
-import hashlib
-import os
 import socket
 from collections.abc import Awaitable, Callable
 
 from strongroom.seal.v1 import seal_pb2
 from strongroom.sys.v1 import system_pb2 as pb
+from strongroom_runtime import tools
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import invalid, not_found
+from strongroom_runtime.errors import not_found
 from strongroom_runtime.handlers import Caller
 
-_MAX_RANDOM = 131_072
 _SEAL_STATUS = "/strongroom.seal.v1.SealService/ReadSealStatus"
 
 
@@ -68,19 +65,12 @@ class SystemHandlers:
         return pb.ReadLeaderResponse()
 
     async def Random(self, request: pb.RandomRequest, context: RequestContext) -> pb.RandomResponse:
-        text = request.bytes or "32"
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_RANDOM:
-            raise invalid(f"bytes: takes a number from 1 to {_MAX_RANDOM}")
-        data = os.urandom(int(text))
-        return pb.RandomResponse(random_bytes=_shown(data, request.format or "base64"))
+        text = tools.random_text(request.bytes, request.source, request.format)
+        return pb.RandomResponse(random_bytes=text)
 
     async def Hash(self, request: pb.HashRequest, context: RequestContext) -> pb.HashResponse:
-        algorithm = request.algorithm or "sha2-256"
-        name = algorithm.replace("sha2-", "sha").replace("sha3-", "sha3_")
-        if algorithm not in _ALGORITHMS:
-            raise invalid(f"algorithm: takes one of {', '.join(_ALGORITHMS)}")
-        digest = hashlib.new(name, request.input).digest()
-        return pb.HashResponse(sum=_shown(digest, request.format or "hex"))
+        text = tools.hash_text(request.input, request.algorithm, request.format)
+        return pb.HashResponse(sum=text)
 
     async def ReadHaStatus(
         self, request: pb.ReadHaStatusRequest, context: RequestContext
@@ -92,14 +82,3 @@ class SystemHandlers:
         self, request: pb.ReadOpenApiRequest, context: RequestContext
     ) -> pb.ReadOpenApiResponse:
         return pb.ReadOpenApiResponse(document=self._open_api())
-
-
-_ALGORITHMS = tuple(f"sha{family}-{size}" for family in (2, 3) for size in (224, 256, 384, 512))
-
-
-def _shown(data: bytes, form: str) -> str:
-    if form == "hex":
-        return data.hex()
-    if form == "base64":
-        return base64.b64encode(data).decode()
-    raise invalid("format: takes base64 or hex")

@@ -228,11 +228,11 @@ class RandomRequest(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     bytes: _builtins.str
-    """How many bytes, 1 to 131072; 32 where empty."""
+    """How many bytes, 1 to 131072; 32 where empty. The name of a source stands for that source and 32 bytes."""
     format: _builtins.str
     """base64 or hex; base64 where empty."""
     source: _builtins.str
-    """Accepted: there is one source."""
+    """platform, seal or all: they give the same."""
     def __init__(
         self,
         *,

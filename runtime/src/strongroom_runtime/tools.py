@@ -1,0 +1,84 @@
+"""Random bytes and hashes as Vault's `tools` give them: for sys/tools and the transit engine alike.
+
+Vault documentation, "/sys/tools" and "Transit secrets engine (API)", random and hash data.
+"""
+
+import base64
+import hashlib
+import os
+
+from strongroom_runtime.errors import invalid
+
+MAX_RANDOM = 131_072
+SOURCES = ("platform", "seal", "all")
+# By the names of Vault; the values are those of hashlib.
+ALGORITHMS = {
+    f"sha{family}-{size}": f"sha{size}" if family == 2 else f"sha3_{size}"
+    for family in (2, 3)
+    for size in (224, 256, 384, 512)
+}
+
+
+def random_text(size: str, source: str = "", form: str = "") -> str:
+    """Returns random bytes of the operating system.
+
+    Args:
+        size: how many, 1 to MAX_RANDOM, as decimal text; 32 where empty. A name of SOURCES stands for itself and 32,
+            since one segment of a path may be either.
+        source: one of SOURCES, or empty. All give the same.
+        form: base64 or hex; base64 where empty.
+
+    Raises:
+        ServiceError: INVALID; it names the parameter.
+    """
+    if size in SOURCES:
+        size, source = "", size
+    if source and source not in SOURCES:
+        raise invalid(f"source: takes one of {', '.join(SOURCES)}")
+    count = size or "32"
+    if not count.isascii() or not count.isdigit() or not 1 <= int(count[:9]) <= MAX_RANDOM:
+        raise invalid(f"bytes: takes a number from 1 to {MAX_RANDOM}")
+    return encoded(os.urandom(int(count)), form or "base64")
+
+
+def hash_text(data: bytes, algorithm: str = "", form: str = "") -> str:
+    """Returns the hash of some bytes.
+
+    Args:
+        data: what to hash.
+        algorithm: one of ALGORITHMS; sha2-256 where empty.
+        form: base64 or hex; hex where empty.
+
+    Raises:
+        ServiceError: INVALID; it names the parameter.
+    """
+    digest = hashlib.new(hash_name(algorithm or "sha2-256"), data).digest()
+    return encoded(digest, form or "hex")
+
+
+def hash_name(algorithm: str) -> str:
+    """Returns hashlib's name of an algorithm.
+
+    Raises:
+        ServiceError: INVALID; there is none of that name.
+    """
+    if algorithm not in ALGORITHMS:
+        raise invalid(f"algorithm: takes one of {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[algorithm]
+
+
+def encoded(data: bytes, form: str) -> str:
+    """Returns bytes as text.
+
+    Args:
+        data: the bytes.
+        form: base64 or hex.
+
+    Raises:
+        ServiceError: INVALID; the form is another one.
+    """
+    if form == "hex":
+        return data.hex()
+    if form == "base64":
+        return base64.b64encode(data).decode()
+    raise invalid("format: takes base64 or hex")
