@@ -21,8 +21,9 @@ run: setup ## Set up and run the platform; state is kept in ./strongroom-data
 dev: setup ## Run a platform for trying out, in a temporary folder
 	$(BIN)/strongroom dev --root-token root
 
+# Much of the time is spent waiting: leases that end, processes that stop and wake up. Files run side by side.
 test: setup ## Run the tests that need no containers; T=path picks some
-	$(BIN)/pytest -q $(or $(T),tests --ignore tests/containers)
+	$(BIN)/pytest -q $(if $(T),$(T),-n 3 --dist loadfile tests --ignore tests/containers)
 
 # Ports are published on loopback, and containers end with the tests: no helper image has to be pulled.
 test-containers: setup ## Run the tests on containers (needs a Docker engine)
@@ -47,9 +48,13 @@ protos: setup ## Regenerate protos/gen from the contracts
 protos-check: protos ## Fail where protos/gen is not what the contracts say
 	git diff --exit-code -- protos/gen
 
-lock: setup ## Pin every dependency anew in requirements.lock
-	$(BIN)/uv export --quiet --all-packages --no-emit-workspace --all-groups --no-header --no-annotate --output-file requirements.lock
-	$(BIN)/uv export --quiet --frozen --all-packages --no-emit-workspace --no-dev --no-header --no-annotate --output-file deploy/requirements.lock
+# What is pinned already stays as it is; UPGRADE=--upgrade takes the newest of everything.
+PIN = $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  $(shell sed -n 's/^name = "\(.*\)"/--no-emit-package \1/p' $(LOCAL:%=%/pyproject.toml)) pyproject.toml
+
+lock: setup ## Pin what is new among the dependencies in both lock files
+	$(PIN) --group dev --output-file requirements.lock
+	$(PIN) --output-file deploy/requirements.lock
 
 clean: ## Remove everything that was built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
