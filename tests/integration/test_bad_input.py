@@ -98,6 +98,25 @@ def test_wrapping_headers(platform: Platform) -> None:
     assert platform.http("POST", "sys/wrapping/unwrap", json={"token": "x"}).status_code == 400
 
 
+def test_forms_are_taken_and_other_namespaces_are_not_there(platform: Platform) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = platform.http("POST", "cubbyhole/form", data="a=1&b=x+y", headers=form)
+    assert answer.status_code == 204, answer.text
+    assert platform.http("GET", "cubbyhole/form").json()["data"] == {"a": "1", "b": "x y"}
+    for name, status in (("team", 404), ("root", 200), ("/", 200)):
+        answer = platform.http("GET", "cubbyhole/form", headers={"X-Vault-Namespace": name})
+        assert answer.status_code == status
+
+
+def test_a_key_that_comes_twice_is_refused(platform: Platform) -> None:
+    twice = b'{"a":1,"a":2}'
+    for path, body in (("cubbyhole/x", twice), ("secret/data/x", b'{"data":' + twice + b"}")):
+        answer = platform.http("POST", path, data=body)
+        assert (answer.status_code, "twice" in answer.text) == (400, True)
+    wrap = {"X-Vault-Wrap-TTL": "60"}
+    assert platform.http("POST", "sys/wrapping/wrap", data=twice, headers=wrap).status_code == 400
+
+
 def test_unknown_parameters_are_warned_of(platform: Platform) -> None:
     answer = platform.http("POST", "sys/tools/random", json={"nonsense": 1, "bytes": 4})
     assert answer.status_code == 200

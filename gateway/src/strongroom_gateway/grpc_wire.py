@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from strongroom.sys.v1 import wrapping_pb2
 from strongroom_gateway.contract.encode import ResponsePlan
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
-from strongroom_gateway.http.paths import PREFIX, canonical
+from strongroom_gateway.http.paths import PREFIX, canonical, check_namespace
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
 from strongroom_gateway.pipeline import Call, Pipeline
 from strongroom_runtime.clock import Clock
@@ -118,6 +118,7 @@ class GrpcWire(grpc.GenericRpcHandler):
             for key, value in context.invocation_metadata() or ()
             if isinstance(value, str)
         }
+        check_namespace(metadata.get("x-vault-namespace"))
         path, mount = path_for(spec, message), None
         if spec.mount is not None:
             found = (await self._mounts.current()).mounts.get(message.mount.strip("/") + "/")

@@ -31,6 +31,7 @@ from strongroom_runtime.telemetry import Telemetry
 HELP = "/strongroom.sys.v1.SystemService/ReadHelp"
 _WRAP = "/strongroom.sys.v1.WrappingService/Wrap"
 _WRAPPING = "/strongroom.sys.v1.WrappingService/"
+_LOOKUP = "/strongroom.auth.v1.TokenService/LookupToken"
 _LOOKUP_SELF = "/strongroom.auth.v1.TokenService/LookupSelf"
 _RENEW_SELF = "/strongroom.auth.v1.TokenService/RenewSelf"
 
@@ -355,7 +356,7 @@ def _plain(mount: MountContext | None, name: bytes) -> frozenset[str]:
 
 def _fill_own_token(method: str, response: Any, text: str) -> None:
     """Puts in the caller's own token, which no service keeps."""
-    if method == _LOOKUP_SELF:
+    if method == _LOOKUP_SELF or (method == _LOOKUP and not response.info.id):
         response.info.id = text
     elif method == _RENEW_SELF:
         response.auth.client_token = text

@@ -141,6 +141,23 @@ async def test_addresses_bind_secret_ids(roles: Roles) -> None:
     await refused(roles.auth.entry(made.client_token, "10.1.0.1"), Kind.DENIED)
 
 
+@pytest.mark.parametrize("field", ["cidr_list", "token_bound_cidrs"])
+async def test_what_is_no_address_range_binds_no_secret_id(roles: Roles, field: str) -> None:
+    await roles.write()
+    given: dict[str, Any] = {field: ["10.0.0.0/8", "office"]}
+    await refused(roles.secret(**given), Kind.INVALID, field)
+
+
+async def test_what_is_no_address_range_binds_no_role(roles: Roles) -> None:
+    bad = texts("office")
+    await refused(
+        roles.write(secret_id_bound_cidrs=bad), Kind.INVALID, "secret_id_bound_cidrs: takes"
+    )
+    await refused(
+        roles.write(settings={"token_bound_cidrs": bad}), Kind.INVALID, "token_bound_cidrs: takes"
+    )
+
+
 async def test_a_role_may_do_without_secret_ids(roles: Roles) -> None:
     await refused(roles.write(bind_secret_id=False), Kind.INVALID, "constraint")
     role_id = await roles.write(
@@ -162,7 +179,7 @@ async def test_settings_are_changed_one_by_one(roles: Roles) -> None:
         assert (await roles("ReadRoleSetting", **fields)).role == role
         await roles("DeleteRoleSetting", **fields)
         assert (await roles("ReadRoleSetting", **fields)).role != role
-    await refused(roles("ReadRoleSetting", role_name="app", setting="nonsense"), Kind.UNSUPPORTED)
+    await refused(roles("ReadRoleSetting", role_name="app", setting="nonsense"), Kind.NOT_FOUND)
     await refused(
         roles("WriteRoleSetting", role_name="app", setting="token-ttl"), Kind.INVALID, "token_ttl"
     )

@@ -100,7 +100,7 @@ async def test_children_outlive_a_parent_that_is_revoked_alone(auth: Auth) -> No
     assert await auth.works(grandchild.client_token)
     await auth.clean()
     assert await auth.works(grandchild.client_token)
-    await refused(auth("LookupAccessor", accessor=parent.accessor), Kind.DENIED)
+    await refused(auth("LookupAccessor", accessor=parent.accessor), Kind.INVALID)
     # The one above them does not matter to them any more.
     await auth("RevokeToken", token=ROOT)
     assert await auth.works(grandchild.client_token)
@@ -187,7 +187,7 @@ async def test_renewal(auth: Auth) -> None:
     by_accessor = await auth("RenewAccessor", accessor=made.accessor, increment=10)
     assert (by_accessor.auth.client_token, by_accessor.auth.lease_duration) == ("", 10)
     auth.clock.advance(11)
-    await refused(auth("RenewToken", token=made.client_token), Kind.DENIED, "bad token")
+    await refused(auth("RenewToken", token=made.client_token), Kind.INVALID, "token not found")
     await auth.clean()
     assert await auth.stored("due") == 0
 
@@ -296,13 +296,44 @@ async def test_token_roles(auth: Auth) -> None:
     assert await auth.works(made.client_token)
 
 
+@pytest.mark.parametrize(
+    ("field", "role"),
+    [
+        ("token_bound_cidrs", token_pb2.TokenRole(token_bound_cidrs=texts("office"))),
+        ("path_suffix", token_pb2.TokenRole(path_suffix="a/b c")),
+        ("path_suffix", token_pb2.TokenRole(path_suffix=".hidden")),
+    ],
+)
+async def test_bad_token_roles_are_refused(
+    auth: Auth, field: str, role: token_pb2.TokenRole
+) -> None:
+    call = auth("WriteTokenRole", await auth.context(ROOT), role_name="ci", role=role)
+    await refused(call, Kind.INVALID, field)
+
+
+async def test_policies_that_do_not_exist_are_warned_of(auth: Auth) -> None:
+    parameters = token_pb2.TokenParameters(policies=["app"])
+    made = await auth("CreateToken", await auth.context(ROOT), parameters=parameters)
+    assert list(made.warnings) == ['Policy "app" does not exist']
+
+
+async def test_a_chosen_id_cannot_look_like_one_that_was_made(auth: Auth) -> None:
+    await refused(auth.create(id="srs.mine"), Kind.INVALID, "id: ")
+
+
+async def test_a_lookup_of_no_token_is_of_the_callers_own(auth: Auth) -> None:
+    made = await auth.create(policies=["app"])
+    info = (await auth("LookupToken", await auth.context(made.client_token))).info
+    assert (info.accessor, info.id) == (made.accessor, "")
+
+
 async def test_accessors_are_listed(auth: Auth) -> None:
     made = await auth.create(policies=["app"])
     keys = list((await auth("ListAccessors")).keys)
     assert made.accessor in keys
     assert len(keys) == 2
     await auth("RevokeAccessor", accessor=made.accessor)
-    await refused(auth("RevokeAccessor", accessor=made.accessor), Kind.DENIED)
+    await refused(auth("RevokeAccessor", accessor=made.accessor), Kind.INVALID)
 
 
 async def test_a_failing_store_makes_no_token(auth: Auth) -> None:

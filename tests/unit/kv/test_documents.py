@@ -37,6 +37,12 @@ def test_merges_as_the_standard_says(target: Any, patch: Any, indent: int | None
     assert json.loads(merged) == naive(target, patch)
 
 
+@pytest.mark.parametrize("write", [check, lambda document: merge(b"{}", document)])
+def test_a_key_that_comes_twice_is_refused(write: Any) -> None:
+    with pytest.raises(ServiceError, match="data: an object has a key twice"):
+        write(b'{"a":{"b":1,"b":2}}')
+
+
 def test_what_is_not_touched_keeps_its_bytes() -> None:
     big = b'{"a":18446744073709551617,"b":1.10,"c":{"d":1e400,"e":1}}'
     merged = merge(big, b'{"c":{"e":null,"f":2}}')

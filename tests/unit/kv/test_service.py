@@ -207,7 +207,7 @@ async def test_custom_metadata(kv: Kv) -> None:
         json.dumps({str(n): "x" for n in range(65)}),
         json.dumps({"k" * 129: "x"}),
         json.dumps({"k": "x" * 513}),
-        '{"k": 1}',
+        '{"k": [1]}',
         "[]",
         '{"k": "\\u0000"}',
     ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from google.protobuf.descriptor import Descriptor
@@ -13,6 +14,7 @@ from strongroom_gateway.contract.fields import Field, read_list, read_map, scala
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 MAX_BODY = 32 << 20
+MAX_FORM = 1 << 20
 MAX_DEPTH = 300
 MAX_STRINGS = 1_000_000
 
@@ -47,6 +49,26 @@ def parse_body(body: bytes) -> dict[str, msgspec.Raw]:
         raise invalid("the body must be a JSON object") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise invalid("failed to parse JSON input: the body is malformed") from None
+
+
+def form_as_json(body: bytes) -> bytes:
+    """Returns a form as the JSON object that says the same: texts, and lists of texts for names that come again.
+
+    Raises:
+        ServiceError: INVALID, or TOO_LARGE.
+    """
+    if len(body) > MAX_FORM:
+        raise ServiceError(Kind.TOO_LARGE, f"a form may have at most {MAX_FORM} bytes")
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True)
+    except ValueError:
+        raise invalid("the body is no well-formed form") from None
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return msgspec.json.encode(
+        {name: each[0] if len(each) == 1 else each for name, each in values.items()}
+    )
 
 
 def parameters_of(members: Mapping[str, msgspec.Raw]) -> dict[str, Any]:

@@ -6,6 +6,17 @@ What comes out serves policy, routing, storage and audit alike.
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 PREFIX = "/v1/"
+_ROOT = ("", "root")
+
+
+def check_namespace(name: str | None) -> None:
+    """Raises unless a request means the root namespace: there is no other.
+
+    Raises:
+        ServiceError: NOT_FOUND.
+    """
+    if name and name.strip("/") not in _ROOT:
+        raise ServiceError(Kind.NOT_FOUND, "namespace not found")
 
 
 def canonical(path: str) -> tuple[str, bool]:

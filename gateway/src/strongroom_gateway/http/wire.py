@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
-from strongroom_gateway.contract.decode import parameters_of, parse_body
+from strongroom_gateway.contract.decode import form_as_json, parameters_of, parse_body
 from strongroom_gateway.contract.routes import CAPABILITY, MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
-from strongroom_gateway.http.paths import canonical
+from strongroom_gateway.http.paths import canonical, check_namespace
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
 from strongroom_gateway.pipeline import HELP, Answer, Call, Pipeline
 from strongroom_runtime.clock import Clock
@@ -21,6 +21,7 @@ from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 MAX_SECONDS = 90.0
 MAX_TOKEN = 8 << 10
+_FORM = "application/x-www-form-urlencoded"
 _MERGE_PATCH = "application/merge-patch+json"
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f", "")
 ABSOLUTE = ("sys/", "auth/token/")
@@ -91,11 +92,14 @@ class HttpWire:
 
     async def _call(self, request: HttpRequest) -> Call:
         path, folder = canonical(request.path)
+        check_namespace(request.header("x-vault-namespace"))
         query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
         operation = _operation(request.method, query, folder)
         if operation == options.OPERATION_PATCH:
             _check_patch(request.header)
         body = await request.body() if operation in _WITH_BODY else b""
+        if body and _is_form(request.header, body):
+            body = form_as_json(body)
         helps = operation == options.OPERATION_READ and _flag(query, "help")
         spec, captures, mount, missing = await self._route(path, operation, helps=helps)
         members = parse_body(body)
@@ -209,6 +213,12 @@ def _check_patch(header: Headers) -> None:
     kind = (header("content-type") or "").partition(";")[0].strip().lower()
     if kind != _MERGE_PATCH:
         raise ServiceError(Kind.UNSUPPORTED_MEDIA, f"PATCH requires Content-Type: {_MERGE_PATCH}")
+
+
+def _is_form(header: Headers, body: bytes) -> bool:
+    """Returns whether a body is a form: by its type, unless it looks like JSON all the same."""
+    kind = (header("content-type") or "").partition(";")[0].strip().lower()
+    return kind == _FORM and body[:1] not in (b"{", b"[")
 
 
 def _token(header: Headers) -> str:

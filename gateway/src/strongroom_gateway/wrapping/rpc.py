@@ -6,6 +6,7 @@ import logging
 from strongroom.sys.v1 import wrapping_pb2 as pb
 from strongroom_gateway.wrapping.storage import Wrapped, WrapStore
 from strongroom_runtime.context import RequestContext
+from strongroom_runtime.documents import refuse_repeated_keys
 from strongroom_runtime.errors import ServiceError, invalid
 from strongroom_runtime.timestamps import timestamp
 
@@ -36,7 +37,9 @@ class WrappingHandlers:
 
     async def Wrap(self, request: pb.WrapRequest, context: RequestContext) -> pb.WrapResponse:
         # What wraps it is the gateway's pipeline, as for every other answer.
-        return pb.WrapResponse(document=request.document or b"{}")
+        document = request.document or b"{}"
+        refuse_repeated_keys(document, "body")
+        return pb.WrapResponse(document=document)
 
     async def Unwrap(self, request: pb.UnwrapRequest, context: RequestContext) -> pb.UnwrapResponse:
         wrapped = await self._wraps.open(_token(request.token))
@@ -47,6 +50,16 @@ class WrappingHandlers:
     ) -> pb.LookupWrappingResponse:
         wrapped = await self._wraps.look(_token(request.token))
         return pb.LookupWrappingResponse(
+            creation_path=wrapped.path,
+            creation_time=timestamp(wrapped.created),
+            creation_ttl=wrapped.ttl,
+        )
+
+    async def LookupOwnWrapping(
+        self, request: pb.LookupOwnWrappingRequest, context: RequestContext
+    ) -> pb.LookupOwnWrappingResponse:
+        wrapped = await self._wraps.look(_token(request.token))
+        return pb.LookupOwnWrappingResponse(
             creation_path=wrapped.path,
             creation_time=timestamp(wrapped.created),
             creation_ttl=wrapped.ttl,

@@ -51,6 +51,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
     tokens = Tokens(host.store, host.clock, config)
     policies = PolicyStore(host.store)
     users, roles = Users(host.store, config), Roles(host.store, config.attempts)
+    token_roles = TokenRoles(host.store, config.attempts)
     logins = Logins(roles, tokens, config.attempts)
 
     async def drop_data(mount: str) -> None:
@@ -67,7 +68,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
     passwords = Passwords(config.bcrypt_rounds)
     for module, name, implementation in (
         (gate_pb2, "TokenGateService", TokenGateHandlers(host.store, tokens, policies, drop_data)),
-        (token_pb2, "TokenService", TokenHandlers(tokens, TokenRoles(host.store, config.attempts))),
+        (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),
         (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of)),
         (userpass_pb2, "UserpassService", UserpassHandlers(users, passwords, tokens)),
         (approle_pb2, "AppRoleService", AppRoleHandlers(roles, logins, tokens)),

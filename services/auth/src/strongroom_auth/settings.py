@@ -56,6 +56,7 @@ def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
         raise invalid("token_type: only service tokens are supported")
     if min(after.ttl, after.max_ttl, after.explicit_max, after.uses, after.period) < 0:
         raise invalid("token settings must not be negative")
+    rules.check_cidrs("token_bound_cidrs", after.cidrs)
     if after.max_ttl and after.ttl > after.max_ttl:
         raise invalid("token_ttl: must not be longer than token_max_ttl")
     return after

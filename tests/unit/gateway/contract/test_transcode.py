@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2
 from strongroom.kv.v1 import kv1_pb2, kv2_pb2
-from strongroom_gateway.contract.decode import MAX_DEPTH, RequestPlan, parameters_of, parse_body
+from strongroom_gateway.contract.decode import (
+    MAX_DEPTH,
+    MAX_FORM,
+    RequestPlan,
+    form_as_json,
+    parameters_of,
+    parse_body,
+)
 from strongroom_gateway.contract.encode import Encoded, ResponsePlan
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.timestamps import timestamp
@@ -87,6 +94,27 @@ def test_null_is_absent_but_for_documents() -> None:
 def test_unknown_keys_are_named() -> None:
     _, unknown = decode(token_pb2.LookupTokenRequest, '{"token":"x","nonsense":1,"more":{}}')
     assert unknown == ["nonsense", "more"]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (b"a=1&b=x%20y+z&c=", {"a": "1", "b": "x y z", "c": ""}),
+        (b"a=1&a=2", {"a": ["1", "2"]}),
+        (b"a", {"a": ""}),
+        ("a=é".encode(), {"a": "é"}),
+    ],
+)
+def test_forms_say_what_json_would(form: bytes, expected: dict[str, object]) -> None:
+    assert json.loads(form_as_json(form)) == expected
+
+
+def test_forms_have_bounds() -> None:
+    with pytest.raises(ServiceError) as caught:
+        form_as_json(b"a=" + b"x" * MAX_FORM)
+    assert caught.value.kind is Kind.TOO_LARGE
+    with pytest.raises(ServiceError, match="well-formed"):
+        form_as_json(b"a=\xff")
 
 
 def test_queries_fill_what_the_body_does_not() -> None:

@@ -363,7 +363,7 @@ class LookupTokenRequest(_message.Message):
 
     TOKEN_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Its text."""
+    """Its text; the caller's own where empty."""
     def __init__(
         self,
         *,

@@ -206,6 +206,60 @@ class LookupWrappingResponse(_message.Message):
 Global___LookupWrappingResponse: _TypeAlias = LookupWrappingResponse  # noqa: Y015
 
 @_typing.final
+class LookupOwnWrappingRequest(_message.Message):
+    """A wrapping token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token; the one that the request came with where empty."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupOwnWrappingRequest: _TypeAlias = LookupOwnWrappingRequest  # noqa: Y015
+
+@_typing.final
+class LookupOwnWrappingResponse(_message.Message):
+    """What is known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATION_PATH_FIELD_NUMBER: _builtins.int
+    CREATION_TIME_FIELD_NUMBER: _builtins.int
+    CREATION_TTL_FIELD_NUMBER: _builtins.int
+    creation_path: _builtins.str
+    """The path whose answer was wrapped."""
+    creation_ttl: _builtins.int
+    """For how many seconds."""
+    @_builtins.property
+    def creation_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        creation_path: _builtins.str = ...,
+        creation_time: _timestamp_pb2.Timestamp | None = ...,
+        creation_ttl: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["creation_time", b"creation_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creation_path", b"creation_path", "creation_time", b"creation_time", "creation_ttl", b"creation_ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupOwnWrappingResponse: _TypeAlias = LookupOwnWrappingResponse  # noqa: Y015
+
+@_typing.final
 class RewrapRequest(_message.Message):
     """A wrapping token."""
 

@@ -50,6 +50,11 @@ class WrappingServiceStub:
                 request_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupWrappingRequest.SerializeToString,
                 response_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupWrappingResponse.FromString,
                 _registered_method=True)
+        self.LookupOwnWrapping = channel.unary_unary(
+                '/strongroom.sys.v1.WrappingService/LookupOwnWrapping',
+                request_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupOwnWrappingRequest.SerializeToString,
+                response_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupOwnWrappingResponse.FromString,
+                _registered_method=True)
         self.Rewrap = channel.unary_unary(
                 '/strongroom.sys.v1.WrappingService/Rewrap',
                 request_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.RewrapRequest.SerializeToString,
@@ -82,6 +87,13 @@ class WrappingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LookupOwnWrapping(self, request, context):
+        """Tells what is known of the wrapping token that the request comes with, and leaves it as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Rewrap(self, request, context):
         """Moves what a wrapping token keeps under a new one, for as long as before.
         """
@@ -106,6 +118,11 @@ def add_WrappingServiceServicer_to_server(servicer, server):
                     servicer.LookupWrapping,
                     request_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupWrappingRequest.FromString,
                     response_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupWrappingResponse.SerializeToString,
+            ),
+            'LookupOwnWrapping': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupOwnWrapping,
+                    request_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupOwnWrappingRequest.FromString,
+                    response_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupOwnWrappingResponse.SerializeToString,
             ),
             'Rewrap': grpc.unary_unary_rpc_method_handler(
                     servicer.Rewrap,
@@ -195,6 +212,33 @@ class WrappingService:
             '/strongroom.sys.v1.WrappingService/LookupWrapping',
             strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupWrappingRequest.SerializeToString,
             strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupWrappingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupOwnWrapping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.sys.v1.WrappingService/LookupOwnWrapping',
+            strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupOwnWrappingRequest.SerializeToString,
+            strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupOwnWrappingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,8 @@ class WrappingServiceStub:
     """Returns what a wrapping token keeps, once: the original answer as a whole. INVALID_ARGUMENT where the token is not valid."""
     LookupWrapping: _aio.UnaryUnaryMultiCallable[_wrapping_pb2.LookupWrappingRequest, _wrapping_pb2.LookupWrappingResponse]
     """Tells what is known of a wrapping token, and leaves it as it is."""
+    LookupOwnWrapping: _aio.UnaryUnaryMultiCallable[_wrapping_pb2.LookupOwnWrappingRequest, _wrapping_pb2.LookupOwnWrappingResponse]
+    """Tells what is known of the wrapping token that the request comes with, and leaves it as it is."""
     Rewrap: _aio.UnaryUnaryMultiCallable[_wrapping_pb2.RewrapRequest, _wrapping_pb2.RewrapResponse]
     """Moves what a wrapping token keeps under a new one, for as long as before."""
 
@@ -51,6 +53,14 @@ class WrappingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_wrapping_pb2.LookupWrappingRequest, _abc.Awaitable[_wrapping_pb2.LookupWrappingResponse]],
     ) -> _abc.Awaitable[_wrapping_pb2.LookupWrappingResponse]:
         """Tells what is known of a wrapping token, and leaves it as it is."""
+
+    @_abc_1.abstractmethod
+    def LookupOwnWrapping(
+        self,
+        request: _wrapping_pb2.LookupOwnWrappingRequest,
+        context: _aio.ServicerContext[_wrapping_pb2.LookupOwnWrappingRequest, _abc.Awaitable[_wrapping_pb2.LookupOwnWrappingResponse]],
+    ) -> _abc.Awaitable[_wrapping_pb2.LookupOwnWrappingResponse]:
+        """Tells what is known of the wrapping token that the request comes with, and leaves it as it is."""
 
     @_abc_1.abstractmethod
     def Rewrap(

@@ -16,6 +16,7 @@ from strongroom_auth.approle.roles import (
     secret_path,
 )
 from strongroom_auth.settings import mount_of
+from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.tokens import Issued, Tokens, address_allowed, conflict
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
@@ -39,6 +40,8 @@ def new_secret_id(role: Role, parameters: pb.SecretIdParameters, now: float) -> 
         raise invalid("num_uses: must not exceed the role's secret_id_num_uses")
     if role.secret_id_ttl and not 0 < ttl <= role.secret_id_ttl:
         raise invalid("ttl: must not exceed the role's secret_id_ttl")
+    rules.check_cidrs("cidr_list", parameters.cidr_list)
+    rules.check_cidrs("token_bound_cidrs", parameters.token_bound_cidrs)
     return SecretId(
         accessor=str(uuid.uuid4()),
         created=now,

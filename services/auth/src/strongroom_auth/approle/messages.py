@@ -9,7 +9,8 @@ from strongroom.auth.v1 import login_pb2
 from strongroom_auth import settings
 from strongroom_auth.approle.roles import Role, SecretId, new_role
 from strongroom_auth.settings import Settings
-from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_auth.tokens import rules
+from strongroom_runtime.errors import invalid, not_found
 from strongroom_runtime.timestamps import rfc3339
 
 _NEVER = "0001-01-01T00:00:00Z"
@@ -55,6 +56,7 @@ def changed(before: Role, message: pb.AppRole) -> Role:
     after = msgspec.structs.replace(before, **changes)
     if min(after.secret_id_uses, after.secret_id_ttl) < 0:
         raise invalid("secret_id_num_uses and secret_id_ttl must not be negative")
+    rules.check_cidrs("secret_id_bound_cidrs", after.secret_id_cidrs)
     if not (after.bind_secret_id or after.secret_id_cidrs or after.settings.cidrs):
         raise invalid("at least one constraint should be enabled on the role")
     return after
@@ -75,7 +77,7 @@ def only(message: pb.AppRole, setting: str) -> pb.AppRole:
     """Returns a role message with one setting alone.
 
     Raises:
-        ServiceError: UNSUPPORTED for a name that is none.
+        ServiceError: NOT_FOUND for a name that is none.
     """
     result = pb.AppRole()
     if setting in ROLE_SETTINGS:
@@ -83,7 +85,7 @@ def only(message: pb.AppRole, setting: str) -> pb.AppRole:
     elif setting in TOKEN_SETTINGS:
         _copy(message.settings, result.settings, TOKEN_SETTINGS[setting])
     else:
-        raise ServiceError(Kind.UNSUPPORTED, "unsupported path")
+        raise not_found("unsupported path")
     return result
 
 

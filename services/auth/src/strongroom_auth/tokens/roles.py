@@ -1,6 +1,7 @@
 """Token roles: where they are kept, and as messages."""
 
 import contextlib
+import re
 
 import msgspec
 
@@ -13,6 +14,7 @@ from strongroom_runtime.errors import denied, invalid
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
 
 _TYPES = ("", "default", "default-service", "service")
+_SUFFIX = re.compile(r"\w([\w.-]*\w)?", re.ASCII)
 
 # Fields of the record that hold lists, by the names of the contract.
 _LISTS = {
@@ -100,6 +102,11 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
         raise invalid("token_type: only service tokens are supported")
     if min(role.explicit_max, role.uses, role.period) < 0:
         raise invalid("token_explicit_max_ttl, token_num_uses, token_period: must not be negative")
+    rules.check_cidrs("token_bound_cidrs", role.cidrs)
+    if role.path_suffix and not _SUFFIX.fullmatch(role.path_suffix):
+        raise invalid(
+            "path_suffix: takes letters, digits, _, - and ., the last two not at its ends"
+        )
     if "root" in role.allowed:
         raise invalid("allowed_policies: root cannot be allowed by a role")
     return role

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from strongroom.auth.v1 import token_pb2 as pb
+from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message, info_message
 from strongroom_auth.tokens.records import Token, TokenRole
@@ -25,9 +26,10 @@ def page(names: list[str], after: str, limit: int) -> list[str]:
 class TokenHandlers:
     """Answers requests to auth/token."""
 
-    def __init__(self, tokens: Tokens, roles: TokenRoles) -> None:
+    def __init__(self, tokens: Tokens, roles: TokenRoles, policies: PolicyStore) -> None:
         self._tokens = tokens
         self._roles = roles
+        self._policies = policies
 
     async def CreateToken(
         self, request: pb.CreateTokenRequest, context: RequestContext
@@ -53,20 +55,15 @@ class TokenHandlers:
     async def LookupToken(
         self, request: pb.LookupTokenRequest, context: RequestContext
     ) -> pb.LookupTokenResponse:
-        if not request.token:
-            raise invalid("missing token")
+        if not request.token:  # the caller's own, whose text the gateway knows
+            return pb.LookupTokenResponse(info=await self._own(context))
         token = await self._by_text(request.token)
         return pb.LookupTokenResponse(info=info_message(token, self._tokens.now(), request.token))
 
     async def LookupSelf(
         self, request: pb.LookupSelfRequest, context: RequestContext
     ) -> pb.LookupSelfResponse:
-        # The gateway has let it in; if that was its last use, it is no longer valid for anything else.
-        found = await self._tokens.records.get(_caller(context).id)
-        if found is None:
-            raise denied("bad token")
-        token = found[0]
-        return pb.LookupSelfResponse(info=info_message(token, self._tokens.now()))
+        return pb.LookupSelfResponse(info=await self._own(context))
 
     async def LookupAccessor(
         self, request: pb.LookupAccessorRequest, context: RequestContext
@@ -79,7 +76,9 @@ class TokenHandlers:
     ) -> pb.RenewTokenResponse:
         if not request.token:
             raise invalid("missing token")
-        token = await self._by_text(request.token)
+        token = await self._tokens.find(self._tokens.records.identify(request.token))
+        if token is None:
+            raise invalid("token not found")
         renewed = await self._tokens.renew(token.id, request.increment, *_ttls(context))
         auth = auth_message(renewed.token, request.token, renewed.ttl)
         return pb.RenewTokenResponse(auth=auth, warnings=renewed.warnings)
@@ -201,7 +200,15 @@ class TokenHandlers:
             text=parameters.id,
         )
         issued = await self._tokens.create(grant, "" if orphan else parent.id)
-        return issued, list(span.warnings)
+        missing = [name for name in policies if await self._policies.text(name) is None]
+        return issued, [*span.warnings, *(f'Policy "{name}" does not exist' for name in missing)]
+
+    async def _own(self, context: RequestContext) -> pb.TokenInfo:
+        # The gateway has let it in; if that was its last use, it is no longer valid for anything else.
+        found = await self._tokens.records.get(_caller(context).id)
+        if found is None:
+            raise denied("bad token")
+        return info_message(found[0], self._tokens.now())
 
     async def _by_text(self, text: str) -> Token:
         return await self._by_id(self._tokens.records.identify(text))
@@ -217,7 +224,7 @@ class TokenHandlers:
             raise invalid("missing accessor")
         token = await self._tokens.find(await self._tokens.records.by_accessor(accessor))
         if token is None:
-            raise denied("invalid accessor")
+            raise invalid("invalid accessor")
         return token
 
 
@@ -237,6 +244,8 @@ def _ttls(context: RequestContext) -> tuple[int, int]:
 def _check_privileged(parameters: pb.TokenParameters, *, privileged: bool) -> None:
     if parameters.type not in ("", "service"):
         raise invalid("type: only service tokens are supported")
+    if "." in parameters.id:
+        raise invalid("id: must not hold a dot, by which tokens that were made here are known")
     if parameters.entity_alias:
         raise invalid("entity_alias: entities are not supported")
     if min(parameters.ttl, parameters.explicit_max_ttl, parameters.period) < 0:

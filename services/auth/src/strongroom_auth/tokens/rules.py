@@ -4,6 +4,7 @@ All times are wall time in seconds since 1970, all spans seconds; 0 is never or 
 """
 
 import fnmatch
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +81,19 @@ def check_subset(
         raise invalid("root tokens may not be created without parent token being root")
     if not (parent_root or sudo) and not set(wanted) <= {*parent, "default"}:
         raise invalid("child policies must be subset of parent")
+
+
+def check_cidrs(field: str, cidrs: Iterable[str]) -> None:
+    """Raises where a list of address ranges has something else in it: it would bind to nothing that exists.
+
+    Raises:
+        ServiceError: INVALID; it names the field.
+    """
+    for cidr in cidrs:
+        try:
+            ipaddress.ip_network(cidr, strict=False)
+        except ValueError:
+            raise invalid(f"{field}: takes addresses or ranges such as 10.0.0.0/8") from None
 
 
 def role_allows(

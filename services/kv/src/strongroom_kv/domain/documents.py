@@ -2,6 +2,7 @@
 
 import msgspec
 
+from strongroom_runtime.documents import refuse_repeated_keys
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 MAX_BYTES = 1 << 20  # of one document; etcd takes 1.5 MiB for a whole transaction
@@ -10,7 +11,7 @@ _Object = dict[str, msgspec.Raw]
 
 
 def check(document: bytes, field: str = "data") -> None:
-    """Raises unless a document is a JSON object of a size that can be stored.
+    """Raises unless a document is a JSON object of a size that can be stored, in which no key comes twice.
 
     Args:
         document: as it came.
@@ -24,6 +25,7 @@ def check(document: bytes, field: str = "data") -> None:
             Kind.TOO_LARGE, f"{field}: a document may have at most {MAX_BYTES} bytes"
         )
     _decode(document, field)
+    refuse_repeated_keys(document, field)
 
 
 def merge(document: bytes, patch: bytes, field: str = "data") -> bytes:
@@ -32,8 +34,9 @@ def merge(document: bytes, patch: bytes, field: str = "data") -> bytes:
     Values that the patch does not touch keep their bytes, so that numbers of any size survive.
 
     Raises:
-        ServiceError: INVALID where the patch is not an object, TOO_LARGE where the result is.
+        ServiceError: INVALID where the patch is not an object or has a key twice, TOO_LARGE where the result is.
     """
+    refuse_repeated_keys(patch, field)
     merged = _merge(_decode(document, field), _decode(patch, field))
     result = msgspec.json.encode(merged)
     if len(result) > MAX_BYTES:

@@ -11,6 +11,7 @@ from strongroom_runtime.errors import invalid
 from strongroom_runtime.timestamps import rfc3339, timestamp
 
 _Patch = dict[str, str | None]
+_GivenPatch = dict[str, str | int | float | None]  # numbers become texts, as in Vault
 
 
 def version_message(secret: Secret, number: int, version: Version) -> pb.VersionMetadata:
@@ -127,9 +128,12 @@ class MetadataSettings:
 
 def _read_custom(document: bytes) -> _Patch | None:
     try:
-        return msgspec.json.decode(document, type=_Patch | None)
+        given = msgspec.json.decode(document, type=_GivenPatch | None)
     except msgspec.DecodeError:
         raise invalid("custom_metadata: takes an object of texts") from None
+    if given is None:
+        return None
+    return {key: None if value is None else str(value) for key, value in given.items()}
 
 
 def _custom(secret: Secret) -> bytes:

@@ -250,7 +250,9 @@ class KvV2Handlers:
         if request.depth < 0:
             raise invalid("depth: must not be negative")
         mount, path = mount_of(context).uuid, secret_path(request.path)
-        secret, number, version = await self._version(mount, path, request.version, context)
+        secret, number, version = await self._version(
+            mount, path, request.version, context, shown="subkeys"
+        )
         document = await self._document(mount, path, number, context)
         return pb.ReadSubkeysResponse(
             subkeys=documents.subkeys(document, request.depth),
@@ -261,12 +263,12 @@ class KvV2Handlers:
         await self._secrets.change(mount_of(context).uuid, secret_path(path), decide)
 
     async def _version(
-        self, mount: str, path: str, number: int, context: RequestContext
+        self, mount: str, path: str, number: int, context: RequestContext, shown: str = "data"
     ) -> tuple[Secret, int, Version]:
         if number < 0:
             raise invalid("version: must not be negative")
         secret = await self._secrets.read(mount, path, linearizable=context.linearizable)
-        return _find(secret, number, self._clock.now())
+        return _find(secret, number, self._clock.now(), shown)
 
     async def _document(self, mount: str, path: str, number: int, context: RequestContext) -> bytes:
         document = await self._secrets.document(
@@ -277,7 +279,9 @@ class KvV2Handlers:
         return document
 
 
-def _find(secret: Secret | None, number: int, now: float) -> tuple[Secret, int, Version]:
+def _find(
+    secret: Secret | None, number: int, now: float, shown: str = "data"
+) -> tuple[Secret, int, Version]:
     """Returns a version that can be read, the current one for 0.
 
     Raises:
@@ -290,7 +294,8 @@ def _find(secret: Secret | None, number: int, now: float) -> tuple[Secret, int, 
     if version is None:
         raise not_found()
     if version.gone(now):
-        data = b'{"data":null,"metadata":' + version_json(secret, number, version) + b"}"
+        metadata = msgspec.Raw(version_json(secret, number, version))
+        data = msgspec.json.encode({shown: None, "metadata": metadata})
         raise ServiceError(Kind.NOT_FOUND, data=data)
     return secret, number, version
 
