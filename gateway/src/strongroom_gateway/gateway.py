@@ -14,7 +14,8 @@ from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.contract.help import mount_help, path_help
 from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.grpc_wire import GrpcWire
-from strongroom_gateway.http.wire import ABSOLUTE, HttpWire
+from strongroom_gateway.http.targets import ABSOLUTE
+from strongroom_gateway.http.wire import HttpWire
 from strongroom_gateway.mounts.rpc import MountHandlers
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.pipeline import Pipeline

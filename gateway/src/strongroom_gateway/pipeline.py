@@ -7,14 +7,13 @@ the audit service before the client gets its answer; what changes something is n
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from google.protobuf.message import Message
 
-from strongroom_gateway.audit.entries import Subject
-from strongroom_gateway.audit.sink import AuditSink, Outcome
+from strongroom_gateway.audit.entries import Outcome, Subject
+from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.contract.encode import Encoded, ResponsePlan
 from strongroom_gateway.contract.routes import MethodSpec
 from strongroom_gateway.http import envelope
@@ -36,8 +35,7 @@ _LOOKUP_SELF = "/strongroom.auth.v1.TokenService/LookupSelf"
 _RENEW_SELF = "/strongroom.auth.v1.TokenService/RenewSelf"
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A request, whichever wire it came over.
 
     Args:
@@ -71,12 +69,11 @@ class Call:
     foreign_trace: bool = False
     deadline: float = 0.0
     linearizable: bool = False
-    warnings: list[str] = field(default_factory=list)
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    warnings: list[str] = []
+    request_id: str = msgspec.field(default_factory=lambda: str(uuid.uuid4()))
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """What came of it."""
 
     response: Message
@@ -342,16 +339,7 @@ def _subject(call: Call) -> Subject:
         token_text=call.token_text,
         wrap_ttl=call.wrap_ttl,
         parameters=parameters,
-        plain_request=_plain(call.mount, b"audit_non_hmac_request_keys"),
-        plain_response=_plain(call.mount, b"audit_non_hmac_response_keys"),
     )
-
-
-def _plain(mount: MountContext | None, name: bytes) -> frozenset[str]:
-    """Returns the keys that a mount's audit entries show as they are."""
-    if mount is None or name not in mount.config:
-        return frozenset()
-    return frozenset(msgspec.json.decode(mount.config).get(name.decode(), ()))
 
 
 def _fill_own_token(method: str, response: Any, text: str) -> None:

@@ -71,6 +71,10 @@ class ServiceError(Exception):
         self.data = data
         self.warnings = warnings
 
+    def again(self) -> "ServiceError":
+        """Returns the same error for one more to raise: each that is raised gathers its own traceback."""
+        return ServiceError(self.kind, self.message, data=self.data, warnings=self.warnings)
+
 
 def invalid(message: str) -> ServiceError:
     """Returns the error for a wrong or missing parameter."""

@@ -11,7 +11,7 @@ as associated data.
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Plain(str):
@@ -29,13 +29,22 @@ MAX_OPERATIONS = 120  # in one transaction; etcd's default is 128
 MAX_BYTES = 1_400_000  # of one transaction; etcd's default is 1.5 MiB
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One stored value. `revision` is the etcd revision that wrote it last (mod_revision)."""
+    """One stored value, not to be changed.
+
+    Args:
+        path: where it is.
+        value: what it is.
+        revision: the etcd revision that wrote it last (mod_revision).
+        made: what the service that owns it made of it, to be found again while the entry stays in memory. It goes
+            with the entry: when the value changes, when memory is short, when the process is sealed.
+    """
 
     path: Path
     value: bytes
     revision: int
+    made: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -1,23 +1,29 @@
-"""Audit entries in Vault's shape (Vault documentation, "Audit devices")."""
+"""Audit entries in Vault's shape (Vault documentation, "Audit devices").
+
+An entry is put together from pieces of JSON. What a token, a mount or a device says in every entry is made once.
+"""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from strongroom_gateway.audit.redact import Hasher
 from strongroom_runtime.context import MountContext, TokenContext
+from strongroom_runtime.derived import Derived
 from strongroom_runtime.timestamps import rfc3339
 
 _encode = msgspec.json.Encoder().encode
 
+_NO_TOKEN = b'{"token_type":"default"}'
+_TOKENS_KEPT = 20_000
 # Known to be harmless wherever they stand in an `auth` object.
 _AUTH_PLAIN = frozenset({"policies", "token_policies", "identity_policies", "token_type"})
+_WRAP_PLAIN = frozenset({"creation_path"})
 
 
-@dataclass(slots=True)
-class Subject:
+class Subject(msgspec.Struct):
     """What a request's entries are about."""
 
     request_id: str
@@ -30,139 +36,171 @@ class Subject:
     wrap_ttl: int | None
     parameters: dict[str, Any]
     token: TokenContext | None = None
-    plain_request: frozenset[str] = frozenset()
-    plain_response: frozenset[str] = frozenset()
-    made: "dict[Device, Common]" = field(default_factory=dict)
+    made: "dict[Device, Common]" = {}
 
 
-@dataclass(frozen=True, slots=True)
+class Outcome(msgspec.Struct):
+    """What came of a request."""
+
+    error: str = ""
+    data: msgspec.Raw | None = None
+    auth: dict[str, Any] | None = None
+    wrap_info: dict[str, Any] | None = None
+    lease_id: str = ""
+
+
+class Common(msgspec.Struct, frozen=True):
+    """What both entries of a request say, as JSON, made once."""
+
+    auth: bytes
+    request: bytes
+
+
 class Device:
-    """A device, as far as making entries goes."""
+    """A device, as far as making entries goes.
 
-    path: str
-    hasher: Hasher
-    plain_accessors: bool
+    Args:
+        path: its name.
+        hasher: with its salt.
+        plain_accessors: accessors stand in its entries as they are.
+    """
+
+    def __init__(self, path: str, hasher: Hasher, plain_accessors: bool) -> None:
+        self.path = path
+        self.hasher = hasher
+        self.plain_accessors = plain_accessors
+        self._tokens: dict[str, tuple[TokenContext, Common]] = {}
 
     def accessor(self, value: str) -> str:
         """Returns an accessor as it stands in this device's entries."""
-        return value if self.plain_accessors else self.hasher.handle(value)
+        return value if self.plain_accessors else self.hasher.text(value)
+
+    def about(self, token: TokenContext | None, text: str) -> Common:
+        """Returns what entries say of who asks: the `auth` object, and members of `request`.
+
+        Args:
+            token: who asks; None where that is not known.
+            text: of the token, empty for none.
+        """
+        if token is None:
+            hashed = _encode(self.hasher.text(text))
+            return Common(_NO_TOKEN, b',"client_token":' + hashed if text else b"")
+        known = self._tokens.get(token.id)  # which stands for the text, of which it is an HMAC
+        if known is None or known[0] is not token:
+            if len(self._tokens) >= _TOKENS_KEPT:
+                self._tokens.clear()
+            known = self._tokens[token.id] = (token, self._about(token, text))
+        return known[1]
+
+    def _about(self, token: TokenContext, text: str) -> Common:
+        hashed, accessor = self.hasher.text(text), self.accessor(token.accessor)
+        auth = {
+            "client_token": hashed,
+            "accessor": accessor,
+            "display_name": token.display_name,
+            "policies": token.policies,
+            "token_policies": token.policies,
+            "entity_id": token.entity_id,
+            "token_type": "service",
+        }
+        request = {"client_token": hashed, "client_token_accessor": accessor}
+        return Common(_encode(auth), b"," + _encode(request)[1:-1])
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
-    """What both entries of a request say, made once."""
+class _MountParts:
+    """What entries say of a mount, as JSON members, and the keys that they show as they are."""
 
-    auth: msgspec.Raw
-    request: msgspec.Raw
+    request: bytes
+    response: bytes
+    plain_request: frozenset[str]
+    plain_response: frozenset[str]
 
 
 def request_entry(subject: Subject, device: Device, error: str) -> bytes:
     """Returns the entry of a request."""
-    shared = _common(subject, device)
-    entry = {
-        "time": rfc3339(time.time()),
-        "type": "request",
-        "auth": shared.auth,
-        "request": shared.request,
-        "trace_id": subject.trace_id,
-    }
-    if error:
-        entry["error"] = error
-    return _encode(entry)
+    return b'{"time":"%b","type":"request"%b}' % (_now(), _shared(subject, device, error))
 
 
-def response_entry(
-    subject: Subject,
-    device: Device,
-    *,
-    error: str,
-    data: Any = None,
-    auth: dict[str, Any] | None = None,
-    wrap_info: dict[str, Any] | None = None,
-    lease_id: str = "",
-) -> bytes:
+def response_entry(subject: Subject, device: Device, outcome: Outcome) -> bytes:
     """Returns the entry of an answer."""
-    shared, hasher = _common(subject, device), device.hasher
-    response: dict[str, Any] = {}
-    if subject.mount is not None:
-        response["mount_type"] = subject.mount.type
-        response["mount_accessor"] = subject.mount.accessor
-    if data is not None:
-        response["data"] = hasher.value(data, subject.plain_response)
-    if auth is not None:
-        response["auth"] = _handles(auth, device, _AUTH_PLAIN)
-    if wrap_info is not None:
-        response["wrap_info"] = _handles(wrap_info, device, frozenset({"creation_path"}))
-    if lease_id:
-        response["secret"] = {"lease_id": lease_id}
-    entry = {
-        "time": rfc3339(time.time()),
-        "type": "response",
-        "auth": shared.auth,
-        "request": shared.request,
-        "response": response,
-        "trace_id": subject.trace_id,
-    }
-    if error:
-        entry["error"] = error
-    return _encode(entry)
+    return b'{"time":"%b","type":"response"%b,"response":{%b}}' % (
+        _now(),
+        _shared(subject, device, outcome.error),
+        _response(subject, device, outcome),
+    )
 
 
-def _common(subject: Subject, device: Device) -> Common:
-    """Returns what both entries of a request say; made once for each device."""
-    shared = subject.made.get(device)
-    if shared is None:
-        shared = subject.made[device] = Common(
-            msgspec.Raw(_encode(_auth(subject, device))),
-            msgspec.Raw(_encode(_request(subject, device))),
+def _now() -> bytes:
+    return rfc3339(time.time()).encode()
+
+
+def _shared(subject: Subject, device: Device, error: str) -> bytes:
+    """Returns the members that both entries have."""
+    made = subject.made.get(device)
+    if made is None:
+        about = device.about(subject.token, subject.token_text)
+        made = subject.made[device] = Common(about.auth, _request(subject, device, about.request))
+    members = b',"auth":%b,"request":{%b},"trace_id":%b' % (
+        made.auth,
+        made.request,
+        _encode(subject.trace_id),
+    )
+    return members + b',"error":' + _encode(error) if error else members
+
+
+def _request(subject: Subject, device: Device, token: bytes) -> bytes:
+    """Returns the members of a `request` object."""
+    mount = _mounts.of(subject.mount) if subject.mount is not None else _NO_MOUNT
+    members = (
+        b'"id":%b,"operation":"%b","namespace":{"id":"root"},"path":%b,"remote_address":%b%b%b'
+        % (
+            _encode(subject.request_id),
+            subject.operation.encode(),
+            _encode(subject.path),
+            _encode(subject.client_address),
+            mount.request,
+            token,
         )
-    return shared
-
-
-def _auth(subject: Subject, device: Device) -> dict[str, Any]:
-    token = subject.token
-    if token is None:
-        return {"token_type": "default"}
-    return {
-        "client_token": device.hasher.handle(subject.token_text),
-        "accessor": device.accessor(token.accessor),
-        "display_name": token.display_name,
-        "policies": token.policies,
-        "token_policies": token.policies,
-        "entity_id": token.entity_id,
-        "token_type": "service",
-    }
-
-
-def _request(subject: Subject, device: Device) -> dict[str, Any]:
-    request: dict[str, Any] = {
-        "id": subject.request_id,
-        "operation": subject.operation,
-        "namespace": {"id": "root"},
-        "path": subject.path,
-        "remote_address": subject.client_address,
-    }
-    mount = subject.mount
-    if mount is not None:
-        request["mount_point"] = mount.path
-        request["mount_type"] = mount.type
-        request["mount_accessor"] = mount.accessor
-    if subject.token_text:
-        request["client_token"] = device.hasher.handle(subject.token_text)
-    if subject.token is not None:
-        request["client_token_accessor"] = device.accessor(subject.token.accessor)
+    )
     if subject.parameters:
-        request["data"] = device.hasher.value(subject.parameters, subject.plain_request)
+        members += b',"data":' + device.hasher.json(subject.parameters, mount.plain_request)
     if subject.wrap_ttl:
-        request["wrap_ttl"] = subject.wrap_ttl
-    return request
+        members += b',"wrap_ttl":%d' % subject.wrap_ttl
+    return members
 
 
-def _handles(part: dict[str, Any], device: Device, plain: frozenset[str]) -> dict[str, Any]:
+def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
+    """Returns the members of a `response` object."""
+    mount = _mounts.of(subject.mount) if subject.mount is not None else _NO_MOUNT
+    parts = [mount.response] if mount.response else []
+    if outcome.data is not None:
+        parts.append(b'"data":' + device.hasher.document(outcome.data, mount.plain_response))
+    if outcome.auth is not None:
+        parts.append(b'"auth":' + _handles(outcome.auth, device, _AUTH_PLAIN))
+    if outcome.wrap_info is not None:
+        parts.append(b'"wrap_info":' + _handles(outcome.wrap_info, device, _WRAP_PLAIN))
+    if outcome.lease_id:
+        parts.append(b'"secret":' + _encode({"lease_id": outcome.lease_id}))
+    return b",".join(parts)
+
+
+def _handles(part: dict[str, Any], device: Device, plain: frozenset[str]) -> bytes:
     """Returns an `auth` or `wrap_info` object with accessors as the device has them."""
-    hashed: dict[str, Any] = device.hasher.value(part, plain)
-    if device.plain_accessors:
-        for key in ("accessor", "wrapped_accessor"):
-            if part.get(key):
-                hashed[key] = part[key]
-    return hashed
+    shown = ("accessor", "wrapped_accessor") if device.plain_accessors else ()
+    return device.hasher.json(part, plain.union(shown))
+
+
+def _mount_parts(mount: MountContext) -> _MountParts:
+    who = {"mount_type": mount.type, "mount_accessor": mount.accessor}
+    config = msgspec.json.decode(mount.config) if mount.config else {}
+    return _MountParts(
+        b"," + _encode({"mount_point": mount.path, **who})[1:-1],
+        _encode(who)[1:-1],
+        frozenset(config.get("audit_non_hmac_request_keys", ())),
+        frozenset(config.get("audit_non_hmac_response_keys", ())),
+    )
+
+
+_NO_MOUNT = _MountParts(b"", b"", frozenset(), frozenset())
+_mounts = Derived(_mount_parts)

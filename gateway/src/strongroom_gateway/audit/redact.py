@@ -1,5 +1,7 @@
 """Values as they stand in audit entries: every text is an HMAC, unless its key is known to be harmless."""
 
+import hashlib
+import secrets
 from typing import Any
 
 import msgspec
@@ -9,10 +11,18 @@ from strongroom_runtime.text_hash import TextHash
 # Answers of any size are audited, but only so many texts of one are hashed one by one.
 _MANY = 50_000
 _UNHASHED = frozenset({type(None), bool, int, float})
+# Documents that are kept in their hashed form: how large, and how much of them in all.
+_KEPT_DOCUMENT, _KEPT_BYTES = 16 << 10, 32 << 20
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.decode
 
 
 class Hasher:
     """Hashes for one device.
+
+    Documents that are read again and again are hashed once. What is kept is what the log says of them, found by a
+    keyed digest: neither holds a plaintext.
 
     Args:
         salt: of the device.
@@ -20,7 +30,9 @@ class Hasher:
 
     def __init__(self, salt: bytes) -> None:
         self._hash = TextHash(salt).of
-        self._kept: dict[str, str] = {}
+        self._digest = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32)
+        self._kept: dict[tuple[bytes, frozenset[str]], bytes] = {}
+        self._kept_bytes = 0
 
     def __repr__(self) -> str:
         return "Hasher(…)"
@@ -29,32 +41,44 @@ class Hasher:
         """Returns the HMAC of a text. The empty text stays as it is."""
         return self._hash(value) if value else value
 
-    def handle(self, value: str) -> str:
-        """The same for tokens and accessors, which come again and again."""
-        known = self._kept.get(value)
-        if known is None:
-            if len(self._kept) > 10_000:
-                self._kept.clear()
-            known = self._kept[value] = self.text(value)
-        return known
-
-    def value(self, value: Any, plain: frozenset[str] = frozenset()) -> Any:
-        """Returns a value with every text in it hashed, however deep; keys, numbers and switches stay.
+    def json(self, value: Any, plain: frozenset[str] = frozenset()) -> bytes:
+        """Returns a value as JSON with every text in it hashed, however deep; keys, numbers and switches stay.
 
         Args:
             value: anything that JSON can say, `msgspec.Raw` included.
             plain: keys whose texts stay as they are.
         """
         try:
-            return self._walk(value, plain)
-        except (RecursionError, msgspec.DecodeError, TypeError, ValueError):
+            return _encode(self._walk(value, plain))
+        except (RecursionError, msgspec.MsgspecError, TypeError, ValueError, OverflowError):
             # Logging must not fail on a shape, nor let it through as it is.
-            return self.text(repr(type(value)))
+            return _encode(self.text(repr(type(value))))
+
+    def document(self, document: msgspec.Raw, plain: frozenset[str] = frozenset()) -> bytes:
+        """Returns the same of a JSON document, which may well come again."""
+        data = memoryview(document)
+        if len(data) > _KEPT_DOCUMENT:
+            return self.json(document, plain)
+        digest = self._digest.copy()
+        digest.update(data)
+        name = (digest.digest(), plain)
+        known = self._kept.get(name)
+        if known is None:
+            known = self.json(document, plain)
+            self._keep(name, known)
+        return known
+
+    def _keep(self, name: tuple[bytes, frozenset[str]], hashed: bytes) -> None:
+        if self._kept_bytes > _KEPT_BYTES:
+            self._kept.clear()  # what is in use comes back at once
+            self._kept_bytes = 0
+        self._kept[name] = hashed
+        self._kept_bytes += len(hashed) + 200  # about what the objects themselves take
 
     def _walk(self, value: Any, plain: frozenset[str]) -> Any:
         kind = type(value)
         if kind is str:
-            return self.text(value)
+            return self._hash(value) if value else value
         if kind in _UNHASHED:
             return value
         if kind is dict:
@@ -64,10 +88,10 @@ class Hasher:
             }
         if kind is list or kind is tuple:
             if len(value) > _MANY:
-                return self.text(msgspec.json.encode(value).decode(errors="replace"))
+                return self.text(_encode(value).decode(errors="replace"))
             return [self._walk(each, plain) for each in value]
         if kind is msgspec.Raw:
-            return self._walk(msgspec.json.decode(value), plain)
+            return self._walk(_decode(value), plain)
         if kind is bytes:
             return self.text(value.hex())
         raise TypeError

@@ -1,11 +1,15 @@
 """Getting entries to the audit service: both of a request, before its answer."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from strongroom.audit.v1 import audit_pb2
-from strongroom_gateway.audit.entries import Device, Subject, request_entry, response_entry
+from strongroom_gateway.audit.entries import (
+    Device,
+    Outcome,
+    Subject,
+    request_entry,
+    response_entry,
+)
 from strongroom_gateway.audit.redact import Hasher
 from strongroom_gateway.kept import Kept
 from strongroom_runtime.context import RequestContext
@@ -16,17 +20,7 @@ from strongroom_runtime.handlers import Caller
 _RESOLVE = "/strongroom.audit.v1.AuditLogService/ResolveDevices"
 _APPEND = "/strongroom.audit.v1.AuditLogService/Append"
 _ALL = "devices"
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a request."""
-
-    error: str = ""
-    data: Any = None
-    auth: dict[str, Any] | None = None
-    wrap_info: dict[str, Any] | None = None
-    lease_id: str = ""
+_Entry = audit_pb2.Entry
 
 
 class AuditSink:
@@ -47,7 +41,11 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took it: the request must not go on.
         """
-        await self._write(context, lambda device: [request_entry(subject, device, "")])
+        devices = await self._devices(context)
+        await self._append(
+            [_Entry(device=each.path, json=request_entry(subject, each, "")) for each in devices],
+            context,
+        )
 
     async def response(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
         """Writes the entry of an answer.
@@ -55,7 +53,14 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took it: the client must not get the answer.
         """
-        await self._write(context, lambda device: [_response(subject, device, outcome)])
+        devices = await self._devices(context)
+        await self._append(
+            [
+                _Entry(device=each.path, json=response_entry(subject, each, outcome))
+                for each in devices
+            ],
+            context,
+        )
 
     async def both(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
         """Writes both entries in one go, for requests that change nothing.
@@ -63,24 +68,15 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took them: the client must not get the answer.
         """
-        await self._write(
-            context,
-            lambda device: [
-                request_entry(subject, device, outcome.error),
-                _response(subject, device, outcome),
-            ],
-        )
+        entries: list[audit_pb2.Entry] = []
+        for each in await self._devices(context):
+            first = request_entry(subject, each, outcome.error)
+            entries.append(_Entry(device=each.path, json=first))
+            entries.append(_Entry(device=each.path, json=response_entry(subject, each, outcome)))
+        await self._append(entries, context)
 
-    async def _write(
-        self, context: RequestContext, entries_for: Callable[[Device], list[bytes]]
-    ) -> None:
-        devices = await self._devices(context)
-        if devices:
-            entries = [
-                audit_pb2.Entry(device=device.path, json=entry)
-                for device in devices
-                for entry in entries_for(device)
-            ]
+    async def _append(self, entries: list[audit_pb2.Entry], context: RequestContext) -> None:
+        if entries:
             await self._call(_APPEND, audit_pb2.AppendRequest(entries=entries), context)
 
     async def _devices(self, context: RequestContext) -> list[Device]:
@@ -114,15 +110,3 @@ class AuditSink:
             raise ServiceError(
                 Kind.INTERNAL, "internal error: no audit device took the entry"
             ) from error
-
-
-def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
-    return response_entry(
-        subject,
-        device,
-        error=outcome.error,
-        data=outcome.data,
-        auth=outcome.auth,
-        wrap_info=outcome.wrap_info,
-        lease_id=outcome.lease_id,
-    )

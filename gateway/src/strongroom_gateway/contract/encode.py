@@ -1,7 +1,6 @@
 """Response messages as JSON, and the parts of the envelope that they fill."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,12 +12,11 @@ from strongroom_gateway.contract.fields import TIMESTAMP, Field, scalar_writer
 from strongroom_runtime.timestamps import timestamp_rfc3339
 
 
-@dataclass(slots=True)
-class Encoded:
+class Encoded(msgspec.Struct):
     """A response, ready for the envelope.
 
     Args:
-        data: the fields by name, a whole JSON document, or None where there is nothing.
+        data: JSON, made once for the client and the audit entry; None where there is nothing.
         auth: what a login or renewal gives.
         warnings: texts.
         lease_duration: seconds.
@@ -27,7 +25,7 @@ class Encoded:
         wrap_info: how a wrapped answer is opened.
     """
 
-    data: "dict[str, Any] | msgspec.Raw | None" = None
+    data: msgspec.Raw | None = None
     auth: dict[str, Any] | None = None
     warnings: list[str] | None = None
     lease_duration: int = 0
@@ -44,6 +42,8 @@ _ENVELOPE: dict[int, str] = {
     options.ENVELOPE_RENEWABLE: "renewable",
     options.ENVELOPE_WRAP_INFO: "wrap_info",
 }
+
+_encode = msgspec.json.Encoder().encode
 
 # (message, into): writes a field of a message into a dictionary.
 Writer = Callable[[Any, dict[str, Any]], None]
@@ -83,7 +83,9 @@ class ResponsePlan:
         if self._document:
             encoded.data = msgspec.Raw(getattr(message, self._document) or b"null")
         else:
-            encoded.data = self.fields(message) or None
+            fields = self.fields(message)
+            if fields:
+                encoded.data = msgspec.Raw(_encode(fields))
         for attribute, write in self._envelope:
             part: dict[str, Any] = {}
             write(message, part)

@@ -23,7 +23,6 @@ CAPABILITY: dict[int, str] = {
     options.OPERATION_SCAN: "scan",
 }
 _READS = {options.OPERATION_READ, options.OPERATION_LIST, options.OPERATION_SCAN}
-_KEPT = 20_000
 
 MountKind = tuple[str, str]  # type and version
 
@@ -72,9 +71,6 @@ class RouteTable:
         self.methods: dict[str, MethodSpec] = {}
         self._absolute = _Node()
         self._relative: dict[MountKind, _Node] = {}
-        self._kept: dict[
-            tuple[MountKind | None, str, int], tuple[MethodSpec, Mapping[str, str]]
-        ] = {}
         for service in services:
             for rpc in service.methods:
                 if rpc.GetOptions().HasExtension(options.route):
@@ -98,26 +94,6 @@ class RouteTable:
         Raises:
             ServiceError: NOT_FOUND for an unknown path, UNSUPPORTED where it does not know the operation.
         """
-        key = (mount, path, operation)
-        found = self._kept.get(key)
-        if found is None:
-            found = self._search(mount, path, operation)
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            self._kept[key] = found
-        return found
-
-    def at(self, mount: MountKind | None, path: str) -> list[MethodSpec]:
-        """Returns the methods of a path; those of the most literal pattern that matches."""
-        root = self._absolute if mount is None else self._relative.get(mount)
-        for node, _ in _walk(root, path.split("/") if path else [], ()) if root is not None else ():
-            if node.methods:
-                return [spec for spec, _ in node.methods.values()]
-        return []
-
-    def _search(
-        self, mount: MountKind | None, path: str, operation: int
-    ) -> tuple[MethodSpec, Mapping[str, str]]:
         root = self._absolute if mount is None else self._relative.get(mount)
         segments = path.split("/") if path else []
         known = False
@@ -130,6 +106,14 @@ class RouteTable:
         if known:
             raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
         raise ServiceError(Kind.NOT_FOUND, "unsupported path")
+
+    def at(self, mount: MountKind | None, path: str) -> list[MethodSpec]:
+        """Returns the methods of a path; those of the most literal pattern that matches."""
+        root = self._absolute if mount is None else self._relative.get(mount)
+        for node, _ in _walk(root, path.split("/") if path else [], ()) if root is not None else ():
+            if node.methods:
+                return [spec for spec, _ in node.methods.values()]
+        return []
 
     def _add(self, spec: MethodSpec) -> None:
         self.methods[spec.name] = spec

@@ -37,7 +37,7 @@ def document(encoded: Encoded, body: int, request_id: str, mount_type: str) -> b
         mount_type: of the mount that was asked.
     """
     if body == options.BODY_BARE:
-        return _encode(encoded.data) if encoded.data is not None else b""
+        return bytes(encoded.data) if encoded.data is not None else b""
     nothing = encoded.data is None and encoded.auth is None and encoded.wrap_info is None
     if nothing and not encoded.warnings:
         return b""
@@ -53,10 +53,8 @@ def document(encoded: Encoded, body: int, request_id: str, mount_type: str) -> b
         "mount_type": mount_type,
     }
     if body == options.BODY_TOP_LEVEL and encoded.data is not None:
-        data = encoded.data
-        if isinstance(data, msgspec.Raw):
-            data = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        envelope = {**data, **envelope}
+        members = msgspec.json.decode(encoded.data, type=dict[str, msgspec.Raw])
+        envelope = {**members, **envelope}
     return _encode(envelope)
 
 

@@ -1,21 +1,23 @@
 """From an HTTP request to a call of the pipeline, and from its answer to an HTTP response."""
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
 from strongroom_gateway.contract.decode import form_as_json, parameters_of, parse_body
-from strongroom_gateway.contract.routes import CAPABILITY, MethodSpec, RouteTable
+from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
-from strongroom_gateway.http.paths import canonical, check_namespace
-from strongroom_gateway.mounts.table import ACTIVE, MountTable
-from strongroom_gateway.pipeline import HELP, Answer, Call, Pipeline
+from strongroom_gateway.http.paths import check_namespace
+from strongroom_gateway.http.targets import Targets
+from strongroom_gateway.mounts.table import MountTable
+from strongroom_gateway.pipeline import Answer, Call, Pipeline
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.context import MountContext
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
@@ -24,7 +26,7 @@ MAX_TOKEN = 8 << 10
 _FORM = "application/x-www-form-urlencoded"
 _MERGE_PATCH = "application/merge-patch+json"
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f", "")
-ABSOLUTE = ("sys/", "auth/token/")
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 _OPERATIONS = {
     "GET": options.OPERATION_READ,
@@ -41,8 +43,7 @@ _WITH_BODY = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
 Headers = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """A request, whichever server took it.
 
     Args:
@@ -62,8 +63,7 @@ class HttpRequest:
     client_address: str
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(msgspec.Struct, frozen=True, gc=False):
     """A response. The body is JSON, if there is one."""
 
     status: int
@@ -76,10 +76,9 @@ class HttpWire:
     def __init__(
         self, routes: RouteTable, mounts: MountTable, pipeline: Pipeline, clock: Clock
     ) -> None:
-        self._routes = routes
-        self._mounts = mounts
         self._pipeline = pipeline
         self._clock = clock
+        self._targets = Targets(routes, mounts)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Returns the response to a request. Never raises but for bugs."""
@@ -91,41 +90,41 @@ class HttpWire:
         return _response(call, answer)
 
     async def _call(self, request: HttpRequest) -> Call:
-        path, folder = canonical(request.path)
-        check_namespace(request.header("x-vault-namespace"))
-        query = dict(parse_qsl(request.query, keep_blank_values=True)) if request.query else {}
-        operation = _operation(request.method, query, folder)
-        if operation == options.OPERATION_PATCH:
-            _check_patch(request.header)
-        body = await request.body() if operation in _WITH_BODY else b""
-        if body and _is_form(request.header, body):
-            body = form_as_json(body)
+        header, text = request.header, request.query
+        check_namespace(header("x-vault-namespace"))
+        query = dict(parse_qsl(text, keep_blank_values=True)) if text else {}
+        operation = _operation(request.method, query)
         helps = operation == options.OPERATION_READ and _flag(query, "help")
-        spec, captures, mount, missing = await self._route(path, operation, helps=helps)
-        members = parse_body(body)
+        if operation == options.OPERATION_PATCH:
+            _check_patch(header)
+        body = await request.body() if operation in _WITH_BODY else b""
+        if body and _is_form(header, body):
+            body = form_as_json(body)
+        target = await self._targets.of(request.path, operation, helps=helps)
+        members = parse_body(body) if body else {}
         unique = os.urandom(24).hex()
-        # A request that came without a trace context gets one of its own: audit entries name it.
-        trace = request.header("traceparent") or f"00-{unique[:32]}-{unique[32:]}-00"
-        lists = operation in (options.OPERATION_LIST, options.OPERATION_SCAN)
+        trace = header("traceparent")
+        foreign = trace is not None and _TRACE.fullmatch(trace) is not None
         call = Call(
-            spec=spec,
+            spec=target.spec,
             message=None,
-            path=f"{path}/" if lists and path else path,
-            mount=mount,
-            token_text=_token(request.header),
+            path=target.path,
+            mount=target.mount,
+            token_text=_token(header),
             client_address=request.client_address,
-            operation=_capability(spec, operation, helps=helps),
+            operation=target.capability,
             parameters=lambda: parameters_of(members) if members else dict(query),
-            missing=missing,
-            wrap_ttl=_wrap_ttl(request.header),
-            traceparent=trace,
-            foreign_trace=request.header("traceparent") is not None,
+            missing=target.missing.again() if target.missing is not None else None,
+            wrap_ttl=_wrap_ttl(header),
+            # A request that came without a trace context gets one of its own: audit entries name it.
+            traceparent=trace if foreign and trace else f"00-{unique[:32]}-{unique[32:]}-00",
+            foreign_trace=foreign,
             deadline=self._clock.monotonic() + MAX_SECONDS,
-            linearizable=request.header("x-strongroom-consistency") == "linearizable",
+            linearizable=header("x-strongroom-consistency") == "linearizable",
             request_id=_uuid(unique),
         )
-        if spec is not None:
-            self._fill(call, spec, body, members, query, captures)
+        if target.spec is not None:
+            self._fill(call, target.spec, body, members, query, target.captures)
         return call
 
     def _fill(
@@ -149,59 +148,25 @@ class HttpWire:
                 f"endpoint's path: [{' '.join(replaced)}]"
             )
 
-    async def _route(
-        self, path: str, operation: int, *, helps: bool
-    ) -> tuple[MethodSpec | None, Mapping[str, str], MountContext | None, ServiceError | None]:
-        """Returns the method that a path leads to, or what to say to those who may know that there is none."""
-        if helps:
-            mounts = await self._mounts.current()
-            return self._routes.methods[HELP], {"path": path}, mounts.contexts["sys/"], None
-        try:
-            if path.startswith(ABSOLUTE):
-                spec, captures = self._routes.match(None, path, operation)
-                return spec, captures, await self._builtin(spec, path), None
-            found = (await self._mounts.current()).find(path + "/")
-            if found is None or found[0].state != ACTIVE:
-                raise _no_route(path)
-            mount, context = found
-            relative = path[len(mount.path) :]
-            spec, captures = self._routes.match(mount.kind, relative, operation)
-        except ServiceError as error:
-            if error.kind in (Kind.NOT_FOUND, Kind.UNSUPPORTED):
-                return None, {}, None, error
-            raise
-        return spec, captures, context, None
 
-    async def _builtin(self, spec: MethodSpec, path: str) -> MountContext | None:
-        if spec.works_sealed:
-            return None  # the table may not be readable
-        mounts = (await self._mounts.current()).contexts
-        return mounts["sys/" if path.startswith("sys/") else "auth/token/"]
-
-
-def _operation(method: str, query: dict[str, str], folder: bool) -> int:
+def _operation(method: str, query: dict[str, str]) -> int:
     operation = _OPERATIONS.get(method)
     if operation is None:
         raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
-    if operation == options.OPERATION_READ:
+    if query and operation == options.OPERATION_READ:
         listing = _flag(query, "list")
         if listing and _flag(query, "scan"):
             raise invalid("list and scan: only one of them may be true")
-        if listing or (folder and query.get("list") is not None):
+        if listing:
             return options.OPERATION_LIST
         if _flag(query, "scan"):
             return options.OPERATION_SCAN
     return operation
 
 
-def _capability(spec: MethodSpec | None, operation: int, *, helps: bool) -> str:
-    """Returns what policies are asked for."""
-    if helps:
-        return "help"
-    return spec.capability if spec is not None else CAPABILITY[operation]
-
-
 def _flag(query: dict[str, str], name: str) -> bool:
+    if name not in query:
+        return False
     text = query.get(name, "").lower()
     if text not in _TRUE + _FALSE:
         raise invalid(f"{name}: takes true or false")
@@ -244,11 +209,6 @@ def _wrap_ttl(header: Headers) -> int | None:
 def _uuid(digits: str) -> str:
     """Returns the first 32 hexadecimal digits as a random UUID (RFC 9562, version 4)."""
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
-
-
-def _no_route(path: str) -> ServiceError:
-    shown = path.replace('"', "")
-    return ServiceError(Kind.NOT_FOUND, f'no handler for route "{shown}". route entry not found.')
 
 
 def _response(call: Call, answer: Answer) -> HttpResponse:

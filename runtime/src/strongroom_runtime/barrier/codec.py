@@ -25,7 +25,7 @@ _VERSION = 1
 _HEADER = struct.Struct(">BI12s")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _MARK = "~"
-_SEGMENTS_KEPT = 100_000
+_SEGMENTS_KEPT, _PATHS_KEPT = 100_000, 20_000
 
 
 class BarrierCodec:
@@ -48,6 +48,10 @@ class BarrierCodec:
             ServiceError: SEALED.
             ValueError: an empty segment, or a `Plain` one with other characters than it may have.
         """
+        name = (path, *map(type, path))
+        return self._keys.paths.get(name) or self._key(path, name)
+
+    def _key(self, path: Path, name: tuple[object, ...]) -> bytes:
         ring = self._keys.ring  # sealed is sealed, even for a path without a name in it
         names = self._keys.segments
         segments = [
@@ -56,7 +60,12 @@ class BarrierCodec:
             else names.get(segment) or self._encode(ring, segment)
             for segment in path
         ]
-        return (self._root + "/".join(segments)).encode()
+        key = (self._root + "/".join(segments)).encode()
+        kept = self._keys.paths
+        if len(kept) >= _PATHS_KEPT:
+            kept.clear()  # as with segments
+        kept[name] = key
+        return key
 
     def encode_prefix(self, path: Path) -> bytes:
         """Returns what all keys below a path begin with; it ends with a slash."""

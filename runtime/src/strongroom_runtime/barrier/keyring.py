@@ -68,6 +68,8 @@ class KeyHolder:
         self._ring = ring
         # Encrypted names by segment: a name key never changes, so entries live as long as the ring.
         self.segments: dict[str, str] = {}
+        # Storage keys by path. The types are part of the name: a `Plain` segment equals one that is not.
+        self.paths: dict[tuple[object, ...], bytes] = {}
         # Told when the keys go, so that nothing decrypted outlives them.
         self.on_seal: list[Callable[[], None]] = []
 
@@ -92,5 +94,6 @@ class KeyHolder:
         self._ring = ring
         if ring is None:
             self.segments.clear()
+            self.paths.clear()
             for forget in self.on_seal:
                 forget()

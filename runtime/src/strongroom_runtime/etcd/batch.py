@@ -125,7 +125,8 @@ class Batcher:
         except Exception as error:
             for item in items:
                 if not item.future.done():
-                    item.future.set_exception(_own(error))
+                    own = error.again() if isinstance(error, ServiceError) else error
+                    item.future.set_exception(own)
 
     async def _outcomes(self, requests: list[etcd_pb2.TxnRequest]) -> list[Outcome]:
         alone = len(requests) == 1
@@ -162,11 +163,6 @@ def _item(request: etcd_pb2.TxnRequest, future: asyncio.Future[Outcome]) -> _Ite
             writes.append(operation.request_delete_range.key)
             alone = alone or bool(operation.request_delete_range.range_end)
     return _Item(request, future, reads, frozenset(writes), size, alone)
-
-
-def _own(error: Exception) -> Exception:
-    """Returns an error for one of several who get it: each adds its own traceback."""
-    return ServiceError(error.kind, error.message) if isinstance(error, ServiceError) else error
 
 
 def _changed(response: etcd_pb2.TxnResponse) -> bool:

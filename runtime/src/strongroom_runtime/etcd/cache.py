@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from strongroom_runtime.etcd.prefix import PrefixView
+from strongroom_runtime.storage import Entry
 
 MAX_ENTRIES = 100_000
 MAX_BYTES = 256 << 20
@@ -18,19 +19,19 @@ class Cached:
         raw: as it stands in etcd; None where the key is absent.
         revision: what wrote it (mod_revision); 0 where absent.
         as_of: a revision at which this held; changes up to it are part of it.
-        decoded: what the owner made of it, once it did.
+        decoded: opened, once it was.
     """
 
     raw: bytes | None
     revision: int
     as_of: int
-    decoded: object = None
+    decoded: Entry | None = None
 
 
 class Cache:
     """Keys of one prefix, bounded; the oldest loads go first.
 
-    Serves nothing itself: the owner asks `get` only while the cluster is certain.
+    Serves nothing itself: the owner looks at `entries` only while the cluster is certain, and loads what is missing.
     """
 
     def __init__(
@@ -40,18 +41,14 @@ class Cache:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: dict[bytes, Cached] = {}
+        self.entries: dict[bytes, Cached] = {}
         # Changes of keys that are being loaded: a load must not put an older value over a newer one.
         self._loading: dict[bytes, int] = {}
         self._loads: dict[bytes, int] = {}
         view.listen(self)
 
     def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: bytes) -> Cached | None:
-        """Returns a key as known, or None where it must be loaded."""
-        return self._entries.get(key)
+        return len(self.entries)
 
     def begin(self, key: bytes) -> int:
         """Announces a load, and returns what `keep` wants; every `begin` is followed by one `end`."""
@@ -62,7 +59,7 @@ class Cache:
         """Keeps what was loaded, unless changes may have been missed since, or a newer one came."""
         if begun != self.view.generation or not self.view.live:
             return
-        known = self._entries.get(key)
+        known = self.entries.get(key)
         newest = max(self._loading.get(key, 0), known.as_of if known else 0)
         if newest <= loaded.as_of:
             self._put(key, loaded)
@@ -78,22 +75,22 @@ class Cache:
         """Takes a change."""
         if key in self._loads:
             self._loading[key] = max(revision, self._loading.get(key, 0))
-        known = self._entries.get(key)
+        known = self.entries.get(key)
         if known is not None and known.as_of < revision:
             self._put(key, Cached(value, revision if value is not None else 0, revision))
 
     def forget(self) -> None:
         """Drops everything."""
-        self._entries.clear()
+        self.entries.clear()
         self._bytes = 0
 
     def _put(self, key: bytes, cached: Cached) -> None:
-        replaced = self._entries.pop(key, None)
+        replaced = self.entries.pop(key, None)
         self._bytes += _size(key, cached) - (_size(key, replaced) if replaced else 0)
-        self._entries[key] = cached
-        while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
-            oldest = next(iter(self._entries))
-            self._bytes -= _size(oldest, self._entries.pop(oldest))
+        self.entries[key] = cached
+        while len(self.entries) > self._max_entries or self._bytes > self._max_bytes:
+            oldest = next(iter(self.entries))
+            self._bytes -= _size(oldest, self.entries.pop(oldest))
 
 
 class Invalidation:

@@ -84,8 +84,10 @@ class EtcdStore:
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
         """Returns one entry."""
         key = self.codec.encode_path(path)
-        cached = self._known(key, linearizable) or await self._load(key)
-        return self._entry(path, key, cached)
+        cached = self._known(key, linearizable)
+        if cached is not None and cached.decoded is not None:
+            return cached.decoded
+        return self._entry(path, key, cached or await self._load(key))
 
     async def read(
         self, path: Path, key: bytes, linearizable: bool = False
@@ -104,7 +106,7 @@ class EtcdStore:
         cache = self._cache
         if cache is None or linearizable or not cache.view.certain():
             return None
-        return cache.get(key)
+        return cache.entries.get(key)
 
     async def _load(self, key: bytes) -> Cached:
         """Returns a key as etcd has it, and keeps it."""
@@ -130,11 +132,9 @@ class EtcdStore:
     def _entry(self, path: Path, key: bytes, cached: Cached) -> Entry | None:
         if cached.raw is None:
             return None
-        entry = cached.decoded
-        if not isinstance(entry, Entry):
-            entry = Entry(path, self.codec.open(key, cached.raw), cached.revision)
-            cached.decoded = entry
-        return entry
+        if cached.decoded is None:
+            cached.decoded = Entry(path, self.codec.open(key, cached.raw), cached.revision)
+        return cached.decoded
 
     async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
         """Returns the entries below a prefix in the order of their keys, as of one revision."""

@@ -1,8 +1,6 @@
 """Request contexts and errors, to and from the wire."""
 
 import functools
-from collections.abc import Callable
-from typing import Generic, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2
@@ -10,31 +8,12 @@ from grpc_status import rpc_status
 
 from strongroom.link.v1 import link_pb2
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
+from strongroom_runtime.derived import Derived
 from strongroom_runtime.errors import Kind, ServiceError
-
-T = TypeVar("T")
-M = TypeVar("M")
 
 CONTEXT_KEY = "strongroom-context-bin"
 ERROR_DOMAIN = "strongroom"
 _KEPT = 5_000
-
-
-class _Made(Generic[T, M]):
-    """Messages of objects that come again and again. Objects stay while their messages do, and so do their ids."""
-
-    def __init__(self, make: Callable[[T], M]) -> None:
-        self._make = make
-        self._made: dict[int, tuple[T, M]] = {}
-
-    def of(self, value: T) -> M:
-        """Returns the message of an object that never changes."""
-        known = self._made.get(id(value))
-        if known is None:
-            if len(self._made) >= _KEPT:
-                self._made.clear()
-            known = self._made[id(value)] = (value, self._make(value))
-        return known[1]
 
 
 def context_to_wire(context: RequestContext) -> link_pb2.RequestContext:
@@ -158,5 +137,5 @@ def _token_to_wire(token: TokenContext) -> link_pb2.TokenContext:
     )
 
 
-_mounts = _Made(_mount_to_wire)
-_tokens = _Made(_token_to_wire)
+_mounts = Derived(_mount_to_wire, _KEPT)
+_tokens = Derived(_token_to_wire, _KEPT)

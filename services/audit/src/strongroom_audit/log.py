@@ -39,11 +39,10 @@ class AuditLog:
         devices = await self._devices.current()
         by_device: dict[str, list[bytes]] = {}
         for path, entry in entries:
-            if path in devices:  # it may have been disabled since the entry was made
-                if path in by_device:
-                    by_device[path].append(entry)
-                else:
-                    by_device[path] = [entry]
+            if path in by_device:
+                by_device[path].append(entry)
+            elif path in devices:  # it may have been disabled since the entry was made
+                by_device[path] = [entry]
         if not by_device:
             if devices:
                 raise ServiceError(Kind.UNAVAILABLE, "the audit devices were changed; try again")

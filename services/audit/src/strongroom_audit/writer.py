@@ -1,13 +1,15 @@
 """Appends audit entries to a file: acknowledged when written, many in one write, in a hash chain.
 
-All entries that are ready in one turn of the event loop go in one write. A lock on the file is held meanwhile, so
-that several processes can share it and a write that failed half-way can be cut off again. What was not written is
-reported to whoever asked (fail closed), and the next write starts on a line of its own.
+All entries that are ready in one turn of the event loop go in one write; while requests come one by one, each is
+written at once instead. A lock on the file is held meanwhile, so that several processes can share it and a write that
+failed half-way can be cut off again. What was not written is reported to whoever asked (fail closed), and the next
+write starts on a line of its own.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 from pathlib import Path
@@ -43,6 +45,7 @@ class FileWriter:
         self._descriptor = _open(path)
         self._waiting: _Group = []
         self._scheduled = False
+        self._one_by_one = True  # the last turns had one append each
         self._flusher: asyncio.Task[None] | None = None  # where the disk is waited for
         self._dirty = False
         self._begin("")
@@ -56,14 +59,16 @@ class FileWriter:
             ServiceError: UNAVAILABLE where they could not be written.
         """
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        self._waiting.append((entries, future))
-        if self._sync_always:
-            if self._flusher is None:
-                self._flusher = loop.create_task(self._flush_and_sync())
-        elif not self._scheduled:
+        if not self._scheduled and not self._sync_always:
             self._scheduled = True
             loop.call_soon(self._flush)
+            if self._one_by_one and not self._waiting:
+                self._write_now(entries)
+                return
+        future = loop.create_future()
+        self._waiting.append((entries, future))
+        if self._sync_always and self._flusher is None:
+            self._flusher = loop.create_task(self._flush_and_sync())
         await future
 
     async def reopen(self) -> None:
@@ -92,6 +97,7 @@ class FileWriter:
 
     def _begin(self, after: str) -> None:
         """Starts a chain; its first entry is written with the first group."""
+        self._end = 0
         self._chain = Chain(secrets.token_hex(8))
         self._first = [self._chain.start_entry(rfc3339(self._clock.now()), after)]
 
@@ -106,17 +112,24 @@ class FileWriter:
         self._scheduled = False
         group, self._waiting = self._waiting, []
         if not group:
-            return  # written already, before the file was changed or closed
-        error = self._write_group(group)
+            return  # written already: at once, or before the file was changed or closed
+        self._one_by_one = not self._one_by_one and len(group) == 1
+        error = self._write_group([entries for entries, _ in group])
         if error is None:
             self._dirty = True
         _settle(group, error)
+
+    def _write_now(self, entries: tuple[bytes, ...]) -> None:
+        error = self._write_group([entries])
+        if error is not None:
+            raise error
+        self._dirty = True
 
     async def _flush_and_sync(self) -> None:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                error = self._write_group(group)
+                error = self._write_group([entries for entries, _ in group])
                 if error is None:
                     try:
                         await asyncio.to_thread(os.fsync, self._descriptor)
@@ -126,11 +139,10 @@ class FileWriter:
         finally:
             self._flusher = None
 
-    def _write_group(self, group: _Group) -> ServiceError | None:
-        entries = [entry for each, _ in group for entry in each]
-        linked = self._chain.link([*self._first, *entries])
+    def _write_group(self, group: list[tuple[bytes, ...]]) -> ServiceError | None:
+        linked = self._chain.link(itertools.chain(self._first, *group))
         try:
-            _write(self._descriptor, linked.data)
+            self._end = _write(self._descriptor, linked.data, self._end)
         except OSError as error:
             return _cannot_write(error)
         # From here the lines are in the file, whatever becomes of an fsync.
@@ -158,13 +170,19 @@ def _open(path: Path) -> int:
         ) from error
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    """Appends all of it, or nothing."""
+def _write(descriptor: int, data: bytes, end: int) -> int:
+    """Appends all of it, or nothing; returns the size of the file.
+
+    Args:
+        descriptor: the file.
+        data: whole lines.
+        end: the size that it had after this process's last write.
+    """
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         size = os.fstat(descriptor).st_size
         # Another process may have been killed in the middle of a line.
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        torn = size not in (0, end) and os.pread(descriptor, 1, size - 1) != b"\n"
         view = memoryview(b"\n" + data if torn else data)
         try:
             while view:
@@ -173,5 +191,6 @@ def _write(descriptor: int, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, size)
             raise
+        return size + torn + len(data)
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -56,14 +56,13 @@ class Secrets:
     async def read(self, mount: str, path: str, *, linearizable: bool = False) -> Secret | None:
         """Returns a secret's record."""
         entry = await self._store.get(_secret(mount, path), linearizable=linearizable)
-        return _decode_secret(entry.value) if entry is not None else None
+        return _secret_in(entry) if entry is not None else None
 
     async def document(
         self, mount: str, path: str, version: int, *, linearizable: bool = False
-    ) -> bytes | None:
-        """Returns the document of a version, byte for byte."""
-        entry = await self._store.get(_document(mount, path, version), linearizable=linearizable)
-        return entry.value if entry is not None else None
+    ) -> Entry | None:
+        """Returns the document of a version: its value, byte for byte."""
+        return await self._store.get(_document(mount, path, version), linearizable=linearizable)
 
     async def config(self, mount: str) -> MountConfig:
         """Returns a mount's settings."""
@@ -100,7 +99,7 @@ class Secrets:
         async with self._locked(at):
             for _ in range(self._attempts):
                 entry = await self._store.get(at)
-                change = await decide(_decode_secret(entry.value) if entry is not None else None)
+                change = await decide(_secret_in(entry) if entry is not None else None)
                 if change is None:
                     return
                 try:
@@ -182,6 +181,13 @@ class _Lock:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.users = 0
+
+
+def _secret_in(entry: Entry) -> Secret:
+    if entry.made is None:
+        entry.made = _decode_secret(entry.value)
+    secret: Secret = entry.made
+    return secret
 
 
 def _transaction(

@@ -36,15 +36,16 @@ class Chain:
         This chain does not change, so that a failed write can be tried again with the same numbers.
         """
         lines: list[bytes] = []
-        seq, prev = self.seq, self.prev
+        writer, seq, prev = self.writer.encode(), self.seq, self.prev
         for entry in entries:
-            link = f'"chain":{{"writer":"{self.writer}","seq":{seq},"prev":"{prev}"}}}}'
-            body = entry[:-1].rstrip()
-            separator = b"" if body.endswith(b"{") else b","
-            line = body + separator + link.encode()
+            separator = b"" if entry == b"{}" else b","
+            line = b'%b%b"chain":{"writer":"%b","seq":%d,"prev":"%b"}}' % (
+                entry[:-1], separator, writer, seq, prev.encode()
+            )  # fmt: skip
             lines.append(line)
             seq, prev = seq + 1, hashlib.sha256(line).hexdigest()
-        return Linked(b"".join(line + b"\n" for line in lines), Chain(self.writer, seq, prev))
+        lines.append(b"")
+        return Linked(b"\n".join(lines), Chain(self.writer, seq, prev))
 
 
 @dataclass(frozen=True, slots=True)

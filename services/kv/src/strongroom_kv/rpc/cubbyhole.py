@@ -33,7 +33,7 @@ class CubbyholeHandlers:
         document = await self._secrets.document(space, path, 1)
         if document is None:
             raise not_found()
-        return pb.ReadCubbyholeResponse(data=document)
+        return pb.ReadCubbyholeResponse(data=document.value)
 
     async def WriteCubbyhole(
         self, request: pb.WriteCubbyholeRequest, context: RequestContext

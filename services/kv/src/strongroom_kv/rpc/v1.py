@@ -38,7 +38,7 @@ class KvV1Handlers:
         if document is None:  # removed since the record was read
             raise not_found()
         return pb.ReadValueResponse(
-            data=document, lease_duration=_ttl(document, mount.default_lease_ttl)
+            data=document.value, lease_duration=_ttl(document.value, mount.default_lease_ttl)
         )
 
     async def WriteValue(

@@ -19,6 +19,7 @@ from strongroom_kv.storage import Change, Decide, Secrets
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
+from strongroom_runtime.storage import Entry
 
 
 class KvV2Handlers:
@@ -55,9 +56,14 @@ class KvV2Handlers:
         mount, path = mount_of(context).uuid, secret_path(request.path)
         secret, number, version = await self._version(mount, path, request.version, context)
         document = await self._document(mount, path, number, context)
-        return pb.ReadSecretResponse(
-            data=document, metadata=version_message(secret, number, version)
-        )
+        kept: tuple[Secret, pb.ReadSecretResponse] | None = document.made
+        if kept is None or kept[0] is not secret:
+            metadata = version_message(secret, number, version)
+            kept = document.made = (
+                secret,
+                pb.ReadSecretResponse(data=document.value, metadata=metadata),
+            )
+        return kept[1]
 
     async def WriteSecret(
         self, request: pb.WriteSecretRequest, context: RequestContext
@@ -98,7 +104,7 @@ class KvV2Handlers:
             secret, number, _ = _find(before, 0, now)
             # A version's document never changes; were the secret removed meanwhile, the write would conflict.
             document = await self._secrets.document(mount, path, number)
-            merged = documents.merge(document or b"{}", request.data)
+            merged = documents.merge(document.value if document else b"{}", request.data)
             after, pruned = versions.add(secret, config, now)
             written[:] = [after]
             return Change(after, {after.current: merged}, pruned)
@@ -255,7 +261,7 @@ class KvV2Handlers:
         )
         document = await self._document(mount, path, number, context)
         return pb.ReadSubkeysResponse(
-            subkeys=documents.subkeys(document, request.depth),
+            subkeys=documents.subkeys(document.value, request.depth),
             metadata=version_message(secret, number, version),
         )
 
@@ -270,7 +276,7 @@ class KvV2Handlers:
         secret = await self._secrets.read(mount, path, linearizable=context.linearizable)
         return _find(secret, number, self._clock.now(), shown)
 
-    async def _document(self, mount: str, path: str, number: int, context: RequestContext) -> bytes:
+    async def _document(self, mount: str, path: str, number: int, context: RequestContext) -> Entry:
         document = await self._secrets.document(
             mount, path, number, linearizable=context.linearizable
         )

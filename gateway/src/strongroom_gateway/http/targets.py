@@ -1,0 +1,123 @@
+"""Which method a path and an operation lead to, remembered for as long as the mounts stay as they are."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.routes import CAPABILITY, MethodSpec, RouteTable
+from strongroom_gateway.http.paths import canonical
+from strongroom_gateway.mounts.table import ACTIVE, MountTable, Snapshot
+from strongroom_gateway.pipeline import HELP
+from strongroom_runtime.context import MountContext
+from strongroom_runtime.errors import Kind, ServiceError
+
+ABSOLUTE = ("sys/", "auth/token/")
+_LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
+_KEPT = 20_000
+
+
+class Target(msgspec.Struct, gc=False):
+    """Where requests for a path with an operation go.
+
+    Args:
+        path: canonical; a list's ends with a slash.
+        operation: what is asked for.
+        spec: the method; None where there is none.
+        captures: the fields that the path gives.
+        mount: that the path lies in.
+        snapshot: the mounts that this rests on; None where it rests on none.
+        missing: what to say, to those who may know, where there is no method.
+        capability: what policies are asked for.
+    """
+
+    path: str
+    operation: int
+    spec: MethodSpec | None = None
+    captures: Mapping[str, str] = {}
+    mount: MountContext | None = None
+    snapshot: Snapshot | None = None
+    missing: ServiceError | None = None
+    capability: str = ""
+
+
+class Targets:
+    """Finds targets.
+
+    Args:
+        routes: the methods.
+        mounts: the mounts.
+    """
+
+    def __init__(self, routes: RouteTable, mounts: MountTable) -> None:
+        self._routes = routes
+        self._mounts = mounts
+        self._kept: dict[tuple[str, int, bool], Target] = {}
+
+    async def of(self, path: str, operation: int, *, helps: bool) -> Target:
+        """Returns where a request goes.
+
+        Args:
+            path: as it came, decoded once.
+            operation: what is asked for.
+            helps: for an explanation of the path instead.
+
+        Raises:
+            ServiceError: as `canonical`; SEALED where the mounts cannot be read.
+        """
+        name = (path, operation, helps)
+        known = self._kept.get(name)
+        if known is not None and (
+            known.snapshot is None or known.snapshot is await self._mounts.current()
+        ):
+            return known
+        found = await self._find(canonical(path)[0], operation, helps=helps)
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        self._kept[name] = found
+        return found
+
+    async def _find(self, path: str, operation: int, *, helps: bool) -> Target:
+        target = await (self._help(path, operation) if helps else self._route(path, operation))
+        spec = target.spec
+        target.capability = spec.capability if spec is not None else CAPABILITY[operation]
+        if helps:
+            target.capability = "help"
+        if operation in _LISTS and path:
+            target.path = f"{path}/"
+        return target
+
+    async def _help(self, path: str, operation: int) -> Target:
+        mounts = await self._mounts.current()
+        spec, captures = self._routes.methods[HELP], {"path": path}
+        return Target(path, operation, spec, captures, mounts.contexts["sys/"], mounts)
+
+    async def _route(self, path: str, operation: int) -> Target:
+        if path.startswith(ABSOLUTE):
+            return await self._absolute(path, operation)
+        mounts = await self._mounts.current()
+        found = mounts.find(path + "/")
+        if found is None or found[0].state != ACTIVE:
+            return Target(path, operation, snapshot=mounts, missing=_no_route(path))
+        mount, context = found
+        try:
+            spec, captures = self._routes.match(mount.kind, path[len(mount.path) :], operation)
+        except ServiceError as error:
+            return Target(path, operation, snapshot=mounts, missing=error.again())
+        return Target(path, operation, spec, captures, context, mounts)
+
+    async def _absolute(self, path: str, operation: int) -> Target:
+        try:
+            spec, captures = self._routes.match(None, path, operation)
+        except ServiceError as error:
+            return Target(path, operation, missing=error.again())
+        if spec.works_sealed:
+            return Target(path, operation, spec, captures)  # the table may not be readable
+        mounts = await self._mounts.current()
+        mount = mounts.contexts["sys/" if path.startswith("sys/") else "auth/token/"]
+        return Target(path, operation, spec, captures, mount, mounts)
+
+
+def _no_route(path: str) -> ServiceError:
+    shown = path.replace('"', "")
+    return ServiceError(Kind.NOT_FOUND, f'no handler for route "{shown}". route entry not found.')

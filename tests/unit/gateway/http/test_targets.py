@@ -1,0 +1,63 @@
+"""Where paths lead, remembered only for as long as the mounts stay as they are."""
+
+import pytest
+
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.routes import RouteTable
+from strongroom_gateway.gateway import public_services
+from strongroom_gateway.http.targets import Target, Targets
+from strongroom_gateway.mounts.table import REMOVING, MountTable, new_mount
+from strongroom_runtime.errors import Kind, ServiceError
+from tests.fakes.store import MemoryStore
+
+READ, LIST = options.OPERATION_READ, options.OPERATION_LIST
+
+
+@pytest.fixture
+def mounts() -> MountTable:
+    return MountTable(MemoryStore())
+
+
+@pytest.fixture
+def targets(mounts: MountTable) -> Targets:
+    return Targets(RouteTable(public_services()), mounts)
+
+
+async def find(targets: Targets, path: str, operation: int = READ) -> Target:
+    return await targets.of(path, operation, helps=False)
+
+
+async def test_a_path_follows_its_mount(targets: Targets, mounts: MountTable) -> None:
+    before = await find(targets, "/v1/secret/data/app")
+    assert (before.spec, before.capability) == (None, "read")
+    assert before.missing is not None
+    mount = new_mount("secret/", "kv", options={"version": "2"})
+    await mounts.change(lambda known: {**known, "secret/": mount})
+    after = await find(targets, "/v1/secret/data/app")
+    assert after.spec is not None
+    assert after.spec.name == "/strongroom.kv.v1.KvV2Service/ReadSecret"
+    assert (after.captures, after.path) == ({"path": "app"}, "secret/data/app")
+    assert await find(targets, "/v1/secret/data/app") is after
+    await mounts.change(
+        lambda known: {**known, "secret/": new_mount("secret/", "kv", state=REMOVING)}
+    )
+    assert (await find(targets, "/v1/secret/data/app")).spec is None
+
+
+async def test_a_list_ends_with_a_slash(targets: Targets, mounts: MountTable) -> None:
+    mount = new_mount("secret/", "kv", options={"version": "2"})
+    await mounts.change(lambda known: {**known, "secret/": mount})
+    found = await find(targets, "/v1/secret/metadata/app", LIST)
+    assert (found.path, found.capability) == ("secret/metadata/app/", "list")
+
+
+async def test_what_works_sealed_rests_on_no_mounts(targets: Targets) -> None:
+    assert (await find(targets, "/v1/sys/health")).snapshot is None
+
+
+async def test_paths_that_mean_two_things_are_refused(targets: Targets) -> None:
+    for path, kind in (("/v1/secret/../sys/seal", Kind.INVALID), ("/other", Kind.NOT_FOUND)):
+        for _ in range(2):
+            with pytest.raises(ServiceError) as refused:
+                await find(targets, path)
+            assert refused.value.kind is kind
