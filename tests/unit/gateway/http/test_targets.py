@@ -1,6 +1,7 @@
 """Where paths lead, remembered only for as long as the mounts stay as they are."""
 
 import pytest
+from tests.fakes.store import MemoryStore
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.routes import RouteTable
@@ -8,7 +9,6 @@ from strongroom_gateway.gateway import public_services
 from strongroom_gateway.http.targets import Target, Targets
 from strongroom_gateway.mounts.table import REMOVING, MountTable, new_mount
 from strongroom_runtime.errors import Kind, ServiceError
-from tests.fakes.store import MemoryStore
 
 READ, LIST = options.OPERATION_READ, options.OPERATION_LIST
 
