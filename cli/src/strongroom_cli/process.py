@@ -13,11 +13,13 @@ from google.protobuf.descriptor import ServiceDescriptor
 import strongroom_audit.config
 import strongroom_audit.service
 import strongroom_auth.service
+import strongroom_dbcreds.service
 import strongroom_kv.service
 import strongroom_seal.config
 import strongroom_seal.service
 from strongroom.audit.v1 import audit_pb2
 from strongroom.auth.v1 import gate_pb2
+from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys
@@ -47,6 +49,7 @@ _CALLABLE: tuple[ServiceDescriptor, ...] = (
     gate_pb2.DESCRIPTOR.services_by_name["TokenGateService"],
     audit_pb2.DESCRIPTOR.services_by_name["AuditLogService"],
     cubbyhole_pb2.DESCRIPTOR.services_by_name["KvLifecycleService"],
+    lease_pb2.DESCRIPTOR.services_by_name["LeaseLifecycleService"],
     seal_pb2.DESCRIPTOR.services_by_name["SealService"],
 )
 
@@ -152,9 +155,16 @@ class Process:
             )
         if "kv" in config.targets:
             self._services["kv"] = strongroom_kv.service.build(Host(self._store("kv")))
+        if "dbcreds" in config.targets:
+            self._services["dbcreds"] = strongroom_dbcreds.service.build(
+                Host(self._store("dbcreds"), peers={"auth": callers["auth"]})
+            )
         if "auth" in config.targets:
             self._services["auth"] = strongroom_auth.service.build(
-                Host(self._store("auth"), peers={"kv": callers["kv"]})
+                Host(
+                    self._store("auth"),
+                    peers={"kv": callers["kv"], "dbcreds": callers["dbcreds"]},
+                )
             )
         seal = None
         if "seal" in config.targets:
@@ -203,7 +213,9 @@ class Process:
     def _running(self) -> list[Service | Gateway]:
         """Returns what runs only while there are keys, in the order in which it starts."""
         running: list[Service | Gateway] = [
-            self._services[name] for name in ("audit", "kv", "auth") if name in self._services
+            self._services[name]
+            for name in ("audit", "kv", "dbcreds", "auth")
+            if name in self._services
         ]
         if self._gateway is not None:
             running.append(self._gateway)

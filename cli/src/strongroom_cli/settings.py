@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICES = ("seal", "audit", "kv", "auth", "gateway")
+SERVICES = ("seal", "audit", "kv", "dbcreds", "auth", "gateway")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from strongroom.audit.v1 import audit_pb2
 from strongroom.auth.v1 import approle_pb2, policy_pb2, token_pb2, userpass_pb2
+from strongroom.dbcreds.v1 import connection_pb2, role_pb2
 from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
 from strongroom.sys.v1 import mounts_pb2, system_pb2, wrapping_pb2
@@ -38,6 +39,8 @@ _MODULES = (
     policy_pb2,
     token_pb2,
     userpass_pb2,
+    connection_pb2,
+    role_pb2,
     cubbyhole_pb2,
     kv1_pb2,
     kv2_pb2,
@@ -61,7 +64,7 @@ class GatewayHost:
 
     Args:
         store: the gateway's own.
-        services: auth, kv, audit and seal.
+        services: auth, kv, dbcreds, audit and seal.
         views: of the prefixes auth/ and audit/, to know when what they told changes.
         sealed: whether the gateway has keys.
         address: where clients reach it.
@@ -97,7 +100,9 @@ class Gateway:
         own.add(wrapping_pb2.DESCRIPTOR.services_by_name["WrappingService"], self._wrapping)
         own.add(system_pb2.DESCRIPTOR.services_by_name["SystemService"], system)
         audit = AuditSink(host.services["audit"], host.views["audit"])
-        self.pipeline = Pipeline(services, self._gate, audit, wraps, host.sealed, host.telemetry)
+        self.pipeline = Pipeline(
+            services, self._gate, audit, wraps, self._mounts, host.sealed, host.telemetry
+        )
         self.http = HttpWire(self.routes, self._mounts, self.pipeline, host.clock)
         self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, host.clock)
         self._tasks = BackgroundTasks()

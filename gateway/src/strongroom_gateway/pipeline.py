@@ -17,6 +17,7 @@ from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.contract.encode import Encoded, ResponsePlan
 from strongroom_gateway.contract.routes import MethodSpec
 from strongroom_gateway.http import envelope
+from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.streams import SHOW, admitted
 from strongroom_gateway.tokens import Identity, TokenGate
 from strongroom_gateway.wrapping.rpc import wrap_info
@@ -89,6 +90,7 @@ class Pipeline:
         gate: tokens and policies.
         audit: where entries go.
         wraps: where wrapped answers are kept.
+        mounts: where what a request acts upon may lie.
         sealed: whether the gateway has keys.
         telemetry: of the gateway, for the span around a request.
     """
@@ -99,6 +101,7 @@ class Pipeline:
         gate: TokenGate,
         audit: AuditSink,
         wraps: WrapStore,
+        mounts: MountTable,
         sealed: Callable[[], bool],
         telemetry: Telemetry,
     ) -> None:
@@ -107,6 +110,7 @@ class Pipeline:
         self._gate = gate
         self._audit = audit
         self._wraps = wraps
+        self._mounts = mounts
         self._sealed = sealed
 
     async def handle(self, call: Call) -> Answer:
@@ -257,12 +261,28 @@ class Pipeline:
             raise denied()
         if decision.pagination_limit and spec is not None:
             _bound(call, decision)
+        if spec is not None and spec.subject:
+            context = await self._on_subject(call, spec.subject, acl, context)
         return msgspec.structs.replace(
             context,
             token=token,
             may_create=decision.may_create,
             may_update=decision.may_update,
             sudo=decision.sudo,
+        )
+
+    async def _on_subject(
+        self, call: Call, field: str, acl: Acl, context: RequestContext
+    ) -> RequestContext:
+        """Returns the context with what is to be known of the path that a request acts upon."""
+        subject = str(getattr(call.message, field, "")).strip("/")
+        path = call.path if call.path.endswith(f"/{subject}") else f"{call.path}/{subject}"
+        decision = acl.decide(path, call.operation, parameters=call.parameters)
+        found = (await self._mounts.current()).find(subject + "/")
+        return msgspec.structs.replace(
+            context,
+            mount=found[1] if found is not None else context.mount,
+            of_others=decision.allowed,
         )
 
     async def _run(self, call: Call, identity: Identity | None, context: RequestContext) -> Answer:

@@ -46,6 +46,9 @@ class RequestContext(msgspec.Struct, frozen=True, gc=False):
     policy allows on a create-or-update route: the handler must refuse, with `errors.denied()`, to create
     or to update what is not allowed, in the transaction that writes. `deadline` is in the time of
     `Clock.monotonic` of this process; zero means none. `token` is None on unauthenticated routes.
+    `of_others`: on a route that names a subject (a lease id), the policy allows the operation on its very path;
+    without it the handler must refuse what belongs to another token. `mount` is then the one in which the subject
+    lies.
     `caller` is the service that calls (`gateway`, `auth`).
     """
 
@@ -61,3 +64,4 @@ class RequestContext(msgspec.Struct, frozen=True, gc=False):
     caller: str = "gateway"
     traceparent: str = ""
     linearizable: bool = False  # the client asked for a read through to etcd
+    of_others: bool = False

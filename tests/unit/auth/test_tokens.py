@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.auth.harness import ROOT, Auth, count, refused, texts
 
 from strongroom.auth.v1 import token_pb2
-from strongroom_auth.tokens import rules
+from strongroom_runtime import lifetimes
 from strongroom_runtime.errors import Kind, ServiceError
 
 
@@ -354,7 +354,7 @@ async def test_a_failing_store_makes_no_token(auth: Auth) -> None:
 def test_no_token_outlives_its_bounds(
     age: int, asked: int, usual: int, longest: int, period: int, explicit: int
 ) -> None:
-    span = rules.span(
+    span = lifetimes.span(
         now=1000 + age,
         created=1000,
         asked=asked,

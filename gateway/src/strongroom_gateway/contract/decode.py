@@ -194,7 +194,10 @@ def _setter(owner: Callable[[Any], Any], field: Field) -> Setter:
         inner = Field.of(field.message.fields[0])
         read_one = scalar_reader(inner)
 
+        whole = field.format == options.FORMAT_WHOLE_TEXTS
+
         def set_list(message: Any, value: Any) -> None:
+            value = [value] if whole and isinstance(value, str) else value
             target = getattr(owner(message), name)
             target.SetInParent()
             target.values.extend(read_list(value, _named(read_one, name), name))

@@ -23,6 +23,7 @@ class Encoded(msgspec.Struct):
         lease_id: names a lease.
         renewable: whether the lease can be renewed.
         wrap_info: how a wrapped answer is opened.
+        status: of HTTP, where it depends on the request; 0 where not.
     """
 
     data: msgspec.Raw | None = None
@@ -32,6 +33,7 @@ class Encoded(msgspec.Struct):
     lease_id: str = ""
     renewable: bool = False
     wrap_info: dict[str, Any] | None = None
+    status: int = 0
 
 
 _ENVELOPE: dict[int, str] = {
@@ -41,6 +43,7 @@ _ENVELOPE: dict[int, str] = {
     options.ENVELOPE_LEASE_ID: "lease_id",
     options.ENVELOPE_RENEWABLE: "renewable",
     options.ENVELOPE_WRAP_INFO: "wrap_info",
+    options.ENVELOPE_STATUS: "status",
 }
 
 _encode = msgspec.json.Encoder().encode

@@ -46,6 +46,7 @@ class MethodSpec:
     no_side_effects: bool
     works_sealed: bool
     streams: bool
+    subject: str
     request_plan: RequestPlan
     response_plan: ResponsePlan
 
@@ -170,9 +171,11 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         unauthenticated=route.unauthenticated,
         body=route.body,
         success_status=route.success_status,
-        no_side_effects=route.no_side_effects or route.operation in _READS,
+        no_side_effects=route.no_side_effects
+        or (route.operation in _READS and not route.side_effects),
         works_sealed=route.works_sealed,
         streams=rpc.server_streaming,
+        subject=route.subject,
         request_plan=RequestPlan(rpc.input_type),
         response_plan=ResponsePlan(rpc.output_type),
     )

@@ -38,8 +38,8 @@ def document(encoded: Encoded, body: int, request_id: str, mount_type: str) -> b
     """
     if body == options.BODY_BARE:
         return bytes(encoded.data) if encoded.data is not None else b""
-    nothing = encoded.data is None and encoded.auth is None and encoded.wrap_info is None
-    if nothing and not encoded.warnings:
+    said = (encoded.data, encoded.auth, encoded.wrap_info)
+    if all(part is None for part in said) and not (encoded.lease_id or encoded.warnings):
         return b""
     envelope: dict[str, Any] = {
         "request_id": request_id,

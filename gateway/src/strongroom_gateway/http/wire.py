@@ -218,7 +218,7 @@ def _response(call: Call, answer: Answer) -> HttpResponse:
     body_form = options.BODY_UNSPECIFIED if answer.wrapped else spec.body
     mount_type = call.mount.type if call.mount is not None else ""
     body = envelope.document(encoded, body_form, call.request_id, mount_type)
-    status = spec.success_status or (200 if body else 204)
+    status = encoded.status or spec.success_status or (200 if body else 204)
     if isinstance(answer.response, system_pb2.ReadHealthResponse):
         status = _health_status(call.message, answer.response)
     return HttpResponse(status, body)

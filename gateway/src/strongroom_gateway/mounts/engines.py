@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from strongroom.auth.v1 import gate_pb2
+from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 
 
@@ -26,6 +27,11 @@ class Engine:
 _LOGIN = Engine("auth", "/strongroom.auth.v1.TokenGateService/DropMount", gate_pb2.DropMountRequest)
 
 SECRETS: dict[str, Engine] = {
+    "database": Engine(
+        "dbcreds",
+        "/strongroom.dbcreds.v1.LeaseLifecycleService/DropMount",
+        lease_pb2.DropMountRequest,
+    ),
     "kv": Engine(
         "kv", "/strongroom.kv.v1.KvLifecycleService/DropMount", cubbyhole_pb2.DropMountRequest
     ),

@@ -27,6 +27,7 @@ def context_to_wire(context: RequestContext) -> link_pb2.RequestContext:
         sudo=context.sudo,
         traceparent=context.traceparent,
         linearizable=context.linearizable,
+        of_others=context.of_others,
         mount=_mounts.of(context.mount) if context.mount is not None else None,
         token=_tokens.of(context.token) if context.token is not None else None,
     )
@@ -53,6 +54,7 @@ def context_from_wire(
         caller=caller,
         traceparent=message.traceparent,
         linearizable=message.linearizable,
+        of_others=message.of_others,
     )
 
 

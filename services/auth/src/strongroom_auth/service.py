@@ -3,6 +3,7 @@
 import uuid
 
 from strongroom.auth.v1 import approle_pb2, gate_pb2, policy_pb2, token_pb2, userpass_pb2
+from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom_auth.approle.logins import Logins
 from strongroom_auth.approle.roles import Roles
@@ -23,6 +24,7 @@ from strongroom_runtime.handlers import Caller, HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 
 _DROP_TOKEN_DATA = "/strongroom.kv.v1.KvLifecycleService/DropTokenData"  # noqa: S105 (a method)
+_DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeases"  # noqa: S105
 
 
 class AuthService:
@@ -46,7 +48,7 @@ class AuthService:
 
 
 def build(host: Host, config: Config | None = None) -> AuthService:
-    """Returns the service over a store. Where `host.peers` has `kv`, it is told of tokens that ended."""
+    """Returns the service over a store. Of `host.peers`, `kv` and `dbcreds` are told of tokens that ended."""
     config = config or Config()
     tokens = Tokens(host.store, host.clock, config)
     policies = PolicyStore(host.store)
@@ -74,7 +76,9 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         (approle_pb2, "AppRoleService", AppRoleHandlers(roles, logins, tokens)),
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
-    listeners = [_kv_listener(host.peers["kv"])] if "kv" in host.peers else []
+    listeners = [
+        listener(host.peers[name]) for name, listener in _LISTENERS.items() if name in host.peers
+    ]
     return AuthService(handlers, tokens, Cleanup(tokens, listeners, config.tidy_seconds))
 
 
@@ -84,3 +88,16 @@ def _kv_listener(kv: Caller) -> Listener:
         await kv.call(_DROP_TOKEN_DATA, request, RequestContext(str(uuid.uuid4()), caller="auth"))
 
     return drop
+
+
+def _dbcreds_listener(dbcreds: Caller) -> Listener:
+    async def drop(token_id: str) -> None:
+        request = lease_pb2.DropTokenLeasesRequest(token_id=token_id)
+        context = RequestContext(str(uuid.uuid4()), caller="auth")
+        await dbcreds.call(_DROP_TOKEN_LEASES, request, context)
+
+    return drop
+
+
+# Leases first: users of databases matter more than documents that nobody can read any more.
+_LISTENERS = {"dbcreds": _dbcreds_listener, "kv": _kv_listener}

@@ -7,8 +7,10 @@ import msgspec
 from strongroom.auth.v1 import login_pb2
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.tokens import Grant, RenewalRule
-from strongroom_runtime.context import MountContext, RequestContext
+from strongroom_runtime import lifetimes
+from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.requests import mount_of
 
 _TYPES = ("", "default", "default-service", "service")
 _SCALARS = {
@@ -73,17 +75,6 @@ def message(settings: Settings) -> login_pb2.TokenSettings:
     return result
 
 
-def mount_of(context: RequestContext) -> MountContext:
-    """Returns the login mount of a request.
-
-    Raises:
-        ServiceError: INVALID for a call that did not come through one.
-    """
-    if context.mount is None:
-        raise invalid("the request names no mount")
-    return context.mount
-
-
 def grant(
     settings: Settings,
     context: RequestContext,
@@ -96,7 +87,7 @@ def grant(
 ) -> tuple[Grant, tuple[str, ...]]:
     """Returns the token that a login makes, and what is done otherwise than its role says."""
     mount = mount_of(context)
-    span = rules.span(
+    span = lifetimes.span(
         now=now,
         created=now,
         asked=settings.ttl,

@@ -6,7 +6,6 @@ v/<mount>/<path>/<version>     the document of one version; the whole path is on
 c/<mount>                      the mount's settings
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import msgspec
 
 from strongroom_kv.domain.versions import MountConfig, Secret
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.locks import KeyedLocks
 from strongroom_runtime.storage import (
     CompactedError,
     ConflictError,
@@ -51,7 +51,7 @@ class Secrets:
     def __init__(self, store: Store, attempts: int) -> None:
         self._store = store
         self._attempts = attempts
-        self._locks: dict[Path, _Lock] = {}
+        self._locks = KeyedLocks()
 
     async def read(self, mount: str, path: str, *, linearizable: bool = False) -> Secret | None:
         """Returns a secret's record."""
@@ -96,7 +96,7 @@ class Secrets:
         """
         at = _secret(mount, path)
         # Writers of one secret in one process queue here, instead of failing each other's transactions.
-        async with self._locked(at):
+        async with self._locks.hold(at):
             for _ in range(self._attempts):
                 entry = await self._store.get(at)
                 change = await decide(_secret_in(entry) if entry is not None else None)
@@ -159,28 +159,6 @@ class Secrets:
     async def _drop(self, prefix: Path) -> None:
         while entries := await self._store.scan(prefix, limit=_CHUNK):
             await self._store.commit(Transaction(deletes=[entry.path for entry in entries]))
-
-    @contextlib.asynccontextmanager
-    async def _locked(self, path: Path) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(path, _Lock())
-        lock.users += 1
-        try:
-            async with lock.lock:
-                yield
-        finally:
-            lock.users -= 1
-            if not lock.users:
-                del self._locks[path]
-
-
-class _Lock:
-    """A lock that is forgotten once nobody uses it."""
-
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
 
 
 def _secret_in(entry: Entry) -> Secret:

@@ -202,6 +202,54 @@ class FinishLastUseResponse(_message.Message):
 Global___FinishLastUseResponse: _TypeAlias = FinishLastUseResponse  # noqa: Y015
 
 @_typing.final
+class CheckTokenRequest(_message.Message):
+    """A token that obtains something."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its storage identity."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckTokenRequest: _TypeAlias = CheckTokenRequest  # noqa: Y015
+
+@_typing.final
+class CheckTokenResponse(_message.Message):
+    """Whether it may still be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIVE_FIELD_NUMBER: _builtins.int
+    LAST_USE_FIELD_NUMBER: _builtins.int
+    alive: _builtins.bool
+    """Nothing has ended it."""
+    last_use: _builtins.bool
+    """It ends with the request that is under way."""
+    def __init__(
+        self,
+        *,
+        alive: _builtins.bool = ...,
+        last_use: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "last_use", b"last_use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckTokenResponse: _TypeAlias = CheckTokenResponse  # noqa: Y015
+
+@_typing.final
 class ResolvePoliciesRequest(_message.Message):
     """Names of policies."""
 

@@ -45,6 +45,11 @@ class TokenGateServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FinishLastUseRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FinishLastUseResponse.FromString,
                 _registered_method=True)
+        self.CheckToken = channel.unary_unary(
+                '/strongroom.auth.v1.TokenGateService/CheckToken',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.FromString,
+                _registered_method=True)
         self.ResolvePolicies = channel.unary_unary(
                 '/strongroom.auth.v1.TokenGateService/ResolvePolicies',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolvePoliciesRequest.SerializeToString,
@@ -76,6 +81,13 @@ class TokenGateServiceServicer:
 
     def FinishLastUse(self, request, context):
         """Revokes a token whose last use this was. May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckToken(self, request, context):
+        """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +126,11 @@ def add_TokenGateServiceServicer_to_server(servicer, server):
                     servicer.FinishLastUse,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FinishLastUseRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FinishLastUseResponse.SerializeToString,
+            ),
+            'CheckToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckToken,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.SerializeToString,
             ),
             'ResolvePolicies': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolvePolicies,
@@ -186,6 +203,33 @@ class TokenGateService:
             '/strongroom.auth.v1.TokenGateService/FinishLastUse',
             strongroom_dot_auth_dot_v1_dot_gate__pb2.FinishLastUseRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_gate__pb2.FinishLastUseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenGateService/CheckToken',
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,8 @@ class TokenGateServiceStub:
     """
     FinishLastUse: _aio.UnaryUnaryMultiCallable[_gate_pb2.FinishLastUseRequest, _gate_pb2.FinishLastUseResponse]
     """Revokes a token whose last use this was. May be repeated."""
+    CheckToken: _aio.UnaryUnaryMultiCallable[_gate_pb2.CheckTokenRequest, _gate_pb2.CheckTokenResponse]
+    """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory."""
     ResolvePolicies: _aio.UnaryUnaryMultiCallable[_gate_pb2.ResolvePoliciesRequest, _gate_pb2.ResolvePoliciesResponse]
     """Returns the texts of policies."""
     AdoptRootToken: _aio.UnaryUnaryMultiCallable[_gate_pb2.AdoptRootTokenRequest, _gate_pb2.AdoptRootTokenResponse]
@@ -49,6 +51,14 @@ class TokenGateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_gate_pb2.FinishLastUseRequest, _abc.Awaitable[_gate_pb2.FinishLastUseResponse]],
     ) -> _abc.Awaitable[_gate_pb2.FinishLastUseResponse]:
         """Revokes a token whose last use this was. May be repeated."""
+
+    @_abc_1.abstractmethod
+    def CheckToken(
+        self,
+        request: _gate_pb2.CheckTokenRequest,
+        context: _aio.ServicerContext[_gate_pb2.CheckTokenRequest, _abc.Awaitable[_gate_pb2.CheckTokenResponse]],
+    ) -> _abc.Awaitable[_gate_pb2.CheckTokenResponse]:
+        """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory."""
 
     @_abc_1.abstractmethod
     def ResolvePolicies(

@@ -194,6 +194,7 @@ class RequestContext(_message.Message):
     SUDO_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     LINEARIZABLE_FIELD_NUMBER: _builtins.int
+    OF_OTHERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique for each request of a client."""
     path: _builtins.str
@@ -210,6 +211,8 @@ class RequestContext(_message.Message):
     """The W3C trace context."""
     linearizable: _builtins.bool
     """The client asked for a read through to etcd."""
+    of_others: _builtins.bool
+    """The policy allows this on what others obtained."""
     @_builtins.property
     def mount(self) -> Global___MountContext:
         """The mount that the request was routed to; absent on calls between services."""
@@ -231,10 +234,11 @@ class RequestContext(_message.Message):
         sudo: _builtins.bool = ...,
         traceparent: _builtins.str = ...,
         linearizable: _builtins.bool = ...,
+        of_others: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "linearizable", b"linearizable", "may_create", b"may_create", "may_update", b"may_update", "mount", b"mount", "path", b"path", "request_id", b"request_id", "sudo", b"sudo", "token", b"token", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "linearizable", b"linearizable", "may_create", b"may_create", "may_update", b"may_update", "mount", b"mount", "of_others", b"of_others", "path", b"path", "request_id", b"request_id", "sudo", b"sudo", "token", b"token", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strongroom/options/v1/options.proto\x12\x15strongroom.options.v1\x1a google/protobuf/descriptor.proto\"\xe3\x01\n\x05Route\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\x33\n\toperation\x18\x02 \x01(\x0e\x32 .strongroom.options.v1.Operation\x12\x17\n\x0funauthenticated\x18\x03 \x01(\x08\x12\x0c\n\x04sudo\x18\x04 \x01(\x08\x12)\n\x04\x62ody\x18\x05 \x01(\x0e\x32\x1b.strongroom.options.v1.Body\x12\x16\n\x0esuccess_status\x18\x06 \x01(\x05\x12\x17\n\x0fno_side_effects\x18\x07 \x01(\x08\x12\x14\n\x0cworks_sealed\x18\x08 \x01(\x08\"4\n\x05Mount\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04\x61uth\x18\x03 \x01(\x08*\xc3\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATION_READ\x10\x01\x12\x12\n\x0eOPERATION_LIST\x10\x02\x12\x14\n\x10OPERATION_UPDATE\x10\x03\x12\x1e\n\x1aOPERATION_CREATE_OR_UPDATE\x10\x04\x12\x14\n\x10OPERATION_DELETE\x10\x05\x12\x13\n\x0fOPERATION_PATCH\x10\x06\x12\x12\n\x0eOPERATION_SCAN\x10\x07*?\n\x04\x42ody\x12\x14\n\x10\x42ODY_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42ODY_TOP_LEVEL\x10\x01\x12\r\n\tBODY_BARE\x10\x02*\xab\x01\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46ORMAT_SECONDS\x10\x01\x12\x18\n\x14\x46ORMAT_DURATION_TEXT\x10\x02\x12\x0f\n\x0b\x46ORMAT_JSON\x10\x03\x12\x11\n\rFORMAT_INLINE\x10\x04\x12\x1a\n\x16\x46ORMAT_NULL_WHEN_UNSET\x10\x05\x12\x1b\n\x17\x46ORMAT_EMPTY_WHEN_UNSET\x10\x06*\xb2\x01\n\x08\x45nvelope\x12\x18\n\x14\x45NVELOPE_UNSPECIFIED\x10\x00\x12\x11\n\rENVELOPE_AUTH\x10\x01\x12\x15\n\x11\x45NVELOPE_WARNINGS\x10\x02\x12\x1b\n\x17\x45NVELOPE_LEASE_DURATION\x10\x03\x12\x15\n\x11\x45NVELOPE_LEASE_ID\x10\x04\x12\x16\n\x12\x45NVELOPE_RENEWABLE\x10\x05\x12\x16\n\x12\x45NVELOPE_WRAP_INFO\x10\x06:M\n\x05route\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x1c.strongroom.options.v1.Route:1\n\x07\x63\x61llers\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x03(\t:N\n\x05mount\x12\x1f.google.protobuf.ServiceOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x1c.strongroom.options.v1.Mount:2\n\tsensitive\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x8e\x03 \x01(\x08:N\n\x06\x66ormat\x12\x1d.google.protobuf.FieldOptions\x18\xba\x8e\x03 \x01(\x0e\x32\x1d.strongroom.options.v1.Format:R\n\x08\x65nvelope\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\x0e\x32\x1f.strongroom.options.v1.Envelope:0\n\x07\x61liases\x12\x1d.google.protobuf.FieldOptions\x18\xbc\x8e\x03 \x03(\t:4\n\x0b\x61udit_plain\x12\x1d.google.protobuf.FieldOptions\x18\xbd\x8e\x03 \x01(\x08:3\n\nmount_path\x12\x1d.google.protobuf.FieldOptions\x18\xbe\x8e\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strongroom/options/v1/options.proto\x12\x15strongroom.options.v1\x1a google/protobuf/descriptor.proto\"\x8a\x02\n\x05Route\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\x33\n\toperation\x18\x02 \x01(\x0e\x32 .strongroom.options.v1.Operation\x12\x17\n\x0funauthenticated\x18\x03 \x01(\x08\x12\x0c\n\x04sudo\x18\x04 \x01(\x08\x12)\n\x04\x62ody\x18\x05 \x01(\x0e\x32\x1b.strongroom.options.v1.Body\x12\x16\n\x0esuccess_status\x18\x06 \x01(\x05\x12\x17\n\x0fno_side_effects\x18\x07 \x01(\x08\x12\x14\n\x0cworks_sealed\x18\x08 \x01(\x08\x12\x14\n\x0cside_effects\x18\t \x01(\x08\x12\x0f\n\x07subject\x18\n \x01(\t\"4\n\x05Mount\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04\x61uth\x18\x03 \x01(\x08*\xc3\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATION_READ\x10\x01\x12\x12\n\x0eOPERATION_LIST\x10\x02\x12\x14\n\x10OPERATION_UPDATE\x10\x03\x12\x1e\n\x1aOPERATION_CREATE_OR_UPDATE\x10\x04\x12\x14\n\x10OPERATION_DELETE\x10\x05\x12\x13\n\x0fOPERATION_PATCH\x10\x06\x12\x12\n\x0eOPERATION_SCAN\x10\x07*?\n\x04\x42ody\x12\x14\n\x10\x42ODY_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42ODY_TOP_LEVEL\x10\x01\x12\r\n\tBODY_BARE\x10\x02*\xc3\x01\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46ORMAT_SECONDS\x10\x01\x12\x18\n\x14\x46ORMAT_DURATION_TEXT\x10\x02\x12\x0f\n\x0b\x46ORMAT_JSON\x10\x03\x12\x11\n\rFORMAT_INLINE\x10\x04\x12\x1a\n\x16\x46ORMAT_NULL_WHEN_UNSET\x10\x05\x12\x1b\n\x17\x46ORMAT_EMPTY_WHEN_UNSET\x10\x06\x12\x16\n\x12\x46ORMAT_WHOLE_TEXTS\x10\x07*\xc7\x01\n\x08\x45nvelope\x12\x18\n\x14\x45NVELOPE_UNSPECIFIED\x10\x00\x12\x11\n\rENVELOPE_AUTH\x10\x01\x12\x15\n\x11\x45NVELOPE_WARNINGS\x10\x02\x12\x1b\n\x17\x45NVELOPE_LEASE_DURATION\x10\x03\x12\x15\n\x11\x45NVELOPE_LEASE_ID\x10\x04\x12\x16\n\x12\x45NVELOPE_RENEWABLE\x10\x05\x12\x16\n\x12\x45NVELOPE_WRAP_INFO\x10\x06\x12\x13\n\x0f\x45NVELOPE_STATUS\x10\x07:M\n\x05route\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x1c.strongroom.options.v1.Route:1\n\x07\x63\x61llers\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x03(\t:N\n\x05mount\x12\x1f.google.protobuf.ServiceOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x1c.strongroom.options.v1.Mount:2\n\tsensitive\x12\x1d.google.protobuf.FieldOptions\x18\xb9\x8e\x03 \x01(\x08:N\n\x06\x66ormat\x12\x1d.google.protobuf.FieldOptions\x18\xba\x8e\x03 \x01(\x0e\x32\x1d.strongroom.options.v1.Format:R\n\x08\x65nvelope\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\x0e\x32\x1f.strongroom.options.v1.Envelope:0\n\x07\x61liases\x12\x1d.google.protobuf.FieldOptions\x18\xbc\x8e\x03 \x03(\t:4\n\x0b\x61udit_plain\x12\x1d.google.protobuf.FieldOptions\x18\xbd\x8e\x03 \x01(\x08:3\n\nmount_path\x12\x1d.google.protobuf.FieldOptions\x18\xbe\x8e\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.options.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=381
-  _globals['_OPERATION']._serialized_end=576
-  _globals['_BODY']._serialized_start=578
-  _globals['_BODY']._serialized_end=641
-  _globals['_FORMAT']._serialized_start=644
-  _globals['_FORMAT']._serialized_end=815
-  _globals['_ENVELOPE']._serialized_start=818
-  _globals['_ENVELOPE']._serialized_end=996
+  _globals['_OPERATION']._serialized_start=420
+  _globals['_OPERATION']._serialized_end=615
+  _globals['_BODY']._serialized_start=617
+  _globals['_BODY']._serialized_end=680
+  _globals['_FORMAT']._serialized_start=683
+  _globals['_FORMAT']._serialized_end=878
+  _globals['_ENVELOPE']._serialized_start=881
+  _globals['_ENVELOPE']._serialized_end=1080
   _globals['_ROUTE']._serialized_start=97
-  _globals['_ROUTE']._serialized_end=324
-  _globals['_MOUNT']._serialized_start=326
-  _globals['_MOUNT']._serialized_end=378
+  _globals['_ROUTE']._serialized_end=363
+  _globals['_MOUNT']._serialized_start=365
+  _globals['_MOUNT']._serialized_end=417
 # @@protoc_insertion_point(module_scope)

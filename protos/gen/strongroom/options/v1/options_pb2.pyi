@@ -113,6 +113,8 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """A Timestamp or message that is null in JSON when unset, instead of left out."""
     FORMAT_EMPTY_WHEN_UNSET: _Format.ValueType  # 6
     """A Timestamp that is the empty string in JSON when unset."""
+    FORMAT_WHOLE_TEXTS: _Format.ValueType  # 7
+    """A list of texts in which commas mean nothing: one text is a list of one."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """How a scalar field looks in JSON where the default will not do."""
@@ -131,6 +133,8 @@ FORMAT_NULL_WHEN_UNSET: Format.ValueType  # 5
 """A Timestamp or message that is null in JSON when unset, instead of left out."""
 FORMAT_EMPTY_WHEN_UNSET: Format.ValueType  # 6
 """A Timestamp that is the empty string in JSON when unset."""
+FORMAT_WHOLE_TEXTS: Format.ValueType  # 7
+"""A list of texts in which commas mean nothing: one text is a list of one."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Envelope:
@@ -153,6 +157,8 @@ class _EnvelopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Envelope.Val
     """`renewable`."""
     ENVELOPE_WRAP_INFO: _Envelope.ValueType  # 6
     """`wrap_info`."""
+    ENVELOPE_STATUS: _Envelope.ValueType  # 7
+    """The HTTP status, where it depends on the request."""
 
 class Envelope(_Envelope, metaclass=_EnvelopeEnumTypeWrapper):
     """The part of the envelope, outside `data`, that a response field fills."""
@@ -171,6 +177,8 @@ ENVELOPE_RENEWABLE: Envelope.ValueType  # 5
 """`renewable`."""
 ENVELOPE_WRAP_INFO: Envelope.ValueType  # 6
 """`wrap_info`."""
+ENVELOPE_STATUS: Envelope.ValueType  # 7
+"""The HTTP status, where it depends on the request."""
 Global___Envelope: _TypeAlias = Envelope  # noqa: Y015
 
 @_typing.final
@@ -187,6 +195,8 @@ class Route(_message.Message):
     SUCCESS_STATUS_FIELD_NUMBER: _builtins.int
     NO_SIDE_EFFECTS_FIELD_NUMBER: _builtins.int
     WORKS_SEALED_FIELD_NUMBER: _builtins.int
+    SIDE_EFFECTS_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What it does."""
     unauthenticated: _builtins.bool
@@ -201,6 +211,14 @@ class Route(_message.Message):
     """Changes nothing, so that both audit entries may go in one append. Reads and lists always are."""
     works_sealed: _builtins.bool
     """Answered while sealed, and therefore without a token and without audit entries."""
+    side_effects: _builtins.bool
+    """A read that changes something all the same, such as one that makes a database user: it is announced by an audit entry
+    before it is begun.
+    """
+    subject: _builtins.str
+    """A request field that holds the path of what is acted upon, such as a lease id. The mount in which that lies travels with
+    the request, and so does whether the policies allow the operation on the route's path with this path behind it.
+    """
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Relative to the mount, or absolute with a leading slash. `{field}` captures one segment and
@@ -218,10 +236,12 @@ class Route(_message.Message):
         success_status: _builtins.int = ...,
         no_side_effects: _builtins.bool = ...,
         works_sealed: _builtins.bool = ...,
+        side_effects: _builtins.bool = ...,
+        subject: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated", "works_sealed", b"works_sealed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "side_effects", b"side_effects", "subject", b"subject", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated", "works_sealed", b"works_sealed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

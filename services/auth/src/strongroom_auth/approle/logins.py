@@ -15,11 +15,11 @@ from strongroom_auth.approle.roles import (
     removal,
     secret_path,
 )
-from strongroom_auth.settings import mount_of
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.tokens import Issued, Tokens, address_allowed, conflict
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
+from strongroom_runtime.requests import mount_of
 from strongroom_runtime.storage import ConflictError, Transaction
 
 METHOD = "approle"

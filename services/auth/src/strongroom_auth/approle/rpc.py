@@ -10,13 +10,13 @@ from strongroom_auth import settings
 from strongroom_auth.approle import messages
 from strongroom_auth.approle.logins import METHOD, Logins, new_secret_id
 from strongroom_auth.approle.roles import Role, Roles, SecretId, hash_of, new_role
-from strongroom_auth.settings import mount_of
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.rpc import page
 from strongroom_auth.tokens.tokens import RenewalRule, Tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.requests import mount_of
 
 
 class AppRoleHandlers:

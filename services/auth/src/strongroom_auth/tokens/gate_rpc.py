@@ -50,6 +50,15 @@ class TokenGateHandlers:
         await self._tokens.revoke(request.id)
         return pb.FinishLastUseResponse()
 
+    async def CheckToken(
+        self, request: pb.CheckTokenRequest, context: RequestContext
+    ) -> pb.CheckTokenResponse:
+        reads = self._store.reads(linearizable=True)
+        if await self._tokens.records.valid(request.id, self._tokens.now(), reads) is not None:
+            return pb.CheckTokenResponse(alive=True)
+        found = await self._tokens.records.get(request.id, reads)
+        return pb.CheckTokenResponse(last_use=found is not None and found[0].used_up)
+
     async def ResolvePolicies(
         self, request: pb.ResolvePoliciesRequest, context: RequestContext
     ) -> pb.ResolvePoliciesResponse:

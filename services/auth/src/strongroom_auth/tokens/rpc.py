@@ -9,6 +9,7 @@ from strongroom_auth.tokens.messages import auth_message, info_message
 from strongroom_auth.tokens.records import Token, TokenRole
 from strongroom_auth.tokens.roles import TokenRoles, role_message
 from strongroom_auth.tokens.tokens import Grant, Issued, Tokens
+from strongroom_runtime import lifetimes
 from strongroom_runtime.context import RequestContext, TokenContext
 from strongroom_runtime.errors import denied, invalid, not_found
 
@@ -295,13 +296,13 @@ def _span(
     now: float,
     *,
     root: bool,
-) -> rules.Span:
+) -> lifetimes.Span:
     usual, longest = _ttls(context)
     period = role.period if role is not None and role.period else parameters.period
     explicit = _explicit_max(parameters, role)
     if root and not (parameters.ttl or period or explicit):
-        return rules.Span(0)  # root tokens live until they are revoked
-    return rules.span(
+        return lifetimes.Span(0)  # root tokens live until they are revoked
+    return lifetimes.span(
         now=now,
         created=now,
         asked=parameters.ttl,

@@ -1,60 +1,10 @@
-"""The rules for tokens, without I/O: times to live, and which policies a token may have.
-
-All times are wall time in seconds since 1970, all spans seconds; 0 is never or none.
-"""
+"""The rules for tokens, without I/O: which policies a token may have."""
 
 import fnmatch
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from strongroom_runtime.errors import invalid
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """How long a token lives from now, and what was done otherwise than asked."""
-
-    ttl: int
-    warnings: tuple[str, ...] = ()
-
-
-def span(
-    *,
-    now: float,
-    created: float,
-    asked: int,
-    usual: int,
-    longest: int,
-    period: int = 0,
-    explicit_max: int = 0,
-) -> Span:
-    """Returns a token's time to live from now (Vault documentation, "Tokens", sections on time to live).
-
-    Args:
-        now: the time.
-        created: when the token was made.
-        asked: what the caller wants; 0 for the usual.
-        usual: what it gets otherwise.
-        longest: from its creation; does not bind periodic tokens.
-        period: of a periodic token.
-        explicit_max: from its creation; binds every token.
-    """
-    ttl = period or asked or usual
-    bounds = [explicit_max] if explicit_max else []
-    if not period and longest:
-        bounds.append(longest)
-    if not bounds:
-        return Span(ttl)
-    left = max(0, int(created + min(bounds) - now))
-    if ttl <= left:
-        return Span(ttl)
-    return Span(
-        left,
-        (
-            f'TTL of "{ttl}s" exceeded the effective max_ttl of "{left}s"; TTL value is capped accordingly',
-        ),
-    )
 
 
 def clean_policies(names: Iterable[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from strongroom_auth.config import Config
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.storage import TokenStore
+from strongroom_runtime import lifetimes
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.secrets import new_accessor, new_token
@@ -198,7 +199,7 @@ class Tokens:
             if renewer is not None:
                 rule = await renewer(token)
             now = self.now()
-            span = rules.span(
+            span = lifetimes.span(
                 now=now,
                 created=token.created,
                 asked=increment,

@@ -3,7 +3,7 @@
 from strongroom.auth.v1 import login_pb2
 from strongroom.auth.v1 import userpass_pb2 as pb
 from strongroom_auth import settings
-from strongroom_auth.settings import Settings, mount_of
+from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
@@ -13,6 +13,7 @@ from strongroom_auth.userpass.passwords import Passwords
 from strongroom_auth.userpass.users import User, Users
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.requests import mount_of
 
 METHOD = "userpass"
 

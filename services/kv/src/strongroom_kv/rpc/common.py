@@ -1,18 +1,6 @@
 """What the translations share."""
 
-from strongroom_runtime.context import MountContext, RequestContext
-from strongroom_runtime.errors import denied, invalid, not_found
-
-
-def mount_of(context: RequestContext) -> MountContext:
-    """Returns the mount of a request.
-
-    Raises:
-        ServiceError: INVALID for a call that did not come through a mount.
-    """
-    if context.mount is None:
-        raise invalid("the request names no mount")
-    return context.mount
+from strongroom_runtime.errors import invalid
 
 
 def secret_path(path: str) -> str:
@@ -30,25 +18,3 @@ def secret_path(path: str) -> str:
 def folder_path(path: str) -> str:
     """Returns a folder's path without the slash at its end; empty for the mount itself."""
     return path.rstrip("/")
-
-
-def check_right(context: RequestContext, exists: bool) -> None:
-    """Raises unless the policy allows what a write turns out to be.
-
-    Raises:
-        ServiceError: DENIED.
-    """
-    if not (context.may_update if exists else context.may_create):
-        raise denied()
-
-
-def page(names: list[str], after: str, limit: int) -> list[str]:
-    """Returns the part of sorted names that a request asks for.
-
-    Raises:
-        ServiceError: NOT_FOUND where there are no names at all.
-    """
-    if not names:
-        raise not_found()
-    rest = [name for name in names if name > after] if after else names
-    return rest[:limit] if limit > 0 else rest

@@ -3,11 +3,12 @@
 from strongroom.kv.v1 import cubbyhole_pb2 as pb
 from strongroom_kv.domain import documents
 from strongroom_kv.domain.versions import Secret, overwrite
-from strongroom_kv.rpc.common import check_right, folder_path, page, secret_path
+from strongroom_kv.rpc.common import folder_path, secret_path
 from strongroom_kv.storage import Change, Secrets
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid, not_found
+from strongroom_runtime.requests import check_right, page
 
 _PREFIX = "cubbyhole-"
 

@@ -5,12 +5,13 @@ import msgspec
 from strongroom.kv.v1 import kv1_pb2 as pb
 from strongroom_kv.domain import documents, versions
 from strongroom_kv.domain.versions import Secret
-from strongroom_kv.rpc.common import check_right, folder_path, mount_of, page, secret_path
+from strongroom_kv.rpc.common import folder_path, secret_path
 from strongroom_kv.storage import Change, Secrets
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import invalid, not_found
+from strongroom_runtime.requests import check_right, mount_of, page
 
 
 class _Ttl(msgspec.Struct):

@@ -7,7 +7,7 @@ import msgspec
 from strongroom.kv.v1 import kv2_pb2 as pb
 from strongroom_kv.domain import documents, versions
 from strongroom_kv.domain.versions import MountConfig, Secret, Version
-from strongroom_kv.rpc.common import check_right, folder_path, mount_of, page, secret_path
+from strongroom_kv.rpc.common import folder_path, secret_path
 from strongroom_kv.rpc.metadata import (
     MetadataSettings,
     change_message,
@@ -19,6 +19,7 @@ from strongroom_kv.storage import Change, Decide, Secrets
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
+from strongroom_runtime.requests import check_right, mount_of, page
 from strongroom_runtime.storage import Entry
 
 

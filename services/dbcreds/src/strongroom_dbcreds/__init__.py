@@ -1,0 +1,1 @@
+"""The dbcreds service: database users that live as long as their leases."""

@@ -1,0 +1,36 @@
+"""The dbcreds service's configuration."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything an operator can set. Spans are in seconds.
+
+    Args:
+        attempts: how often a write that lost a race is decided anew before it is refused.
+        creation_seconds: how long making a user may take; afterwards any replica removes it.
+        aftercheck_seconds: after which further time a user whose making was given up is removed once more, in case
+            the database was slower than its client.
+        claim_seconds: how long one replica has a lease to itself while it revokes it, beyond the attempt's own time.
+        revocation_seconds: how long one attempt to remove a user may take, where its role does not say.
+        first_retry_seconds: the wait after a first failure; it doubles with each further one.
+        longest_retry_seconds: the longest wait, where the role does not say.
+        irrevocable_seconds: after how long a lease that cannot be revoked is shown as such, where its role does not
+            say.
+        probe_seconds: how often a database that failed is asked whether it is back.
+        expiry_seconds: how often leases whose time is over are looked for.
+        parallel: how many leases one replica revokes at a time.
+    """
+
+    attempts: int = 30
+    creation_seconds: float = 60.0
+    aftercheck_seconds: float = 600.0
+    claim_seconds: float = 15.0
+    revocation_seconds: int = 30
+    first_retry_seconds: float = 1.0
+    longest_retry_seconds: int = 300
+    irrevocable_seconds: int = 86_400
+    probe_seconds: float = 2.0
+    expiry_seconds: float = 1.0
+    parallel: int = 16

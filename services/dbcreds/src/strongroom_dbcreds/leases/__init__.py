@@ -1,0 +1,1 @@
+"""Leases: how they are given, kept, renewed and revoked."""

@@ -1,0 +1,1 @@
+"""From the contract to the service's own terms, and back."""
