@@ -122,6 +122,7 @@ class Process:
             await self._http.stop()
         if self._grpc is not None:
             await self._grpc.stop(5)
+        await self._internal.drain()  # while there are keys: what is under way needs them
         if self._keys is not None:
             await self._keys.stop()
         if "seal" in self._services:

@@ -1,26 +1,55 @@
 """The handler table: what a service answers, whoever carries the call.
 
 A handler takes a message of the contract and a `RequestContext` and returns a message. It never knows
-whether the call came from the same process or over the link.
+whether the call came from the same process or over the link. Streams come in three shapes, see `Shape`.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from strongroom.options.v1 import options_pb2
 from strongroom_runtime.context import RequestContext
 
 UnaryHandler = Callable[[Any, RequestContext], Awaitable[Message]]
 StreamHandler = Callable[[Any, RequestContext], AsyncIterator[Message]]
+DuplexHandler = Callable[[AsyncIterator[Any], RequestContext], AsyncIterator[Message]]
+
+
+class Shape(Enum):
+    """How many messages go each way."""
+
+    UNARY = "one request, one response"
+    STREAM = "one request, many responses"
+    BATCHES = "many requests, each answered by one response, in order and by itself"
+    DUPLEX = "many of both, of which one may depend on those before it"
+
+
+def shape_of(rpc: MethodDescriptor) -> Shape:
+    """Returns the shape of an RPC; the option `route.batches` tells BATCHES from DUPLEX.
+
+    Raises:
+        TypeError: it takes a stream and returns one message, which nothing here carries.
+    """
+    if not rpc.client_streaming:
+        return Shape.STREAM if rpc.server_streaming else Shape.UNARY
+    if not rpc.server_streaming:
+        raise TypeError(f"{rpc.full_name}: a stream of requests needs a stream of responses")
+    batches = rpc.GetOptions().Extensions[options_pb2.route].batches
+    return Shape.BATCHES if batches else Shape.DUPLEX
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC and what runs it. Exactly one of `unary` and `stream` is set."""
+    """One RPC and what runs it. Exactly one of `unary`, `stream` and `duplex` is set.
+
+    A stream of batches has `unary`, which takes one batch: its batches may go to different replicas.
+    """
 
     name: str  # /strongroom.kv.v1.KvV2Service/ReadSecret
     descriptor: MethodDescriptor
@@ -28,6 +57,7 @@ class Method:
     response: type[Message]
     unary: UnaryHandler | None
     stream: StreamHandler | None
+    duplex: DuplexHandler | None
 
 
 class HandlerTable:
@@ -44,7 +74,8 @@ class HandlerTable:
     def add(self, descriptor: ServiceDescriptor, implementation: object) -> None:
         """Registers a service: every RPC of its descriptor needs a method of that name.
 
-        Methods take `(request, context: RequestContext)`; server-streaming ones are async generators.
+        Methods take `(request, context: RequestContext)`; server-streaming ones are async generators, and those
+        that stream both ways take an async iterator of requests. For a stream of batches the request is one batch.
 
         Raises:
             TypeError: an RPC has no method, or is already registered.
@@ -54,13 +85,15 @@ class HandlerTable:
             function = getattr(implementation, rpc.name, None)
             if function is None or name in self._methods:
                 raise TypeError(f"{name} is not implemented exactly once")
+            shape = shape_of(rpc)
             self._methods[name] = Method(
                 name=name,
                 descriptor=rpc,
                 request=GetMessageClass(rpc.input_type),
                 response=GetMessageClass(rpc.output_type),
-                unary=None if rpc.server_streaming else function,
-                stream=function if rpc.server_streaming else None,
+                unary=function if shape in (Shape.UNARY, Shape.BATCHES) else None,
+                stream=function if shape is Shape.STREAM else None,
+                duplex=function if shape is Shape.DUPLEX else None,
             )
 
     def include(self, other: "HandlerTable") -> None:
@@ -79,7 +112,7 @@ class Caller(Protocol):
     """Calls a method of some service, in this process or over the link."""
 
     async def call(self, method: str, request: Message, context: RequestContext) -> Any:
-        """Returns the response message.
+        """Returns the response message: to a request, or to one batch of a stream of batches.
 
         Raises:
             ServiceError: as the handler raised it; UNAVAILABLE where no replica could be reached.
@@ -92,6 +125,18 @@ class StreamCaller(Caller, Protocol):
 
     def stream(self, method: str, request: Message, context: RequestContext) -> AsyncGenerator[Any]:
         """Yields the response messages of a server-streaming method.
+
+        Raises:
+            ServiceError: as `call` does.
+        """
+        ...
+
+    def duplex(
+        self, method: str, requests: AsyncIterator[Message], context: RequestContext
+    ) -> AsyncGenerator[Any]:
+        """Yields the response messages of a method that streams both ways.
+
+        Requests are taken as fast as the handler takes them. What `requests` raises ends the call, and is raised.
 
         Raises:
             ServiceError: as `call` does.
@@ -120,4 +165,14 @@ class LocalCaller:
         if handler is None:
             raise TypeError(f"{method} is no stream")
         async for message in handler(request, context):
+            yield message
+
+    async def duplex(
+        self, method: str, requests: AsyncIterator[Message], context: RequestContext
+    ) -> AsyncGenerator[Any]:
+        """Runs the handler and yields its response messages."""
+        handler = self._methods[method].duplex
+        if handler is None:
+            raise TypeError(f"{method} does not stream both ways")
+        async for message in handler(requests, context):
             yield message

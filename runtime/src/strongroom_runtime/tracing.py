@@ -1,6 +1,6 @@
 """Spans around the handlers of a process, when anybody wants them."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
@@ -32,6 +32,12 @@ class TracedCaller:
     def stream(self, method: str, request: Message, context: RequestContext) -> AsyncGenerator[Any]:
         """Yields the response messages of a stream."""
         return self._caller.stream(method, request, context)
+
+    def duplex(
+        self, method: str, requests: AsyncIterator[Message], context: RequestContext
+    ) -> AsyncGenerator[Any]:
+        """Yields the response messages of a stream both ways."""
+        return self._caller.duplex(method, requests, context)
 
 
 def traced(caller: StreamCaller, telemetry: Telemetry) -> StreamCaller:

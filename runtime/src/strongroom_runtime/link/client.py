@@ -3,132 +3,38 @@
 import asyncio
 import contextlib
 import itertools
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from strongroom.link.v1 import link_pb2, link_pb2_grpc
+from strongroom.link.v1 import link_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.link.messages import (
+    BEGUN,
     CONTEXT_KEY,
+    NotBegunError,
     context_to_wire,
     error_from_status,
-    error_from_wire,
+    unavailable,
 )
+from strongroom_runtime.link.replica import Pending, Replica
 
-log = logging.getLogger(__name__)
-
-_RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-class _Pending:
-    """A call that waits for its reply."""
-
-    __slots__ = ("call", "future")
-
-    def __init__(self, call: link_pb2.Call, future: "asyncio.Future[bytes]") -> None:
-        self.call = call
-        self.future = future
-
-
-class _Outbox:
-    """Calls on their way to one stream. Each stream has its own, so that a broken one takes none along."""
-
-    def __init__(self) -> None:
-        self._calls: list[link_pb2.Call] = []
-        self._ready = asyncio.Event()
-        self._closed = False
-
-    def put(self, call: link_pb2.Call) -> None:
-        self._calls.append(call)
-        self._ready.set()
-
-    def close(self) -> None:
-        """Ends this side of the stream, once what is in it was sent."""
-        self._closed = True
-        self._ready.set()
-
-    async def frames(self) -> AsyncIterator[link_pb2.ExchangeRequest]:
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            batch, self._calls = self._calls, []
-            if batch:
-                yield link_pb2.ExchangeRequest(calls=batch)
-            if self._closed:
-                return
-
-
-class _Replica:
-    """One replica: a channel, its stream, and the calls that wait on it."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        self._outbox = _Outbox()
-        self.open: dict[int, _Pending] = {}
-        self.usable = False
-        self._task = asyncio.create_task(self._maintain())
-
-    def send(self, pending: _Pending) -> None:
-        self.open[pending.call.id] = pending
-        self._outbox.put(pending.call)
-
-    async def close(self) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        await self.channel.close()
-
-    async def _maintain(self) -> None:
-        """Keeps a stream open, with back-off, until closed."""
-        failures = 0
-        while True:
-            try:
-                await self.channel.channel_ready()
-                failures = 0
-                await self._stream()
-            except grpc.aio.AioRpcError as error:
-                log.info("link broke", extra={"code": error.code().name})
-            finally:
-                self._fail_all()
-            await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
-            failures += 1
-
-    async def _stream(self) -> None:
-        self._outbox = _Outbox()
-        stream = link_pb2_grpc.LinkServiceStub(self.channel).Exchange(self._outbox.frames())
-        self.usable = True
-        async for frame in stream:
-            if frame.draining:
-                # No more calls go there; those under way are answered before the other side ends the stream.
-                self.usable = False
-                self._outbox.close()
-            for reply in frame.replies:
-                pending = self.open.pop(reply.id, None)
-                if pending is not None and not pending.future.done():
-                    _settle(pending.future, reply)
-
-    def _fail_all(self) -> None:
-        """Ends every call of a broken stream: whether the other side ran it is not known."""
-        self.usable = False
-        waiting, self.open = list(self.open.values()), {}
-        for pending in waiting:
-            if not pending.future.done():
-                pending.future.set_exception(_unavailable())
+_ATTEMPTS = 3
 
 
 class RemoteCaller:
-    """Calls a service over the network: the replica with the fewest open calls gets the next.
+    """Calls a service over the network: the replica with the fewest open calls and streams gets the next.
+
+    Replicas may come and go (`use`). A call is sent again only where it certainly never reached a replica.
 
     Args:
         connect: opens a channel (with mutual TLS) to an address.
-        addresses: host:port of each replica.
+        addresses: host:port of the replicas that stay.
         methods: full gRPC name -> response class; see `response_classes`.
         wait_seconds: how long a call waits for a usable replica before it is refused.
     """
@@ -136,16 +42,43 @@ class RemoteCaller:
     def __init__(
         self,
         connect: Callable[[str], grpc.aio.Channel],
-        addresses: Sequence[str],
+        addresses: Iterable[str],
         methods: dict[str, type[Message]],
         clock: Clock | None = None,
         wait_seconds: float = 2.0,
     ) -> None:
+        self._connect = connect
         self._methods = methods
         self._clock = clock or SystemClock()
         self._wait = wait_seconds
         self._ids = itertools.count(1)
-        self._replicas = [_Replica(connect(address)) for address in addresses]
+        self._configured = frozenset(addresses)
+        self._replicas: dict[str, Replica] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.use(())
+
+    def use(self, found: Iterable[str]) -> None:
+        """Calls exactly these addresses from now on, beside those that were configured.
+
+        What is open at one that is gone is still answered, as long as it lives.
+        """
+        wanted = self._configured.union(found)
+        for address in wanted - self._replicas.keys():
+            self._replicas[address] = Replica(self._connect(address))
+        for address in self._replicas.keys() - wanted:
+            task = asyncio.create_task(self._replicas.pop(address).retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    @property
+    def usable(self) -> bool:
+        """Whether some replica takes calls now."""
+        return any(replica.usable for replica in self._replicas.values())
+
+    @property
+    def load(self) -> int:
+        """How many calls and streams are open at the replica that has the fewest."""
+        return min((r.load for r in self._replicas.values() if r.usable), default=0)
 
     async def call(self, method: str, request: Message, context: RequestContext) -> Any:
         """Sends a call and returns the response message.
@@ -154,9 +87,7 @@ class RemoteCaller:
             ServiceError: as the handler raised it; UNAVAILABLE where no replica is usable or the
                 stream broke before the reply (the call may have run); DEADLINE.
         """
-        remaining = context.deadline - self._clock.monotonic() if context.deadline else 0.0
-        if remaining < 0:
-            raise ServiceError(Kind.DEADLINE, "the deadline passed")
+        remaining = self._remaining(context)
         call = link_pb2.Call(
             id=next(self._ids),
             method=method,
@@ -164,18 +95,22 @@ class RemoteCaller:
             context=context_to_wire(context),
             timeout_microseconds=int(remaining * 1e6),
         )
-        replica = await self._choose()
         loop = asyncio.get_running_loop()
-        pending = _Pending(call, loop.create_future())
-        replica.send(pending)
-        timer = loop.call_later(remaining, _expire, pending.future) if remaining else None
-        try:
-            response = await pending.future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            replica.open.pop(call.id, None)
-        return self._methods[method].FromString(response)
+        expires = loop.time() + remaining if remaining else 0.0
+        for _ in range(_ATTEMPTS):
+            replica = await self._choose()
+            pending = Pending(call, loop.create_future())
+            replica.send(pending)
+            timer = loop.call_at(expires, _expire, pending.future) if expires else None
+            try:
+                return self._methods[method].FromString(await pending.future)
+            except NotBegunError:
+                continue
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                replica.open.pop(call.id, None)
+        raise unavailable()
 
     async def stream(
         self, method: str, request: Message, context: RequestContext
@@ -183,38 +118,129 @@ class RemoteCaller:
         """Yields the response messages of a server-streaming method, which runs beside the frames.
 
         Raises:
-            ServiceError: as the handler raised it; UNAVAILABLE.
+            ServiceError: as the handler raised it; UNAVAILABLE; DEADLINE.
         """
-        replica = await self._choose()
-        start = replica.channel.unary_stream(
-            method,
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=self._methods[method].FromString,
+        replica, call = await self._begin(
+            lambda channel: channel.unary_stream(
+                method,
+                request_serializer=_serialise,
+                response_deserializer=self._methods[method].FromString,
+            )(request, **self._options(context))
         )
-        wire = context_to_wire(context).SerializeToString()
-        call = start(request, metadata=((CONTEXT_KEY, wire),))
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise error_from_status(error) from error
-        finally:
-            call.cancel()
+        with replica.streaming():
+            async with contextlib.aclosing(_responses(call)) as messages:
+                async for message in messages:
+                    yield message
+
+    async def duplex(
+        self, method: str, requests: AsyncIterator[Message], context: RequestContext
+    ) -> AsyncGenerator[Any]:
+        """Yields the response messages of a method that streams both ways, which runs beside the frames.
+
+        All of it goes to one replica, at the pace at which that takes it.
+
+        Raises:
+            ServiceError: as the handler raised it; UNAVAILABLE; DEADLINE.
+        """
+        replica, call = await self._begin(
+            lambda channel: channel.stream_stream(
+                method,
+                request_serializer=_serialise,
+                response_deserializer=self._methods[method].FromString,
+            )(**self._options(context))
+        )
+        with replica.streaming():
+            sending = asyncio.create_task(_send(call, requests))
+            try:
+                async with contextlib.aclosing(_responses(call)) as messages:
+                    async for message in messages:
+                        yield message
+            except (ServiceError, asyncio.CancelledError):
+                if sending.done() and not sending.cancelled() and sending.exception() is not None:
+                    sending.result()  # what went wrong on this side is what ended the call
+                raise
+            finally:
+                sending.cancel()
+                await asyncio.wait({sending})
 
     async def close(self) -> None:
         """Closes every stream; calls under way fail."""
-        for replica in self._replicas:
+        for replica in self._replicas.values():
             await replica.close()
+        for task in list(self._retiring):
+            task.cancel()
 
-    async def _choose(self) -> _Replica:
+    def _remaining(self, context: RequestContext) -> float:
+        """Returns the seconds until the deadline; 0 for no limit."""
+        if not context.deadline:
+            return 0.0
+        remaining = context.deadline - self._clock.monotonic()
+        if remaining <= 0:
+            raise ServiceError(Kind.DEADLINE, "the deadline passed")
+        return remaining
+
+    def _options(self, context: RequestContext) -> dict[str, Any]:
+        wire = context_to_wire(context).SerializeToString()
+        return {
+            "metadata": ((CONTEXT_KEY, wire),),
+            "timeout": self._remaining(context) or None,
+        }
+
+    async def _begin(self, start: Callable[[grpc.aio.Channel], Any]) -> tuple[Replica, Any]:
+        """Starts a stream at a replica that takes it, which says so before anything is sent."""
+        for _ in range(_ATTEMPTS):
+            replica = await self._choose()
+            call = start(replica.channel)
+            try:
+                if BEGUN[0] in tuple(await call.initial_metadata()):
+                    return replica, call
+                await call.read()
+            except grpc.aio.AioRpcError as failure:
+                error = error_from_status(failure)
+                if not isinstance(error, NotBegunError):
+                    raise error from failure
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
+        raise unavailable()
+
+    async def _choose(self) -> Replica:
         give_up = self._clock.monotonic() + self._wait
         while True:
-            usable = [r for r in self._replicas if r.usable]
+            usable = [r for r in self._replicas.values() if r.usable]
             if usable:
-                return min(usable, key=lambda r: len(r.open))
+                return min(usable, key=lambda r: r.load)
             if self._clock.monotonic() >= give_up:
-                raise _unavailable()
+                raise unavailable()
             await asyncio.sleep(0.02)
+
+
+async def _responses(call: Any) -> AsyncGenerator[Any]:
+    """Yields what a streaming call answers; the call ends with it."""
+    try:
+        async for message in call:
+            yield message
+    except grpc.aio.AioRpcError as error:
+        raise error_from_status(error) from error
+    finally:
+        call.cancel()
+
+
+async def _send(call: Any, requests: AsyncIterator[Message]) -> None:
+    """Sends requests at the pace at which the other side takes them; what they raise ends the call."""
+    try:
+        async for request in requests:
+            await call.write(request)
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        pass  # the call ended: whoever reads it learns why
+    except BaseException:
+        call.cancel()
+        raise
+
+
+def _serialise(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 def response_classes(*services: Any) -> dict[str, type[Message]]:
@@ -226,17 +252,6 @@ def response_classes(*services: Any) -> dict[str, type[Message]]:
     }
 
 
-def _settle(future: "asyncio.Future[bytes]", reply: link_pb2.Reply) -> None:
-    if reply.HasField("error"):
-        future.set_exception(error_from_wire(reply.error))
-    else:
-        future.set_result(reply.response)
-
-
 def _expire(future: "asyncio.Future[bytes]") -> None:
     if not future.done():
         future.set_exception(ServiceError(Kind.DEADLINE, "the deadline passed"))
-
-
-def _unavailable() -> ServiceError:
-    return ServiceError(Kind.UNAVAILABLE, "the service cannot be reached")

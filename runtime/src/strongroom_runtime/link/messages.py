@@ -13,7 +13,18 @@ from strongroom_runtime.errors import Kind, ServiceError
 
 CONTEXT_KEY = "strongroom-context-bin"
 ERROR_DOMAIN = "strongroom"
+# In the initial metadata of a stream: it was taken, and requests may come.
+BEGUN = (("strongroom-begun", "1"),)
+# In the trailing metadata of one that was refused before anything of it ran.
+NOT_BEGUN = (("strongroom-not-begun", "1"),)
 _KEPT = 5_000
+
+
+class NotBegunError(ServiceError):
+    """A call of which certainly nothing ran: another replica may take it."""
+
+    def __init__(self) -> None:
+        super().__init__(Kind.UNAVAILABLE, "the service cannot be reached")
 
 
 def context_to_wire(context: RequestContext) -> link_pb2.RequestContext:
@@ -84,6 +95,15 @@ def error_from_status(error: grpc.aio.AioRpcError) -> ServiceError:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             return error_from_wire(link_pb2.Error(kind=info.reason, message=error.details() or ""))
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ServiceError(Kind.DEADLINE, "the deadline passed")
+    if NOT_BEGUN[0] in tuple(error.trailing_metadata() or ()):
+        return NotBegunError()
+    return unavailable()
+
+
+def unavailable() -> ServiceError:
+    """Returns the error for a service that no replica answers for."""
     return ServiceError(Kind.UNAVAILABLE, "the service cannot be reached")
 
 

@@ -4,6 +4,7 @@ Both run the same handlers. A caller is whoever its certificate says: `spiffe://
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,16 +19,25 @@ from strongroom.options.v1 import options_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import GRPC_CODES, Kind, ServiceError, denied
-from strongroom_runtime.handlers import HandlerTable, LocalCaller, Method, StreamHandler
+from strongroom_runtime.handlers import (
+    DuplexHandler,
+    HandlerTable,
+    LocalCaller,
+    Method,
+    StreamHandler,
+)
 from strongroom_runtime.link.messages import (
+    BEGUN,
     CONTEXT_KEY,
     ERROR_DOMAIN,
+    NOT_BEGUN,
     context_from_wire,
     error_to_wire,
 )
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.tracing import traced
 
+_IDLE_POLL_SECONDS = 0.02
 _EXCHANGE = "/strongroom.link.v1.LinkService/Exchange"
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
@@ -65,6 +75,7 @@ class LinkServer(grpc.GenericRpcHandler):
         self._prefix = f"spiffe://{trust_domain}/service/"
         self._clock = clock or SystemClock()
         self._streams: set[_Stream] = set()
+        self._duplexes: set[ServicerContext] = set()
         self._draining = False
 
     def drain(self) -> None:
@@ -72,6 +83,11 @@ class LinkServer(grpc.GenericRpcHandler):
         self._draining = True
         for stream in self._streams:
             stream.drain()
+
+    async def idle(self) -> None:
+        """Returns once all calls, and all streams both ways, have ended. Watches do not count: they last."""
+        while self._streams or self._duplexes:
+            await asyncio.sleep(_IDLE_POLL_SECONDS)
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Returns the handler of a method, as grpc asks for it."""
@@ -94,6 +110,9 @@ class LinkServer(grpc.GenericRpcHandler):
         if method.stream is not None:
             behaviour = self._stream(method.name, method.stream)
             return grpc.unary_stream_rpc_method_handler(behaviour, **codec)
+        if method.duplex is not None:
+            behaviour = self._duplex(method.name, method.duplex)
+            return grpc.stream_stream_rpc_method_handler(behaviour, **codec)
         return None
 
     async def run(self, call: link_pb2.Call, caller: str) -> link_pb2.Reply:
@@ -145,6 +164,7 @@ class LinkServer(grpc.GenericRpcHandler):
         caller = self._caller(context)
         if not caller:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the certificate names no service")
+        await self._begin(context)
         stream = _Stream(self, caller, context)
         self._streams.add(stream)
         if self._draining:
@@ -166,28 +186,63 @@ class LinkServer(grpc.GenericRpcHandler):
         deadline = self._clock.monotonic() + remaining if remaining is not None else 0.0
         return context_from_wire(wire, caller=caller, deadline=deadline)
 
+    async def _begin(self, context: ServicerContext) -> None:
+        """Takes a stream, or refuses it before anything of it ran."""
+        if self._draining:
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, "this replica takes no more calls", NOT_BEGUN
+            )
+        await context.send_initial_metadata(BEGUN)
+
     def _unary(self, name: str) -> Any:
         async def behaviour(request: Message, context: ServicerContext) -> Message:
-            try:
+            async with _reporting(context, name):
                 answer: Message = await self._local.call(
                     name, request, self._context(context, name)
                 )
                 return answer
-            except ServiceError as error:
-                await abort(context, error)
-                raise
 
         return behaviour
 
     def _stream(self, name: str, handler: StreamHandler) -> Any:
         async def behaviour(request: Message, context: ServicerContext) -> AsyncIterator[Message]:
-            try:
-                async for message in handler(request, self._context(context, name)):
+            async with _reporting(context, name):
+                inner = self._context(context, name)
+                await self._begin(context)
+                async for message in handler(request, inner):
                     yield message
-            except ServiceError as error:
-                await abort(context, error)
 
         return behaviour
+
+    def _duplex(self, name: str, handler: DuplexHandler) -> Any:
+        async def behaviour(
+            requests: AsyncIterator[Message], context: ServicerContext
+        ) -> AsyncIterator[Message]:
+            async with _reporting(context, name):
+                inner = self._context(context, name)
+                await self._begin(context)
+                self._duplexes.add(context)
+                try:
+                    async for message in handler(requests, inner):
+                        yield message
+                finally:
+                    self._duplexes.discard(context)
+
+        return behaviour
+
+
+@contextlib.asynccontextmanager
+async def _reporting(context: ServicerContext, name: str) -> AsyncIterator[None]:
+    """Ends a gRPC call with what its handler raises; a bug without its text."""
+    try:
+        yield
+    except ServiceError as error:
+        await abort(context, error)
+    except grpc.aio.AbortError:
+        raise
+    except Exception:
+        log.exception("handler failed", extra={"method": name})
+        await abort(context, ServiceError(Kind.INTERNAL, "internal error"))
 
 
 async def abort(context: ServicerContext, error: ServiceError) -> None:

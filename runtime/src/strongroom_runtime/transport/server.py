@@ -1,5 +1,7 @@
 """The internal gRPC server of a process: the link and the handlers, health, reflection, over mutual TLS."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
 
 import grpc
@@ -12,6 +14,8 @@ from strongroom_runtime.link import LinkServer
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
 
+_CLOSE_SECONDS = 0.5
+
 
 class InternalServer:
     """Serves one handler table to the services that its contract names.
@@ -20,7 +24,7 @@ class InternalServer:
         table: what is served.
         identity: the files of this process's certificate.
         trust_domain: callers outside it are refused.
-        drain_seconds: how long `stop` waits for calls under way.
+        drain_seconds: how long `drain` waits for calls under way.
         telemetry: of the service.
     """
 
@@ -55,11 +59,18 @@ class InternalServer:
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         return port
 
-    async def stop(self) -> None:
-        """Sends callers elsewhere, answers what is under way, and closes."""
+    async def drain(self) -> None:
+        """Sends callers elsewhere and returns once what is under way was answered, or has taken too long."""
         await self._health.enter_graceful_shutdown()
         self._link.drain()
-        await self._server.stop(self._drain_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                await self._link.idle()
+
+    async def stop(self) -> None:
+        """Drains, ends the watches that are left, and closes."""
+        await self.drain()
+        await self._server.stop(_CLOSE_SECONDS)
 
 
 def _service_names(table: HandlerTable) -> Iterable[str]:

@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, wrappers_pb2
 from strongroom.options.v1 import options_pb2
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.handlers import HandlerTable
+from strongroom_runtime.handlers import HandlerTable, Shape
 
 NAME = "strongroom.testing.echo.EchoService"
 
@@ -21,19 +21,27 @@ def _descriptor() -> descriptor_pool.DescriptorPool:
     )
     service = file.service.add(name="EchoService")
     text = ".google.protobuf.StringValue"
-    for name, callers, streaming in (
-        ("Echo", ["gateway"], False),
-        ("Fail", ["gateway"], False),
-        ("Crash", ["gateway"], False),
-        ("Wait", ["gateway"], False),
-        ("WhoAmI", ["gateway"], False),
-        ("OnlyAuth", ["auth"], False),
-        ("Count", ["gateway"], True),
+    for name, callers, shape in (
+        ("Echo", ["gateway"], Shape.UNARY),
+        ("Fail", ["gateway"], Shape.UNARY),
+        ("Crash", ["gateway"], Shape.UNARY),
+        ("Wait", ["gateway"], Shape.UNARY),
+        ("WhoAmI", ["gateway"], Shape.UNARY),
+        ("OnlyAuth", ["auth"], Shape.UNARY),
+        ("Count", ["gateway"], Shape.STREAM),
+        ("Sum", ["gateway"], Shape.DUPLEX),
+        ("Double", ["gateway"], Shape.BATCHES),
     ):
         rpc = service.method.add(
-            name=name, input_type=text, output_type=text, server_streaming=streaming
+            name=name,
+            input_type=text,
+            output_type=text,
+            client_streaming=shape in (Shape.BATCHES, Shape.DUPLEX),
+            server_streaming=shape is not Shape.UNARY,
         )
         rpc.options.Extensions[options_pb2.callers].extend(callers)
+        if shape is Shape.BATCHES:
+            rpc.options.Extensions[options_pb2.route].batches = True
     pool = descriptor_pool.Default()
     pool.Add(file)
     return pool
@@ -50,6 +58,7 @@ class Echo:
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
         self.release = asyncio.Event()
+        self.taken = 0  # requests of streams
 
     async def Echo(self, request: Text, context: RequestContext) -> Text:
         return Text(value=request.value)
@@ -76,6 +85,27 @@ class Echo:
     async def Count(self, request: Text, context: RequestContext) -> AsyncIterator[Text]:
         for n in range(int(request.value)):
             yield Text(value=str(n))
+
+    async def Sum(
+        self, requests: AsyncIterator[Text], context: RequestContext
+    ) -> AsyncIterator[Text]:
+        """Answers each number with the sum so far; `fail` and `crash` do what they say, `wait` waits."""
+        total = 0
+        async for request in requests:
+            self.taken += 1
+            if request.value == "fail":
+                raise ServiceError(Kind.NOT_FOUND, "nothing")
+            if request.value == "crash":
+                raise RuntimeError("a bug with a secret: hunter2")
+            if request.value == "wait":
+                self.waiting.set()
+                await self.release.wait()
+                continue
+            total += int(request.value)
+            yield Text(value=str(total))
+
+    async def Double(self, request: Text, context: RequestContext) -> Text:
+        return Text(value=request.value * 2)
 
 
 def table(implementation: Echo | None = None) -> HandlerTable:

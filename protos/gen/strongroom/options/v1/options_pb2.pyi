@@ -197,6 +197,7 @@ class Route(_message.Message):
     WORKS_SEALED_FIELD_NUMBER: _builtins.int
     SIDE_EFFECTS_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What it does."""
     unauthenticated: _builtins.bool
@@ -219,6 +220,10 @@ class Route(_message.Message):
     """A request field that holds the path of what is acted upon, such as a lease id. The mount in which that lies travels with
     the request, and so does whether the policies allow the operation on the route's path with this path behind it.
     """
+    batches: _builtins.bool
+    """A stream both ways in which each request is answered by one response, in order and independent of the others:
+    batches of one stream may be answered by several replicas.
+    """
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Relative to the mount, or absolute with a leading slash. `{field}` captures one segment and
@@ -238,10 +243,11 @@ class Route(_message.Message):
         works_sealed: _builtins.bool = ...,
         side_effects: _builtins.bool = ...,
         subject: _builtins.str = ...,
+        batches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "side_effects", b"side_effects", "subject", b"subject", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated", "works_sealed", b"works_sealed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "side_effects", b"side_effects", "subject", b"subject", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated", "works_sealed", b"works_sealed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

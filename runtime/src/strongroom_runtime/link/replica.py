@@ -1,0 +1,173 @@
+"""One replica of a service as its callers see it: a channel, the stream of frames on it, and what is open there."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+
+from strongroom.link.v1 import link_pb2, link_pb2_grpc
+from strongroom_runtime.link.messages import (
+    BEGUN,
+    NotBegunError,
+    error_from_wire,
+    unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Pending:
+    """A call that waits for its reply."""
+
+    __slots__ = ("call", "future")
+
+    def __init__(self, call: link_pb2.Call, future: "asyncio.Future[bytes]") -> None:
+        self.call = call
+        self.future = future
+
+
+class _Outbox:
+    """Calls on their way to one stream. Each stream has its own, so that a broken one takes none along."""
+
+    def __init__(self) -> None:
+        self._calls: list[link_pb2.Call] = []
+        self._ready = asyncio.Event()
+        self._closed = False
+
+    def put(self, call: link_pb2.Call) -> None:
+        self._calls.append(call)
+        self._ready.set()
+
+    def close(self) -> None:
+        """Ends this side of the stream, once what is in it was sent."""
+        self._closed = True
+        self._ready.set()
+
+    def unsent(self) -> set[int]:
+        """Returns the ids of the calls that no frame has carried away."""
+        return {call.id for call in self._calls}
+
+    async def frames(self) -> AsyncIterator[link_pb2.ExchangeRequest]:
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            batch, self._calls = self._calls, []
+            if batch:
+                yield link_pb2.ExchangeRequest(calls=batch)
+            if self._closed:
+                return
+
+
+class Replica:
+    """One replica. Made usable by its first answer, unusable when it drains or its stream breaks.
+
+    Args:
+        channel: to its address, closed with it.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.open: dict[int, Pending] = {}
+        self.usable = False
+        self._streams = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._outbox = _Outbox()
+        self._retired = False
+        self._task = asyncio.create_task(self._maintain())
+
+    @property
+    def load(self) -> int:
+        """How many calls and streams are open."""
+        return len(self.open) + self._streams
+
+    def send(self, pending: Pending) -> None:
+        """Sends a call; its future gets the reply."""
+        self.open[pending.call.id] = pending
+        self._outbox.put(pending.call)
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Counts a stream of its own for as long as it lasts."""
+        self._streams += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Sends nothing more; returns once all that is open was answered, or the connection broke."""
+        self._retired, self.usable = True, False
+        self._outbox.close()
+        if not self.channel_open():
+            self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._idle.wait()
+        await self.channel.close()
+
+    def channel_open(self) -> bool:
+        """Whether there is a connection now."""
+        return self.channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def close(self) -> None:
+        """Ends everything at once; what is open fails."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self.channel.close()
+
+    async def _maintain(self) -> None:
+        """Keeps a stream open, with back-off, until closed."""
+        failures = 0
+        while not self._retired:
+            try:
+                await self.channel.channel_ready()
+                await self._stream()
+                failures = 0
+            except grpc.aio.AioRpcError as error:
+                log.info("link broke", extra={"code": error.code().name})
+            finally:
+                self._fail_all()
+            await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
+            failures += 1
+
+    async def _stream(self) -> None:
+        self._outbox = _Outbox()
+        stream = link_pb2_grpc.LinkServiceStub(self.channel).Exchange(self._outbox.frames())
+        # Only a replica that takes calls says so: one that drains refuses the stream.
+        self.usable = BEGUN[0] in tuple(await stream.initial_metadata()) and not self._retired
+        if self._retired:
+            self._outbox.close()
+        async for frame in stream:
+            if frame.draining:
+                # No more calls go there; those under way are answered before the other side ends the stream.
+                self.usable = False
+                self._outbox.close()
+            for reply in frame.replies:
+                pending = self.open.pop(reply.id, None)
+                if pending is not None and not pending.future.done():
+                    _settle(pending.future, reply)
+
+    def _fail_all(self) -> None:
+        """Ends every call of a broken stream: of those that were sent it is not known whether they ran."""
+        self.usable = False
+        unsent = self._outbox.unsent()
+        waiting, self.open = self.open, {}
+        for number, pending in waiting.items():
+            if not pending.future.done():
+                pending.future.set_exception(NotBegunError() if number in unsent else unavailable())
+
+
+def _settle(future: "asyncio.Future[bytes]", reply: link_pb2.Reply) -> None:
+    if reply.HasField("error"):
+        future.set_exception(error_from_wire(reply.error))
+    else:
+        future.set_result(reply.response)
