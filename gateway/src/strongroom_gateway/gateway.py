@@ -11,6 +11,7 @@ from strongroom.dbcreds.v1 import connection_pb2, role_pb2
 from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
 from strongroom.sys.v1 import mounts_pb2, system_pb2, wrapping_pb2
+from strongroom_gateway.admission import Admission
 from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.contract.help import mount_help, path_help
 from strongroom_gateway.contract.routes import RouteTable
@@ -20,6 +21,7 @@ from strongroom_gateway.http.wire import HttpWire
 from strongroom_gateway.mounts.rpc import MountHandlers
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.pipeline import Pipeline
+from strongroom_gateway.streams import Streams
 from strongroom_gateway.system.rpc import SystemHandlers
 from strongroom_gateway.tokens import TokenGate
 from strongroom_gateway.wrapping.rpc import WrappingHandlers
@@ -100,11 +102,11 @@ class Gateway:
         own.add(wrapping_pb2.DESCRIPTOR.services_by_name["WrappingService"], self._wrapping)
         own.add(system_pb2.DESCRIPTOR.services_by_name["SystemService"], system)
         audit = AuditSink(host.services["audit"], host.views["audit"])
-        self.pipeline = Pipeline(
-            services, self._gate, audit, wraps, self._mounts, host.sealed, host.telemetry
-        )
+        admission = Admission(self._gate, self._mounts, host.sealed)
+        self.pipeline = Pipeline(services, admission, audit, wraps, host.telemetry)
+        self.streams = Streams(services, admission, audit)
         self.http = HttpWire(self.routes, self._mounts, self.pipeline, host.clock)
-        self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, host.clock)
+        self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, self.streams, host.clock)
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:

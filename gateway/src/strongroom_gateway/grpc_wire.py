@@ -5,10 +5,12 @@ wrapped answer. What HTTP has in its envelope comes as trailing metadata: `stron
 `strongroom-warning` (repeated), and `strongroom-wrap-info-bin`, a serialised `strongroom.sys.v1.WrapInfo`.
 """
 
+import asyncio
 import contextlib
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,16 +19,22 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from strongroom.sys.v1 import wrapping_pb2
-from strongroom_gateway.contract.encode import ResponsePlan
+from strongroom_gateway.call import Call
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
 from strongroom_gateway.http.paths import PREFIX, canonical, check_namespace
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
-from strongroom_gateway.pipeline import Call, Pipeline
+from strongroom_gateway.pipeline import Pipeline
+from strongroom_gateway.streams import Streams
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.handlers import Shape
 from strongroom_runtime.link.server import abort
+
+# Of streams both ways: the largest message, and how long a client may take to say what the stream is for.
+_MESSAGE_BYTES = 4 << 20
+_FIRST_SECONDS = 60.0
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -35,15 +43,18 @@ class GrpcWire(grpc.GenericRpcHandler):
     """Serves every public method of the contracts."""
 
     def __init__(
-        self, routes: RouteTable, mounts: MountTable, pipeline: Pipeline, clock: Clock
+        self,
+        routes: RouteTable,
+        mounts: MountTable,
+        pipeline: Pipeline,
+        streams: Streams,
+        clock: Clock,
     ) -> None:
         self._routes = routes
         self._mounts = mounts
         self._pipeline = pipeline
+        self._streams = streams
         self._clock = clock
-        self._parameters = {
-            spec.name: ResponsePlan(spec.descriptor.input_type) for spec in routes.methods.values()
-        }
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Returns the handler of a method, as grpc asks for it."""
@@ -51,10 +62,16 @@ class GrpcWire(grpc.GenericRpcHandler):
         if spec is None:
             return None
 
-        if spec.streams:
+        if spec.shape is Shape.STREAM:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(spec),
+                self._watching(spec),
                 request_deserializer=spec.request.FromString,
+                response_serializer=spec.response.SerializeToString,
+            )
+        if spec.shape is not Shape.UNARY:
+            return grpc.stream_stream_rpc_method_handler(
+                self._exchanging(spec),
+                request_deserializer=_bounded(spec.request),
                 response_serializer=spec.response.SerializeToString,
             )
 
@@ -67,19 +84,38 @@ class GrpcWire(grpc.GenericRpcHandler):
             response_serializer=spec.response.SerializeToString,
         )
 
-    def _streaming(self, spec: MethodSpec) -> Any:
+    def _watching(self, spec: MethodSpec) -> Any:
         async def behaviour(request: Message, context: ServicerContext) -> AsyncIterator[Message]:
             request_id = str(uuid.uuid4())
             await context.send_initial_metadata((("strongroom-request-id", request_id),))
             try:
                 call = await self._call(spec, request, context, request_id)
-
-                async def check() -> None:
-                    await self._still_mounted(call.mount)
-
-                async with contextlib.aclosing(self._pipeline.stream(call, check)) as messages:
+                check = partial(self._still_mounted, call.mount)
+                async with contextlib.aclosing(self._streams.watch(call, check)) as messages:
                     async for message in messages:
                         yield message
+            except ServiceError as error:
+                await abort(context, error)
+
+        return behaviour
+
+    def _exchanging(self, spec: MethodSpec) -> Any:
+        async def behaviour(
+            requests: AsyncIterator[Message], context: ServicerContext
+        ) -> AsyncIterator[Message]:
+            request_id = str(uuid.uuid4())
+            await context.send_initial_metadata((("strongroom-request-id", request_id),))
+            messages = _checked(requests)
+            try:
+                first = await _first(messages)
+                if first is None:
+                    return
+                call = await self._call(spec, first, context, request_id)
+                check = partial(self._still_mounted, call.mount)
+                exchange = self._streams.exchange(call, _from(first, messages), check)
+                async with contextlib.aclosing(exchange) as answers:
+                    async for answer in answers:
+                        yield answer
             except ServiceError as error:
                 await abort(context, error)
 
@@ -129,7 +165,6 @@ class GrpcWire(grpc.GenericRpcHandler):
             contexts = (await self._mounts.current()).contexts
             mount = contexts["sys/" if path.startswith("sys/") else "auth/token/"]
         clean, _ = canonical(PREFIX + path)
-        parameters = self._parameters[spec.name]
         return Call(
             spec=spec,
             message=message,
@@ -138,7 +173,7 @@ class GrpcWire(grpc.GenericRpcHandler):
             token_text=_token(metadata),
             client_address=_address(context.peer()),
             operation=spec.capability,
-            parameters=lambda: parameters.fields(message),
+            parameters=partial(spec.parameters_plan.fields, message),
             wrap_ttl=_wrap_ttl(metadata),
             traceparent=metadata.get("traceparent")
             or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00",
@@ -151,6 +186,41 @@ class GrpcWire(grpc.GenericRpcHandler):
     def _deadline(self, context: ServicerContext) -> float:
         remaining = context.time_remaining()
         return self._clock.monotonic() + remaining if remaining is not None else 0.0
+
+
+class _TooLarge:
+    """Stands for a message that was not read."""
+
+
+def _bounded(kind: type[Message]) -> Callable[[bytes], Any]:
+    """Returns what reads messages of streams, which hold up to a bounded number of them in memory."""
+    return lambda data: kind.FromString(data) if len(data) <= _MESSAGE_BYTES else _TooLarge()
+
+
+async def _checked(requests: AsyncIterator[Any]) -> AsyncGenerator[Message]:
+    async for request in requests:
+        if isinstance(request, _TooLarge):
+            raise ServiceError(
+                Kind.TOO_LARGE,
+                f"a message of a stream may have at most {_MESSAGE_BYTES >> 20} MiB: send more, smaller ones",
+            )
+        yield request
+
+
+async def _first(messages: AsyncIterator[Message]) -> Message | None:
+    """Returns the first message, which says what the stream is for; None where there is none at all."""
+    try:
+        async with asyncio.timeout(_FIRST_SECONDS):
+            return await anext(messages, None)
+    except TimeoutError:
+        raise ServiceError(Kind.DEADLINE, "no message came in time") from None
+
+
+async def _from(first: Message, messages: AsyncGenerator[Message]) -> AsyncGenerator[Message]:
+    yield first
+    async with contextlib.aclosing(messages):
+        async for message in messages:
+            yield message
 
 
 def _token(metadata: Mapping[str, str]) -> str:

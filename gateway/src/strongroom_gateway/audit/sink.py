@@ -68,11 +68,21 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took them: the client must not get the answer.
         """
+        await self.pair(subject, subject, outcome, context)
+
+    async def pair(
+        self, asked: Subject, answered: Subject, outcome: Outcome, context: RequestContext
+    ) -> None:
+        """The same as `both`, where the second entry does not repeat what is in the first.
+
+        Raises:
+            ServiceError: INTERNAL where no device took them: the client must not get the answer.
+        """
         entries: list[audit_pb2.Entry] = []
         for each in await self._devices(context):
-            first = request_entry(subject, each, outcome.error)
-            entries.append(_Entry(device=each.path, json=first))
-            entries.append(_Entry(device=each.path, json=response_entry(subject, each, outcome)))
+            first = request_entry(asked, each, outcome.error)
+            second = response_entry(answered, each, outcome)
+            entries += [_Entry(device=each.path, json=json) for json in (first, second)]
         await self._append(entries, context)
 
     async def _append(self, entries: list[audit_pb2.Entry], context: RequestContext) -> None:

@@ -5,6 +5,7 @@ from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import Field
 from strongroom_gateway.contract.openapi import schema
 from strongroom_gateway.contract.routes import MountKind, RouteTable
+from strongroom_runtime.handlers import Shape
 
 _VERBS: dict[int, str] = {
     options.OPERATION_READ: "GET",
@@ -37,7 +38,7 @@ def mount_help(routes: RouteTable, mount: MountKind) -> str:
     lines = ["## DESCRIPTION", "", *(comment(name) for name in services), "", "## PATHS", ""]
     lines += ["What you may do with them depends on your policies.", ""]
     for spec in specs:
-        for pattern in spec.patterns if not spec.streams else ():
+        for pattern in spec.patterns if spec.shape is Shape.UNARY else ():
             lines.append(f"    {_VERBS[spec.operation]:6} {pattern.replace('=**', '')}")
             lines.append(f"        {_first(comment(spec.descriptor.full_name))}")
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import Field
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
+from strongroom_runtime.handlers import Shape
 
 _VERBS: dict[int, str] = {
     options.OPERATION_READ: "get",
@@ -25,7 +26,7 @@ def describe(routes: RouteTable) -> bytes:
     """Returns the OpenAPI document as JSON. Mount paths are parameters, named after the type of mount."""
     paths: dict[str, Any] = {}
     for spec in routes.methods.values():
-        for pattern in () if spec.streams else spec.patterns:
+        for pattern in spec.patterns if spec.shape is Shape.UNARY else ():
             path, names = _path(spec, pattern)
             item = paths.setdefault(path, {})
             if spec.sudo:

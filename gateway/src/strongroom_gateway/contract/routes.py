@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -11,6 +11,7 @@ from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.decode import RequestPlan
 from strongroom_gateway.contract.encode import ResponsePlan
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.handlers import Shape, shape_of
 
 # What a request may do, as policies name it; `write` where the service tells create from update.
 CAPABILITY: dict[int, str] = {
@@ -45,8 +46,12 @@ class MethodSpec:
     success_status: int
     no_side_effects: bool
     works_sealed: bool
-    streams: bool
+    shape: Shape
+    path_fields: tuple[
+        str, ...
+    ]  # of the request message: the captures of the patterns, and the mount
     subject: str
+    parameters_plan: ResponsePlan  # of the request message, for policies and audit entries
     request_plan: RequestPlan
     response_plan: ResponsePlan
 
@@ -118,7 +123,7 @@ class RouteTable:
 
     def _add(self, spec: MethodSpec) -> None:
         self.methods[spec.name] = spec
-        if spec.streams:
+        if spec.shape is not Shape.UNARY:
             return  # over gRPC alone
         for pattern in spec.patterns:
             absolute = pattern.startswith("/")
@@ -174,11 +179,24 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         no_side_effects=route.no_side_effects
         or (route.operation in _READS and not route.side_effects),
         works_sealed=route.works_sealed,
-        streams=rpc.server_streaming,
+        shape=shape_of(rpc),
+        path_fields=_path_fields(rpc.input_type, route.path),
         subject=route.subject,
+        parameters_plan=ResponsePlan(rpc.input_type),
         request_plan=RequestPlan(rpc.input_type),
         response_plan=ResponsePlan(rpc.output_type),
     )
+
+
+def _path_fields(message: Descriptor, patterns: Iterable[str]) -> tuple[str, ...]:
+    captures = {
+        _capture(segment)[0]: None
+        for pattern in patterns
+        for segment in pattern.split("/")
+        if segment.startswith("{")
+    }
+    mounts = [f.name for f in message.fields if f.GetOptions().Extensions[options.mount_path]]
+    return (*mounts, *captures)
 
 
 def _capture(segment: str) -> tuple[str, bool]:

@@ -10,13 +10,14 @@ import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
+from strongroom_gateway.call import Call
 from strongroom_gateway.contract.decode import form_as_json, parameters_of, parse_body
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.paths import check_namespace
 from strongroom_gateway.http.targets import Targets
 from strongroom_gateway.mounts.table import MountTable
-from strongroom_gateway.pipeline import Answer, Call, Pipeline
+from strongroom_gateway.pipeline import Answer, Pipeline
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid

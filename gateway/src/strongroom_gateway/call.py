@@ -1,0 +1,96 @@
+"""A request on its way through the gateway, whichever wire it came over."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from google.protobuf.message import Message
+
+from strongroom_gateway.audit.entries import Subject
+from strongroom_gateway.contract.routes import MethodSpec
+from strongroom_runtime.context import MountContext, RequestContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.handlers import StreamCaller
+
+
+class Call(msgspec.Struct):
+    """A request, whichever wire it came over.
+
+    Args:
+        spec: the method; None where the path leads nowhere, which only those learn who may go there.
+        message: its request message.
+        path: the whole canonical path; a list's ends with a slash.
+        mount: where it leads.
+        token_text: the client's token; empty for none.
+        client_address: its IP address.
+        operation: what it does, as policies name it.
+        parameters: gives what the client sent, for policies and audit entries.
+        missing: what to say where `spec` is None.
+        wrap_ttl: seconds for which the answer is to be wrapped; None for not at all.
+        traceparent: the W3C trace context.
+        foreign_trace: the client sent it.
+        deadline: monotonic time; 0 for none.
+        linearizable: reads must ask etcd.
+    """
+
+    spec: MethodSpec | None
+    message: Message | None
+    path: str
+    mount: MountContext | None
+    token_text: str
+    client_address: str
+    operation: str
+    parameters: Callable[[], dict[str, Any]]
+    missing: ServiceError | None = None
+    wrap_ttl: int | None = None
+    traceparent: str = ""
+    foreign_trace: bool = False
+    deadline: float = 0.0
+    linearizable: bool = False
+    warnings: list[str] = []
+    request_id: str = msgspec.field(default_factory=lambda: str(uuid.uuid4()))
+
+
+def context_of(call: Call) -> RequestContext:
+    """Returns what travels with a request before it is known who asks."""
+    return RequestContext(
+        request_id=call.request_id,
+        path=call.path,
+        mount=call.mount,
+        client_address=call.client_address,
+        deadline=call.deadline,
+        traceparent=call.traceparent,
+        linearizable=call.linearizable,
+    )
+
+
+def subject_of(call: Call) -> Subject:
+    """Returns what the entries of a request are about."""
+    try:
+        parameters = call.parameters()
+    except ServiceError:
+        parameters = {}
+    return Subject(
+        request_id=call.request_id,
+        operation="update" if call.operation == "write" else call.operation,
+        path=call.path,
+        mount=call.mount,
+        client_address=call.client_address,
+        trace_id=call.traceparent.split("-")[1] if call.traceparent.count("-") == 3 else "",
+        token_text=call.token_text,
+        wrap_ttl=call.wrap_ttl,
+        parameters=parameters,
+    )
+
+
+def service_of(services: Mapping[str, StreamCaller], spec: MethodSpec) -> StreamCaller:
+    """Returns who answers a method, by its package: `auth` for strongroom.auth.v1.
+
+    Raises:
+        ServiceError: UNAVAILABLE.
+    """
+    service = services.get(spec.name.split(".")[1])
+    if service is None:
+        raise ServiceError(Kind.UNAVAILABLE, "the service is not configured")
+    return service
