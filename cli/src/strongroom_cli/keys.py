@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import grpc
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _WATCH = "/strongroom.seal.v1.KeyService/WatchKeyRing"
 _RETRY_SECONDS = 0.2
+_CONNECT_SECONDS = 5.0
 
 
 class Runs(Protocol):
@@ -126,18 +128,21 @@ class RemoteKeys:
     While the seal cannot be reached the keys stay: only its word takes them away.
 
     Args:
-        channels: to the seal, by service, each with that service's certificate.
+        connects: opens a channel to a seal, by service, each with that service's certificate.
+        seals: where seals are now; another is asked when one breaks off or is closed.
         holders: where keys go, by service.
         running: what runs with the keys.
     """
 
     def __init__(
         self,
-        channels: Mapping[str, grpc.aio.Channel],
+        connects: Mapping[str, Callable[[str], grpc.aio.Channel]],
+        seals: Callable[[], Sequence[str]],
         holders: Mapping[str, KeyHolder],
         running: Sequence[Runs],
     ) -> None:
-        self._channels = channels
+        self._connects = connects
+        self._seals = seals
         self._lifecycle = _Lifecycle(holders, running)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -156,22 +161,32 @@ class RemoteKeys:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self._lifecycle.stop()
-        for channel in self._channels.values():
-            await channel.close()
 
     async def _follow(self, name: str) -> None:
-        watch = self._channels[name].unary_stream(
+        for attempt in itertools.count():
+            seals = self._seals()
+            if seals:
+                channel = self._connects[name](seals[attempt % len(seals)])
+                try:
+                    await self._watch(name, channel)
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
+                    log.info("the seal is away", extra={"error": type(error).__name__})
+                finally:
+                    await channel.close()
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _watch(self, name: str, channel: grpc.aio.Channel) -> None:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await channel.channel_ready()
+        watch = channel.unary_stream(
             _WATCH,
             seal_pb2.WatchKeyRingRequest.SerializeToString,
             seal_pb2.WatchKeyRingResponse.FromString,
         )
-        while True:
-            try:
-                async for message in watch(seal_pb2.WatchKeyRingRequest(), wait_for_ready=True):
-                    self._take(name, message)
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                log.info("the seal is away", extra={"error": type(error).__name__})
-            await asyncio.sleep(_RETRY_SECONDS)
+        async for message in watch(seal_pb2.WatchKeyRingRequest()):
+            self._take(name, message)
+            if message.sealed and len(self._seals()) > 1:
+                return
 
     def _take(self, name: str, message: seal_pb2.WatchKeyRingResponse) -> None:
         ring = None

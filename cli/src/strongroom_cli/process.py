@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -22,18 +23,20 @@ from strongroom.auth.v1 import gate_pb2
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
-from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys
-from strongroom_cli.settings import ServerConfig, public_url
+from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
+from strongroom_cli.settings import SCALED, ServerConfig, called_by, public_url
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import RawCodec
+from strongroom_runtime.etcd.directory import Directory
 from strongroom_runtime.etcd.store import EtcdStore
-from strongroom_runtime.handlers import HandlerTable, LocalCaller, StreamCaller
+from strongroom_runtime.handlers import HandlerTable, LocalCaller, Shape, StreamCaller, shape_of
 from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
+from strongroom_runtime.link.local_first import LocalFirst
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.service import Host, Service
 from strongroom_runtime.telemetry import from_environment
@@ -51,6 +54,13 @@ _CALLABLE: tuple[ServiceDescriptor, ...] = (
     cubbyhole_pb2.DESCRIPTOR.services_by_name["KvLifecycleService"],
     lease_pb2.DESCRIPTOR.services_by_name["LeaseLifecycleService"],
     seal_pb2.DESCRIPTOR.services_by_name["SealService"],
+)
+
+_BATCHES = frozenset(
+    f"/{service.full_name}/{rpc.name}"
+    for service in _CALLABLE
+    for rpc in service.methods
+    if shape_of(rpc) is Shape.BATCHES
 )
 
 
@@ -72,6 +82,7 @@ class Process:
         self._table = HandlerTable()
         self._local = LocalCaller(self._table)
         self._remote: dict[str, RemoteCaller] = {}
+        self._directory = Directory(self._client)
         self._connect = identity.connector()
         self._holders = {name: KeyHolder() for name in config.targets if name != "seal"}
         self._services: dict[str, Service] = {}
@@ -79,6 +90,8 @@ class Process:
         self._http: HttpServer | None = None
         self._grpc: grpc.aio.Server | None = None
         self._keys: KeySource | None = None
+        self._address = ""
+        self._leaving = False
         self._telemetry = {name: from_environment(name) for name in config.targets}
         self._internal = InternalServer(
             self._table, identity, config.trust_domain, telemetry=self._telemetry[name]
@@ -92,24 +105,22 @@ class Process:
             ServiceError: etcd cannot be reached, or the seal's key is not the right one.
         """
         config = self._config
-        for name, addresses in config.remote.items():
-            if name not in config.targets:
-                self._remote[name] = RemoteCaller(
-                    self._connect, addresses, response_classes(*_CALLABLE)
-                )
+        self._find_services()
         seal = self._build()
         PeerHandlers(self._cluster.applied).register(self._table)
         port = await self._internal.start(config.internal_listen)
         host = config.internal_listen.rpartition(":")[0]
-        await self._cluster.start(config.advertise or f"{host}:{port}")
+        self._address = config.advertise or f"{host}:{port}"
+        await self._cluster.start(self._address)
+        self._directory.start()
+        await self._cluster.announce(self._without_keys)
         if seal is not None:
             self._keys = LocalKeys(seal.seal, self._holders, self._running())
         else:
-            channels = {
-                name: Identity.of(config.certificates, name).connector()(config.remote["seal"][0])
-                for name in self._holders
+            connects = {
+                name: Identity.of(config.certificates, name).connector() for name in self._holders
             }
-            self._keys = RemoteKeys(channels, self._holders, self._running())
+            self._keys = RemoteKeys(connects, self._seals, self._holders, self._running())
         self._keys.start()
         if seal is not None:
             await seal.start()
@@ -122,12 +133,15 @@ class Process:
             await self._http.stop()
         if self._grpc is not None:
             await self._grpc.stop(5)
+        self._leaving = True
+        await self._cluster.announce(())
         await self._internal.drain()  # while there are keys: what is under way needs them
         if self._keys is not None:
             await self._keys.stop()
         if "seal" in self._services:
             await self._services["seal"].stop()
         await self._internal.stop()
+        await self._directory.stop()
         for remote in self._remote.values():
             await remote.close()
         await self._cluster.stop()
@@ -200,8 +214,43 @@ class Process:
         """Returns who answers for each service: this process itself, or others."""
         callers: dict[str, StreamCaller] = dict(self._remote)
         for name in self._config.targets:
-            callers[name] = traced(self._local, self._telemetry[name])
+            local = traced(self._local, self._telemetry[name])
+            remote = self._remote.get(name)
+            callers[name] = local if remote is None else LocalFirst(local, remote, _BATCHES)
         return callers
+
+    def _find_services(self) -> None:
+        """Prepares to call services elsewhere: those that are named, and those that members of the cluster run."""
+        config = self._config
+        for name in called_by(config.targets):
+            if name in config.targets and name not in SCALED:
+                continue
+            remote = RemoteCaller(
+                self._connect, config.remote.get(name, ()), response_classes(*_CALLABLE)
+            )
+            self._remote[name] = remote
+            if name in SCALED or name not in config.remote:
+                self._directory.subscribe(name, partial(self._use, remote))
+
+    def _use(self, remote: RemoteCaller, addresses: frozenset[str]) -> None:
+        remote.use(addresses - {self._address})
+
+    def _seals(self) -> Sequence[str]:
+        return self._config.remote.get("seal") or sorted(self._directory.addresses("seal"))
+
+    @property
+    def _without_keys(self) -> tuple[str, ...]:
+        """What answers here while there are no keys: the seal, which gives them."""
+        return tuple(name for name in self._config.targets if name == "seal")
+
+    async def start_serving(self) -> None:
+        """Says that the services of this process take calls."""
+        served = tuple(name for name in self._config.targets if name != "gateway")
+        await self._cluster.announce(() if self._leaving else served)
+
+    async def stop_serving(self) -> None:
+        """Says that they do not."""
+        await self._cluster.announce(() if self._leaving else self._without_keys)
 
     def _store(self, name: str) -> EtcdStore:
         holder = self._holders[name]
@@ -211,15 +260,16 @@ class Process:
         holder.on_seal.append(store.forget)
         return store
 
-    def _running(self) -> list[Service | Gateway]:
+    def _running(self) -> list[Runs]:
         """Returns what runs only while there are keys, in the order in which it starts."""
-        running: list[Service | Gateway] = [
+        running: list[Runs] = [
             self._services[name]
             for name in ("audit", "kv", "dbcreds", "auth")
             if name in self._services
         ]
         if self._gateway is not None:
             running.append(self._gateway)
+        running.append(_Announced(self))
         return running
 
     async def _listen(self, gateway: Gateway) -> None:
@@ -246,6 +296,14 @@ class Process:
         self, address: str, prefix: str, revision: int, timeout_seconds: float
     ) -> None:
         await self._peers.confirm(address, prefix, revision, timeout_seconds)
+
+
+class _Announced:
+    """Says that a process takes calls, once everything runs and until the first thing stops."""
+
+    def __init__(self, process: Process) -> None:
+        self.start = process.start_serving
+        self.stop = process.stop_serving
 
 
 def _public_certificate(config: ServerConfig) -> tuple[Path, Path] | None:

@@ -1,9 +1,14 @@
 """What an operator can set for a server process."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 SERVICES = ("seal", "audit", "kv", "dbcreds", "auth", "gateway")
+# Services whose replicas are taken as they come, beside those that are named or run in the same process.
+SCALED = ("transit",)
+# Whom a service calls; the gateway calls all.
+_CALLS = {"auth": ("kv", "dbcreds"), "dbcreds": ("auth",), "seal": ("auth",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,8 @@ class ServerConfig:
         etcd_pki_dir: ca.pem, client.pem and client.key for the outside cluster; empty for plain text.
         pki_dir: the internal CA and the services' certificates; empty for one below data_dir, made when missing.
         trust_domain: of the internal certificates.
-        services: where services of other processes are, as name=host:port.
+        services: where services of other processes are, as name=host:port; those that are not named are found
+            through etcd.
         tls: whether clients are served over TLS.
         tls_cert: certificate for clients; empty for one of the internal CA.
         tls_key: its key.
@@ -93,6 +99,14 @@ class ServerConfig:
         return self.seal_key_file or self.data_dir / "seal.key"
 
 
+def called_by(targets: Collection[str]) -> tuple[str, ...]:
+    """Returns the services that some services call."""
+    if "gateway" in targets:
+        return tuple(name for name in SERVICES if name != "gateway")
+    called = {name for target in targets for name in _CALLS.get(target, ())}
+    return tuple(name for name in SERVICES if name in called)
+
+
 def check(config: ServerConfig) -> list[str]:
     """Returns what is wrong with a configuration, each naming the setting and what it takes."""
     wrong = []
@@ -119,10 +133,11 @@ def check(config: ServerConfig) -> list[str]:
         wrong.append("tls: can be turned off only where listen is a loopback address")
     if not config.tls and not _loopback(config.grpc_listen):
         wrong.append("tls: can be turned off only where grpc_listen is a loopback address")
-    missing = set(SERVICES) - set(config.targets) - set(config.remote)
-    if missing and not wrong:
+    missing = {"seal", *called_by(config.targets)} - set(config.targets) - set(config.remote)
+    if missing and not wrong and not config.etcd_endpoints:
         wrong.append(
-            f"services: says nothing of {', '.join(sorted(missing))}, which this process calls"
+            f"services: says nothing of {', '.join(sorted(missing))}, which this process calls;"
+            " they can be found by themselves where etcd_endpoints names the cluster that they run on"
         )
     return wrong
 

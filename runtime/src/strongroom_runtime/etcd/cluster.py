@@ -51,6 +51,7 @@ class Cluster:
         self._views: dict[str, PrefixView] = {}
         self._peers: dict[bytes, Peer] = {}
         self._address = ""
+        self._serving: tuple[str, ...] = ()
         self._key = b""
         self._lease = 0
         self._certain_until = 0.0
@@ -86,6 +87,15 @@ class Cluster:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self._withdraw()
+
+    async def announce(self, services: tuple[str, ...]) -> None:
+        """Says which services take calls here, from now on and after the lease was lost too.
+
+        Where etcd is away it is said with the next keep-alive that finds it.
+        """
+        self._serving = services
+        with contextlib.suppress(ServiceError):
+            await self._say_services()
 
     async def applied(self, prefix: str, revision: int) -> None:
         """Answers another member: returns once a revision is applied here, or nothing is kept in memory."""
@@ -146,7 +156,7 @@ class Cluster:
         lease = await self.client.grant(self._ttl)
         # A new name each time: the absence of the old one tells writers that its memory is gone.
         key = MEMBERS + secrets.token_hex(8).encode()
-        member = Member(self._address, tuple(self._views))
+        member = Member(self._address, tuple(self._views), services=self._serving)
         request = etcd_pb2.TxnRequest()
         put = request.success.add().request_put
         put.key, put.value, put.lease = key, msgspec.msgpack.encode(member), lease.ID
@@ -203,7 +213,25 @@ class Cluster:
 
     async def _welcome(self) -> bool:
         """Returns whether the member's record is there and no writer asked it to withdraw."""
-        found = (await self.client.range(self._key)).kvs
-        return bool(found) and not (
-            msgspec.msgpack.decode(found[0].value, type=Member).asked_to_withdraw
-        )
+        return await self._say_services()
+
+    async def _say_services(self) -> bool:
+        """Brings the record up to date; returns whether it is there and no writer asked this member to withdraw."""
+        while True:
+            found = (await self.client.range(self._key)).kvs if self._key else []
+            if not found:
+                return False
+            member = msgspec.msgpack.decode(found[0].value, type=Member)
+            if member.asked_to_withdraw or member.services == self._serving:
+                return not member.asked_to_withdraw
+            request = etcd_pb2.TxnRequest()
+            # Nobody else's mark is overwritten, and a record that went with its lease does not come back.
+            request.compare.add(
+                key=found[0].key, target=etcd_pb2.Compare.VALUE, value=found[0].value
+            )
+            put = request.success.add().request_put
+            put.key, put.ignore_lease = found[0].key, True
+            put.value = msgspec.msgpack.encode(
+                msgspec.structs.replace(member, services=self._serving)
+            )
+            await self.client.transaction(request)

@@ -27,11 +27,13 @@ class Member(msgspec.Struct, frozen=True):
         address: host:port of its internal server.
         prefixes: what it keeps in memory, such as `auth/`.
         asked_to_withdraw: a writer cannot reach it; it is to forget everything and register anew.
+        services: those that take calls at the address now.
     """
 
     address: str
     prefixes: tuple[str, ...]
     asked_to_withdraw: bool = False
+    services: tuple[str, ...] = ()
 
 
 class Peer:

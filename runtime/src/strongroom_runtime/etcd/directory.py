@@ -1,0 +1,99 @@
+"""Where services run: the members of the cluster say so in their records, which this follows.
+
+A record is there for as long as its member's lease, so what died is gone with it; see `docs/decisions/0017`.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdClient, prefix_end
+from strongroom_runtime.etcd.members import MEMBERS, Member
+from strongroom_runtime.etcd.watch import watch
+from strongroom_runtime.storage import CompactedError
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.2
+
+Use = Callable[[frozenset[str]], None]
+
+
+class Directory:
+    """Follows the records of all members. While etcd is away, what was known last stands.
+
+    Args:
+        client: the cluster's etcd.
+    """
+
+    def __init__(self, client: EtcdClient) -> None:
+        self._client = client
+        self._members: dict[bytes, Member] = {}
+        self._known: dict[str, frozenset[str]] = {}
+        self._uses: dict[str, list[Use]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def addresses(self, service: str) -> frozenset[str]:
+        """Returns host:port of every member that runs a service now."""
+        return self._known.get(service, frozenset())
+
+    def subscribe(self, service: str, use: Use) -> None:
+        """Tells the addresses of a service at each change."""
+        self._uses.setdefault(service, []).append(use)
+        if self.addresses(service):
+            use(self.addresses(service))
+
+    def start(self) -> None:
+        """Begins to follow."""
+        self._task = asyncio.create_task(self._follow(), name="directory")
+
+    async def stop(self) -> None:
+        """Ends it."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                found = await self._client.range(MEMBERS, prefix_end(MEMBERS))
+                self._members = {kv.key: _member(kv.value) for kv in found.kvs}
+                self._tell()
+                async for events in watch(self._client, MEMBERS, found.header.revision + 1):
+                    for event in events:
+                        self._apply(event.kv.key, event.kv.value)
+                    self._tell()
+            except CompactedError:
+                continue
+            except ServiceError as error:
+                log.info("the directory is away", extra={"kind": error.kind.value})
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _apply(self, key: bytes, value: bytes) -> None:
+        if value:
+            self._members[key] = _member(value)
+        else:
+            self._members.pop(key, None)
+
+    def _tell(self) -> None:
+        found: dict[str, set[str]] = {}
+        for member in self._members.values():
+            for service in member.services:
+                found.setdefault(service, set()).add(member.address)
+        known = {service: frozenset(addresses) for service, addresses in found.items()}
+        before, self._known = self._known, known
+        for service, uses in self._uses.items():
+            addresses = self.addresses(service)
+            if addresses != before.get(service, frozenset()):
+                log.info("replicas changed", extra={"of": service, "count": len(addresses)})
+                for use in uses:
+                    use(addresses)
+
+
+def _member(value: bytes) -> Member:
+    return msgspec.msgpack.decode(value, type=Member)

@@ -1,0 +1,110 @@
+"""Finding services through the records of the members, on a real etcd."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.cluster import Cluster
+from strongroom_runtime.etcd.directory import Directory
+from strongroom_runtime.etcd.members import ask_to_withdraw
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+
+
+async def _never(address: str, prefix: str, revision: int, timeout: float) -> None:
+    raise AssertionError("nobody caches anything")
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not check():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def etcd(tmp_path: Path) -> AsyncIterator[EmbeddedEtcd]:
+    server = EmbeddedEtcd(tmp_path / "etcd")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(etcd: EmbeddedEtcd) -> AsyncIterator[EtcdClient]:
+    client = EtcdClient(etcd.config)
+    yield client
+    await client.close()
+
+
+async def member(client: EtcdClient, address: str, *services: str) -> Cluster:
+    cluster = Cluster(client, _never, ttl_seconds=1)
+    await cluster.start(address)
+    await cluster.announce(services)
+    return cluster
+
+
+async def test_members_are_found_while_they_serve(client: EtcdClient) -> None:
+    first = await member(client, "a:1", "transit", "kv")
+    directory = Directory(client)
+    seen: list[frozenset[str]] = []
+    directory.subscribe("transit", seen.append)
+    directory.start()
+    await until(lambda: directory.addresses("transit") == {"a:1"})
+    assert directory.addresses("kv") == {"a:1"}
+    assert directory.addresses("auth") == frozenset()
+    second = await member(client, "b:1", "transit")
+    await until(lambda: directory.addresses("transit") == {"a:1", "b:1"})
+    await first.announce(())
+    await until(lambda: directory.addresses("transit") == {"b:1"})
+    await second.stop()
+    await until(lambda: not directory.addresses("transit"))
+    assert seen == [{"a:1"}, {"a:1", "b:1"}, {"b:1"}, frozenset()]
+    await first.stop()
+    await directory.stop()
+
+
+async def test_one_that_died_is_gone_with_its_lease(client: EtcdClient) -> None:
+    dead = await member(client, "a:1", "transit")
+    directory = Directory(client)
+    directory.start()
+    await until(lambda: directory.addresses("transit") == {"a:1"})
+    assert dead._task is not None
+    dead._task.cancel()  # no keep-alive goes out any more
+    await until(lambda: not directory.addresses("transit"))
+    await directory.stop()
+
+
+async def test_one_that_is_asked_to_withdraw_comes_back_with_its_services(
+    client: EtcdClient,
+) -> None:
+    cluster = await member(client, "a:1", "transit")
+    directory = Directory(client)
+    directory.start()
+    await until(lambda: directory.addresses("transit") == {"a:1"})
+    before = cluster._key
+    (record,) = (await client.range(before)).kvs
+    await ask_to_withdraw(client, before, record.value)
+    await until(lambda: cluster._key != before)
+    await until(lambda: directory.addresses("transit") == {"a:1"})
+    await cluster.stop()
+    await directory.stop()
+
+
+async def test_what_was_known_stands_while_etcd_is_away(
+    client: EtcdClient, etcd: EmbeddedEtcd
+) -> None:
+    cluster = await member(client, "a:1", "transit")
+    directory = Directory(client)
+    directory.start()
+    await until(lambda: directory.addresses("transit") == {"a:1"})
+    await etcd.kill()
+    await asyncio.sleep(0.5)
+    assert directory.addresses("transit") == {"a:1"}
+    await etcd.start()
+    other = await member(client, "b:1", "transit")
+    await until(lambda: directory.addresses("transit") == {"a:1", "b:1"})
+    for each in (cluster, other):
+        await each.stop()
+    await directory.stop()
