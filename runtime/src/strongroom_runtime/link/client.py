@@ -23,6 +23,7 @@ from strongroom_runtime.link.messages import (
     unavailable,
 )
 from strongroom_runtime.link.replica import Pending, Replica
+from strongroom_runtime.transport.credentials import Connector
 
 _ATTEMPTS = 3
 
@@ -33,7 +34,7 @@ class RemoteCaller:
     Replicas may come and go (`use`). A call is sent again only where it certainly never reached a replica.
 
     Args:
-        connect: opens a channel (with mutual TLS) to an address.
+        connect: opens channels, and connections beside them.
         addresses: host:port of the replicas that stay.
         methods: full gRPC name -> response class; see `response_classes`.
         wait_seconds: how long a call waits for a usable replica before it is refused.
@@ -41,7 +42,7 @@ class RemoteCaller:
 
     def __init__(
         self,
-        connect: Callable[[str], grpc.aio.Channel],
+        connect: Connector,
         addresses: Iterable[str],
         methods: dict[str, type[Message]],
         clock: Clock | None = None,
@@ -64,7 +65,7 @@ class RemoteCaller:
         """
         wanted = self._configured.union(found)
         for address in wanted - self._replicas.keys():
-            self._replicas[address] = Replica(self._connect(address))
+            self._replicas[address] = Replica(self._connect, address)
         for address in self._replicas.keys() - wanted:
             task = asyncio.create_task(self._replicas.pop(address).retire())
             self._retiring.add(task)

@@ -8,26 +8,31 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 
 from strongroom.link.v1 import link_pb2, link_pb2_grpc
+from strongroom_runtime.link.direct import CallFrames
+from strongroom_runtime.link.direct import connect as connect_beside
 from strongroom_runtime.link.messages import (
     BEGUN,
     NotBegunError,
     error_from_wire,
     unavailable,
 )
+from strongroom_runtime.transport.credentials import Connector
 
 log = logging.getLogger(__name__)
 
+_LAST_REPLIES_SECONDS = 2.0
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Pending:
     """A call that waits for its reply."""
 
-    __slots__ = ("call", "future")
+    __slots__ = ("call", "direct", "future")
 
     def __init__(self, call: link_pb2.Call, future: "asyncio.Future[bytes]") -> None:
         self.call = call
         self.future = future
+        self.direct = False
 
 
 class _Outbox:
@@ -66,11 +71,18 @@ class Replica:
     """One replica. Made usable by its first answer, unusable when it drains or its stream breaks.
 
     Args:
-        channel: to its address, closed with it.
+        connect: opens its channel, and the connection beside it.
+        address: host:port.
     """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
+    def __init__(self, connect: Connector, address: str) -> None:
+        self.channel = connect(address)
+        self._host = address.rpartition(":")[0].strip("[]")
+        self._context = connect.context
+        self._direct: CallFrames | None = None
+        self._joining: asyncio.Task[None] | None = None
+        self._left = asyncio.Event()
+        self._finishing = False
         self.open: dict[int, Pending] = {}
         self.usable = False
         self._streams = 0
@@ -88,7 +100,11 @@ class Replica:
     def send(self, pending: Pending) -> None:
         """Sends a call; its future gets the reply."""
         self.open[pending.call.id] = pending
-        self._outbox.put(pending.call)
+        if self._direct is not None:
+            pending.direct = True
+            self._direct.put(pending.call)
+        else:
+            self._outbox.put(pending.call)
 
     @contextlib.contextmanager
     def streaming(self) -> Iterator[None]:
@@ -104,8 +120,8 @@ class Replica:
 
     async def retire(self) -> None:
         """Sends nothing more; returns once all that is open was answered, or the connection broke."""
-        self._retired, self.usable = True, False
-        self._outbox.close()
+        self._retired = True
+        self._finish()
         if not self.channel_open():
             self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -141,25 +157,73 @@ class Replica:
 
     async def _stream(self) -> None:
         self._outbox = _Outbox()
+        self._finishing = False
         stream = link_pb2_grpc.LinkServiceStub(self.channel).Exchange(self._outbox.frames())
         # Only a replica that takes calls says so: one that drains refuses the stream.
         self.usable = BEGUN[0] in tuple(await stream.initial_metadata()) and not self._retired
         if self._retired:
-            self._outbox.close()
+            self._finish()
         async for frame in stream:
             if frame.draining:
-                # No more calls go there; those under way are answered before the other side ends the stream.
-                self.usable = False
-                self._outbox.close()
-            for reply in frame.replies:
-                pending = self.open.pop(reply.id, None)
-                if pending is not None and not pending.future.done():
-                    _settle(pending.future, reply)
+                self._finish()
+            if frame.HasField("direct"):
+                self._joining = asyncio.create_task(self._join(frame.direct))
+            self._take(frame)
+        if self._direct is not None:
+            # The other side ends both together; what it answered may still be on its way.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), _LAST_REPLIES_SECONDS)
+
+    def _finish(self) -> None:
+        """Sends no more calls, and ends this side of the stream once the other side has all that were sent.
+
+        Those under way are answered before the other side ends the stream.
+        """
+        self.usable, self._finishing = False, True
+        if self._direct is None or not self.open:
+            self._outbox.close()
+
+    async def _join(self, direct: link_pb2.Direct) -> None:
+        """Connects beside the stream; where that cannot be done, calls go on in the stream."""
+        try:
+            self._direct = await connect_beside(
+                self._host,
+                direct,
+                self._context,
+                lambda data: self._take(link_pb2.ExchangeResponse.FromString(data)),
+                self._leave,
+            )
+            self._left.clear()
+        except OSError as error:
+            log.warning("a direct connection failed", extra={"error": type(error).__name__})
+
+    def _take(self, frame: link_pb2.ExchangeResponse) -> None:
+        for reply in frame.replies:
+            pending = self.open.pop(reply.id, None)
+            if pending is not None and not pending.future.done():
+                _settle(pending.future, reply)
+        if self._finishing and not self.open:
+            self._outbox.close()
+
+    def _leave(self) -> None:
+        """Ends the calls of a direct connection that is gone; those to come go over the stream."""
+        direct, self._direct = self._direct, None
+        self._left.set()
+        unsent = {call.id for call in direct.unsent()} if direct is not None else set()
+        for number, pending in self.open.items():
+            if pending.direct and not pending.future.done():
+                pending.future.set_exception(NotBegunError() if number in unsent else unavailable())
 
     def _fail_all(self) -> None:
         """Ends every call of a broken stream: of those that were sent it is not known whether they ran."""
         self.usable = False
+        if self._joining is not None:
+            self._joining.cancel()
         unsent = self._outbox.unsent()
+        if self._direct is not None:
+            unsent |= {call.id for call in self._direct.unsent()}
+            self._direct.close()
+            self._direct = None
         waiting, self.open = self.open, {}
         for number, pending in waiting.items():
             if not pending.future.done():

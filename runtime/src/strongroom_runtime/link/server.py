@@ -26,6 +26,8 @@ from strongroom_runtime.handlers import (
     Method,
     StreamHandler,
 )
+from strongroom_runtime.link.direct import DirectListener
+from strongroom_runtime.link.exchange import Exchange
 from strongroom_runtime.link.messages import (
     BEGUN,
     CONTEXT_KEY,
@@ -60,6 +62,7 @@ class LinkServer(grpc.GenericRpcHandler):
         trust_domain: callers outside it are refused.
         clock: for deadlines.
         telemetry: of the service, for a span around each handler.
+        direct: takes connections beside streams; None for none.
     """
 
     def __init__(
@@ -68,13 +71,15 @@ class LinkServer(grpc.GenericRpcHandler):
         trust_domain: str,
         clock: Clock | None = None,
         telemetry: Telemetry | None = None,
+        direct: DirectListener | None = None,
     ) -> None:
+        self._direct = direct
         self._methods = table.methods
         self._local = traced(LocalCaller(table), telemetry or Telemetry(""))
         self._allowed: dict[str, frozenset[str]] = {}
         self._prefix = f"spiffe://{trust_domain}/service/"
         self._clock = clock or SystemClock()
-        self._streams: set[_Stream] = set()
+        self._streams: set[Exchange] = set()
         self._duplexes: set[ServicerContext] = set()
         self._draining = False
 
@@ -165,16 +170,21 @@ class LinkServer(grpc.GenericRpcHandler):
         if not caller:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the certificate names no service")
         await self._begin(context)
-        stream = _Stream(self, caller, context)
+        stream = Exchange(lambda call: self.run(call, caller), context)
         self._streams.add(stream)
         if self._draining:
             stream.drain()
+        direct = self._direct.admit(self._prefix + caller, stream.take) if self._direct else None
+        if direct is not None:
+            stream.announce(direct)
         try:
             async for frame in frames:
                 stream.take(frame)
             await stream.finish()
         finally:
             self._streams.discard(stream)
+            if self._direct is not None and direct is not None:
+                self._direct.dismiss(direct)
 
     def _context(self, context: ServicerContext, name: str) -> RequestContext:
         caller = self._caller(context)
@@ -255,52 +265,3 @@ async def abort(context: ServicerContext, error: ServiceError) -> None:
         error_details_pb2.ErrorInfo(reason=error.kind.value, domain=ERROR_DOMAIN)
     )
     await context.abort_with_status(rpc_status.to_status(status))
-
-
-class _Stream:
-    """One open exchange: runs calls as they come, sends all replies that are ready in one frame."""
-
-    def __init__(self, server: LinkServer, caller: str, context: ServicerContext) -> None:
-        self._server = server
-        self._caller = caller
-        self._context = context
-        self._running: set[asyncio.Task[None]] = set()
-        self._replies: list[link_pb2.Reply] = []
-        self._writer: asyncio.Task[None] | None = None
-        self._drain_announced = True
-
-    def take(self, frame: link_pb2.ExchangeRequest) -> None:
-        for call in frame.calls:
-            task = asyncio.create_task(self._run(call))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-
-    def drain(self) -> None:
-        self._drain_announced = False
-        self._wake()
-
-    async def finish(self) -> None:
-        while self._running or self._writer is not None:
-            await asyncio.gather(*self._running)
-            if self._writer is not None:
-                await self._writer
-
-    async def _run(self, call: link_pb2.Call) -> None:
-        reply = await self._server.run(call, self._caller)
-        self._replies.append(reply)  # looked up after the wait: the list is replaced at each frame
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write())
-
-    async def _write(self) -> None:
-        try:
-            while self._replies or not self._drain_announced:
-                frame = link_pb2.ExchangeResponse(
-                    replies=self._replies, draining=not self._drain_announced
-                )
-                self._replies, self._drain_announced = [], True
-                await self._context.write(frame)
-        finally:
-            self._writer = None

@@ -1,6 +1,6 @@
 """Credentials, channels and servers for mutual TLS on grpc.aio."""
 
-from collections.abc import Callable
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,37 @@ class Identity:
             self.ca.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
         )
 
-    def connector(self) -> Callable[[str], grpc.aio.Channel]:
-        """Returns a function that opens a channel with mutual TLS to host:port."""
-        credentials = self.channel_credentials()
+    def server_context(self) -> ssl.SSLContext:
+        """Returns the same for asyncio."""
+        return self._trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
-        def connect(address: str) -> grpc.aio.Channel:
-            return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+    def client_context(self) -> ssl.SSLContext:
+        """Returns what shows this certificate, trusts the CA alone and checks the server's name, for asyncio."""
+        return self._trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
-        return connect
+    def _trusting(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def connector(self) -> "Connector":
+        """Returns what opens channels with mutual TLS to host:port."""
+        return Connector(self)
+
+
+class Connector:
+    """Opens channels with mutual TLS, and has what it takes to connect without gRPC.
+
+    Args:
+        identity: shown to the other side; it has to have a certificate of the same CA.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._credentials = identity.channel_credentials()
+        self.context = identity.client_context()
+
+    def __call__(self, address: str) -> grpc.aio.Channel:
+        """Returns a channel to host:port."""
+        return grpc.aio.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from strongroom.link.v1 import link_pb2
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.link import LinkServer
+from strongroom_runtime.link.direct import DirectListener
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
 
@@ -38,7 +39,8 @@ class InternalServer:
     ) -> None:
         self._identity = identity
         self._drain_seconds = drain_seconds
-        self._link = LinkServer(table, trust_domain, telemetry=telemetry)
+        self._direct = DirectListener(identity.server_context())
+        self._link = LinkServer(table, trust_domain, telemetry=telemetry, direct=self._direct)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers([self._link])
@@ -55,6 +57,7 @@ class InternalServer:
             port = self._server.add_secure_port(address, self._identity.server_credentials())
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
+        await self._direct.start(address.rpartition(":")[0].strip("[]"))
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -71,6 +74,7 @@ class InternalServer:
         """Drains, ends the watches that are left, and closes."""
         await self.drain()
         await self._server.stop(_CLOSE_SECONDS)
+        self._direct.stop()
 
 
 def _service_names(table: HandlerTable) -> Iterable[str]:
