@@ -76,6 +76,14 @@ async def test_children_tell_folders_from_entries(store: Store) -> None:
     assert await store.children((Plain("m"), "app")) == [("a", False), ("a", True), ("b", False)]
 
 
+async def test_counts_what_lies_below_a_prefix(store: Store) -> None:
+    other = (Plain("m"), "apple")
+    await store.commit(Transaction(puts={A: b"1", (*A, "deep"): b"2", B: b"3", other: b"4"}))
+    assert await store.count((Plain("m"), "app")) == 3
+    assert await store.count(A) == 1
+    assert await store.count((Plain("none"),)) == 0
+
+
 async def test_a_prefix_is_deleted_whole_and_alone(store: Store) -> None:
     other = (Plain("m"), "apple")
     await store.commit(Transaction(puts={A: b"1", B: b"2", other: b"3"}))

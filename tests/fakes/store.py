@@ -55,6 +55,9 @@ class MemoryStore:
             found = [e for e in found if e.path > after]
         return found[:limit] if limit else found
 
+    async def count(self, prefix: Path) -> int:
+        return sum(_below(path, prefix) for path in self._entries)
+
     async def children(self, prefix: Path) -> list[tuple[str, bool]]:
         depth = len(prefix)
         return sorted(

@@ -134,6 +134,10 @@ class Store(Protocol):
         """
         ...
 
+    async def count(self, prefix: Path) -> int:
+        """Returns how many entries there are below a prefix, as etcd has them."""
+        ...
+
     async def children(self, prefix: Path) -> list[tuple[str, bool]]:
         """Returns the next segments below a prefix, sorted by name.
 

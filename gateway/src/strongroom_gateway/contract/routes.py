@@ -147,7 +147,9 @@ def path_for(spec: MethodSpec, message: Message) -> str:
     Raises:
         ServiceError: INVALID where the message leaves a field of the path empty.
     """
-    for pattern in sorted(spec.patterns, key=lambda p: p.count("{"), reverse=True):
+    # What a request acts upon is judged beside the path (`Route.subject`), whichever of its forms was used.
+    most_first = not spec.subject
+    for pattern in sorted(spec.patterns, key=lambda p: p.count("{"), reverse=most_first):
         segments = []
         for segment in pattern.removeprefix("/").split("/") if pattern else []:
             value = (

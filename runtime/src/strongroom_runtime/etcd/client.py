@@ -60,6 +60,7 @@ class EtcdClient:
         limit: int = 0,
         revision: int = 0,
         keys_only: bool = False,
+        count_only: bool = False,
     ) -> etcd_pb2.RangeResponse:
         """Reads a key, or the keys from `key` to before `end`, linearizably (or as of a revision).
 
@@ -67,7 +68,12 @@ class EtcdClient:
             ServiceError: UNAVAILABLE.
         """
         request = etcd_pb2.RangeRequest(
-            key=key, range_end=end, limit=limit, revision=revision, keys_only=keys_only
+            key=key,
+            range_end=end,
+            limit=limit,
+            revision=revision,
+            keys_only=keys_only,
+            count_only=count_only,
         )
         return await self._read(lambda: self._kv.Range(request, timeout=self._timeout))
 

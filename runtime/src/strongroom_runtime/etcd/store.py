@@ -160,6 +160,11 @@ class EtcdStore:
                 return entries
             start = response.kvs[-1].key + b"\0"
 
+    async def count(self, prefix: Path) -> int:
+        """Returns how many entries there are below a prefix; none of them is read."""
+        start = self.codec.encode_prefix(prefix)
+        return (await self._client.range(start, prefix_end(start), count_only=True)).count
+
     async def children(self, prefix: Path) -> list[tuple[str, bool]]:
         """Returns the next segments below a prefix; folders are jumped over, not read."""
         base = self.codec.encode_prefix(prefix)

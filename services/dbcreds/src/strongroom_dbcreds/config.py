@@ -8,6 +8,7 @@ class Config:
     """Everything an operator can set. Spans are in seconds.
 
     Args:
+        clock_seconds: how long to wait, at the start, for another replica to say what time it is.
         attempts: how often a write that lost a race is decided anew before it is refused.
         creation_seconds: how long making a user may take; afterwards any replica removes it.
         aftercheck_seconds: after which further time a user whose making was given up is removed once more, in case
@@ -18,11 +19,13 @@ class Config:
         longest_retry_seconds: the longest wait, where the role does not say.
         irrevocable_seconds: after how long a lease that cannot be revoked is shown as such, where its role does not
             say.
-        probe_seconds: how often a database that failed is asked whether it is back.
+        probe_seconds: how soon a database that was away is asked whether it is back; the wait doubles each time.
+        longest_probe_seconds: the longest such wait.
         expiry_seconds: how often leases whose time is over are looked for.
         parallel: how many leases one replica revokes at a time.
     """
 
+    clock_seconds: float = 1.0
     attempts: int = 30
     creation_seconds: float = 60.0
     aftercheck_seconds: float = 600.0
@@ -32,5 +35,6 @@ class Config:
     longest_retry_seconds: int = 300
     irrevocable_seconds: int = 86_400
     probe_seconds: float = 2.0
+    longest_probe_seconds: float = 30.0
     expiry_seconds: float = 1.0
-    parallel: int = 16
+    parallel: int = 32

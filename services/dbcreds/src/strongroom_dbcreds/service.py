@@ -2,14 +2,23 @@
 
 from collections.abc import Mapping
 
-from strongroom.dbcreds.v1 import connection_pb2, lease_pb2, role_pb2
+from strongroom.dbcreds.v1 import connection_pb2, lease_pb2, quota_pb2, role_pb2
 from strongroom_dbcreds import storage
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.connections import Connections
 from strongroom_dbcreds.drivers import PLUGINS
 from strongroom_dbcreds.drivers.base import Factory
+from strongroom_dbcreds.leases.clock import SharedClock
+from strongroom_dbcreds.leases.expiry import Expiry
+from strongroom_dbcreds.leases.issue import Issuer
+from strongroom_dbcreds.leases.quotas import Quotas
+from strongroom_dbcreds.leases.renew import Renewer
+from strongroom_dbcreds.leases.revoke import Revoker
+from strongroom_dbcreds.leases.storage import Leases
 from strongroom_dbcreds.rpc.connections import ConnectionHandlers
+from strongroom_dbcreds.rpc.leases import LeaseHandlers
 from strongroom_dbcreds.rpc.lifecycle import LifecycleHandlers
+from strongroom_dbcreds.rpc.quotas import LeaseQuotaHandlers
 from strongroom_dbcreds.rpc.roles import RoleHandlers
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
@@ -18,33 +27,57 @@ from strongroom_runtime.service import BackgroundTasks, Host
 class DbcredsService:
     """The dbcreds service: connections, roles, users, leases."""
 
-    def __init__(self, handlers: HandlerTable, connections: Connections) -> None:
+    def __init__(
+        self,
+        handlers: HandlerTable,
+        clock: SharedClock,
+        issuer: Issuer,
+        expiry: Expiry,
+        connections: Connections,
+    ) -> None:
         self.handlers = handlers
+        self.clock = clock
+        self.issuer = issuer
+        self.expiry = expiry
         self._connections = connections
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Begins to revoke what has ended."""
+        """Finds out the time, and begins to revoke what has ended."""
+        self._tasks.start(self.clock.run(), "lease-clock")
+        self._tasks.start(self.expiry.run(), "lease-expiry")
+        self._tasks.start(self.expiry.probe(), "lease-probe")
 
     async def stop(self) -> None:
         """Ends background work, and closes what is open to databases."""
         await self._tasks.stop()
+        await self.issuer.settle()
         await self._connections.close()
+        self.clock.forget()
 
 
 def build(
     host: Host, config: Config | None = None, plugins: Mapping[str, Factory] = PLUGINS
 ) -> DbcredsService:
     """Returns the service over a store. `host.peers` has `auth`, which says whether tokens still stand."""
-    config = config or Config()
-    records = storage.connections(host.store, config.attempts)
-    roles = storage.roles(host.store, config.attempts)
+    config, store = config or Config(), host.store
+    records = storage.connections(store, config.attempts)
+    roles = storage.roles(store, config.attempts)
     connections = Connections(records, plugins)
+    clock, leases = SharedClock(store, host.clock, config.clock_seconds), Leases(store)
+    quotas = Quotas(store, leases)
+    revoker = Revoker(leases, roles, connections, clock, config)
+    issuer = Issuer(leases, roles, connections, quotas, revoker, host.peers["auth"], clock, config)
+    renewer = Renewer(leases, roles, connections, clock)
+    drops = (roles.drop, records.drop)
     handlers = HandlerTable()
     for module, name, implementation in (
         (connection_pb2, "ConnectionService", ConnectionHandlers(connections)),
-        (role_pb2, "RoleService", RoleHandlers(roles)),
-        (lease_pb2, "LeaseLifecycleService", LifecycleHandlers(host.store, records, roles)),
+        (role_pb2, "RoleService", RoleHandlers(roles, issuer)),
+        (lease_pb2, "LeaseService", LeaseHandlers(leases, renewer, revoker, clock)),
+        (lease_pb2, "LeaseLifecycleService", LifecycleHandlers(leases, revoker, clock, drops)),
+        (quota_pb2, "LeaseQuotaService", LeaseQuotaHandlers(quotas)),
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
-    return DbcredsService(handlers, connections)
+    expiry = Expiry(leases, revoker, clock, config)
+    return DbcredsService(handlers, clock, issuer, expiry, connections)

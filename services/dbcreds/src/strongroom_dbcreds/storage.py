@@ -57,7 +57,7 @@ class Named(Generic[T]):
                 )
                 return
             except ConflictError:
-                if await self._store.get(gone) is not None:
+                if await is_gone(self._store, mount):
                     raise ServiceError(Kind.NOT_FOUND, "the mount was disabled") from None
         raise ServiceError(Kind.CONFLICT, "others write the same record all the time; try again")
 
@@ -90,7 +90,12 @@ def gone_path(mount: str) -> Path:
     return (_GONE, Plain(mount))
 
 
+async def is_gone(store: Store, mount: str) -> bool:
+    """Returns whether a mount was disabled."""
+    return await store.get(gone_path(mount)) is not None
+
+
 async def mark_gone(store: Store, mount: str) -> None:
     """Marks a mount as disabled, for ever: nothing can be written for it any more."""
-    if await store.get(gone_path(mount)) is None:
+    if not await is_gone(store, mount):
         await store.commit(Transaction(puts={gone_path(mount): b""}))

@@ -1,34 +1,71 @@
 """LeaseLifecycleService: what happens when mounts and tokens go."""
 
+from collections.abc import Awaitable, Callable, Sequence
+
 from strongroom.dbcreds.v1 import lease_pb2 as pb
-from strongroom_dbcreds.records import Connection, Role
-from strongroom_dbcreds.storage import Named, mark_gone
+from strongroom_dbcreds.leases.clock import SharedClock
+from strongroom_dbcreds.leases.revoke import Revoker
+from strongroom_dbcreds.leases.storage import Leases
+from strongroom_dbcreds.storage import mark_gone
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import invalid
-from strongroom_runtime.storage import Store
+from strongroom_runtime.errors import Kind, ServiceError, invalid
+
+# (mount's uuid): removes something of a mount; may be repeated.
+Drop = Callable[[str], Awaitable[None]]
 
 
 class LifecycleHandlers:
-    """Answers the services that take mounts and tokens away."""
+    """Answers the services that take mounts and tokens away.
 
-    def __init__(self, store: Store, connections: Named[Connection], roles: Named[Role]) -> None:
-        self._store = store
-        self._connections = connections
-        self._roles = roles
+    Args:
+        leases: of all mounts.
+        revoker: ends them.
+        clock: by which they end.
+        drops: remove the rest of a mount, in this order, once no lease is left that needs it.
+    """
+
+    def __init__(
+        self, leases: Leases, revoker: Revoker, clock: SharedClock, drops: Sequence[Drop]
+    ) -> None:
+        self._leases = leases
+        self._revoker = revoker
+        self._clock = clock
+        self._drops = drops
 
     async def DropMount(
         self, request: pb.DropMountRequest, context: RequestContext
     ) -> pb.DropMountResponse:
         mount = _named(request.mount_uuid, "mount_uuid")
-        await mark_gone(self._store, mount)
-        await self._roles.drop(mount)
-        await self._connections.drop(mount)
+        await self._clock.ready()
+        # From here on no lease can be added: what adds one expects this mark to be absent.
+        await mark_gone(self._leases.store, mount)
+
+        async def pages(after: str) -> list[str]:
+            return await self._leases.of_mount(mount, after)
+
+        await self._revoker.mark_all(pages)
+        errors = await self._revoker.revoke_all(pages)
+        if errors or await self._leases.of_mount(mount):
+            count = await self._leases.count_of_mount(mount)
+            raise ServiceError(
+                Kind.UNAVAILABLE,
+                f"{count} leases of the mount could not be revoked yet; this goes on by itself, and sys/leases/"
+                f"revoke-force gives them up: {errors[-1] if errors else 'another replica is at it'}",
+            )
+        for drop in self._drops:
+            await drop(mount)
         return pb.DropMountResponse()
 
     async def DropTokenLeases(
         self, request: pb.DropTokenLeasesRequest, context: RequestContext
     ) -> pb.DropTokenLeasesResponse:
-        _named(request.token_id, "token_id")
+        token = _named(request.token_id, "token_id")
+        await self._clock.ready()
+
+        async def pages(after: str) -> list[str]:
+            return await self._leases.of_token(token, after)
+
+        await self._revoker.mark_all(pages)
         return pb.DropTokenLeasesResponse()
 
 

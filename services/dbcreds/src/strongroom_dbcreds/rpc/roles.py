@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 
 from strongroom.dbcreds.v1 import role_pb2 as pb
+from strongroom_dbcreds.leases.issue import Issuer
 from strongroom_dbcreds.records import Role
 from strongroom_dbcreds.storage import Named
 from strongroom_runtime.context import MountContext, RequestContext
-from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
+from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
 
 _STATEMENTS = {
@@ -32,8 +33,9 @@ _TYPES = ("password", "rsa_private_key", "client_certificate")
 class RoleHandlers:
     """Answers requests to roles/ and creds/."""
 
-    def __init__(self, roles: Named[Role]) -> None:
+    def __init__(self, roles: Named[Role], issuer: Issuer) -> None:
         self._roles = roles
+        self._issuer = issuer
 
     async def ListRoles(
         self, request: pb.ListRolesRequest, context: RequestContext
@@ -79,7 +81,17 @@ class RoleHandlers:
     async def CreateCredentials(
         self, request: pb.CreateCredentialsRequest, context: RequestContext
     ) -> pb.CreateCredentialsResponse:
-        raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
+        if context.token is None:
+            raise denied()
+        issued = await self._issuer.issue(mount_of(context), request.name, context.token)
+        return pb.CreateCredentialsResponse(
+            username=issued.made.username,
+            **issued.made.secrets,
+            lease_id=issued.lease.id,
+            lease_duration=issued.ttl,
+            renewable=True,
+            warnings=issued.warnings,
+        )
 
 
 def _changed(before: Role | None, request: pb.WriteRoleRequest) -> Role:

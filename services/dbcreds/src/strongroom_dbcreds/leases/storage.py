@@ -1,0 +1,252 @@
+"""Where leases are kept. Every change is one transaction.
+
+lease/<key>                      the lease
+due/<time>/<key>                 when something is to be done about it, in milliseconds
+prefix/<segment>/…/<key>         all leases that are not ghosts, by the segments of their ids
+token/<token>/<key>              by the token that obtained them
+mount/<uuid>/<key>               by mount
+failing/<uuid>/<database>/<key>  those that could not be revoked, by connection
+event/<shard>                    what happened last to a lease of the shard: read by watching
+"""
+
+import secrets
+import string
+from dataclasses import dataclass
+
+import msgspec
+
+from strongroom_dbcreds.domain.leases import Lease, State
+from strongroom_dbcreds.storage import gone_path
+from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
+
+_LEASE, _DUE, _PREFIX = Plain("lease"), Plain("due"), Plain("prefix")
+_TOKEN, _MOUNT, _FAILING, _EVENT = Plain("token"), Plain("mount"), Plain("failing"), Plain("event")
+PAGE = 100
+_SHARDS = 64
+_LETTERS = string.ascii_letters + string.digits
+
+ISSUED, RENEWED, REVOKED, FAILED = "issued", "renewed", "revoked", "failed"
+
+_decode = msgspec.msgpack.Decoder(Lease).decode
+_encode = msgspec.msgpack.encode
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """What happened to a lease: one of ISSUED, RENEWED, REVOKED, FAILED."""
+
+    kind: str
+    id: str
+    time: float
+    expires: float
+    error: str = ""
+
+
+_decode_event = msgspec.msgpack.Decoder(Happened).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A lease, and the revision at which it stands so."""
+
+    lease: Lease
+    revision: int
+
+
+def new_key() -> str:
+    """Returns the random part of a lease id: 24 letters and digits, as Vault's."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(24))
+
+
+class Leases:
+    """The records of all leases."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def get(self, key: str) -> Kept | None:
+        """Returns a lease by its random part."""
+        if not key or not all(letter in _LETTERS for letter in key):
+            return None
+        entry = await self.store.get((_LEASE, Plain(key)))
+        return Kept(_decode(entry.value), entry.revision) if entry is not None else None
+
+    async def find(self, lease_id: str) -> Kept | None:
+        """Returns a lease by its id; ghosts are none."""
+        lease_id = lease_id.strip("/")
+        kept = await self.get(lease_id.rpartition("/")[2])
+        if kept is None or kept.lease.id != lease_id or kept.lease.state is State.GHOST:
+            return None
+        return kept
+
+    async def announce(self, lease: Lease, guard: Transaction) -> int:
+        """Records that a user is about to be made; returns the revision.
+
+        Args:
+            lease: in the state CREATING.
+            guard: what must hold beside, and be changed with it.
+
+        Raises:
+            ConflictError: the guard does not hold, or the mount is gone.
+        """
+        transaction = guard
+        transaction.expect |= {_path(lease): 0, gone_path(lease.mount): 0}
+        transaction.puts |= dict.fromkeys((*_indexes(lease), _due(lease)), b"")
+        transaction.puts[_path(lease)] = _encode(lease)
+        return await self.store.commit(transaction)
+
+    async def restore(self, lease: Lease) -> Kept:
+        """Records a lease that was removed, though its user may exist.
+
+        Raises:
+            ConflictError: it is there.
+        """
+        transaction = Transaction(
+            expect={_path(lease): 0},
+            puts={_path(lease): _encode(lease), **dict.fromkeys(_entries(lease), b"")},
+        )
+        return Kept(lease, await self.store.commit(transaction))
+
+    async def replace(self, before: Kept, after: Lease, event: Happened | None = None) -> Kept:
+        """Writes a lease anew, with its indexes; returns it as it stands.
+
+        Raises:
+            ConflictError: it changed meanwhile.
+        """
+        old, new = _entries(before.lease), _entries(after)
+        transaction = Transaction(
+            expect={_path(after): before.revision},
+            puts={_path(after): _encode(after), **dict.fromkeys(new - old, b"")},
+            deletes=sorted(old - new),
+        )
+        _tell(transaction, after.key, event)
+        return Kept(after, await self.store.commit(transaction))
+
+    async def remove(self, kept: Kept, event: Happened | None = None) -> None:
+        """Forgets a lease.
+
+        Raises:
+            ConflictError: it changed meanwhile.
+        """
+        transaction = Transaction(
+            expect={_path(kept.lease): kept.revision},
+            deletes=[_path(kept.lease), *sorted(_entries(kept.lease))],
+        )
+        _tell(transaction, kept.lease.key, event)
+        await self.store.commit(transaction)
+
+    async def due(self, now: float) -> list[tuple[float, str]]:
+        """Returns (time, key) of leases about which something is to be done, the oldest first, a page of them."""
+        entries = await self.store.scan((_DUE,), limit=PAGE)
+        found = [(int(entry.path[1]) / 1000, str(entry.path[2])) for entry in entries]
+        return [(time, key) for time, key in found if time <= now]
+
+    async def forget_due(self, time: float, key: str) -> None:
+        """Removes an entry of the index of due leases that leads nowhere."""
+        await self.store.commit(Transaction(deletes=[_due_path(time, key)]))
+
+    async def of_token(self, token: str, after: str = "") -> list[str]:
+        """Returns keys of the leases that a token obtained, a page of them behind a key."""
+        return await self._keys((_TOKEN, Plain(token)), after)
+
+    async def of_mount(self, mount: str, after: str = "") -> list[str]:
+        """Returns keys of a mount's leases, a page of them behind a key."""
+        return await self._keys((_MOUNT, Plain(mount)), after)
+
+    async def below(self, prefix: str, after: Path | None) -> tuple[list[str], Path | None]:
+        """Returns keys of leases whose ids begin with a prefix, a page of them, and where to go on."""
+        path = _prefix_path(prefix)
+        if after is None:
+            exact = await self.store.get(path)
+            if exact is not None:
+                return [str(path[-1])], path
+        entries = await self.store.scan(path, after=after, limit=PAGE)
+        return [str(e.path[-1]) for e in entries], entries[-1].path if entries else None
+
+    async def names(self, prefix: str) -> list[str]:
+        """Returns the next segments of ids below a prefix, sorted; folders end with a slash."""
+        children = await self.store.children(_prefix_path(prefix))
+        return sorted(name + "/" if folder else name for name, folder in children)
+
+    async def count(self, prefix: str) -> int:
+        """Returns how many leases have ids that begin with a prefix."""
+        return await self.store.count(_prefix_path(prefix))
+
+    async def counts(self) -> dict[str, int]:
+        """Returns how many leases each mount has, by uuid."""
+        mounts = [name for name, _ in await self.store.children((_MOUNT,))]
+        return {mount: await self.count_of_mount(mount) for mount in mounts}
+
+    async def count_of_mount(self, mount: str) -> int:
+        """Returns how many leases a mount has."""
+        return await self.store.count((_MOUNT, Plain(mount)))
+
+    async def failing(self) -> list[tuple[str, str]]:
+        """Returns (mount, connection) of leases that could not be revoked."""
+        found = []
+        for mount, _ in await self.store.children((_FAILING,)):
+            databases = await self.store.children((_FAILING, Plain(mount)))
+            found += [(mount, database) for database, _ in databases]
+        return found
+
+    async def failing_of(self, mount: str, database: str, after: str = "") -> list[str]:
+        """Returns keys of a connection's leases that could not be revoked, a page of them behind a key."""
+        return await self._keys((_FAILING, Plain(mount), database), after)
+
+    def event(self, entry: bytes) -> Happened:
+        """Returns what an event says."""
+        return _decode_event(entry)
+
+    async def _keys(self, prefix: Path, after: str) -> list[str]:
+        behind = (*prefix, Plain(after)) if after else None
+        entries: list[Entry] = await self.store.scan(prefix, after=behind, limit=PAGE)
+        return [str(entry.path[-1]) for entry in entries]
+
+
+EVENTS: Path = (_EVENT,)
+
+
+def happened(kind: str, lease: Lease, now: float) -> Happened:
+    """Returns the event of a change."""
+    return Happened(kind, lease.id, now, lease.expires, lease.error if kind == FAILED else "")
+
+
+def _tell(transaction: Transaction, key: str, event: Happened | None) -> None:
+    if event is not None:
+        # Few keys, written over and over: whoever watches sees each value, and nothing has to be cleaned.
+        shard = sum(key.encode()) % _SHARDS
+        transaction.puts[(_EVENT, Plain(f"{shard:02}"))] = _encode(event)
+
+
+def _path(lease: Lease) -> Path:
+    return (_LEASE, Plain(lease.key))
+
+
+def _due_path(time: float, key: str) -> Path:
+    return (_DUE, Plain(f"{round(time * 1000):015}"), Plain(key))
+
+
+def _due(lease: Lease) -> Path:
+    return _due_path(lease.due, lease.key)
+
+
+def _prefix_path(prefix: str) -> Path:
+    segments = [segment for segment in prefix.split("/") if segment]
+    return (_PREFIX, *segments)
+
+
+def _indexes(lease: Lease) -> tuple[Path, ...]:
+    return (
+        _prefix_path(lease.id),
+        (_TOKEN, Plain(lease.token), Plain(lease.key)),
+        (_MOUNT, Plain(lease.mount), Plain(lease.key)),
+    )
+
+
+def _entries(lease: Lease) -> set[Path]:
+    """Returns the index entries that a lease has."""
+    entries = {_due(lease)}
+    if lease.state is not State.GHOST:
+        entries.update(_indexes(lease))
+    if lease.failing_since:
+        entries.add((_FAILING, Plain(lease.mount), lease.database, Plain(lease.key)))
+    return entries

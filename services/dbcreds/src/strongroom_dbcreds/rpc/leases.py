@@ -1,0 +1,276 @@
+"""LeaseService: what operators and holders do with leases."""
+
+from collections.abc import AsyncIterator
+
+from strongroom.dbcreds.v1 import lease_pb2 as pb
+from strongroom_dbcreds.domain.leases import Lease, State
+from strongroom_dbcreds.leases import storage
+from strongroom_dbcreds.leases.clock import SharedClock
+from strongroom_dbcreds.leases.renew import Renewer
+from strongroom_dbcreds.leases.revoke import Revoker
+from strongroom_dbcreds.leases.storage import EVENTS, Happened, Kept, Leases
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
+from strongroom_runtime.requests import page
+from strongroom_runtime.storage import CompactedError
+from strongroom_runtime.timestamps import timestamp
+
+_ACCEPTED = 202
+_MOST = 10_000
+_IRREVOCABLE = "irrevocable"
+_KINDS = {
+    storage.ISSUED: pb.LEASE_EVENT_KIND_ISSUED,
+    storage.RENEWED: pb.LEASE_EVENT_KIND_RENEWED,
+    storage.REVOKED: pb.LEASE_EVENT_KIND_REVOKED,
+    storage.FAILED: pb.LEASE_EVENT_KIND_FAILED,
+}
+
+
+class LeaseHandlers:
+    """Answers requests to sys/leases/, and to sys/renew and sys/revoke."""
+
+    def __init__(
+        self, leases: Leases, renewer: Renewer, revoker: Revoker, clock: SharedClock
+    ) -> None:
+        self._leases = leases
+        self._renewer = renewer
+        self._revoker = revoker
+        self._clock = clock
+
+    async def LookupLease(
+        self, request: pb.LookupLeaseRequest, context: RequestContext
+    ) -> pb.LookupLeaseResponse:
+        lease = (await self._one(request.lease_id, context)).lease
+        now = self._clock.now()
+        response = pb.LookupLeaseResponse(
+            id=lease.id,
+            issue_time=timestamp(lease.issued),
+            expire_time=timestamp(lease.expires),
+            last_renewal=timestamp(lease.renewed),
+            renewable=lease.alive(now),
+            ttl=max(0, int(lease.expires - now)) if lease.state is State.ACTIVE else 0,
+            path=lease.path,
+        )
+        if lease.error:
+            response.revoke_error = lease.error
+        return response
+
+    async def ListLeases(
+        self, request: pb.ListLeasesRequest, context: RequestContext
+    ) -> pb.ListLeasesResponse:
+        names = await self._leases.names(request.prefix)
+        return pb.ListLeasesResponse(keys=page(names, request.after, request.limit))
+
+    async def RenewLease(
+        self, request: pb.RenewLeaseRequest, context: RequestContext
+    ) -> pb.RenewLeaseResponse:
+        if request.increment < 0:
+            raise invalid("increment: must not be negative")
+        kept = await self._one(request.lease_id, context)
+        if not kept.lease.alive(self._clock.now()):
+            raise invalid("lease not found or lease is not renewable")
+        renewed = await self._renewer.renew(kept, request.increment, context.mount)
+        return pb.RenewLeaseResponse(
+            lease_id=renewed.lease.id,
+            lease_duration=renewed.ttl,
+            renewable=True,
+            warnings=renewed.warnings,
+        )
+
+    async def RevokeLease(
+        self, request: pb.RevokeLeaseRequest, context: RequestContext
+    ) -> pb.RevokeLeaseResponse:
+        kept = await self._found(request.lease_id, context)
+        if kept is None:
+            return pb.RevokeLeaseResponse()  # as in Vault: gone is what was asked for
+        if request.HasField("sync") and not request.sync:
+            await self._revoker.mark(kept.lease.key)
+            return pb.RevokeLeaseResponse(status=_ACCEPTED)
+        error = await self._revoker.revoke_now(kept.lease.key)
+        if error:
+            raise _not_yet([error])
+        return pb.RevokeLeaseResponse()
+
+    async def RevokePrefix(
+        self, request: pb.RevokePrefixRequest, context: RequestContext
+    ) -> pb.RevokePrefixResponse:
+        pages = self._revoker.below(_prefix(request.prefix))
+        await self._clock.ready()
+        if request.HasField("sync") and not request.sync:
+            await self._revoker.mark_all(pages)
+            return pb.RevokePrefixResponse(status=_ACCEPTED)
+        # All are certain to end before any is waited for: this may take long, and be cut off.
+        await self._revoker.mark_all(pages)
+        errors = await self._revoker.revoke_all(self._revoker.below(request.prefix))
+        if errors:
+            raise _not_yet(errors)
+        return pb.RevokePrefixResponse()
+
+    async def ForceRevokePrefix(
+        self, request: pb.ForceRevokePrefixRequest, context: RequestContext
+    ) -> pb.ForceRevokePrefixResponse:
+        await self._clock.ready()
+        await self._revoker.revoke_all(self._revoker.below(_prefix(request.prefix)), force=True)
+        return pb.ForceRevokePrefixResponse()
+
+    async def TidyLeases(
+        self, request: pb.TidyLeasesRequest, context: RequestContext
+    ) -> pb.TidyLeasesResponse:
+        await self._clock.ready()
+        for mount, database in await self._leases.failing():
+            after = ""
+            while keys := await self._leases.failing_of(mount, database, after):
+                for key in keys:
+                    await self._revoker.hurry(key)
+                after = keys[-1]
+        return pb.TidyLeasesResponse(
+            warnings=["Tidy operation successfully started. Any information from the operation "
+                      "will be printed to the server logs."]
+        )  # fmt: skip
+
+    async def CountLeases(
+        self, request: pb.CountLeasesRequest, context: RequestContext
+    ) -> pb.CountLeasesResponse:
+        if _irrevocable_only(request.type):
+            counts: dict[str, int] = {}
+            async for lease in self._failing():
+                if lease.irrevocable(self._clock.now()):
+                    counts[_mount(lease)] = counts.get(_mount(lease), 0) + 1
+        else:
+            counts = await self._counts()
+        return pb.CountLeasesResponse(lease_count=sum(counts.values()), counts=counts)
+
+    async def ListFailingLeases(
+        self, request: pb.ListFailingLeasesRequest, context: RequestContext
+    ) -> pb.ListFailingLeasesResponse:
+        irrevocable_only, most = _irrevocable_only(request.type), _limit(request.limit)
+        response, now = pb.ListFailingLeasesResponse(), self._clock.now()
+        async for lease in self._failing():
+            if irrevocable_only and not lease.irrevocable(now):
+                continue
+            if response.lease_count >= most:
+                break
+            response.lease_count += 1
+            response.counts[_mount(lease)] += 1
+            response.leases.append(_failing_message(lease, now))
+        return response
+
+    async def WatchLeases(
+        self, request: pb.WatchLeasesRequest, context: RequestContext
+    ) -> AsyncIterator[pb.WatchLeasesResponse]:
+        if request.from_revision < 0:
+            raise invalid("from_revision: must not be negative")
+        prefix = request.prefix.strip("/")
+        store = self._leases.store
+        start = request.from_revision or await store.revision() + 1
+        yield pb.WatchLeasesResponse(revision=start - 1)
+        try:
+            async for events in store.watch(EVENTS, from_revision=start):
+                told = [self._leases.event(event.value) for event in events if event.value]
+                yield pb.WatchLeasesResponse(
+                    revision=events[-1].revision,
+                    events=[_event_message(each) for each in told if _below(each.id, prefix)],
+                )
+        except CompactedError:
+            raise ServiceError(
+                Kind.FAILED_PRECONDITION,
+                "from_revision: its events are forgotten; list the leases, and watch from now",
+            ) from None
+
+    async def _found(self, lease_id: str, context: RequestContext) -> Kept | None:
+        """Returns a lease, if the caller may act on it; None where there is none."""
+        if not lease_id.strip("/"):
+            raise invalid("lease_id: must be given")
+        await self._clock.ready()
+        kept = await self._leases.find(lease_id)
+        own = (
+            kept is not None and context.token is not None and kept.lease.token == context.token.id
+        )
+        if not (own or context.of_others):
+            raise denied()  # whether there is such a lease or not
+        return kept
+
+    async def _one(self, lease_id: str, context: RequestContext) -> Kept:
+        kept = await self._found(lease_id, context)
+        if kept is None or kept.lease.state is State.CREATING:
+            raise invalid("invalid lease")
+        return kept
+
+    async def _failing(self) -> AsyncIterator[Lease]:
+        for mount, database in await self._leases.failing():
+            after = ""
+            while keys := await self._leases.failing_of(mount, database, after):
+                for key in keys:
+                    kept = await self._leases.get(key)
+                    if kept is not None and kept.lease.state is not State.GHOST:
+                        yield kept.lease
+                after = keys[-1]
+
+    async def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for mount, count in (await self._leases.counts()).items():
+            keys = await self._leases.of_mount(mount)
+            kept = await self._leases.get(keys[0]) if keys else None
+            if kept is not None:
+                path = _mount(kept.lease)
+                counts[path] = counts.get(path, 0) + count
+        return counts
+
+
+def _prefix(text: str) -> str:
+    prefix = text.strip("/")
+    if prefix.split("/")[0] == "auth":
+        raise invalid("prefix: tokens are revoked by auth/token/revoke-accessor, not as leases")
+    return prefix
+
+
+def _below(lease_id: str, prefix: str) -> bool:
+    return not prefix or lease_id == prefix or lease_id.startswith(prefix + "/")
+
+
+def _mount(lease: Lease) -> str:
+    return lease.path.rpartition("creds/")[0]
+
+
+def _not_yet(errors: list[str]) -> ServiceError:
+    return ServiceError(
+        Kind.UNAVAILABLE,
+        f"{len(errors)} of the leases could not be revoked yet, and will be tried again: {errors[-1]}",
+    )
+
+
+def _irrevocable_only(kind: str) -> bool:
+    if kind not in ("", _IRREVOCABLE):
+        raise invalid("type: takes irrevocable, or nothing")
+    return kind == _IRREVOCABLE
+
+
+def _limit(text: str) -> float:
+    if text == "none":
+        return float("inf")
+    if not text:
+        return _MOST
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise invalid("limit: takes a number from 1, or none")
+    return int(text)
+
+
+def _failing_message(lease: Lease, now: float) -> pb.FailingLease:
+    return pb.FailingLease(
+        lease_id=lease.id,
+        path=lease.path,
+        error=lease.error,
+        attempts=lease.attempts,
+        next_attempt=timestamp(lease.due),
+        irrevocable=lease.irrevocable(now),
+    )
+
+
+def _event_message(event: Happened) -> pb.LeaseEvent:
+    return pb.LeaseEvent(
+        kind=_KINDS[event.kind],
+        lease_id=event.id,
+        time=timestamp(event.time),
+        expire_time=timestamp(event.expires),
+        error=event.error,
+    )

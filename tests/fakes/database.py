@@ -1,0 +1,83 @@
+"""A database in memory, and the driver to it."""
+
+import asyncio
+import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from strongroom_dbcreds.drivers.base import Credential, NewUser
+from strongroom_dbcreds.records import Connection
+from strongroom_runtime.errors import Kind, ServiceError
+
+Hook = Callable[[str], Awaitable[None]]
+
+
+@dataclass
+class Database:
+    """Users by name. `down` refuses, `refuses` says no to statements, `hangs` never answers."""
+
+    users: dict[str, NewUser] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    down: bool = False
+    refuses: str = ""
+    hangs: bool = False
+    opened: int = 0
+    closed: int = 0
+    before: Hook | None = None
+    after: Hook | None = None
+
+    def driver(self, connection: Connection) -> "FakeDriver":
+        self.opened += 1
+        return FakeDriver(self)
+
+    def drops(self, username: str) -> int:
+        return sum(call == ("drop", username) for call in self.calls)
+
+    async def enter(self, call: str, username: str) -> None:
+        await asyncio.sleep(0)
+        if self.before is not None:
+            await self.before(call)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.down:
+            raise ServiceError(Kind.UNAVAILABLE, "connection refused")
+        if self.refuses:
+            raise ServiceError(Kind.INVALID, self.refuses)
+        self.calls.append((call, username))
+
+    async def leave(self, call: str) -> None:
+        if self.after is not None:
+            await self.after(call)
+
+
+class FakeDriver:
+    """Implements `Driver`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def verify(self) -> None:
+        await self._database.enter("verify", "")
+
+    async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
+        await self._database.enter("create", user.username)
+        self._database.users[user.username] = user
+        await self._database.leave("create")
+
+    async def renew_user(
+        self, statements: Sequence[str], username: str, expiration: datetime.datetime
+    ) -> None:
+        await self._database.enter("renew", username)
+
+    async def drop_user(self, statements: Sequence[str], username: str) -> None:
+        await self._database.enter("drop", username)
+        self._database.users.pop(username, None)
+        await self._database.leave("drop")
+
+    async def change_credential(
+        self, statements: Sequence[str], username: str, credential: Credential
+    ) -> None:
+        await self._database.enter("change", username)
+
+    async def close(self) -> None:
+        self._database.closed += 1

@@ -1,0 +1,84 @@
+"""Connections and roles as they are written and read, and the drivers that are open for them."""
+
+import msgspec
+import pytest_asyncio
+from tests.unit.dbcreds.harness import CONTEXT, Dbcreds, refused, texts
+
+from strongroom.dbcreds.v1 import connection_pb2 as pb
+from strongroom_runtime.errors import Kind
+
+
+@pytest_asyncio.fixture
+async def dbcreds() -> Dbcreds:
+    return await Dbcreds().furnish()
+
+
+async def test_secrets_of_a_connection_are_never_shown(dbcreds: Dbcreds) -> None:
+    details = pb.ConnectionDetails(
+        connection_url="db://{{username}}", username="admin", password="hunter2", private_key="k"
+    )
+    await dbcreds("WriteConnection", name="db", details=details)
+    shown = await dbcreds("ReadConnection", name="db")
+    assert shown.connection_details.connection_url == "db://{{username}}"
+    assert shown.connection_details.username == "admin"
+    assert "hunter2" not in str(shown)
+    assert not shown.connection_details.HasField("private_key")
+    await dbcreds("WriteConnection", name="db", allowed_roles=texts("a", "b"))
+    shown = await dbcreds("ReadConnection", name="db")
+    assert list(shown.allowed_roles) == ["a", "b"]
+    assert shown.connection_details.username == "admin"  # what is not given stays
+
+
+async def test_nothing_is_written_where_the_database_cannot_be_logged_in_to(
+    dbcreds: Dbcreds,
+) -> None:
+    dbcreds.database.down = True
+    await refused(dbcreds("WriteConnection", name="x", plugin_name="fake"), Kind.INVALID, "refused")
+    await refused(dbcreds("ReadConnection", name="x"), Kind.NOT_FOUND)
+    await dbcreds("WriteConnection", name="x", plugin_name="fake", verify_connection=False)
+    assert list((await dbcreds("ListConnections")).keys) == ["db", "x"]
+    await dbcreds("DeleteConnection", name="x")
+    await dbcreds("DeleteConnection", name="x")
+
+
+async def test_one_driver_is_open_for_a_connection_until_it_changes(dbcreds: Dbcreds) -> None:
+    opened, closed = dbcreds.database.opened, dbcreds.database.closed
+    await dbcreds.creds()
+    await dbcreds.creds()
+    assert (dbcreds.database.opened - opened, dbcreds.database.closed - closed) == (1, 0)
+    await dbcreds("ResetConnection", name="db")
+    await dbcreds.creds()
+    assert (dbcreds.database.opened - opened, dbcreds.database.closed - closed) == (2, 1)
+    await dbcreds("DeleteConnection", name="db")
+    await refused(dbcreds.creds(), Kind.INVALID, "db_name")
+    await dbcreds.service.stop()
+    assert dbcreds.database.opened == dbcreds.database.closed
+
+
+async def test_create_and_update_are_rights_of_their_own(dbcreds: Dbcreds) -> None:
+    creator = msgspec.structs.replace(CONTEXT, may_update=False)
+    updater = msgspec.structs.replace(CONTEXT, may_create=False)
+    for method, fields in (
+        ("WriteConnection", {"name": "n", "plugin_name": "fake"}),
+        ("WriteRole", {"name": "n", "db_name": "db"}),
+    ):
+        await refused(dbcreds(method, updater, **fields), Kind.DENIED)
+        await dbcreds(method, creator, **fields)
+        await refused(dbcreds(method, creator, **fields), Kind.DENIED)
+        await dbcreds(method, updater, **fields)
+
+
+async def test_a_role_keeps_what_is_not_given(dbcreds: Dbcreds) -> None:
+    await dbcreds.role("r", creation_statements=texts("CREATE a, b;"), max_ttl=7200)
+    await dbcreds("WriteRole", name="r", default_ttl=60)
+    shown = await dbcreds("ReadRole", name="r")
+    assert (shown.db_name, shown.default_ttl, shown.max_ttl) == ("db", 60, 7200)
+    assert list(shown.creation_statements) == ["CREATE a, b;"]
+    assert list((await dbcreds("ListRoles")).keys) == ["app", "r"]
+    await dbcreds("DeleteRole", name="r")
+    await refused(dbcreds("ReadRole", name="r"), Kind.NOT_FOUND)
+
+
+async def test_a_ttl_beyond_the_mounts_is_said(dbcreds: Dbcreds) -> None:
+    answer = await dbcreds("WriteRole", name="r", db_name="db", max_ttl=9_999_999)
+    assert "max_ttl is longer" in answer.warnings[0]

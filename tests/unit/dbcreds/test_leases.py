@@ -1,0 +1,549 @@
+"""Leases from their creation to their end, over a store and a database in memory."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+from tests.fakes.store import MemoryStore
+from tests.unit.dbcreds.harness import (
+    CONTEXT,
+    MOUNT,
+    OPERATOR,
+    STRANGER,
+    Dbcreds,
+    refused,
+)
+
+from strongroom.dbcreds.v1 import lease_pb2
+from strongroom_dbcreds.config import Config
+from strongroom_runtime.clock import ManualClock
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.handlers import LocalCaller
+from strongroom_runtime.storage import Transaction
+
+
+@pytest_asyncio.fixture
+async def dbcreds() -> Dbcreds:
+    return await Dbcreds().furnish()
+
+
+async def test_a_user_lives_as_long_as_its_lease(dbcreds: Dbcreds) -> None:
+    made = await dbcreds.creds()
+    assert made.lease_id.startswith("database/creds/app/")
+    assert (made.lease_duration, made.renewable) == (3600, True)
+    assert list(dbcreds.database.users) == [made.username]
+    found = await dbcreds("LookupLease", lease_id=made.lease_id)
+    assert (found.id, found.path, found.ttl) == (made.lease_id, "database/creds/app", 3600)
+    await dbcreds.pass_time(3599)
+    assert dbcreds.database.users
+    await dbcreds.pass_time(2)
+    assert await dbcreds.nothing_left()
+    await refused(dbcreds("LookupLease", OPERATOR, lease_id=made.lease_id), Kind.INVALID, "invalid")
+
+
+async def test_the_database_ends_a_user_a_little_after_its_lease(dbcreds: Dbcreds) -> None:
+    made = await dbcreds.creds()
+    user = dbcreds.database.users[made.username]
+    assert user.expiration.timestamp() == dbcreds.clock.now() + 3600 + 5
+
+
+async def test_renewal_counts_from_now_and_is_capped(dbcreds: Dbcreds) -> None:
+    await dbcreds.role(max_ttl=7200)
+    made = await dbcreds.creds()
+    await dbcreds.pass_time(3000)
+    answer = await dbcreds("RenewLease", lease_id=made.lease_id)
+    assert (answer.lease_id, answer.lease_duration) == (made.lease_id, 3600)
+    answer = await dbcreds("RenewLease", lease_id=made.lease_id, increment=60)
+    assert answer.lease_duration == 60
+    answer = await dbcreds("RenewLease", lease_id=made.lease_id, increment=7200)
+    assert answer.lease_duration == 4200
+    assert "capped" in answer.warnings[0]
+    await dbcreds.pass_time(4199)
+    assert dbcreds.database.users
+    await refused(
+        dbcreds("RenewLease", lease_id=made.lease_id, increment=-1), Kind.INVALID, "increment"
+    )
+    await dbcreds.pass_time(2)
+    assert await dbcreds.nothing_left()
+    await refused(dbcreds("RenewLease", OPERATOR, lease_id=made.lease_id), Kind.INVALID, "invalid")
+
+
+async def test_the_mount_as_it_is_now_caps_a_renewal(dbcreds: Dbcreds) -> None:
+    made = await dbcreds.creds()
+    tuned = msgspec.structs.replace(CONTEXT, mount=replace(MOUNT, max_lease_ttl=1000))
+    answer = await dbcreds("RenewLease", tuned, lease_id=made.lease_id)
+    assert answer.lease_duration == 1000
+    moved = msgspec.structs.replace(CONTEXT, mount=replace(MOUNT, uuid="mount-2", max_lease_ttl=5))
+    answer = await dbcreds("RenewLease", moved, lease_id=made.lease_id)
+    assert answer.lease_duration == 3600
+
+
+async def test_a_ttl_above_the_mounts_maximum_is_capped_and_said(dbcreds: Dbcreds) -> None:
+    tuned = msgspec.structs.replace(CONTEXT, mount=replace(MOUNT, max_lease_ttl=100))
+    made = await dbcreds.creds(context=tuned)
+    assert made.lease_duration == 100
+    assert "capped" in made.warnings[0]
+
+
+async def test_a_lease_id_is_no_credential(dbcreds: Dbcreds) -> None:
+    made = await dbcreds.creds()
+    for method in ("LookupLease", "RenewLease", "RevokeLease"):
+        await refused(dbcreds(method, STRANGER, lease_id=made.lease_id), Kind.DENIED)
+        await refused(dbcreds(method, STRANGER, lease_id="database/creds/app/none"), Kind.DENIED)
+    other = msgspec.structs.replace(STRANGER, of_others=True)
+    assert (await dbcreds("LookupLease", other, lease_id=made.lease_id)).id == made.lease_id
+    # The random part alone, or behind another path, names nothing.
+    key = made.lease_id.rpartition("/")[2]
+    for wrong in (key, f"database/creds/other/{key}", f"x/{key}"):
+        await refused(dbcreds("LookupLease", other, lease_id=wrong), Kind.INVALID, "invalid lease")
+
+
+async def test_revocation_is_idempotent(dbcreds: Dbcreds) -> None:
+    made = await dbcreds.creds()
+    dbcreds.database.users.clear()  # by hand
+    await dbcreds("RevokeLease", lease_id=made.lease_id)
+    await dbcreds("RevokeLease", OPERATOR, lease_id=made.lease_id)
+    assert await dbcreds.nothing_left()
+    assert await dbcreds.count() == 0
+
+
+async def test_revocation_without_waiting(dbcreds: Dbcreds) -> None:
+    made = await dbcreds.creds()
+    answer = await dbcreds("RevokeLease", lease_id=made.lease_id, sync=False)
+    assert answer.status == 202
+    assert dbcreds.database.users
+    await dbcreds.work()
+    assert await dbcreds.nothing_left()
+
+
+async def test_leases_are_listed_counted_and_revoked_by_prefix(dbcreds: Dbcreds) -> None:
+    await dbcreds.role("other")
+    for role in ("app", "app", "other"):
+        await dbcreds.creds(role)
+    assert list((await dbcreds("ListLeases")).keys) == ["database/"]
+    names = (await dbcreds("ListLeases", prefix="database/creds/")).keys
+    assert list(names) == ["app/", "other/"]
+    counts = await dbcreds("CountLeases", OPERATOR)
+    assert (counts.lease_count, dict(counts.counts)) == (3, {"database/": 3})
+    await dbcreds("RevokePrefix", prefix="database/creds/ap")
+    assert await dbcreds.count() == 3
+    await dbcreds("RevokePrefix", prefix="database/creds/app")
+    assert await dbcreds.count() == 1
+    answer = await dbcreds("RevokePrefix", prefix="database", sync=False)
+    assert answer.status == 202
+    await dbcreds.work()
+    assert await dbcreds.nothing_left()
+    await refused(dbcreds("ListLeases"), Kind.NOT_FOUND)
+    await refused(dbcreds("RevokePrefix", prefix="auth/token/create"), Kind.INVALID, "tokens")
+
+
+async def test_many_leases_go_page_by_page(dbcreds: Dbcreds) -> None:
+    await asyncio.gather(*(dbcreds.creds() for _ in range(250)))
+    assert await dbcreds.count() == 250
+    await dbcreds.pass_time(3601)
+    assert await dbcreds.nothing_left()
+    assert sum(call == "drop" for call, _ in dbcreds.database.calls) == 250
+
+
+async def test_what_a_token_obtained_dies_with_it(dbcreds: Dbcreds) -> None:
+    await dbcreds.creds()
+    kept = await dbcreds.creds(context=STRANGER)
+    dbcreds.database.down = True
+    await dbcreds("DropTokenLeases", token_id="aa11")  # certain from here on
+    await dbcreds.work()
+    dbcreds.database.down = False
+    await dbcreds.pass_time(600)
+    assert list(dbcreds.database.users) == [kept.username]
+
+
+@pytest.mark.parametrize("state", ["dead", "used_up"])
+async def test_a_token_that_has_ended_gets_nothing(dbcreds: Dbcreds, state: str) -> None:
+    getattr(dbcreds.auth, state).add("aa11")
+    kind = Kind.DENIED if state == "dead" else Kind.INVALID
+    await refused(dbcreds.creds(), kind)
+    assert dbcreds.database.calls == [("verify", "")]
+    assert await dbcreds.nothing_left()
+
+
+async def test_nothing_is_made_where_the_token_cannot_be_checked(dbcreds: Dbcreds) -> None:
+    dbcreds.auth.away = True
+    await refused(dbcreds.creds(), Kind.UNAVAILABLE)
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_token_that_ends_while_a_user_is_made_gets_nothing(dbcreds: Dbcreds) -> None:
+    async def end_token(call: str) -> None:
+        if call == "create":
+            dbcreds.auth.dead.add("aa11")
+            await dbcreds("DropTokenLeases", token_id="aa11")
+
+    dbcreds.database.before = end_token
+    await refused(dbcreds.creds(), Kind.DENIED, "revoked while")
+    assert await dbcreds.nothing_left()
+
+
+@pytest.mark.parametrize("method", ["RevokePrefix", "DropMount"])
+async def test_a_mount_or_prefix_that_goes_while_a_user_is_made(
+    dbcreds: Dbcreds, method: str
+) -> None:
+    fields: dict[str, Any] = (
+        {"prefix": "database"} if method == "RevokePrefix" else {"mount_uuid": "mount-1"}
+    )
+
+    async def drop(call: str) -> None:
+        if call == "create":
+            await dbcreds(method, **fields)
+
+    dbcreds.database.before = drop
+    await refused(dbcreds.creds(), Kind.DENIED, "revoked while")
+    dbcreds.database.before = None
+    await dbcreds.pass_time(3600)
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_lease_that_was_forced_away_while_its_user_was_made(dbcreds: Dbcreds) -> None:
+    async def force(call: str) -> None:
+        if call == "create":
+            (key,) = [e.path[1] for e in await dbcreds.store.scan(("lease",))]
+            await dbcreds.service.issuer._revoker.forget(str(key))
+            dbcreds.database.before = None
+
+    dbcreds.database.before = force
+    await refused(dbcreds.creds(), Kind.DENIED)
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_statement_that_fails_leaves_nothing(dbcreds: Dbcreds) -> None:
+    dbcreds.database.refuses = 'syntax error at or near "CREAT"'
+
+    async def refuse_creation_only(call: str) -> None:
+        dbcreds.database.refuses = "syntax error" if call == "create" else ""
+
+    dbcreds.database.before = refuse_creation_only
+    await refused(dbcreds.creds(), Kind.INVALID, "syntax error")
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_database_that_hangs_is_given_up(dbcreds: Dbcreds) -> None:
+    config = Config(clock_seconds=0.02, creation_seconds=0.1, revocation_seconds=1)
+    quick = Dbcreds(dbcreds.store, dbcreds.clock, dbcreds.database, dbcreds.auth, config)
+    await quick.prepare()
+    await quick.role(revocation_timeout=1)
+    quick.database.hangs = True
+    await refused(quick.creds(), Kind.UNAVAILABLE, "in time")
+    assert await quick.count() == 1  # it may exist
+    quick.database.hangs = False
+    # The statement that was given up reaches the database after all, behind the first attempt to remove it.
+    (lease,) = await quick.store.scan(("lease",))
+    await quick.pass_time(60)
+    assert await quick.count() == 0
+    assert await quick.stored("lease") == 1
+    name = msgspec.msgpack.decode(lease.value)["username"]
+    quick.database.users[name] = None  # type: ignore[assignment]
+    await quick.pass_time(700)
+    assert await quick.nothing_left()
+
+
+async def test_a_client_that_leaves_leaves_nothing(dbcreds: Dbcreds) -> None:
+    for steps in range(40):
+        task = asyncio.create_task(dbcreds.creds())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        await dbcreds.service.issuer.settle()
+        if not task.cancelled() and task.exception() is None:
+            await dbcreds("RevokeLease", lease_id=task.result().lease_id)
+        await dbcreds.pass_time(700)
+        assert await dbcreds.nothing_left(), steps
+
+
+@pytest.mark.parametrize("commit", range(1, 4))
+async def test_a_store_that_fails_leaves_nothing(dbcreds: Dbcreds, commit: int) -> None:
+    real, seen = dbcreds.store.commit, 0
+
+    async def failing(transaction: Any) -> int:
+        nonlocal seen
+        seen += 1
+        if seen == commit:
+            raise ServiceError(Kind.UNAVAILABLE, "etcd did not answer")
+        return await real(transaction)
+
+    dbcreds.store.commit = failing  # type: ignore[method-assign]
+    if commit < 3:
+        await refused(dbcreds.creds(), Kind.UNAVAILABLE)
+    else:
+        await dbcreds.creds()
+        seen = 3
+        await dbcreds("RevokePrefix", prefix="database")
+    await dbcreds.pass_time(3601)
+    await dbcreds.pass_time(700)
+    assert await dbcreds.nothing_left()
+
+
+async def test_an_activation_of_unknown_outcome_is_taken_back(dbcreds: Dbcreds) -> None:
+    real, seen = dbcreds.store.commit, 0
+
+    async def committed_unseen(transaction: Any) -> int:
+        nonlocal seen
+        revision = await real(transaction)
+        seen += 1
+        if seen == 2:
+            raise ServiceError(Kind.UNAVAILABLE, "etcd did not answer")
+        return revision
+
+    dbcreds.store.commit = committed_unseen  # type: ignore[method-assign]
+    await refused(dbcreds.creds(), Kind.UNAVAILABLE)
+    assert await dbcreds.nothing_left()
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class MortalStore:
+    """The store of a process that dies: from one step on, nothing that it does has an effect."""
+
+    def __init__(self, store: MemoryStore, steps: int) -> None:
+        self._store = store
+        self._steps = steps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def step(self, _: str = "") -> None:
+        self._steps -= 1
+        if self._steps < 0:
+            raise Killed
+
+    async def commit(self, transaction: Transaction) -> int:
+        await self.step()
+        revision = await self._store.commit(transaction)
+        await self.step()
+        return revision
+
+
+async def test_a_process_that_dies_at_any_step_leaves_a_lease_or_no_user() -> None:
+    """Each commit and each call of the database is the last thing that some process does, or does not do."""
+    outcomes = []
+    for steps in range(10):
+        dbcreds = await Dbcreds().furnish()
+        store = MortalStore(dbcreds.store, steps)
+        mortal = dbcreds.twin(store=store)
+        mortal.service.clock._set(dbcreds.service.clock.now(), dbcreds.clock.now())
+        dbcreds.database.before = dbcreds.database.after = store.step
+        with contextlib.suppress(Killed, ServiceError):
+            await mortal.creds()
+        dbcreds.database.before = dbcreds.database.after = None
+        left = len(dbcreds.database.users)
+        await dbcreds.pass_time(61)
+        assert len(dbcreds.database.users) == await dbcreds.count(), steps
+        outcomes.append((left, len(dbcreds.database.users)))
+        await dbcreds.pass_time(4000)
+        assert await dbcreds.nothing_left(), steps
+    assert (1, 0) in outcomes  # a user was there, and nobody who knew of it
+    assert outcomes[-1] == (1, 1)
+
+
+async def test_two_replicas_drop_a_user_once(dbcreds: Dbcreds) -> None:
+    twin = await dbcreds.twin().prepare()
+    made = [await dbcreds.creds() for _ in range(30)]
+    dbcreds.clock.advance(3601)
+    await asyncio.gather(dbcreds.work(), twin.work())
+    assert await dbcreds.nothing_left()
+    assert [dbcreds.database.drops(each.username) for each in made] == [1] * 30
+
+
+async def test_a_clock_that_is_wrong_by_five_minutes_changes_nothing(dbcreds: Dbcreds) -> None:
+    await dbcreds.service.start()
+    await asyncio.sleep(0.05)
+    for offset in (300.0, -300.0):
+        wrong = ManualClock(dbcreds.clock.now() + offset)
+        twin = dbcreds.twin(wrong)
+        await twin.prepare()
+        assert abs(twin.service.clock.now() - dbcreds.service.clock.now()) < 1
+        made = await twin.creds()
+        found = await dbcreds("LookupLease", lease_id=made.lease_id)
+        assert 3598 <= found.ttl <= 3600
+        await twin.work()
+        assert made.username in dbcreds.database.users
+        wrong.advance(3601)
+        dbcreds.clock.advance(3601)
+        await twin.work()
+        assert made.username not in dbcreds.database.users
+    await dbcreds.service.stop()
+
+
+async def test_failures_are_seen_and_tried_again_after_longer_and_longer_waits(
+    dbcreds: Dbcreds,
+) -> None:
+    made = await dbcreds.creds()
+    dbcreds.database.refuses = "role owns objects"
+    await dbcreds.pass_time(3601)
+    waits = []
+    for attempts in range(1, 13):
+        (lease,) = (await dbcreds("ListFailingLeases", OPERATOR)).leases
+        assert (lease.lease_id, lease.attempts) == (made.lease_id, attempts)
+        assert lease.error == "role owns objects"
+        wait = lease.next_attempt.ToNanoseconds() / 1e9 - dbcreds.clock.now()
+        waits.append(wait)
+        await dbcreds.pass_time(wait - 0.01)
+        await dbcreds.pass_time(0.02)
+    assert all(2**n / 2 <= wait <= 2**n for n, wait in enumerate(waits[:8])), waits
+    assert all(150 <= wait <= 300 for wait in waits[9:])
+    found = await dbcreds("LookupLease", lease_id=made.lease_id)
+    assert (found.revoke_error, found.ttl, found.renewable) == ("role owns objects", 0, False)
+    await refused(dbcreds("RenewLease", lease_id=made.lease_id), Kind.INVALID)
+
+
+async def test_all_go_as_soon_as_the_database_is_back(dbcreds: Dbcreds) -> None:
+    for _ in range(150):
+        await dbcreds.creds()
+    dbcreds.database.down = True
+    await dbcreds.pass_time(3601)
+    await dbcreds.service.expiry.probe_once()
+    assert len(dbcreds.database.users) == 150
+    dbcreds.database.down = False
+    dbcreds.clock.advance(30)
+    await dbcreds.service.expiry.probe_once()
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_lease_that_fails_for_long_is_irrevocable_and_not_forgotten(
+    dbcreds: Dbcreds,
+) -> None:
+    await dbcreds.role(irrevocable_after=3600, revocation_retry_interval=600)
+    made = await dbcreds.creds()
+    dbcreds.database.refuses = "role owns objects"
+    await dbcreds.pass_time(3601)
+    listed = await dbcreds("ListFailingLeases", OPERATOR, type="irrevocable")
+    assert listed.lease_count == 0
+    for _ in range(20):
+        await dbcreds.pass_time(600)
+    listed = await dbcreds("ListFailingLeases", OPERATOR, type="irrevocable")
+    assert [(each.lease_id, each.irrevocable) for each in listed.leases] == [(made.lease_id, True)]
+    assert (await dbcreds("CountLeases", OPERATOR, type="irrevocable")).lease_count == 1
+    dbcreds.database.refuses = ""
+    await dbcreds.pass_time(601)
+    assert await dbcreds.nothing_left()
+
+
+async def test_force_forgets_what_cannot_be_revoked(dbcreds: Dbcreds) -> None:
+    for _ in range(10):
+        await dbcreds.creds()
+    dbcreds.database.down = True
+    await refused(dbcreds("RevokePrefix", prefix="database"), Kind.UNAVAILABLE, "refused")
+    assert await dbcreds.count() == 10
+    await dbcreds("ForceRevokePrefix", prefix="database")
+    assert await dbcreds.count() == 0
+    assert await dbcreds.stored("due") == 0
+    assert len(dbcreds.database.users) == 10
+
+
+async def test_tidying_tries_at_once(dbcreds: Dbcreds) -> None:
+    await dbcreds.creds()
+    dbcreds.database.refuses = "no"
+    await dbcreds.pass_time(3601)
+    for _ in range(6):
+        await dbcreds.pass_time(40)
+    dbcreds.database.refuses = ""
+    await dbcreds.work()
+    assert dbcreds.database.users
+    await dbcreds("TidyLeases", OPERATOR)
+    await dbcreds.work()
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_mount_goes_after_its_last_lease(dbcreds: Dbcreds) -> None:
+    for _ in range(3):
+        await dbcreds.creds()
+    dbcreds.database.down = True
+    await refused(dbcreds("DropMount", mount_uuid="mount-1"), Kind.UNAVAILABLE, "3 leases")
+    assert await dbcreds.stored("config") == 1
+    await refused(dbcreds.creds(), Kind.NOT_FOUND, "disabled")
+    await refused(dbcreds("WriteRole", name="late", db_name="db"), Kind.NOT_FOUND, "disabled")
+    await refused(dbcreds("DropMount", mount_uuid="mount-1"), Kind.UNAVAILABLE, "3 leases")
+    dbcreds.database.down = False
+    await dbcreds.pass_time(3)
+    await dbcreds("DropMount", mount_uuid="mount-1")
+    assert await dbcreds.nothing_left()
+    assert await dbcreds.stored("config") == await dbcreds.stored("role") == 0
+
+
+async def test_a_lease_outlives_its_connection_and_its_role(dbcreds: Dbcreds) -> None:
+    await dbcreds.creds()
+    await dbcreds("DeleteRole", name="app")
+    await dbcreds("DeleteConnection", name="db")
+    await dbcreds.pass_time(3601)
+    (lease,) = (await dbcreds("ListFailingLeases", OPERATOR)).leases
+    assert "does not exist" in lease.error
+    await dbcreds("WriteConnection", name="db", plugin_name="fake")
+    dbcreds.clock.advance(60)
+    await dbcreds.service.expiry.probe_once()
+    assert await dbcreds.nothing_left()
+
+
+async def test_events_tell_what_happens(dbcreds: Dbcreds) -> None:
+    seen: list[tuple[int, str]] = []
+    caller = LocalCaller(dbcreds.service.handlers)
+    request = lease_pb2.WatchLeasesRequest(prefix="database/creds/app")
+
+    async def watch() -> None:
+        method = "/strongroom.dbcreds.v1.LeaseService/WatchLeases"
+        async for message in caller.stream(method, request, CONTEXT):
+            seen.extend((event.kind, event.lease_id) for event in message.events)
+
+    await dbcreds.role("other")
+    task = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    await dbcreds.creds("other")
+    made = await dbcreds.creds()
+    await dbcreds("RenewLease", lease_id=made.lease_id)
+    dbcreds.database.down = True
+    await refused(dbcreds("RevokeLease", lease_id=made.lease_id), Kind.UNAVAILABLE)
+    dbcreds.database.down = False
+    await dbcreds.pass_time(60)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    assert seen == [(kind, made.lease_id) for kind in (1, 2, 4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        ("WriteRole", {"name": "x"}, "db_name"),
+        ("WriteRole", {"name": "x", "db_name": "d", "credential_type": "no"}, "credential_type"),
+        ("WriteRole", {"name": "x", "db_name": "d", "default_ttl": 9, "max_ttl": 1}, "default_ttl"),
+        ("WriteRole", {"name": "x", "db_name": "d", "max_ttl": -1}, "max_ttl"),
+        ("WriteConnection", {"name": "x"}, "plugin_name"),
+        ("WriteConnection", {"name": "x", "plugin_name": "none"}, "plugin_name"),
+        ("WriteConnection", {"name": "x", "plugin_version": "v1"}, "plugin_version"),
+        ("ResetConnection", {"name": "none"}, "name"),
+        ("LookupLease", {"lease_id": ""}, "lease_id"),
+        ("CountLeases", {"type": "no"}, "type"),
+        ("ListFailingLeases", {"limit": "-1"}, "limit"),
+        ("ListFailingLeases", {"limit": "0"}, "limit"),
+        ("CreateCredentials", {"name": "none"}, "unknown role"),
+        ("DropMount", {}, "mount_uuid"),
+        ("DropTokenLeases", {}, "token_id"),
+        ("WriteLeaseQuota", {"name": "q", "max_leases": 0}, "max_leases"),
+        ("WriteLeaseQuota", {"name": "q", "max_leases": 1, "role": "r"}, "role"),
+    ],
+)
+async def test_bad_input_is_named(
+    dbcreds: Dbcreds, method: str, fields: dict[str, Any], message: str
+) -> None:
+    await refused(dbcreds(method, OPERATOR, **fields), Kind.INVALID, message)
+
+
+async def test_a_role_without_its_connection_or_not_allowed_by_it(dbcreds: Dbcreds) -> None:
+    await dbcreds.role("lost", db_name="none")
+    await refused(dbcreds.creds("lost"), Kind.INVALID, "db_name")
+    await dbcreds("WriteConnection", name="narrow", plugin_name="fake")
+    await dbcreds.role("narrow", db_name="narrow")
+    await refused(dbcreds.creds("narrow"), Kind.INVALID, "not an allowed role")
+    assert await dbcreds.nothing_left()
