@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.databases import Postgres, postgres
 from tests.integration.platforms import TOPOLOGIES, Platform, start
 
 
@@ -13,3 +14,10 @@ def platform(
 ) -> Iterator[Platform]:
     with start(tmp_path_factory.mktemp(request.param), request.param) as platform:
         yield platform
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Postgres]:
+    """A PostgreSQL server, shared by the tests that leave it running."""
+    with postgres() as server:
+        yield server

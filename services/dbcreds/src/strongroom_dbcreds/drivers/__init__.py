@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from strongroom_dbcreds.drivers import postgresql
 from strongroom_dbcreds.drivers.base import Factory
 
-PLUGINS: Mapping[str, Factory] = {}
+PLUGINS: Mapping[str, Factory] = {"postgresql-database-plugin": postgresql.driver}

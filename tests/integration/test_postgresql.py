@@ -1,0 +1,138 @@
+"""The driver for PostgreSQL against a real server."""
+
+import datetime
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from strongroom_dbcreds.drivers.base import NewUser, Password
+from strongroom_dbcreds.drivers.postgresql import PostgresDriver
+from strongroom_dbcreds.records import Connection
+from strongroom_runtime.errors import Kind, ServiceError
+from tests.integration.databases import ADMIN, PASSWORD, Postgres
+
+CREATE = ("CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",)
+LATER = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+
+
+def connection(database: Postgres, **details: Any) -> Connection:
+    known = {"connection_url": database.url, "username": ADMIN, "password": PASSWORD}
+    return Connection("postgresql-database-plugin", known | details)
+
+
+@pytest_asyncio.fixture
+async def driver(database: Postgres) -> AsyncIterator[PostgresDriver]:
+    driver = PostgresDriver(connection(database))
+    yield driver
+    await driver.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["v-app-1", 'a"; DROP TABLE kept; --', "it's", "ü-ñ", "a\\b", "{{password}}"]
+)
+async def test_users_of_any_name_come_and_go(
+    database: Postgres, driver: PostgresDriver, name: str
+) -> None:
+    database.sql("CREATE TABLE IF NOT EXISTS kept (x int)")
+    password = "p'\"\\; --$1%s"
+    await driver.create_user(CREATE, NewUser(name, Password(password), LATER))
+    assert name in database.users()
+    assert database.sql("SELECT count(*) FROM kept") == ["0"]
+    await driver.renew_user((), name, LATER + datetime.timedelta(hours=5))
+    await driver.change_credential((), name, Password(password + "2"))
+    for _ in range(2):
+        await driver.drop_user((), name)
+    assert name not in database.users()
+    assert database.sql("SELECT count(*) FROM kept") == ["0"]
+
+
+async def test_a_creation_that_fails_half_way_leaves_nothing(
+    database: Postgres, driver: PostgresDriver
+) -> None:
+    broken = (*CREATE, 'GRANT SELECT ON none TO "{{name}}"')
+    with pytest.raises(ServiceError) as caught:
+        await driver.create_user(broken, NewUser("half", Password("secret-password"), LATER))
+    assert caught.value.kind is Kind.INVALID
+    assert 'relation "none" does not exist' in caught.value.message
+    assert "half" not in database.users()
+
+
+async def test_what_a_user_owns_is_not_lost_and_its_sessions_end(
+    database: Postgres, driver: PostgresDriver
+) -> None:
+    import psycopg
+
+    grant = (*CREATE, 'GRANT ALL ON SCHEMA public TO "{{name}}"')
+    await driver.create_user(grant, NewUser("owner", Password("pw"), LATER))
+    with psycopg.connect(database.dsn("owner", "pw"), autocommit=True) as session:
+        session.execute("CREATE TABLE owned (x int); INSERT INTO owned VALUES (1)")
+        await driver.drop_user((), "owner")
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+    assert database.sql("SELECT x FROM owned") == ["1"]
+    database.sql("DROP TABLE owned")
+
+
+async def test_an_admin_that_is_not_superuser_can_do_it(database: Postgres) -> None:
+    database.sql("CREATE ROLE lesser LOGIN CREATEROLE PASSWORD 'pw'")
+    database.sql("CREATE TABLE shared (x int); GRANT ALL ON shared TO lesser WITH GRANT OPTION")
+    driver = PostgresDriver(connection(database, username="lesser", password="pw"))
+    grant = (*CREATE, 'GRANT SELECT ON shared TO "{{name}}"')
+    await driver.create_user(grant, NewUser("small", Password("pw"), LATER))
+    assert database.logs_in("small", "pw")
+    await driver.drop_user((), "small")
+    assert "small" not in database.users()
+    await driver.close()
+    database.sql("DROP TABLE shared; DROP ROLE lesser")
+
+
+async def test_scram_verifiers_are_made_here(database: Postgres) -> None:
+    driver = PostgresDriver(connection(database, password_authentication="scram-sha-256"))
+    await driver.create_user(CREATE, NewUser("scram", Password("pw"), LATER))
+    assert database.logs_in("scram", "pw")
+    await driver.drop_user((), "scram")
+    await driver.close()
+
+
+@pytest.mark.parametrize(
+    ("details", "kind"),
+    [
+        ({"password": "wrong-Password-9"}, Kind.UNAVAILABLE),
+        ({"connection_url": "postgresql://127.0.0.1:1/postgres"}, Kind.UNAVAILABLE),
+    ],
+)
+async def test_errors_say_what_the_database_says_and_no_password(
+    database: Postgres, details: dict[str, Any], kind: Kind
+) -> None:
+    driver = PostgresDriver(connection(database, **details))
+    with pytest.raises(ServiceError) as caught:
+        await driver.verify()
+    assert caught.value.kind is kind
+    assert caught.value.message
+    assert "Password" not in caught.value.message
+    await driver.close()
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"connection_url": ""}, {"connection_url": "no url"}, {"password_authentication": "md5"}],
+)
+def test_details_that_are_wrong_are_named(database: Postgres, details: dict[str, Any]) -> None:
+    with pytest.raises(ServiceError) as caught:
+        PostgresDriver(connection(database, **details))
+    assert caught.value.kind is Kind.INVALID
+    assert next(iter(details)) in caught.value.message
+
+
+async def test_a_database_that_was_restarted_is_found_again(
+    driver: PostgresDriver, database: Postgres
+) -> None:
+    await driver.verify()
+    database.stop()
+    with pytest.raises(ServiceError) as caught:
+        await driver.verify()
+    assert caught.value.kind is Kind.UNAVAILABLE
+    database.start()
+    await driver.verify()
