@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from strongroom_dbcreds.domain.statements import fill, texts
+from strongroom_dbcreds.domain.statements import MYSQL, fill, split, texts
 from strongroom_runtime.errors import ServiceError
 
 HOSTILE = """a"; DROP TABLE x; --'\\ """
@@ -63,3 +63,41 @@ def test_statements_come_in_every_form() -> None:
     assert texts([base64.b64encode(both[0].encode()).decode()]) == both[:1]
     assert texts(["", " "]) == []
     assert texts(["[not json"]) == ["[not json"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "filled"),
+    [
+        ("SELECT date'2030-01-01\\', {{name}}", "SELECT date'2030-01-01\\', \"n'\""),
+        ("DO $x$ BEGIN EXECUTE '{{name}}'; END $x$", "DO $x$ BEGIN EXECUTE 'n'''; END $x$"),
+        ("DO $x$ it's $x$; DROP ROLE '{{name}}'", "DO $x$ it's $x$; DROP ROLE 'n'''"),
+        ("/* a /* ' */ b */ '{{name}}' /* {{name}} */", "/* a /* ' */ b */ 'n''' /*  */"),
+        ("SELECT $1, a$$b, '{{name}}'", "SELECT $1, a$$b, 'n'''"),
+    ],
+)
+def test_postgresql_is_read_by_its_rules(statement: str, filled: str) -> None:
+    assert fill(statement, {"name": "n'"}) == filled
+
+
+@pytest.mark.parametrize(
+    ("statement", "filled"),
+    [
+        (
+            "CREATE USER '{{name}}'@'%' IDENTIFIED BY \"{{password}}\"; GRANT SELECT ON *.* TO '{{name}}'@'%';",
+            ["CREATE USER 'a\\\\''b'@'%' IDENTIFIED BY \"\"\"\\\\\"", "GRANT SELECT ON *.* TO 'a\\\\''b'@'%'"],
+        ),
+        ("# it's; {{name}}\nSELECT `{{name}};`; SELECT 1", ["# it's; \nSELECT `a\\'b;`", "SELECT 1"]),
+        ("SELECT 'it\\'s; {{name}}'", ["SELECT 'it\\'s; a\\\\''b'"]),
+        ("SELECT 1--2; -- ;\n SELECT 2", ["SELECT 1--2", "-- ;\n SELECT 2"]),
+        ("DROP USER {{name}}", ["DROP USER 'a\\\\''b'"]),
+    ],
+)  # fmt: skip
+def test_mysql_is_read_and_split_by_its_rules(statement: str, filled: list[str]) -> None:
+    assert split(statement, {"name": "a\\'b", "password": '"\\'}, MYSQL) == filled
+
+
+def test_places_in_which_nothing_can_be_quoted_are_refused() -> None:
+    for statement in ("U&'{{name}}'", 'u&"{{name}}"', "$a$ '{{name}}' $a$"):
+        with pytest.raises(ServiceError):
+            fill(statement, {"name": "$"})
+    assert fill("menu&'{{name}}'", {"name": "x"}) == "menu&'x'"

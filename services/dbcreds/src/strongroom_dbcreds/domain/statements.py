@@ -1,27 +1,65 @@
 """Statements with placeholders: {{name}} or {{username}}, {{password}}, {{expiration}}.
 
-A value is written by the rules of the place where its placeholder stands (PostgreSQL documentation, "Lexical
-Structure"), so that it can never end a quotation and become part of the statement: between double quotes, between
-single quotes, in an escape string, or bare, where it is quoted as a whole.
+A value is written by the rules of the place where its placeholder stands, so that it can never end a quotation and
+become part of the statement: in a string, in a quoted identifier, or bare, where it is quoted as a whole; in a
+comment it is left out. The rules are PostgreSQL's ("Lexical Structure") and MySQL's ("String Literals", "Comments").
 """
 
 import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from strongroom_runtime.errors import invalid
 
-_FIELD = r"\{\{\s*(?P<field>\w+)\s*\}\}"
-# What to look for, by the quotation that one is in; empty for none.
-_TOKENS = {
-    "": re.compile(rf"""--[^\n]*|/\*.*?\*/|{_FIELD}|(?<!\w)[eE]'|['"]""", re.DOTALL),
-    "'": re.compile(rf"''|'|{_FIELD}"),
-    '"': re.compile(rf"""""|"|{_FIELD}"""),
-    "E'": re.compile(rf"\\.|''|'|{_FIELD}", re.DOTALL),
-}
 _NAMES = ("name", "username")
+_FIELD = r"\{\{\s*(?P<field>\w+)\s*\}\}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a database reads statements.
+
+    Args:
+        tokens: what opens a quotation or a comment, or ends a statement.
+        backslash: quotations in which a backslash escapes.
+        name_quote: how a bare name is quoted.
+        dollar: bodies stand between dollar quotes, which are read as statements themselves.
+        nested: block comments nest.
+    """
+
+    tokens: re.Pattern[str]
+    backslash: frozenset[str]
+    name_quote: str
+    dollar: bool
+    nested: bool
+
+
+# The letter in front of a quotation counts only where it is a word of its own: date'…' is no escape string.
+POSTGRESQL = Dialect(
+    re.compile(
+        rf"""{_FIELD} | (?P<line>--) | (?P<block>/\*) | (?P<dollar>(?<![\w$])\$(?:[^\W\d]\w*)?\$)
+          | (?P<refused>(?<![\w$])[uU]&['"]) | (?P<quote>(?<![\w$])[eE]'|['"]) | (?P<end>;)""",
+        re.VERBOSE,
+    ),
+    backslash=frozenset({"E'"}),
+    name_quote='"',
+    dollar=True,
+    nested=True,
+)
+MYSQL = Dialect(
+    re.compile(
+        rf"""{_FIELD} | (?P<line>\#|--(?=\s|$)) | (?P<block>/\*) | (?P<dollar>(?!)) | (?P<refused>(?!))
+          | (?P<quote>['"`]) | (?P<end>;)""",
+        re.VERBOSE,
+    ),
+    backslash=frozenset({"'", '"'}),
+    name_quote="'",
+    dollar=False,
+    nested=False,
+)
 
 
 def texts(statements: Iterable[str]) -> list[str]:
@@ -29,58 +67,145 @@ def texts(statements: Iterable[str]) -> list[str]:
     found: list[str] = []
     for statement in statements:
         text = _decoded(statement.strip())
-        if text.startswith("["):
-            try:
-                found += [str(each) for each in json.loads(text)]
-                continue
-            except ValueError:
-                pass
-        if text:
-            found.append(text)
+        listed = _json_list(text)
+        found += listed if listed is not None else [text] if text else []
     return found
 
 
-def fill(statement: str, values: Mapping[str, str]) -> str:
-    """Returns a statement with its placeholders filled in.
+def fill(statement: str, values: Mapping[str, str], dialect: Dialect = POSTGRESQL) -> str:
+    """Returns a text of statements with its placeholders filled in.
 
     Raises:
-        ServiceError: INVALID where a placeholder is unknown, or stands where no value can be quoted.
+        ServiceError: INVALID where a placeholder is unknown, or stands where its value cannot be quoted.
     """
-    filled: list[str] = []
-    position, within = 0, ""
-    while (token := _TOKENS[within].search(statement, position)) is not None:
-        text, field = token.group(), token.group("field")
-        filled.append(statement[position : token.start()])
-        position = token.end()
-        filled.append(text if field is None else _quoted(field, values, within))
-        if not within and text.upper() in _TOKENS:
-            within = text.upper()
-        elif within and text == within[-1]:
-            within = ""
-    return "".join(filled) + statement[position:]
+    return "".join(piece for piece, _ in _Scanner(statement, values, dialect).pieces())
 
 
-def _quoted(field: str, values: Mapping[str, str], within: str) -> str:
-    name = "name" if field in _NAMES else field
-    if name not in values:
-        raise invalid(f"statements: there is no placeholder {field}")
-    value = values[name]
-    if "\0" in value or "$$" in value:
-        raise invalid(f"{name}: has characters that cannot stand in a statement")
-    if within == '"':
-        return value.replace('"', '""')
-    if within == "E'":
-        return value.replace("\\", "\\\\").replace("'", "''")
-    if within == "'":
-        return value.replace("'", "''")
-    quote = '"' if name == "name" else "'"
-    return quote + value.replace(quote, quote * 2) + quote
+def split(statement: str, values: Mapping[str, str], dialect: Dialect) -> list[str]:
+    """Returns the statements of a text one by one, with their placeholders filled in; raises as `fill`."""
+    found = [""]
+    for piece, ends in _Scanner(statement, values, dialect).pieces():
+        if ends:
+            found.append("")
+        else:
+            found[-1] += piece
+    return [each.strip() for each in found if each.strip()]
+
+
+class _Scanner:
+    """Reads a text from one quotation or comment to the next."""
+
+    def __init__(self, text: str, values: Mapping[str, str], dialect: Dialect) -> None:
+        self._text = text
+        self._values = values
+        self._dialect = dialect
+
+    def pieces(
+        self, start: int = 0, stop: int | None = None, *, body: bool = False
+    ) -> Iterator[tuple[str, bool]]:
+        """Yields the text in pieces, each with whether it is what ends a statement."""
+        position, stop = start, len(self._text) if stop is None else stop
+        while match := self._dialect.tokens.search(self._text, position, stop):
+            yield self._text[position : match.start()], False
+            kind = str(match.lastgroup)
+            if kind == "field":
+                yield self._value(match["field"], "", body), False
+                position = match.end()
+            elif kind == "end":
+                yield ";", not body
+                position = match.end()
+            elif kind == "refused":
+                position = self._refused(match.end(), match.group()[-1], stop)
+                yield self._text[match.start() : position], False
+            elif kind == "dollar":
+                close = self._text.find(match.group(), match.end(), stop)
+                end = stop if close < 0 else close
+                yield match.group(), False
+                yield from self.pieces(match.end(), end, body=True)
+                position = end if close < 0 else end + len(match.group())
+                yield self._text[end:position], False
+            else:
+                position = self._end(kind, match, stop)
+                quote = match.group().upper() if kind == "quote" else None
+                yield self._filled(match.start(), position, quote, body), False
+        yield self._text[position:stop], False
+
+    def _end(self, kind: str, match: re.Match[str], stop: int) -> int:
+        """Returns where a quotation or comment is over."""
+        if kind == "line":
+            end = self._text.find("\n", match.end(), stop)
+            return stop if end < 0 else end
+        if kind == "block":
+            return self._block(match.end(), stop)
+        quote = match.group().upper()
+        mark = re.escape(quote[-1])
+        plain = rf"{mark}{mark}|[^{mark}]"
+        if quote in self._dialect.backslash:
+            plain = rf"\\.|{mark}{mark}|[^{mark}\\]"
+        inside = re.compile(rf"(?:{plain})*{mark}?", re.DOTALL)
+        found = inside.match(self._text, match.end(), stop)
+        return found.end() if found is not None else stop
+
+    def _block(self, position: int, stop: int) -> int:
+        depth = 1
+        for mark in re.compile(r"/\*|\*/").finditer(self._text, position, stop):
+            if mark.group() == "*/":
+                depth -= 1
+            elif self._dialect.nested:
+                depth += 1
+            if not depth:
+                return mark.end()
+        return stop
+
+    def _refused(self, position: int, quote: str, stop: int) -> int:
+        end = self._text.find(quote, position, stop)
+        end = stop if end < 0 else end + 1
+        if re.search(_FIELD, self._text[position:end]):
+            raise invalid("statements: a placeholder cannot stand in a text with Unicode escapes")
+        return end
+
+    def _filled(self, start: int, end: int, quote: str | None, body: bool) -> str:
+        """Returns a quotation, or a comment (None), with its placeholders filled in."""
+        return re.sub(
+            _FIELD,
+            lambda field: "" if quote is None else self._value(field["field"], quote, body),
+            self._text[start:end],
+        )
+
+    def _value(self, field: str, quote: str, body: bool) -> str:
+        name = "name" if field in _NAMES else field
+        if name not in self._values:
+            raise invalid(f"statements: there is no placeholder {field} here")
+        value = self._values[name]
+        if "\0" in value:
+            raise invalid(f"{name}: must not have a NUL character")
+        if body and "$" in value:
+            raise invalid(f"{name}: with a dollar sign, cannot stand between dollar quotes")
+        whole = not quote
+        if whole:
+            quote = self._dialect.name_quote if name == "name" else "'"
+        if quote in self._dialect.backslash:
+            value = value.replace("\\", "\\\\")
+        mark = quote[-1]
+        value = value.replace(mark, mark * 2)
+        return f"{mark}{value}{mark}" if whole else value
 
 
 def _decoded(text: str) -> str:
     if not text or re.search(r"\s", text):
         return text
     try:
-        return base64.b64decode(text, validate=True).decode()
+        decoded = base64.b64decode(text, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return text
+    return decoded.strip() if decoded.replace("\n", " ").replace("\t", " ").isprintable() else text
+
+
+def _json_list(text: str) -> list[str] | None:
+    if not text.startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if all(isinstance(each, str) for each in found) else None
