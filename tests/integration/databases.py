@@ -55,6 +55,10 @@ class Postgres:
             )
         )
 
+    def logged(self, statement: str) -> int:
+        """Returns how often a text stands in a statement that changed something."""
+        return (self.folder / "postgres.log").read_text().count(statement)
+
     def logs_in(self, user: str, password: str) -> bool:
         try:
             return self.sql("SELECT 1", user, password) == ["1"]
@@ -65,7 +69,8 @@ class Postgres:
         user, group = _owner()
         self.process = subprocess.Popen(
             [str(BINARIES / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
-             "-k", str(self.folder), "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=300"],
+             "-k", str(self.folder), "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=300",
+             "-c", "log_statement=ddl"],
             stdout=subprocess.DEVNULL, stderr=(self.folder / "postgres.log").open("ab"),
             user=user, group=group,
         )  # fmt: skip

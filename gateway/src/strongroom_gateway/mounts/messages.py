@@ -6,7 +6,7 @@ import msgspec
 
 from strongroom.auth.v1 import login_pb2
 from strongroom.sys.v1 import mounts_pb2 as pb
-from strongroom_gateway.mounts.table import Mount
+from strongroom_gateway.mounts.table import REMOVING, Mount
 from strongroom_runtime.errors import invalid
 
 _TEXTS = ("listing_visibility", "token_type")
@@ -23,7 +23,7 @@ def info(mount: Mount) -> pb.MountInfo:
     """Returns a mount as clients see it, with times to live as they were set."""
     config = _tuning(mount)
     config.default_lease_ttl, config.max_lease_ttl = mount.default_ttl, mount.max_ttl
-    return pb.MountInfo(
+    message = pb.MountInfo(
         type=mount.type,
         description=mount.description,
         accessor=mount.accessor,
@@ -34,6 +34,9 @@ def info(mount: Mount) -> pb.MountInfo:
         seal_wrap=mount.seal_wrap,
         deprecation_status="supported",
     )
+    if mount.state == REMOVING:
+        message.state = mount.state
+    return message
 
 
 def effective(mount: Mount) -> pb.MountTuning:

@@ -188,7 +188,7 @@ class MountHandlers:
         return {
             mount.path.removeprefix("auth/"): messages.info(mount)
             for mount in mounts
-            if mount.auth == auth and mount.state == ACTIVE
+            if mount.auth == auth
         }
 
     async def _one(self, path: str) -> Mount:

@@ -58,6 +58,7 @@ class MountInfo(_message.Message):
     RUNNING_PLUGIN_VERSION_FIELD_NUMBER: _builtins.int
     RUNNING_SHA256_FIELD_NUMBER: _builtins.int
     DEPRECATION_STATUS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """kv, cubbyhole, system, approle, userpass or token."""
     description: _builtins.str
@@ -80,6 +81,8 @@ class MountInfo(_message.Message):
     """Always empty."""
     deprecation_status: _builtins.str
     """Always supported."""
+    state: _builtins.str
+    """`removing` while what it left is being removed, such as leases; absent otherwise."""
     @_builtins.property
     def config(self) -> Global___MountTuning:
         """How it is tuned."""
@@ -104,12 +107,15 @@ class MountInfo(_message.Message):
         running_plugin_version: _builtins.str = ...,
         running_sha256: _builtins.str = ...,
         deprecation_status: _builtins.str = ...,
+        state: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_state", b"_state", "config", b"config", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessor", b"accessor", "config", b"config", "deprecation_status", b"deprecation_status", "description", b"description", "external_entropy_access", b"external_entropy_access", "local", b"local", "options", b"options", "plugin_version", b"plugin_version", "running_plugin_version", b"running_plugin_version", "running_sha256", b"running_sha256", "seal_wrap", b"seal_wrap", "type", b"type", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state", b"_state", "accessor", b"accessor", "config", b"config", "deprecation_status", b"deprecation_status", "description", b"description", "external_entropy_access", b"external_entropy_access", "local", b"local", "options", b"options", "plugin_version", b"plugin_version", "running_plugin_version", b"running_plugin_version", "running_sha256", b"running_sha256", "seal_wrap", b"seal_wrap", "state", b"state", "type", b"type", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
+    _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state) -> _WhichOneofReturnType__state | None: ...
 
 Global___MountInfo: _TypeAlias = MountInfo  # noqa: Y015
 

@@ -1,0 +1,115 @@
+"""A dbcreds service in a process of its own that kills itself at a step: python mortal_dbcreds.py FILE.
+
+The file says how to reach etcd and the database, and after how many steps to die. There is one before and one after
+each transaction, and each creation of a user.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+
+from strongroom.auth.v1 import gate_pb2
+from strongroom.dbcreds.v1 import role_pb2
+from strongroom_dbcreds.config import Config
+from strongroom_dbcreds.drivers.base import NewUser
+from strongroom_dbcreds.drivers.postgresql import PostgresDriver
+from strongroom_dbcreds.service import DbcredsService, build
+from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
+from strongroom_runtime.context import MountContext, RequestContext, TokenContext
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
+from strongroom_runtime.etcd.store import EtcdStore
+from strongroom_runtime.handlers import LocalCaller
+from strongroom_runtime.service import Host
+from strongroom_runtime.storage import Transaction
+
+CONTEXT = RequestContext(
+    "r",
+    mount=MountContext("database/", "database", "mount-1", "database_1"),
+    token=TokenContext("aa11", "accessor", "root"),
+    of_others=True,
+)
+CONFIG = Config(
+    clock_seconds=0.1,
+    creation_seconds=2.0,
+    aftercheck_seconds=1.0,
+    claim_seconds=0.5,
+    revocation_seconds=1,
+    expiry_seconds=0.1,
+)
+NEVER = 1_000_000
+
+
+class Death:
+    """Ends the process, as kill -9 does, once so many steps were made."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = NEVER
+        self._steps = steps
+
+    def arm(self) -> None:
+        self.left = self._steps
+
+    def step(self) -> None:
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
+
+
+class MortalStore(EtcdStore):
+    death: Death
+
+    async def commit(self, transaction: Transaction) -> int:
+        self.death.step()
+        revision = await super().commit(transaction)
+        self.death.step()
+        return revision
+
+
+class MortalDriver(PostgresDriver):
+    death: Death
+
+    async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
+        self.death.step()
+        await super().create_user(statements, user)
+        self.death.step()
+
+
+class AliveTokens:
+    """Stands in for the auth service."""
+
+    async def call(self, method: str, request: Message, context: RequestContext) -> Any:
+        return gate_pb2.CheckTokenResponse(alive=True)
+
+
+def service(client: EtcdClient, keys: tuple[str, str], death: Death) -> DbcredsService:
+    """Returns the service over a real etcd and a real database."""
+    ring = KeyRing({1: bytes.fromhex(keys[0])}, bytes.fromhex(keys[1]))
+    store = MortalStore(client, BarrierCodec("dbcreds", KeyHolder(ring)))
+    store.death = MortalDriver.death = death
+    host = Host(store, peers={"auth": AliveTokens()})
+    return build(host, CONFIG, {"postgresql-database-plugin": MortalDriver})
+
+
+async def run(told: dict[str, Any]) -> None:
+    death = Death(told["steps"])
+    client = EtcdClient(EtcdConfig((told["etcd"],)))
+    dbcreds = service(client, tuple(told["keys"]), death)
+    await dbcreds.clock.find()
+    death.arm()
+    request = role_pb2.CreateCredentialsRequest(name="app")
+    method = "/strongroom.dbcreds.v1.RoleService/CreateCredentials"
+    await LocalCaller(dbcreds.handlers).call(method, request, CONTEXT)
+    death.left = NEVER
+    print("answered", flush=True)
+    await client.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(json.loads(Path(sys.argv[1]).read_text())))

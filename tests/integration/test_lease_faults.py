@@ -1,0 +1,283 @@
+"""No user outlives its lease, whatever dies or hangs: processes, the database, or both."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import requests
+
+from strongroom.auth.v1 import login_pb2
+from strongroom.dbcreds.v1 import connection_pb2, lease_pb2, role_pb2
+from strongroom_dbcreds.service import DbcredsService
+from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+from strongroom_runtime.handlers import LocalCaller
+from tests.integration import mortal_dbcreds as mortal
+from tests.integration.databases import ADMIN, PASSWORD, Postgres, postgres
+from tests.integration.platforms import TOPOLOGIES, Platform, start, until
+from tests.integration.test_dynamic_credentials import CREATE, configure, creds
+
+_RPC = "/strongroom.dbcreds.v1."
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Postgres]:
+    """A server that these tests stop, freeze and start."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=TOPOLOGIES)
+def faulty(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, own: Postgres
+) -> Iterator[Platform]:
+    with start(tmp_path_factory.mktemp(request.param), request.param) as platform:
+        configure(platform, own, "database", revocation_timeout="2s")
+        yield platform
+
+
+def process_of(platform: Platform) -> str:
+    """Returns which process has the leases."""
+    return "dbcreds" if "dbcreds" in platform.pids else "server"
+
+
+def count(platform: Platform) -> int:
+    return int(platform.http("GET", "sys/leases/count").json()["data"]["lease_count"])
+
+
+def all_gone(platform: Platform, database: Postgres, names: set[str]) -> bool:
+    return not names & database.users() and count(platform) == 0
+
+
+def token(platform: Platform) -> str:
+    made = platform.http("POST", "auth/token/create", json={"policies": ["root"]})
+    return str(made.json()["auth"]["client_token"])
+
+
+def some(platform: Platform, number: int = 5, by: str = "") -> set[str]:
+    by = by or token(platform)
+    return {creds(platform, "database", by)["data"]["username"] for _ in range(number)}
+
+
+@pytest.mark.parametrize("fault", ["stop", "freeze"])
+def test_a_database_that_is_away_is_tried_until_it_is_back(
+    faulty: Platform, own: Postgres, fault: str
+) -> None:
+    names = some(faulty)
+    getattr(own, fault)()
+    try:
+        refused = faulty.http("PUT", "sys/leases/revoke-prefix/database")
+        assert refused.status_code == 503
+        assert "tried again" in refused.json()["errors"][0]
+        failing = faulty.http("GET", "sys/leases").json()["data"]
+        assert failing["lease_count"] == 5
+        assert all(lease["error"] for lease in failing["leases"])
+        faulty.kill(process_of(faulty))
+        until(lambda: count(faulty) == 5, 60)
+    finally:
+        own.thaw() if fault == "freeze" else own.start()
+    until(lambda: all_gone(faulty, own, names), 90)
+    assert not faulty.http("GET", "sys/leases").json()["data"]["leases"]
+
+
+def test_a_token_dies_while_the_database_is_down(faulty: Platform, own: Postgres) -> None:
+    mine = token(faulty)
+    names = some(faulty, 3, mine)
+    kept = creds(faulty, "database")
+    own.stop()
+    try:
+        assert faulty.http("POST", "auth/token/revoke-self", mine).status_code == 204
+        time.sleep(1)
+    finally:
+        own.start()
+    until(lambda: not names & own.users(), 90)
+    assert kept["data"]["username"] in own.users()
+    faulty.http("PUT", "sys/leases/revoke", json={"lease_id": kept["lease_id"]})
+
+
+def test_a_token_dies_while_the_service_is_down(faulty: Platform, own: Postgres) -> None:
+    if process_of(faulty) == "server":
+        pytest.skip("where all is one process nothing can be down by itself")
+    mine = token(faulty)
+    names = some(faulty, 3, mine)
+    pid = faulty.child("dbcreds")
+    os.kill(pid, signal.SIGSTOP)
+    assert faulty.http("POST", "auth/token/revoke-self", mine).status_code == 204
+    assert faulty.http("GET", "auth/token/lookup-self", mine).status_code == 403
+    assert names <= own.users()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: all_gone(faulty, own, names), 60)
+
+
+def test_the_database_forgets_its_admins_password_and_gets_it_back(
+    faulty: Platform, own: Postgres
+) -> None:
+    names = some(faulty, 2)
+    faulty.http("POST", "database/reset/pg")
+    own.sql("CREATE ROLE second SUPERUSER LOGIN PASSWORD 'pw'")
+    own.sql(f"ALTER ROLE {ADMIN} PASSWORD 'changed'", "second", "pw")
+    assert faulty.http("PUT", "sys/leases/revoke-prefix/database").status_code == 503
+    own.sql(f"ALTER ROLE {ADMIN} PASSWORD '{PASSWORD}'", "second", "pw")
+    until(lambda: all_gone(faulty, own, names), 90)
+    own.sql("DROP ROLE second")
+
+
+def test_a_mount_waits_for_its_database(faulty: Platform, own: Postgres) -> None:
+    configure(faulty, own, "leaving", revocation_timeout="2s")
+    name = creds(faulty, "leaving")["data"]["username"]
+    own.stop()
+    try:
+        refused = faulty.http("DELETE", "sys/mounts/leaving")
+        assert refused.status_code == 503
+        assert "1 leases of the mount" in refused.json()["errors"][0]
+        shown = faulty.http("GET", "sys/mounts").json()["data"]["leaving/"]
+        assert shown["state"] == "removing"
+        assert faulty.http("GET", "leaving/creds/app").status_code == 404
+        faulty.kill(process_of(faulty))
+        until(lambda: "leaving/" in faulty.http("GET", "sys/mounts").json()["data"], 60)
+        assert faulty.http("DELETE", "sys/mounts/leaving").status_code == 503
+    finally:
+        own.start()
+    until(lambda: name not in own.users(), 90)
+    until(lambda: "leaving/" not in faulty.http("GET", "sys/mounts").json()["data"], 60)
+
+
+def test_kill_at_random_leaves_no_user_without_a_lease(faulty: Platform, own: Postgres) -> None:
+    handed_out: list[str] = []
+
+    def ask() -> None:
+        try:
+            answer = faulty.http("GET", "database/creds/app")
+            if answer.status_code == 200:
+                handed_out.append(answer.json()["data"]["username"])
+        except (requests.RequestException, OSError):
+            pass
+
+    for _ in range(10):
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        for each in asking:
+            each.start()
+        time.sleep(random.uniform(0, 0.05))
+        faulty.kill(process_of(faulty))
+        for each in asking:
+            each.join()
+        until(lambda: faulty.http("GET", "database/roles/app").status_code == 200, 60)
+    until(lambda: set(handed_out) <= own.users())
+    assert len(own.users()) <= count(faulty)  # nothing without a record, at any moment
+    until(lambda: faulty.http("PUT", "sys/leases/revoke-prefix/database").status_code == 204, 60)
+    assert count(faulty) == 0
+    assert not own.users()
+
+
+def test_two_platforms_drop_each_user_once(
+    own: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("racing")
+    with start(folder / "first") as first:
+        configure(first, own, "database", default_ttl="4s")
+        data = first.folder / "data"
+        endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
+        options = (
+            f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
+            f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
+        )  # fmt: skip
+        with start(folder / "second", "all", *options, command="server") as second:
+            second.ca = first.ca
+            until(lambda: second.http("GET", "auth/token/lookup-self").status_code == 200)
+            names = some(first, 15) | some(second, 15)
+            assert len(names) == 30
+            until(lambda: all_gone(second, own, names), 60)
+            assert [own.logged(f'DROP ROLE IF EXISTS "{name}"') for name in names] == [1] * 30
+            # What one gave, the other renews and revokes.
+            made = creds(first, "database")
+            body = {"lease_id": made["lease_id"]}
+            assert second.http("PUT", "sys/leases/renew", json=body).status_code == 200
+            assert second.http("PUT", "sys/leases/revoke", json=body).status_code == 204
+            assert first.http("PUT", "sys/leases/lookup", json=body).status_code == 400
+
+
+@pytest_asyncio.fixture
+async def etcd(tmp_path: Path) -> AsyncIterator[EmbeddedEtcd]:
+    server = EmbeddedEtcd(tmp_path / "etcd")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def test_kill_at_every_step_ends_with_a_lease_or_without_a_user(
+    etcd: EmbeddedEtcd, own: Postgres, tmp_path: Path
+) -> None:
+    keys = (os.urandom(32).hex(), os.urandom(64).hex())
+    client = EtcdClient(etcd.config)
+    survivor = mortal.service(client, keys, mortal.Death(mortal.NEVER))
+    await survivor.clock.find()
+    await furnish(survivor, own)
+    before, left_by_the_dead = own.users(), []
+    for steps in range(8):
+        told = {"etcd": etcd.config.endpoints[0], "keys": keys, "steps": steps}
+        answered = await asyncio.to_thread(die, tmp_path / f"{steps}.json", told)
+        left_by_the_dead.append((answered, len(own.users() - before)))
+        before = own.users()
+    assert [answered for answered, _ in left_by_the_dead] == [False] * 6 + [True] * 2
+    assert (False, 1) in left_by_the_dead
+    await survivor.start()
+    async with asyncio.timeout(60):
+        while await leases(survivor) != 3:
+            await asyncio.sleep(0.1)
+    # Those that were handed out live on, and one whose process died between the last step and its answer.
+    assert len(own.users()) == 3
+    await call(
+        survivor, "LeaseService", "RevokePrefix", lease_pb2.RevokePrefixRequest(prefix="database")
+    )
+    assert not own.users()
+    await survivor.stop()
+    await client.close()
+
+
+def die(file: Path, told: dict[str, Any]) -> bool:
+    """Runs a process that kills itself; returns whether it had answered before."""
+    file.write_text(json.dumps(told))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.mortal_dbcreds", str(file)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    answered = "answered" in done.stdout
+    assert done.returncode == (0 if answered else -signal.SIGKILL), done.stderr
+    return answered
+
+
+async def call(service: DbcredsService, of: str, method: str, request: Any) -> Any:
+    return await LocalCaller(service.handlers).call(f"{_RPC}{of}/{method}", request, mortal.CONTEXT)
+
+
+async def leases(service: DbcredsService) -> int:
+    answer = await call(service, "LeaseService", "CountLeases", lease_pb2.CountLeasesRequest())
+    return int(answer.lease_count)
+
+
+async def furnish(service: DbcredsService, database: Postgres) -> None:
+    details = connection_pb2.ConnectionDetails(
+        connection_url=database.url, username=ADMIN, password=PASSWORD
+    )
+    connection = connection_pb2.WriteConnectionRequest(
+        name="pg",
+        plugin_name="postgresql-database-plugin",
+        details=details,
+        allowed_roles=login_pb2.TextList(values=["*"]),
+    )
+    role = role_pb2.WriteRoleRequest(
+        name="app", db_name="pg", creation_statements=login_pb2.TextList(values=[CREATE])
+    )
+    await call(service, "ConnectionService", "WriteConnection", connection)
+    await call(service, "RoleService", "WriteRole", role)
