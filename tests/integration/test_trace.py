@@ -7,6 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.metrics.v1 import (
+    metrics_service_pb2,
+    metrics_service_pb2_grpc,
+)
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from tests.integration.platforms import TOPOLOGIES, Platform, start, until
@@ -30,6 +34,47 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
                     found = (attributes["service.name"], span.name, span.trace_id.hex())
                     self.spans.append(found)
         return trace_service_pb2.ExportTraceServiceResponse()
+
+
+class Meters(metrics_service_pb2_grpc.MetricsServiceServicer):
+    """Keeps the metrics that it is sent: names by service."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, set[str]] = {}
+        self.raw: list[bytes] = []
+
+    def Export(self, request: Any, context: Any) -> Any:
+        self.raw.append(request.SerializeToString())
+        for resource in request.resource_metrics:
+            attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+            names = self.names.setdefault(attributes["service.name"], set())
+            names |= {m.name for scope in resource.scope_metrics for m in scope.metrics}
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_metrics_of_every_process_reach_a_collector(
+    topology: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meters = Meters()
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(meters, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
+    with start(tmp_path, topology) as platform:
+        body = {"data": {"password": "hunter2-measured"}}
+        platform.http("POST", "secret/data/measured", json=body)
+        services = {"gateway"} if topology == "all" else set(platform.pids) - {"etcd"}
+        until(lambda: services <= set(meters.names))
+        until(lambda: "strongroom_requests" in meters.names["gateway"])
+        storing = "gateway" if topology == "all" else "kv"
+        until(lambda: "strongroom_store_transactions" in meters.names[storing])
+    server.stop(None)
+    exported = b"".join(meters.raw)
+    for secret in (b"hunter2-measured", b"measured", platform.root.encode()):
+        assert secret not in exported
 
 
 @pytest.fixture(params=TOPOLOGIES)

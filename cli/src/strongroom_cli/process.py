@@ -24,9 +24,10 @@ from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
-from strongroom_cli.settings import SCALED, ServerConfig, called_by, public_url
+from strongroom_cli.settings import SCALED, ServerConfig, called_by, public_url, sanitized
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
+from strongroom_runtime import otlp_metrics
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.cluster import Cluster
@@ -38,6 +39,7 @@ from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.link.local_first import LocalFirst
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
+from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.service import Host, Service
 from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
@@ -93,6 +95,8 @@ class Process:
         self._address = ""
         self._leaving = False
         self._telemetry = {name: from_environment(name) for name in config.targets}
+        self._metrics = Metrics()
+        self._export = otlp_metrics.from_environment(self._metrics.registry, name)
         self._internal = InternalServer(
             self._table, identity, config.trust_domain, telemetry=self._telemetry[name]
         )
@@ -124,6 +128,8 @@ class Process:
         self._keys.start()
         if seal is not None:
             await seal.start()
+        if self._export is not None:
+            self._export.start()
         if self._gateway is not None:
             await self._listen(self._gateway)
 
@@ -149,6 +155,8 @@ class Process:
         await self._client.close()
         for telemetry in self._telemetry.values():
             telemetry.shutdown()
+        if self._export is not None:
+            await self._export.stop()
 
     async def reopen_logs(self) -> None:
         """Opens audit files anew, after they were moved away."""
@@ -183,7 +191,7 @@ class Process:
             )
         seal = None
         if "seal" in config.targets:
-            store = EtcdStore(self._client, RawCodec("seal"), self._cluster)
+            store = EtcdStore(self._client, RawCodec("seal"), self._cluster, metrics=self._metrics)
             seal = strongroom_seal.service.build(
                 Host(store, peers={"auth": callers["auth"]}),
                 strongroom_seal.config.Config(
@@ -207,6 +215,8 @@ class Process:
                 sealed=lambda: holder.sealed,
                 address=public_url(self._config),
                 telemetry=self._telemetry["gateway"],
+                metrics=self._metrics,
+                state=sanitized(self._config),
             )
         )
 
@@ -255,7 +265,11 @@ class Process:
     def _store(self, name: str) -> EtcdStore:
         holder = self._holders[name]
         store = EtcdStore(
-            self._client, BarrierCodec(name, holder), self._cluster, self._telemetry[name]
+            self._client,
+            BarrierCodec(name, holder),
+            self._cluster,
+            self._telemetry[name],
+            self._metrics,
         )
         holder.on_seal.append(store.forget)
         return store

@@ -1,5 +1,6 @@
 """What an operator can set for a server process."""
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,23 @@ def check(config: ServerConfig) -> list[str]:
             " they can be found by themselves where etcd_endpoints names the cluster that they run on"
         )
     return wrong
+
+
+def sanitized(config: ServerConfig) -> dict[str, object]:
+    """Returns a configuration as operators may read it over the API: names of files, never what is in them."""
+    settings = {
+        field.name: str(value) if isinstance(value, Path) else value
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]
+    }
+    listener = {"address": config.listen, "tls_disable": not config.tls}
+    return {
+        **settings,
+        "api_addr": public_url(config),
+        "listeners": [{"type": "tcp", "config": listener}],
+        "seals": [{"type": config.seal, "disabled": False}],
+        "storage": {"type": "etcd"},
+    }
 
 
 def _loopback(address: str) -> bool:

@@ -14,6 +14,10 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import StreamCaller
 
 
+def _no_header(name: str) -> str | None:
+    return None
+
+
 class Call(msgspec.Struct):
     """A request, whichever wire it came over.
 
@@ -32,6 +36,10 @@ class Call(msgspec.Struct):
         foreign_trace: the client sent it.
         deadline: monotonic time; 0 for none.
         linearizable: reads must ask etcd.
+        method: the HTTP method, or the full name of the gRPC method.
+        header: gives a header of the request, or a value of its metadata, by its name in lower case.
+        headers: what the answer says beside itself, by names in lower case.
+        audited_headers: what entries show of the request's: values, and whether as HMACs.
     """
 
     spec: MethodSpec | None
@@ -48,6 +56,10 @@ class Call(msgspec.Struct):
     foreign_trace: bool = False
     deadline: float = 0.0
     linearizable: bool = False
+    method: str = ""
+    header: Callable[[str], str | None] = _no_header
+    headers: list[tuple[str, str]] = []
+    audited_headers: dict[str, tuple[str, bool]] = {}
     warnings: list[str] = []
     request_id: str = msgspec.field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -81,6 +93,7 @@ def subject_of(call: Call) -> Subject:
         token_text=call.token_text,
         wrap_ttl=call.wrap_ttl,
         parameters=parameters,
+        headers=call.audited_headers,
     )
 
 

@@ -10,7 +10,14 @@ from strongroom.auth.v1 import approle_pb2, policy_pb2, token_pb2, userpass_pb2
 from strongroom.dbcreds.v1 import connection_pb2, lease_pb2, quota_pb2, role_pb2
 from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
-from strongroom.sys.v1 import mounts_pb2, system_pb2, wrapping_pb2
+from strongroom.sys.v1 import (
+    config_pb2,
+    mounts_pb2,
+    observe_pb2,
+    quotas_pb2,
+    system_pb2,
+    wrapping_pb2,
+)
 from strongroom_gateway.admission import Admission
 from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.contract.help import mount_help, path_help
@@ -20,7 +27,14 @@ from strongroom_gateway.http.targets import ABSOLUTE
 from strongroom_gateway.http.wire import HttpWire
 from strongroom_gateway.mounts.rpc import MountHandlers
 from strongroom_gateway.mounts.table import MountTable
+from strongroom_gateway.observe.observer import Observer
+from strongroom_gateway.observe.rpc import ObserveHandlers
+from strongroom_gateway.observe.versions import VersionHistory
 from strongroom_gateway.pipeline import Pipeline
+from strongroom_gateway.quotas.rpc import QuotaHandlers
+from strongroom_gateway.settings.rpc import ConfigHandlers
+from strongroom_gateway.settings.rules import Rules
+from strongroom_gateway.settings.store import SettingsStore
 from strongroom_gateway.streams import Streams
 from strongroom_gateway.system.rpc import SystemHandlers
 from strongroom_gateway.tokens import TokenGate
@@ -30,10 +44,12 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.etcd.prefix import PrefixView
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, StreamCaller
+from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.policy import Acl
 from strongroom_runtime.service import BackgroundTasks
 from strongroom_runtime.storage import Store
 from strongroom_runtime.telemetry import Telemetry
+from strongroom_runtime.version import VERSION
 
 _MODULES = (
     audit_pb2,
@@ -51,7 +67,10 @@ _MODULES = (
     rekey_pb2,
     rotation_pb2,
     seal_pb2,
+    config_pb2,
     mounts_pb2,
+    observe_pb2,
+    quotas_pb2,
     system_pb2,
     wrapping_pb2,
 )
@@ -74,6 +93,8 @@ class GatewayHost:
         address: where clients reach it.
         clock: by which tokens end.
         telemetry: of the gateway.
+        metrics: of the process.
+        state: the configuration of the process, without anything secret.
     """
 
     store: Store
@@ -83,12 +104,15 @@ class GatewayHost:
     address: str = ""
     clock: Clock = field(default_factory=SystemClock)
     telemetry: Telemetry = field(default_factory=lambda: Telemetry("gateway"))
+    metrics: Metrics = field(default_factory=Metrics)
+    state: Mapping[str, object] = field(default_factory=dict)
 
 
 class Gateway:
     """Both wires over one pipeline."""
 
     def __init__(self, host: GatewayHost) -> None:
+        self._clock = host.clock
         self.routes = RouteTable(public_services())
         self._mounts = MountTable(host.store)
         self._gate = TokenGate(host.services["auth"], host.views["auth"], host.clock)
@@ -103,11 +127,26 @@ class Gateway:
         own.add(mounts_pb2.DESCRIPTOR.services_by_name["MountService"], self._mount_handlers)
         own.add(wrapping_pb2.DESCRIPTOR.services_by_name["WrappingService"], self._wrapping)
         own.add(system_pb2.DESCRIPTOR.services_by_name["SystemService"], system)
-        audit = AuditSink(host.services["audit"], host.views["audit"])
+        settings = SettingsStore(host.store)
+        self._versions = VersionHistory(host.store)
+        observer = Observer(host.telemetry, host.metrics)
+        for module, name, handlers in (
+            (
+                observe_pb2,
+                "ObserveService",
+                ObserveHandlers(host.metrics, observer, self._versions, self._mounts),
+            ),
+            (config_pb2, "ConfigService", ConfigHandlers(settings, host.state)),
+            (quotas_pb2, "QuotaService", QuotaHandlers(settings, self._mounts)),
+        ):
+            own.add(module.DESCRIPTOR.services_by_name[name], handlers)
+        host.metrics.watch_seal(host.sealed)
+        audit = AuditSink(host.services["audit"], host.views["audit"], host.metrics)
+        rules = Rules(settings, host.services["auth"], audit, host.clock, host.metrics)
         admission = Admission(self._gate, self._mounts, host.sealed)
-        self.pipeline = Pipeline(services, admission, audit, wraps, host.telemetry)
-        self.streams = Streams(services, admission, audit)
-        self.http = HttpWire(self.routes, self._mounts, self.pipeline, host.clock)
+        self.pipeline = Pipeline(services, admission, rules, audit, wraps, observer)
+        self.streams = Streams(services, admission, rules, audit)
+        self.http = HttpWire(self.routes, self._mounts, self.pipeline, settings, host.clock)
         self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, self.streams, host.clock)
         self._tasks = BackgroundTasks()
 
@@ -115,6 +154,7 @@ class Gateway:
         """Starts background work. Called once there are keys, again after each unseal."""
         self._tasks.start(self._mount_handlers.finish_removals(), "mount-removals")
         self._tasks.start(self._wrapping.sweep(), "wrap-sweep")
+        await self._versions.note(VERSION, self._clock.now())
 
     async def stop(self) -> None:
         """Ends background work."""

@@ -1,8 +1,9 @@
 """From a gRPC call to the pipeline: the same decisions, paths and entries as over HTTP.
 
 The token is in the metadata `x-vault-token`, or in `authorization` as `Bearer …`; `x-vault-wrap-ttl` asks for a
-wrapped answer. What HTTP has in its envelope comes as trailing metadata: `strongroom-request-id`,
-`strongroom-warning` (repeated), and `strongroom-wrap-info-bin`, a serialised `strongroom.sys.v1.WrapInfo`.
+wrapped answer. What HTTP has in its envelope and headers comes as trailing metadata: `strongroom-request-id`,
+`strongroom-warning` (repeated), `x-ratelimit-…`, and `strongroom-wrap-info-bin`, a serialised
+`strongroom.sys.v1.WrapInfo`.
 """
 
 import asyncio
@@ -131,11 +132,12 @@ class GrpcWire(grpc.GenericRpcHandler):
     ) -> Message:
         request_id = str(uuid.uuid4())
         trailing: list[tuple[str, str | bytes]] = [("strongroom-request-id", request_id)]
+        call: Call | None = None
         try:
             call = await self._call(spec, message, context, request_id)
             answer = await self._pipeline.handle(call)
         except ServiceError as error:
-            context.set_trailing_metadata(tuple(trailing))
+            context.set_trailing_metadata((*trailing, *_headers(call)))
             await abort(context, error)
             raise
         for warning in answer.encoded.warnings or ():
@@ -143,7 +145,7 @@ class GrpcWire(grpc.GenericRpcHandler):
         if answer.wrapped and answer.encoded.wrap_info is not None:
             info = ParseDict(answer.encoded.wrap_info, wrapping_pb2.WrapInfo())
             trailing.append(("strongroom-wrap-info-bin", info.SerializeToString()))
-        context.set_trailing_metadata(tuple(trailing))
+        context.set_trailing_metadata((*trailing, *_headers(call)))
         return answer.response
 
     async def _call(
@@ -181,6 +183,8 @@ class GrpcWire(grpc.GenericRpcHandler):
             deadline=self._deadline(context),
             linearizable=metadata.get("x-strongroom-consistency") == "linearizable",
             request_id=request_id,
+            method=spec.name,
+            header=metadata.get,
         )
 
     def _deadline(self, context: ServicerContext) -> float:
@@ -221,6 +225,11 @@ async def _from(first: Message, messages: AsyncGenerator[Message]) -> AsyncGener
     async with contextlib.aclosing(messages):
         async for message in messages:
             yield message
+
+
+def _headers(call: Call | None) -> list[tuple[str, str]]:
+    """Returns what an answer says beside itself, as metadata."""
+    return call.headers if call is not None else []
 
 
 def _token(metadata: Mapping[str, str]) -> str:

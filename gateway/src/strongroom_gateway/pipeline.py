@@ -17,13 +17,14 @@ from strongroom_gateway.call import Call, context_of, service_of, subject_of
 from strongroom_gateway.contract.encode import Encoded, ResponsePlan
 from strongroom_gateway.contract.routes import MethodSpec
 from strongroom_gateway.http import envelope
+from strongroom_gateway.observe.observer import Observer
+from strongroom_gateway.settings.rules import Rules
 from strongroom_gateway.tokens import Identity
 from strongroom_gateway.wrapping.rpc import wrap_info
 from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import StreamCaller
-from strongroom_runtime.telemetry import Telemetry
 
 HELP = "/strongroom.sys.v1.SystemService/ReadHelp"
 _WRAP = "/strongroom.sys.v1.WrappingService/Wrap"
@@ -46,20 +47,23 @@ class Pipeline:
     Args:
         services: who answers, by the package of the method: `auth` for strongroom.auth.v1.
         admission: who may do what.
+        rules: what the settings demand of requests.
         audit: where entries go.
         wraps: where wrapped answers are kept.
-        telemetry: of the gateway, for the span around a request.
+        observer: watches what happens.
     """
 
     def __init__(
         self,
         services: Mapping[str, StreamCaller],
         admission: Admission,
+        rules: Rules,
         audit: AuditSink,
         wraps: WrapStore,
-        telemetry: Telemetry,
+        observer: Observer,
     ) -> None:
-        self._telemetry = telemetry
+        self._observer = observer
+        self._rules = rules
         self._services = services
         self._admission = admission
         self._audit = audit
@@ -71,20 +75,17 @@ class Pipeline:
         Raises:
             ServiceError: what the client is to be told.
         """
-        if not self._telemetry.enabled:
-            return await self._handle(call)
-        name = call.spec.name.removeprefix("/") if call.spec is not None else "unknown path"
-        parent = call.traceparent if call.foreign_trace else ""
-        with self._telemetry.span(name, parent) as call.traceparent:
-            return await self._handle(call)
+        return await self._observer.run(call, self._handle)
 
     async def _handle(self, call: Call) -> Answer:
         context = context_of(call)
         spec = call.spec
         if spec is not None and spec.works_sealed:
+            await self._rules.apply_lightly(call, context)
             response = await self._call(spec, call.message, context)
             return Answer(response, spec.response_plan.encode(response))
         self._admission.check_seal()
+        await self._rules.apply(call, context)
         return await self._audited(call, context)
 
     async def _audited(self, call: Call, context: RequestContext) -> Answer:

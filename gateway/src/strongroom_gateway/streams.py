@@ -19,6 +19,7 @@ from strongroom_gateway.audit.entries import Outcome, Subject
 from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.call import Call, context_of, service_of, subject_of
 from strongroom_gateway.contract.routes import MethodSpec
+from strongroom_gateway.settings.rules import Rules
 from strongroom_gateway.shown import SHOW
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
@@ -41,13 +42,19 @@ class Streams:
     Args:
         services: who answers, by the package of the method.
         admission: who may do what.
+        rules: what the settings demand of requests. A stream is one, whatever it carries.
         audit: where entries go.
     """
 
     def __init__(
-        self, services: Mapping[str, StreamCaller], admission: Admission, audit: AuditSink
+        self,
+        services: Mapping[str, StreamCaller],
+        admission: Admission,
+        rules: Rules,
+        audit: AuditSink,
     ) -> None:
         self._services = services
+        self._rules = rules
         self._admission = admission
         self._audit = audit
         self._columns: dict[str, tuple[Columns, Columns]] = {}
@@ -160,6 +167,8 @@ class Streams:
         """
         self._admission.check_seal()
         context = context_of(call)
+        await self._rules.apply(call, context)
+        subject.headers = call.audited_headers
         try:
             identity = await self._admission.identify(call, context)
             if identity is not None:

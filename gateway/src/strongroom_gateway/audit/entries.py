@@ -35,6 +35,7 @@ class Subject(msgspec.Struct):
     token_text: str
     wrap_ttl: int | None
     parameters: dict[str, Any]
+    headers: dict[str, tuple[str, bool]] = {}  # value, and whether it stands there as an HMAC
     token: TokenContext | None = None
     made: "dict[Device, Common]" = {}
 
@@ -165,6 +166,12 @@ def _request(subject: Subject, device: Device, token: bytes) -> bytes:
     )
     if subject.parameters:
         members += b',"data":' + device.hasher.json(subject.parameters, mount.plain_request)
+    if subject.headers:
+        shown = {
+            name: [device.hasher.text(value) if hmac else value]
+            for name, (value, hmac) in subject.headers.items()
+        }
+        members += b',"headers":' + _encode(shown)
     if subject.wrap_ttl:
         members += b',"wrap_ttl":%d' % subject.wrap_ttl
     return members

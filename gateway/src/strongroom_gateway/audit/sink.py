@@ -16,6 +16,7 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.prefix import PrefixView
 from strongroom_runtime.handlers import Caller
+from strongroom_runtime.metrics import Metrics
 
 _RESOLVE = "/strongroom.audit.v1.AuditLogService/ResolveDevices"
 _APPEND = "/strongroom.audit.v1.AuditLogService/Append"
@@ -29,10 +30,12 @@ class AuditSink:
     Args:
         audit: the audit service.
         view: what the audit service keeps, to know when its devices change.
+        metrics: of the process.
     """
 
-    def __init__(self, audit: Caller, view: PrefixView) -> None:
+    def __init__(self, audit: Caller, view: PrefixView, metrics: Metrics) -> None:
         self._audit = audit
+        self._metrics = metrics
         self._kept: Kept[list[Device]] = Kept(view)
 
     async def request(self, subject: Subject, context: RequestContext) -> None:
@@ -117,6 +120,7 @@ class AuditSink:
         except ServiceError as error:
             if error.kind is Kind.SEALED:
                 raise
+            self._metrics.audit_failed()
             raise ServiceError(
                 Kind.INTERNAL, "internal error: no audit device took the entry"
             ) from error

@@ -113,11 +113,14 @@ def _writer(field: Field) -> Writer:
             name, [each(value) for value in getattr(message, name)]
         )
     if field.has_presence:
+        absent: Any = _ABSENT.get(field.format, msgspec.UNSET)
 
         def present(message: Any, into: dict[str, Any]) -> None:
             if message.HasField(name):
                 value = getattr(message, name)
                 into[name] = value if convert is None else convert(value)
+            elif absent is not msgspec.UNSET:
+                into[name] = absent
 
         return present
     if convert is None:

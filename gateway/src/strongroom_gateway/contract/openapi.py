@@ -10,6 +10,7 @@ from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import Field
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_runtime.handlers import Shape
+from strongroom_runtime.version import VERSION
 
 _VERBS: dict[int, str] = {
     options.OPERATION_READ: "get",
@@ -44,7 +45,7 @@ def describe(routes: RouteTable) -> bytes:
         "info": {
             "title": "Strongroom",
             "description": "HTTP API, as of Vault",
-            "version": "0.1.0",
+            "version": VERSION,
             "license": {"name": "MPL-2.0"},
         },
         "paths": paths,

@@ -11,12 +11,12 @@ from granian.server.embed import Server
 
 from strongroom_gateway.contract.decode import MAX_BODY
 from strongroom_gateway.http import envelope
-from strongroom_gateway.http.wire import MAX_SECONDS, HttpRequest, HttpWire
+from strongroom_gateway.http.wire import JSON, MAX_SECONDS, HttpRequest, HttpWire
 from strongroom_runtime.errors import Kind, ServiceError
 
 log = logging.getLogger(__name__)
 
-_JSON = [("content-type", "application/json"), ("cache-control", "no-store")]
+_JSON = [("content-type", JSON), ("cache-control", "no-store")]
 _EMPTY = [("cache-control", "no-store")]
 _INTERNAL = envelope.error_document(ServiceError(Kind.INTERNAL, "internal error"))
 
@@ -78,10 +78,15 @@ class HttpServer:
             log.exception("a request failed")
             protocol.response_bytes(500, _JSON, _INTERNAL)
             return
+        headers = _JSON if response.body else _EMPTY
+        if response.headers or response.content_type != JSON:
+            headers = [*_EMPTY, *response.headers]
+            if response.body:
+                headers.append(("content-type", response.content_type))
         if response.body and request.method != "HEAD":
-            protocol.response_bytes(response.status, _JSON, response.body)
+            protocol.response_bytes(response.status, headers, response.body)
         else:
-            protocol.response_empty(response.status, _EMPTY)
+            protocol.response_empty(response.status, headers)
 
 
 async def _body(length: str | None, protocol: Any) -> bytes:

@@ -14,14 +14,17 @@ from strongroom_gateway.call import Call
 from strongroom_gateway.contract.decode import form_as_json, parameters_of, parse_body
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
-from strongroom_gateway.http.paths import check_namespace
+from strongroom_gateway.http.cors import HeaderList, check
+from strongroom_gateway.http.paths import PREFIX, check_namespace
 from strongroom_gateway.http.targets import Targets
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.pipeline import Answer, Pipeline
+from strongroom_gateway.settings.store import SettingsStore
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
+JSON = "application/json"
 MAX_SECONDS = 90.0
 MAX_TOKEN = 8 << 10
 _FORM = "application/x-www-form-urlencoded"
@@ -65,30 +68,72 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HttpResponse(msgspec.Struct, frozen=True, gc=False):
-    """A response. The body is JSON, if there is one."""
+    """A response.
+
+    Args:
+        status: of HTTP.
+        body: empty for none.
+        headers: by names in lower case.
+        content_type: of the body.
+    """
 
     status: int
     body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = JSON
 
 
 class HttpWire:
     """Vault's HTTP API in front of the pipeline."""
 
     def __init__(
-        self, routes: RouteTable, mounts: MountTable, pipeline: Pipeline, clock: Clock
+        self,
+        routes: RouteTable,
+        mounts: MountTable,
+        pipeline: Pipeline,
+        settings: SettingsStore,
+        clock: Clock,
     ) -> None:
         self._pipeline = pipeline
+        self._settings = settings
         self._clock = clock
         self._targets = Targets(routes, mounts)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Returns the response to a request. Never raises but for bugs."""
+        origin = request.header("origin")
+        call: Call | None = None
+        extra: HeaderList = ()
         try:
+            if origin is not None:
+                extra = await self._cors(request, origin)
+                if extra and request.method == "OPTIONS":
+                    return HttpResponse(200, headers=extra)
             call = await self._call(request)
             answer = await self._pipeline.handle(call)
         except ServiceError as error:
-            return HttpResponse(envelope.STATUS[error.kind], envelope.error_document(error))
-        return _response(call, answer)
+            headers = extra if call is None else (*extra, *call.headers)
+            if not request.path.startswith(PREFIX):
+                headers = (*headers, *await self._ui_headers())
+            status = envelope.STATUS[error.kind]
+            return HttpResponse(status, envelope.error_document(error), headers)
+        return _response(call, answer, extra)
+
+    async def _cors(self, request: HttpRequest, origin: str) -> HeaderList:
+        """Returns what an answer says to a page of another origin; nothing where none may.
+
+        Raises:
+            ServiceError: DENIED, UNSUPPORTED.
+        """
+        cors = (await self._settings.last()).cors
+        if not cors.enabled:
+            return ()
+        asked = request.header("access-control-request-method")
+        return check(cors, origin, request.method, asked)
+
+    async def _ui_headers(self) -> HeaderList:
+        headers = (await self._settings.last()).ui_headers
+        return tuple((name, value) for name, values in headers.items() for value in values)
 
     async def _call(self, request: HttpRequest) -> Call:
         header, text = request.header, request.query
@@ -123,6 +168,8 @@ class HttpWire:
             deadline=self._clock.monotonic() + MAX_SECONDS,
             linearizable=header("x-strongroom-consistency") == "linearizable",
             request_id=_uuid(unique),
+            method=request.method,
+            header=header,
         )
         if target.spec is not None:
             self._fill(call, target.spec, body, members, query, target.captures)
@@ -212,17 +259,21 @@ def _uuid(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
 
 
-def _response(call: Call, answer: Answer) -> HttpResponse:
+def _response(call: Call, answer: Answer, extra: HeaderList) -> HttpResponse:
     spec, encoded = call.spec, answer.encoded
     if spec is None:
-        return HttpResponse(404)
+        return HttpResponse(404, headers=extra)
+    headers = (*extra, *call.headers)
+    if spec.body == options.BODY_RAW and not answer.wrapped:
+        raw: Any = answer.response
+        return HttpResponse(200, raw.document, headers, raw.content_type)
     body_form = options.BODY_UNSPECIFIED if answer.wrapped else spec.body
     mount_type = call.mount.type if call.mount is not None else ""
     body = envelope.document(encoded, body_form, call.request_id, mount_type)
     status = encoded.status or spec.success_status or (200 if body else 204)
     if isinstance(answer.response, system_pb2.ReadHealthResponse):
         status = _health_status(call.message, answer.response)
-    return HttpResponse(status, body)
+    return HttpResponse(status, body, headers)
 
 
 def _health_status(request: Any, health: system_pb2.ReadHealthResponse) -> int:

@@ -10,6 +10,7 @@ from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import not_found
 from strongroom_runtime.handlers import Caller
+from strongroom_runtime.version import VERSION
 
 _SEAL_STATUS = "/strongroom.seal.v1.SealService/ReadSealStatus"
 
@@ -75,7 +76,12 @@ class SystemHandlers:
     async def ReadHaStatus(
         self, request: pb.ReadHaStatusRequest, context: RequestContext
     ) -> pb.ReadHaStatusResponse:
-        node = pb.Node(hostname=socket.gethostname(), api_address=self._address, active_node=True)
+        node = pb.Node(
+            hostname=socket.gethostname(),
+            api_address=self._address,
+            active_node=True,
+            version=VERSION,
+        )
         return pb.ReadHaStatusResponse(nodes=[node])
 
     async def ReadOpenApi(

@@ -9,6 +9,7 @@ from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import Codec
 from strongroom_runtime.etcd.watch import watch
+from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.storage import (
     MAX_BYTES,
     MAX_OPERATIONS,
@@ -60,6 +61,7 @@ class EtcdStore:
         cluster: this process's membership; without it every read asks etcd, and writes wait for nobody (tools,
             and the seal service before there are keys).
         telemetry: of the service, for a span around each storage transaction.
+        metrics: of the process.
     """
 
     def __init__(
@@ -68,12 +70,15 @@ class EtcdStore:
         codec: Codec,
         cluster: Cluster | None = None,
         telemetry: Telemetry | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._telemetry = telemetry or Telemetry("")
+        self._metrics = metrics or Metrics()
         self._client = client
         self.codec = codec
         self._cluster = cluster
         self._prefix = codec.encode_prefix(()).decode()
+        self._service = self._prefix.rstrip("/")
         self._cache = Cache(cluster.view(self._prefix)) if cluster else None
 
     def forget(self) -> None:
@@ -122,6 +127,7 @@ class EtcdStore:
         return cached
 
     async def _ask(self, key: bytes) -> Cached:
+        self._metrics.read_through(self._service)
         with self._telemetry.span("etcd read"):
             response = await self._client.range(key)
         as_of = response.header.revision
@@ -197,13 +203,17 @@ class EtcdStore:
             )
         if request.ByteSize() > MAX_BYTES:
             raise ServiceError(Kind.TOO_LARGE, f"one change may have at most {MAX_BYTES} bytes")
-        with self._telemetry.span("etcd transaction"):
+        with (
+            self._telemetry.span("etcd transaction"),
+            self._metrics.transaction(self._service) as noted,
+        ):
             if self._cluster is None:
                 response = await self._client.transaction(request)
                 succeeded, revision = response.succeeded, response.header.revision
             else:
                 outcome = await self._cluster.commit(request, self._prefix)
                 succeeded, revision = outcome.succeeded, outcome.revision
+            noted[0] = "committed" if succeeded else "conflict"
         if not succeeded:
             raise ConflictError
         return revision

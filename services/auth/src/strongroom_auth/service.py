@@ -60,6 +60,10 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         await users.drop_mount(mount)
         await roles.drop_mount(mount)
 
+    async def role_of(mount: str, role_id: str) -> str:
+        found = await roles.by_id(mount, role_id)
+        return found[0] if found is not None else ""
+
     async def policies_of(token: str, accessor: str) -> tuple[str, ...] | None:
         records = tokens.records
         token_id = records.identify(token) if token else await records.by_accessor(accessor)
@@ -69,7 +73,11 @@ def build(host: Host, config: Config | None = None) -> AuthService:
     handlers = HandlerTable()
     passwords = Passwords(config.bcrypt_rounds)
     for module, name, implementation in (
-        (gate_pb2, "TokenGateService", TokenGateHandlers(host.store, tokens, policies, drop_data)),
+        (
+            gate_pb2,
+            "TokenGateService",
+            TokenGateHandlers(host.store, tokens, policies, drop_data, role_of),
+        ),
         (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),
         (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of)),
         (userpass_pb2, "UserpassService", UserpassHandlers(users, passwords, tokens)),

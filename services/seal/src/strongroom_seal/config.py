@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from strongroom_runtime.version import VERSION
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -19,6 +21,6 @@ class Config:
 
     static_key_file: Path | None = None
     cluster_name: str = "strongroom"
-    version: str = "0.1.0"
+    version: str = VERSION
     adopt_seconds: float = 10.0
     rotation_check_seconds: float = 300.0

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstrongroom/auth/v1/gate.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"X\n\x13ResolveTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x16\n\x0e\x63lient_address\x18\x02 \x01(\t\x12\x14\n\x0clinearizable\x18\x03 \x01(\x08\"\xb2\x03\n\x14ResolveTokenResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x10\n\x08policies\x18\x03 \x03(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x11\n\tentity_id\x18\x05 \x01(\t\x12\x13\n\x0b\x65xpire_time\x18\x06 \x01(\x01\x12\x13\n\x0b\x62ound_cidrs\x18\x07 \x03(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\x0c\n\x04path\x18\t \x01(\t\x12H\n\x08metadata\x18\n \x03(\x0b\x32\x36.strongroom.auth.v1.ResolveTokenResponse.MetadataEntry\x12\x0e\n\x06orphan\x18\x0b \x01(\x08\x12\x10\n\x08num_uses\x18\x0c \x01(\x03\x12\x10\n\x08last_use\x18\r \x01(\x08\x12\x11\n\tcacheable\x18\x0e \x01(\x08\x12\x14\n\x0c\x64\x65pendencies\x18\x0f \x03(\x0c\x12\r\n\x05\x61s_of\x18\x10 \x01(\x03\x12\x14\n\x0c\x63reation_ttl\x18\x11 \x01(\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x14\x46inishLastUseRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x17\n\x15\x46inishLastUseResponse\"\x1f\n\x11\x43heckTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"5\n\x12\x43heckTokenResponse\x12\r\n\x05\x61live\x18\x01 \x01(\x08\x12\x10\n\x08last_use\x18\x02 \x01(\x08\"=\n\x16ResolvePoliciesRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0clinearizable\x18\x02 \x01(\x08\"\xb3\x01\n\x17ResolvePoliciesResponse\x12\x45\n\x05texts\x18\x01 \x03(\x0b\x32\x36.strongroom.auth.v1.ResolvePoliciesResponse.TextsEntry\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0c\x12\r\n\x05\x61s_of\x18\x03 \x01(\x03\x1a,\n\nTextsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x15\x41\x64optRootTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"\x18\n\x16\x41\x64optRootTokenResponse\"&\n\x10\x44ropMountRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\"\x13\n\x11\x44ropMountResponse2\xb2\x05\n\x10TokenGateService\x12n\n\x0cResolveToken\x12\'.strongroom.auth.v1.ResolveTokenRequest\x1a(.strongroom.auth.v1.ResolveTokenResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\rFinishLastUse\x12(.strongroom.auth.v1.FinishLastUseRequest\x1a).strongroom.auth.v1.FinishLastUseResponse\"\x0b\xd2\xf3\x18\x07gateway\x12h\n\nCheckToken\x12%.strongroom.auth.v1.CheckTokenRequest\x1a&.strongroom.auth.v1.CheckTokenResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12w\n\x0fResolvePolicies\x12*.strongroom.auth.v1.ResolvePoliciesRequest\x1a+.strongroom.auth.v1.ResolvePoliciesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\x0e\x41\x64optRootToken\x12).strongroom.auth.v1.AdoptRootTokenRequest\x1a*.strongroom.auth.v1.AdoptRootTokenResponse\"\x08\xd2\xf3\x18\x04seal\x12\x65\n\tDropMount\x12$.strongroom.auth.v1.DropMountRequest\x1a%.strongroom.auth.v1.DropMountResponse\"\x0b\xd2\xf3\x18\x07gatewayb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstrongroom/auth/v1/gate.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"*\n\x17ResolveLoginRoleRequest\x12\x0f\n\x07role_id\x18\x01 \x01(\t\"-\n\x18ResolveLoginRoleResponse\x12\x11\n\trole_name\x18\x01 \x01(\t\"X\n\x13ResolveTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x16\n\x0e\x63lient_address\x18\x02 \x01(\t\x12\x14\n\x0clinearizable\x18\x03 \x01(\x08\"\xb2\x03\n\x14ResolveTokenResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x10\n\x08policies\x18\x03 \x03(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x11\n\tentity_id\x18\x05 \x01(\t\x12\x13\n\x0b\x65xpire_time\x18\x06 \x01(\x01\x12\x13\n\x0b\x62ound_cidrs\x18\x07 \x03(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\x0c\n\x04path\x18\t \x01(\t\x12H\n\x08metadata\x18\n \x03(\x0b\x32\x36.strongroom.auth.v1.ResolveTokenResponse.MetadataEntry\x12\x0e\n\x06orphan\x18\x0b \x01(\x08\x12\x10\n\x08num_uses\x18\x0c \x01(\x03\x12\x10\n\x08last_use\x18\r \x01(\x08\x12\x11\n\tcacheable\x18\x0e \x01(\x08\x12\x14\n\x0c\x64\x65pendencies\x18\x0f \x03(\x0c\x12\r\n\x05\x61s_of\x18\x10 \x01(\x03\x12\x14\n\x0c\x63reation_ttl\x18\x11 \x01(\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x14\x46inishLastUseRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x17\n\x15\x46inishLastUseResponse\"\x1f\n\x11\x43heckTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"5\n\x12\x43heckTokenResponse\x12\r\n\x05\x61live\x18\x01 \x01(\x08\x12\x10\n\x08last_use\x18\x02 \x01(\x08\"=\n\x16ResolvePoliciesRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0clinearizable\x18\x02 \x01(\x08\"\xb3\x01\n\x17ResolvePoliciesResponse\x12\x45\n\x05texts\x18\x01 \x03(\x0b\x32\x36.strongroom.auth.v1.ResolvePoliciesResponse.TextsEntry\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0c\x12\r\n\x05\x61s_of\x18\x03 \x01(\x03\x1a,\n\nTextsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x15\x41\x64optRootTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"\x18\n\x16\x41\x64optRootTokenResponse\"&\n\x10\x44ropMountRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\"\x13\n\x11\x44ropMountResponse2\xae\x06\n\x10TokenGateService\x12n\n\x0cResolveToken\x12\'.strongroom.auth.v1.ResolveTokenRequest\x1a(.strongroom.auth.v1.ResolveTokenResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\rFinishLastUse\x12(.strongroom.auth.v1.FinishLastUseRequest\x1a).strongroom.auth.v1.FinishLastUseResponse\"\x0b\xd2\xf3\x18\x07gateway\x12h\n\nCheckToken\x12%.strongroom.auth.v1.CheckTokenRequest\x1a&.strongroom.auth.v1.CheckTokenResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12z\n\x10ResolveLoginRole\x12+.strongroom.auth.v1.ResolveLoginRoleRequest\x1a,.strongroom.auth.v1.ResolveLoginRoleResponse\"\x0b\xd2\xf3\x18\x07gateway\x12w\n\x0fResolvePolicies\x12*.strongroom.auth.v1.ResolvePoliciesRequest\x1a+.strongroom.auth.v1.ResolvePoliciesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\x0e\x41\x64optRootToken\x12).strongroom.auth.v1.AdoptRootTokenRequest\x1a*.strongroom.auth.v1.AdoptRootTokenResponse\"\x08\xd2\xf3\x18\x04seal\x12\x65\n\tDropMount\x12$.strongroom.auth.v1.DropMountRequest\x1a%.strongroom.auth.v1.DropMountResponse\"\x0b\xd2\xf3\x18\x07gatewayb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,40 +46,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENGATESERVICE'].methods_by_name['FinishLastUse']._serialized_options = b'\322\363\030\007gateway'
   _globals['_TOKENGATESERVICE'].methods_by_name['CheckToken']._loaded_options = None
   _globals['_TOKENGATESERVICE'].methods_by_name['CheckToken']._serialized_options = b'\322\363\030\007dbcreds'
+  _globals['_TOKENGATESERVICE'].methods_by_name['ResolveLoginRole']._loaded_options = None
+  _globals['_TOKENGATESERVICE'].methods_by_name['ResolveLoginRole']._serialized_options = b'\322\363\030\007gateway'
   _globals['_TOKENGATESERVICE'].methods_by_name['ResolvePolicies']._loaded_options = None
   _globals['_TOKENGATESERVICE'].methods_by_name['ResolvePolicies']._serialized_options = b'\322\363\030\007gateway'
   _globals['_TOKENGATESERVICE'].methods_by_name['AdoptRootToken']._loaded_options = None
   _globals['_TOKENGATESERVICE'].methods_by_name['AdoptRootToken']._serialized_options = b'\322\363\030\004seal'
   _globals['_TOKENGATESERVICE'].methods_by_name['DropMount']._loaded_options = None
   _globals['_TOKENGATESERVICE'].methods_by_name['DropMount']._serialized_options = b'\322\363\030\007gateway'
-  _globals['_RESOLVETOKENREQUEST']._serialized_start=90
-  _globals['_RESOLVETOKENREQUEST']._serialized_end=178
-  _globals['_RESOLVETOKENRESPONSE']._serialized_start=181
-  _globals['_RESOLVETOKENRESPONSE']._serialized_end=615
-  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_start=568
-  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_end=615
-  _globals['_FINISHLASTUSEREQUEST']._serialized_start=617
-  _globals['_FINISHLASTUSEREQUEST']._serialized_end=651
-  _globals['_FINISHLASTUSERESPONSE']._serialized_start=653
-  _globals['_FINISHLASTUSERESPONSE']._serialized_end=676
-  _globals['_CHECKTOKENREQUEST']._serialized_start=678
-  _globals['_CHECKTOKENREQUEST']._serialized_end=709
-  _globals['_CHECKTOKENRESPONSE']._serialized_start=711
-  _globals['_CHECKTOKENRESPONSE']._serialized_end=764
-  _globals['_RESOLVEPOLICIESREQUEST']._serialized_start=766
-  _globals['_RESOLVEPOLICIESREQUEST']._serialized_end=827
-  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_start=830
-  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_end=1009
-  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_start=965
-  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_end=1009
-  _globals['_ADOPTROOTTOKENREQUEST']._serialized_start=1011
-  _globals['_ADOPTROOTTOKENREQUEST']._serialized_end=1055
-  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_start=1057
-  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_end=1081
-  _globals['_DROPMOUNTREQUEST']._serialized_start=1083
-  _globals['_DROPMOUNTREQUEST']._serialized_end=1121
-  _globals['_DROPMOUNTRESPONSE']._serialized_start=1123
-  _globals['_DROPMOUNTRESPONSE']._serialized_end=1142
-  _globals['_TOKENGATESERVICE']._serialized_start=1145
-  _globals['_TOKENGATESERVICE']._serialized_end=1835
+  _globals['_RESOLVELOGINROLEREQUEST']._serialized_start=90
+  _globals['_RESOLVELOGINROLEREQUEST']._serialized_end=132
+  _globals['_RESOLVELOGINROLERESPONSE']._serialized_start=134
+  _globals['_RESOLVELOGINROLERESPONSE']._serialized_end=179
+  _globals['_RESOLVETOKENREQUEST']._serialized_start=181
+  _globals['_RESOLVETOKENREQUEST']._serialized_end=269
+  _globals['_RESOLVETOKENRESPONSE']._serialized_start=272
+  _globals['_RESOLVETOKENRESPONSE']._serialized_end=706
+  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_start=659
+  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_end=706
+  _globals['_FINISHLASTUSEREQUEST']._serialized_start=708
+  _globals['_FINISHLASTUSEREQUEST']._serialized_end=742
+  _globals['_FINISHLASTUSERESPONSE']._serialized_start=744
+  _globals['_FINISHLASTUSERESPONSE']._serialized_end=767
+  _globals['_CHECKTOKENREQUEST']._serialized_start=769
+  _globals['_CHECKTOKENREQUEST']._serialized_end=800
+  _globals['_CHECKTOKENRESPONSE']._serialized_start=802
+  _globals['_CHECKTOKENRESPONSE']._serialized_end=855
+  _globals['_RESOLVEPOLICIESREQUEST']._serialized_start=857
+  _globals['_RESOLVEPOLICIESREQUEST']._serialized_end=918
+  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_start=921
+  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_end=1100
+  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_start=1056
+  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_end=1100
+  _globals['_ADOPTROOTTOKENREQUEST']._serialized_start=1102
+  _globals['_ADOPTROOTTOKENREQUEST']._serialized_end=1146
+  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_start=1148
+  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_end=1172
+  _globals['_DROPMOUNTREQUEST']._serialized_start=1174
+  _globals['_DROPMOUNTREQUEST']._serialized_end=1212
+  _globals['_DROPMOUNTRESPONSE']._serialized_start=1214
+  _globals['_DROPMOUNTRESPONSE']._serialized_end=1233
+  _globals['_TOKENGATESERVICE']._serialized_start=1236
+  _globals['_TOKENGATESERVICE']._serialized_end=2050
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,50 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ResolveLoginRoleRequest(_message.Message):
+    """What a login gives; the mount is that of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_ID_FIELD_NUMBER: _builtins.int
+    role_id: _builtins.str
+    """The role id of an AppRole login."""
+    def __init__(
+        self,
+        *,
+        role_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_id", b"role_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveLoginRoleRequest: _TypeAlias = ResolveLoginRoleRequest  # noqa: Y015
+
+@_typing.final
+class ResolveLoginRoleResponse(_message.Message):
+    """A role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_NAME_FIELD_NUMBER: _builtins.int
+    role_name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        role_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_name", b"role_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveLoginRoleResponse: _TypeAlias = ResolveLoginRoleResponse  # noqa: Y015
+
+@_typing.final
 class ResolveTokenRequest(_message.Message):
     """A token to resolve."""
 

@@ -50,6 +50,11 @@ class TokenGateServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.FromString,
                 _registered_method=True)
+        self.ResolveLoginRole = channel.unary_unary(
+                '/strongroom.auth.v1.TokenGateService/ResolveLoginRole',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolveLoginRoleRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolveLoginRoleResponse.FromString,
+                _registered_method=True)
         self.ResolvePolicies = channel.unary_unary(
                 '/strongroom.auth.v1.TokenGateService/ResolvePolicies',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolvePoliciesRequest.SerializeToString,
@@ -93,6 +98,13 @@ class TokenGateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResolveLoginRole(self, request, context):
+        """Names the role that a login is for, by what the login gives. NOT_FOUND where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolvePolicies(self, request, context):
         """Returns the texts of policies.
         """
@@ -131,6 +143,11 @@ def add_TokenGateServiceServicer_to_server(servicer, server):
                     servicer.CheckToken,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.SerializeToString,
+            ),
+            'ResolveLoginRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveLoginRole,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolveLoginRoleRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolveLoginRoleResponse.SerializeToString,
             ),
             'ResolvePolicies': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolvePolicies,
@@ -230,6 +247,33 @@ class TokenGateService:
             '/strongroom.auth.v1.TokenGateService/CheckToken',
             strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveLoginRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenGateService/ResolveLoginRole',
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolveLoginRoleRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolveLoginRoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

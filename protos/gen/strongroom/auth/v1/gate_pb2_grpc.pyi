@@ -24,6 +24,8 @@ class TokenGateServiceStub:
     """Revokes a token whose last use this was. May be repeated."""
     CheckToken: _aio.UnaryUnaryMultiCallable[_gate_pb2.CheckTokenRequest, _gate_pb2.CheckTokenResponse]
     """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory."""
+    ResolveLoginRole: _aio.UnaryUnaryMultiCallable[_gate_pb2.ResolveLoginRoleRequest, _gate_pb2.ResolveLoginRoleResponse]
+    """Names the role that a login is for, by what the login gives. NOT_FOUND where there is none."""
     ResolvePolicies: _aio.UnaryUnaryMultiCallable[_gate_pb2.ResolvePoliciesRequest, _gate_pb2.ResolvePoliciesResponse]
     """Returns the texts of policies."""
     AdoptRootToken: _aio.UnaryUnaryMultiCallable[_gate_pb2.AdoptRootTokenRequest, _gate_pb2.AdoptRootTokenResponse]
@@ -59,6 +61,14 @@ class TokenGateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_gate_pb2.CheckTokenRequest, _abc.Awaitable[_gate_pb2.CheckTokenResponse]],
     ) -> _abc.Awaitable[_gate_pb2.CheckTokenResponse]:
         """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory."""
+
+    @_abc_1.abstractmethod
+    def ResolveLoginRole(
+        self,
+        request: _gate_pb2.ResolveLoginRoleRequest,
+        context: _aio.ServicerContext[_gate_pb2.ResolveLoginRoleRequest, _abc.Awaitable[_gate_pb2.ResolveLoginRoleResponse]],
+    ) -> _abc.Awaitable[_gate_pb2.ResolveLoginRoleResponse]:
+        """Names the role that a login is for, by what the login gives. NOT_FOUND where there is none."""
 
     @_abc_1.abstractmethod
     def ResolvePolicies(

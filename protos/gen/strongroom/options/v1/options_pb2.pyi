@@ -81,6 +81,8 @@ class _BodyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Body.ValueType],
     """As above, and copied to the top level of the envelope for old clients."""
     BODY_BARE: _Body.ValueType  # 2
     """The fields alone, without an envelope."""
+    BODY_RAW: _Body.ValueType  # 3
+    """No JSON: the bytes field `document` as it is, with the media type in `content_type`."""
 
 class Body(_Body, metaclass=_BodyEnumTypeWrapper):
     """How the response message becomes the HTTP body."""
@@ -91,6 +93,8 @@ BODY_TOP_LEVEL: Body.ValueType  # 1
 """As above, and copied to the top level of the envelope for old clients."""
 BODY_BARE: Body.ValueType  # 2
 """The fields alone, without an envelope."""
+BODY_RAW: Body.ValueType  # 3
+"""No JSON: the bytes field `document` as it is, with the media type in `content_type`."""
 Global___Body: _TypeAlias = Body  # noqa: Y015
 
 class _Format:
@@ -110,7 +114,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_INLINE: _Format.ValueType  # 4
     """A message, map or FORMAT_JSON bytes that stands for the whole body: it has no key of its own."""
     FORMAT_NULL_WHEN_UNSET: _Format.ValueType  # 5
-    """A Timestamp or message that is null in JSON when unset, instead of left out."""
+    """An optional scalar, a Timestamp or a message that is null in JSON when unset, instead of left out."""
     FORMAT_EMPTY_WHEN_UNSET: _Format.ValueType  # 6
     """A Timestamp that is the empty string in JSON when unset."""
     FORMAT_WHOLE_TEXTS: _Format.ValueType  # 7
@@ -130,7 +134,7 @@ FORMAT_JSON: Format.ValueType  # 3
 FORMAT_INLINE: Format.ValueType  # 4
 """A message, map or FORMAT_JSON bytes that stands for the whole body: it has no key of its own."""
 FORMAT_NULL_WHEN_UNSET: Format.ValueType  # 5
-"""A Timestamp or message that is null in JSON when unset, instead of left out."""
+"""An optional scalar, a Timestamp or a message that is null in JSON when unset, instead of left out."""
 FORMAT_EMPTY_WHEN_UNSET: Format.ValueType  # 6
 """A Timestamp that is the empty string in JSON when unset."""
 FORMAT_WHOLE_TEXTS: Format.ValueType  # 7

@@ -7,18 +7,26 @@ from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.tokens import Tokens
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import denied, invalid
+from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.storage import Store
 
 DropMountData = Callable[[str], Awaitable[None]]
+# (uuid of a mount, role id): the name of the role; empty where there is none.
+RoleOf = Callable[[str, str], Awaitable[str]]
 
 
 class TokenGateHandlers:
     """Answers the gateway and the seal service."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, policies: PolicyStore, drop_data: DropMountData
+        self,
+        store: Store,
+        tokens: Tokens,
+        policies: PolicyStore,
+        drop_data: DropMountData,
+        role_of: RoleOf,
     ) -> None:
+        self._role_of = role_of
         self._store = store
         self._tokens = tokens
         self._policies = policies
@@ -58,6 +66,15 @@ class TokenGateHandlers:
             return pb.CheckTokenResponse(alive=True)
         found = await self._tokens.records.get(request.id, reads)
         return pb.CheckTokenResponse(last_use=found is not None and found[0].used_up)
+
+    async def ResolveLoginRole(
+        self, request: pb.ResolveLoginRoleRequest, context: RequestContext
+    ) -> pb.ResolveLoginRoleResponse:
+        mount = context.mount.uuid if context.mount is not None else ""
+        name = await self._role_of(mount, request.role_id)
+        if not name:
+            raise not_found()
+        return pb.ResolveLoginRoleResponse(role_name=name)
 
     async def ResolvePolicies(
         self, request: pb.ResolvePoliciesRequest, context: RequestContext

@@ -1,0 +1,1 @@
+"""What operators change of the gateway while it runs."""

@@ -1,0 +1,71 @@
+"""What operators look at."""
+
+import json
+
+import pytest
+from tests.fakes.store import MemoryStore
+
+from strongroom_gateway.observe import loggers
+from strongroom_gateway.observe.host import host_info
+from strongroom_gateway.observe.shown_metrics import as_json, as_prometheus
+from strongroom_gateway.observe.versions import VersionHistory
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.metrics import Metrics
+
+
+async def test_each_version_is_noted_once_and_in_order() -> None:
+    store = MemoryStore()
+    for version, now in (("1", 10.0), ("2", 20.0), ("1", 30.0), ("2", 40.0)):
+        await VersionHistory(store).note(version, now)
+    known = await VersionHistory(store).all()
+    assert [(each.version, each.since) for each in known] == [("1", 10.0), ("2", 20.0)]
+
+
+def test_metrics_in_both_forms() -> None:
+    metrics = Metrics()
+    metrics.ended(metrics.begun(), "read", "kv", "ok")
+    kind, text = as_prometheus(metrics.registry)
+    assert kind.startswith("text/plain; version=0.0.4")
+    assert b'strongroom_requests_total{mount_type="kv",operation="read",outcome="ok"} 1.0' in text
+    kind, document = as_json(metrics.registry)
+    shown = json.loads(document)
+    assert kind == "application/json"
+    (sample,) = [s for s in shown["Samples"] if s["Name"] == "strongroom_request_duration_seconds"]
+    assert (sample["Count"], sample["Labels"]) == (1, {"operation": "read", "mount_type": "kv"})
+    (counter,) = [c for c in shown["Counters"] if c["Name"] == "strongroom_requests_total"]
+    assert counter["Count"] == 1
+    assert {g["Name"] for g in shown["Gauges"]} >= {"strongroom_sealed"}
+
+
+def test_the_levels_of_loggers_are_set_and_reset() -> None:
+    name = "strongroom_gateway.mounts.rpc"
+    before = loggers.level(name)
+    try:
+        loggers.set_level(name, "debug")
+        assert loggers.level(name) == "debug"
+        loggers.set_all("error")
+        assert {loggers.level(each) for each in loggers.names()} == {"error"}
+    finally:
+        loggers.set_all("")
+    assert loggers.level(name) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "text"),
+    [
+        ("strongroom_gateway.mounts.rpc", "loud", "level"),
+        ("urllib3", "debug", "name"),
+        ("nowhere", "debug", "name"),
+    ],
+)
+def test_other_loggers_and_levels_are_refused(name: str, level: str, text: str) -> None:
+    with pytest.raises(ServiceError, match=text):
+        loggers.set_level(name, level)
+
+
+def test_the_machine_is_described() -> None:
+    info = host_info()
+    assert info["memory"]["total"] > info["memory"]["available"] > 0
+    assert len(info["cpu"]) == len(info["cpu_times"]) > 0
+    assert info["disk"][0]["total"] > 0
+    assert info["host"]["hostname"]
