@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from strongroom_dbcreds.drivers.base import Credential, NewUser
+from strongroom_dbcreds.drivers.base import Credential, NewUser, Password
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError
 
@@ -17,6 +17,7 @@ class Database:
     """Users by name. `down` refuses, `refuses` says no to statements, `hangs` never answers."""
 
     users: dict[str, NewUser] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=dict)  # of those who log in, where it matters
     calls: list[tuple[str, str]] = field(default_factory=list)
     down: bool = False
     refuses: str = ""
@@ -28,12 +29,12 @@ class Database:
 
     def driver(self, connection: Connection) -> "FakeDriver":
         self.opened += 1
-        return FakeDriver(self)
+        return FakeDriver(self, connection)
 
     def drops(self, username: str) -> int:
         return sum(call == ("drop", username) for call in self.calls)
 
-    async def enter(self, call: str, username: str) -> None:
+    async def enter(self, call: str, username: str, connection: Connection) -> None:
         await asyncio.sleep(0)
         if self.before is not None:
             await self.before(call)
@@ -41,6 +42,9 @@ class Database:
             await asyncio.Event().wait()
         if self.down:
             raise ServiceError(Kind.UNAVAILABLE, "connection refused")
+        user = connection.details.get("username", "")
+        if user in self.passwords and connection.details.get("password") != self.passwords[user]:
+            raise ServiceError(Kind.UNAVAILABLE, "password authentication failed")
         if self.refuses:
             raise ServiceError(Kind.INVALID, self.refuses)
         self.calls.append((call, username))
@@ -53,31 +57,35 @@ class Database:
 class FakeDriver:
     """Implements `Driver`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database = database
+        self._connection = connection
 
     async def verify(self) -> None:
-        await self._database.enter("verify", "")
+        await self._database.enter("verify", "", self._connection)
 
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
-        await self._database.enter("create", user.username)
+        await self._database.enter("create", user.username, self._connection)
         self._database.users[user.username] = user
         await self._database.leave("create")
 
     async def renew_user(
         self, statements: Sequence[str], username: str, expiration: datetime.datetime
     ) -> None:
-        await self._database.enter("renew", username)
+        await self._database.enter("renew", username, self._connection)
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
-        await self._database.enter("drop", username)
+        await self._database.enter("drop", username, self._connection)
         self._database.users.pop(username, None)
         await self._database.leave("drop")
 
     async def change_credential(
         self, statements: Sequence[str], username: str, credential: Credential
     ) -> None:
-        await self._database.enter("change", username)
+        await self._database.enter("change", username, self._connection)
+        if isinstance(credential, Password):
+            self._database.passwords[username] = credential.password
+        await self._database.leave("change")
 
     async def close(self) -> None:
         self._database.closed += 1

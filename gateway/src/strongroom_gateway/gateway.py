@@ -7,7 +7,14 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from strongroom.audit.v1 import audit_pb2
 from strongroom.auth.v1 import approle_pb2, policy_pb2, token_pb2, userpass_pb2
-from strongroom.dbcreds.v1 import connection_pb2, lease_pb2, quota_pb2, role_pb2
+from strongroom.dbcreds.v1 import (
+    connection_pb2,
+    lease_pb2,
+    passwords_pb2,
+    quota_pb2,
+    role_pb2,
+    static_pb2,
+)
 from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
 from strongroom.sys.v1 import (
@@ -59,8 +66,10 @@ _MODULES = (
     userpass_pb2,
     connection_pb2,
     lease_pb2,
+    passwords_pb2,
     quota_pb2,
     role_pb2,
+    static_pb2,
     cubbyhole_pb2,
     kv1_pb2,
     kv2_pb2,

@@ -9,7 +9,14 @@ from tests.fakes.database import Database
 from tests.fakes.store import MemoryStore
 
 from strongroom.auth.v1 import gate_pb2, login_pb2
-from strongroom.dbcreds.v1 import connection_pb2, lease_pb2, quota_pb2, role_pb2
+from strongroom.dbcreds.v1 import (
+    connection_pb2,
+    lease_pb2,
+    passwords_pb2,
+    quota_pb2,
+    role_pb2,
+    static_pb2,
+)
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.service import build
 from strongroom_runtime.clock import ManualClock
@@ -18,7 +25,7 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
 from strongroom_runtime.service import Host
 
-MODULES = (connection_pb2, lease_pb2, quota_pb2, role_pb2)
+MODULES = (connection_pb2, lease_pb2, passwords_pb2, quota_pb2, role_pb2, static_pb2)
 MOUNT = MountContext("database/", "database", "mount-1", "database_1")
 TOKEN = TokenContext("aa11", "accessor", "token")
 CONTEXT = RequestContext("r", mount=MOUNT, token=TOKEN)

@@ -22,7 +22,8 @@ class Config:
         probe_seconds: how soon a database that was away is asked whether it is back; the wait doubles each time.
         longest_probe_seconds: the longest such wait.
         expiry_seconds: how often leases whose time is over are looked for.
-        parallel: how many leases one replica revokes at a time.
+        parallel: how many leases one replica revokes at a time, and how many passwords it changes.
+        rotation_seconds: how often passwords that are to be changed are looked for.
     """
 
     clock_seconds: float = 1.0
@@ -38,3 +39,4 @@ class Config:
     longest_probe_seconds: float = 30.0
     expiry_seconds: float = 1.0
     parallel: int = 32
+    rotation_seconds: float = 1.0

@@ -1,17 +1,27 @@
 """Names of users, and what they log in with."""
 
-import secrets
-import string
-import time
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from strongroom_dbcreds.drivers.base import Credential, Password
+from strongroom_dbcreds.domain import keys, usernames
+from strongroom_dbcreds.domain.usernames import Known
+from strongroom_dbcreds.drivers.base import ClientCertificate, Credential, Password, RsaPublicKey
+from strongroom_dbcreds.policies import PasswordPolicies
 from strongroom_dbcreds.records import Connection, Role
 from strongroom_runtime.errors import invalid
 
-_LETTERS = string.ascii_letters + string.digits
-_LONGEST_NAME = 63  # of PostgreSQL's identifiers
+TYPES = ("password", "rsa_private_key", "client_certificate")
+STATIC_TYPES = TYPES[:2]
+_TEMPLATES = {
+    "mysql-database-plugin": "mysql",
+    "mysql-aurora-database-plugin": "mysql-legacy",
+    "mysql-rds-database-plugin": "mysql-legacy",
+    "mysql-legacy-database-plugin": "mysql-legacy",
+    "mongodb-database-plugin": "mongodb",
+    "redis-database-plugin": "valkey",
+    "valkey-database-plugin": "valkey",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +39,86 @@ class Made:
     secrets: Mapping[str, str] = field(repr=False)
 
 
-async def make(connection: Connection, role: Role, role_name: str, display_name: str) -> Made:
-    """Returns a new user of a role.
+class Credentials:
+    """Makes names and credentials.
+
+    Args:
+        policies: by which passwords are made.
+    """
+
+    def __init__(self, policies: PasswordPolicies) -> None:
+        self._policies = policies
+
+    async def make(self, connection: Connection, role: Role, known: Known, expires: float) -> Made:
+        """Returns a new user of a role.
+
+        Args:
+            connection: in whose database it will be.
+            role: of the user.
+            known: what templates can ask for.
+            expires: until when a certificate is valid, in seconds since 1970.
+
+        Raises:
+            ServiceError: INVALID where a template, a policy or the role's credential_config does not allow one.
+        """
+        username = usernames.render(template_of(connection), known)
+        if role.credential_type == "client_certificate":
+            issuing = keys.check_certificate(role.credential_config)
+            common_name = usernames.render(issuing.template, known)
+            made = await asyncio.to_thread(
+                keys.certificate, issuing, common_name, known.now, expires
+            )
+            told = {
+                "client_certificate": made.certificate,
+                "private_key": made.private_key,
+                "private_key_type": made.key_type,
+            }
+            return Made(username, ClientCertificate(made.subject), told)
+        secrets = await self.secrets(connection, role.credential_type, role.credential_config)
+        return Made(username, credential(secrets), secrets)
+
+    async def secrets(
+        self, connection: Connection, credential_type: str, config: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Returns a new password or key, by the fields of the contract; raises as `make`."""
+        if credential_type == "rsa_private_key":
+            return {
+                "rsa_private_key": await asyncio.to_thread(keys.rsa_key, keys.check_rsa(config))
+            }
+        policy = config.get("password_policy") or connection.password_policy
+        return {"password": await self._policies.generate(policy)}
+
+
+def check(credential_type: str, config: Mapping[str, str], types: tuple[str, ...] = TYPES) -> None:
+    """Raises where a role's credentials cannot be made.
 
     Raises:
-        ServiceError: INVALID where a template, a policy or the role's credential_config does not allow one.
+        ServiceError: INVALID.
     """
-    if role.credential_type != "password":
-        raise invalid("credential_type: takes password")
-    username = "-".join(
-        ("v", display_name[:8], role_name[:8], random_text(20), str(int(time.time())))
-    )[:_LONGEST_NAME]
-    password = random_text(20)
-    return Made(username, Password(password), {"password": password})
+    if credential_type not in types:
+        raise invalid(f"credential_type: takes one of {', '.join(types)}")
+    if credential_type == "rsa_private_key":
+        keys.check_rsa(config)
+    elif credential_type == "client_certificate":
+        issuing = keys.check_certificate(config)
+        usernames.render(issuing.template, Known("token", "role", 0.0))
+    elif unknown := config.keys() - {"password_policy"}:
+        raise invalid(f"credential_config: takes password_policy, not {sorted(unknown)[0][:40]}")
 
 
-def random_text(length: int) -> str:
-    """Returns random letters and digits."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(length))
+def shown(config: Mapping[str, str]) -> dict[str, str]:
+    """Returns what may be told of a credential_config: all but keys."""
+    return {name: value for name, value in config.items() if name != "ca_private_key"}
+
+
+def template_of(connection: Connection) -> str:
+    """Returns the template of the names of a connection's users."""
+    given = connection.details.get("username_template")
+    return str(given or usernames.DEFAULTS[_TEMPLATES.get(connection.plugin, "postgresql")])
+
+
+def credential(secrets: Mapping[str, str]) -> Credential:
+    """Returns what a database is told of a password or key."""
+    if "rsa_private_key" in secrets:
+        return RsaPublicKey(keys.rsa_public(secrets["rsa_private_key"]))
+    return Password(secrets["password"])

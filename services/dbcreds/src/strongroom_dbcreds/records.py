@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from strongroom_dbcreds.domain.rotations import Account, Plan
+
 
 class Connection(msgspec.Struct, frozen=True):
     """A database in which users are made.
@@ -16,6 +18,9 @@ class Connection(msgspec.Struct, frozen=True):
         password_policy: by which passwords are made.
         verify: whether a write logs in first.
         generation: changes when what replicas have open is to be closed.
+        plan: when the password of the connection's own user is changed.
+        automated: whether the plan is kept.
+        account: how that stands; what it logs in with is in `details`.
     """
 
     plugin: str
@@ -25,6 +30,9 @@ class Connection(msgspec.Struct, frozen=True):
     password_policy: str = ""
     verify: bool = True
     generation: int = 0
+    plan: Plan = Plan()
+    automated: bool = True
+    account: Account = Account()
 
     def __repr__(self) -> str:
         return f"Connection({self.plugin})"
@@ -49,6 +57,32 @@ class Role(msgspec.Struct, frozen=True):
     revocation_timeout: int = 0
     retry_interval: int = 0
     irrevocable_after: int = 0
+
+
+class StaticRole(msgspec.Struct, frozen=True):
+    """A user that exists already, and whose password is changed again and again.
+
+    Args:
+        database: the connection of its database.
+        username: its name.
+        statements: change what it logs in with; empty for the driver's.
+        plan: when.
+        credential_type: password or rsa_private_key.
+        credential_config: how that is made.
+        self_managed: the user changes it itself.
+        skip_import: the first change was left to the plan.
+        account: how it stands.
+    """
+
+    database: str
+    username: str
+    statements: tuple[str, ...] = ()
+    plan: Plan = Plan()
+    credential_type: str = "password"
+    credential_config: dict[str, str] = {}
+    self_managed: bool = False
+    skip_import: bool = False
+    account: Account = Account()
 
 
 class Quota(msgspec.Struct, frozen=True):

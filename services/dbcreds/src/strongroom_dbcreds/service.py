@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping
 
-from strongroom.dbcreds.v1 import connection_pb2, lease_pb2, quota_pb2, role_pb2
+from strongroom.dbcreds.v1 import (
+    connection_pb2,
+    lease_pb2,
+    passwords_pb2,
+    quota_pb2,
+    role_pb2,
+    static_pb2,
+)
 from strongroom_dbcreds import storage
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.connections import Connections
+from strongroom_dbcreds.credentials import Credentials
 from strongroom_dbcreds.drivers import PLUGINS
 from strongroom_dbcreds.drivers.base import Factory
 from strongroom_dbcreds.leases.clock import SharedClock
@@ -15,11 +23,16 @@ from strongroom_dbcreds.leases.quotas import Quotas
 from strongroom_dbcreds.leases.renew import Renewer
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases
+from strongroom_dbcreds.policies import PasswordPolicies
+from strongroom_dbcreds.rotation.rotate import Rotator
+from strongroom_dbcreds.rotation.subjects import Roots, StaticRoles
 from strongroom_dbcreds.rpc.connections import ConnectionHandlers
 from strongroom_dbcreds.rpc.leases import LeaseHandlers
 from strongroom_dbcreds.rpc.lifecycle import LifecycleHandlers
+from strongroom_dbcreds.rpc.passwords import PasswordPolicyHandlers
 from strongroom_dbcreds.rpc.quotas import LeaseQuotaHandlers
 from strongroom_dbcreds.rpc.roles import RoleHandlers
+from strongroom_dbcreds.rpc.static import StaticRoleHandlers
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 
@@ -33,12 +46,14 @@ class DbcredsService:
         clock: SharedClock,
         issuer: Issuer,
         expiry: Expiry,
+        rotator: Rotator,
         connections: Connections,
     ) -> None:
         self.handlers = handlers
         self.clock = clock
         self.issuer = issuer
         self.expiry = expiry
+        self.rotator = rotator
         self._connections = connections
         self._tasks = BackgroundTasks()
 
@@ -47,6 +62,7 @@ class DbcredsService:
         self._tasks.start(self.clock.run(), "lease-clock")
         self._tasks.start(self.expiry.run(), "lease-expiry")
         self._tasks.start(self.expiry.probe(), "lease-probe")
+        self._tasks.start(self.rotator.run(), "rotation")
 
     async def stop(self) -> None:
         """Ends background work, and closes what is open to databases."""
@@ -65,19 +81,35 @@ def build(
     roles = storage.roles(store, config.attempts)
     connections = Connections(records, plugins)
     clock, leases = SharedClock(store, host.clock, config.clock_seconds), Leases(store)
-    quotas = Quotas(store, leases)
+    quotas, policies = Quotas(store, leases), PasswordPolicies(store)
+    credentials = Credentials(policies)
+    static = StaticRoles(storage.static_roles(store, config.attempts), connections, credentials)
+    roots = Roots(connections, credentials)
+    rotator = Rotator(store, {storage.STATIC: static, storage.CONFIG: roots}, clock, config)
     revoker = Revoker(leases, roles, connections, clock, config)
-    issuer = Issuer(leases, roles, connections, quotas, revoker, host.peers["auth"], clock, config)
+    issuer = Issuer(
+        leases,
+        roles,
+        connections,
+        credentials,
+        quotas,
+        revoker,
+        host.peers["auth"],
+        clock,
+        config,
+    )
     renewer = Renewer(leases, roles, connections, clock)
-    drops = (roles.drop, records.drop)
+    drops = (static.records.drop, roles.drop, records.drop)
     handlers = HandlerTable()
     for module, name, implementation in (
-        (connection_pb2, "ConnectionService", ConnectionHandlers(connections)),
+        (connection_pb2, "ConnectionService", ConnectionHandlers(connections, clock)),
         (role_pb2, "RoleService", RoleHandlers(roles, issuer)),
+        (static_pb2, "StaticRoleService", StaticRoleHandlers(static, rotator, clock)),
+        (passwords_pb2, "PasswordPolicyService", PasswordPolicyHandlers(policies)),
         (lease_pb2, "LeaseService", LeaseHandlers(leases, renewer, revoker, clock)),
         (lease_pb2, "LeaseLifecycleService", LifecycleHandlers(leases, revoker, clock, drops)),
         (quota_pb2, "LeaseQuotaService", LeaseQuotaHandlers(quotas)),
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
     expiry = Expiry(leases, revoker, clock, config)
-    return DbcredsService(handlers, clock, issuer, expiry, connections)
+    return DbcredsService(handlers, clock, issuer, expiry, rotator, connections)

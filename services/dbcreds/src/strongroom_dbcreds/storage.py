@@ -1,29 +1,52 @@
 """Where connections and roles are kept.
 
-config/<mount>/<name>       a connection
-role/<mount>/<name>         a role
-gone/<mount>                the mount was disabled: nothing is kept of it any more
+config/<mount>/<name>                a connection
+role/<mount>/<name>                  a role
+static/<mount>/<name>                a static role
+rotation/<time>/<kind>/<mount>/<name>  when a password is to be changed, in milliseconds; <kind> as above
+gone/<mount>                         the mount was disabled: nothing is kept of it any more
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import msgspec
 
-from strongroom_dbcreds.records import Connection, Role
+from strongroom_dbcreds.domain.rotations import Account
+from strongroom_dbcreds.records import Connection, Role, StaticRole
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
 
 _GONE = Plain("gone")
-_PAGE = 100
+_ROTATION = Plain("rotation")
+CONFIG, ROLE, STATIC = "config", "role", "static"
+_PAGE = 50
 
 T = TypeVar("T")
 
 
 class Named(Generic[T]):
-    """Records of a mount by name."""
+    """Records of a mount by name.
 
-    def __init__(self, store: Store, kind: str, record: type[T], attempts: int) -> None:
+    Args:
+        store: where they are.
+        kind: how their paths begin.
+        record: their type.
+        attempts: how often a write that lost a race is decided anew.
+        account: the part of a record that says when its password is to be changed, which the index of due changes
+            follows in the same transaction; None where records have no such part.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kind: str,
+        record: type[T],
+        attempts: int,
+        account: Callable[[T], Account] | None = None,
+    ) -> None:
+        self._account = account
         self._store = store
         self._kind = Plain(kind)
         self._attempts = attempts
@@ -49,11 +72,17 @@ class Named(Generic[T]):
         path, gone = self._path(mount, name), gone_path(mount)
         for _ in range(self._attempts):
             entry = await self._store.get(path)
-            after = await change(self._decode(entry.value) if entry is not None else None)
+            before = self._decode(entry.value) if entry is not None else None
+            after = await change(before)
             expect = {path: entry.revision if entry is not None else 0, gone: 0}
             try:
+                old, new = self._index(mount, name, before), self._index(mount, name, after)
                 await self._store.commit(
-                    Transaction(expect=expect, puts={path: msgspec.msgpack.encode(after)})
+                    Transaction(
+                        expect=expect,
+                        puts={path: msgspec.msgpack.encode(after), **dict.fromkeys(new - old, b"")},
+                        deletes=sorted(old - new),
+                    )
                 )
                 return
             except ConflictError:
@@ -62,14 +91,38 @@ class Named(Generic[T]):
         raise ServiceError(Kind.CONFLICT, "others write the same record all the time; try again")
 
     async def delete(self, mount: str, name: str) -> None:
-        """Removes a record; not an error where there is none."""
-        await self._store.commit(Transaction(deletes=[self._path(mount, name)]))
+        """Removes a record; not an error where there is none.
+
+        Raises:
+            ServiceError: CONFLICT.
+        """
+        path = self._path(mount, name)
+        for _ in range(self._attempts):
+            entry = await self._store.get(path)
+            if entry is None:
+                return
+            index = self._index(mount, name, self._decode(entry.value))
+            with contextlib.suppress(ConflictError):
+                await self._store.commit(
+                    Transaction(expect={path: entry.revision}, deletes=[path, *sorted(index)])
+                )
+                return
+        raise ServiceError(Kind.CONFLICT, "others write the same record all the time; try again")
 
     async def drop(self, mount: str) -> None:
         """Removes all records of a mount."""
         prefix = (self._kind, Plain(mount))
         while entries := await self._store.scan(prefix, limit=_PAGE):
-            await self._store.commit(Transaction(deletes=[entry.path for entry in entries]))
+            deletes = [entry.path for entry in entries]
+            for entry in entries:
+                deletes += self._index(mount, entry.path[-1], self._decode(entry.value))
+            await self._store.commit(Transaction(deletes=deletes))
+
+    def _index(self, mount: str, name: str, record: T | None) -> set[Path]:
+        due = self._account(record).due if self._account and record is not None else 0.0
+        if not due:
+            return set()
+        return {(_ROTATION, Plain(f"{round(due * 1000):015}"), self._kind, Plain(mount), name)}
 
     def _path(self, mount: str, name: str) -> Path:
         return (self._kind, Plain(mount), name)
@@ -77,12 +130,27 @@ class Named(Generic[T]):
 
 def connections(store: Store, attempts: int) -> Named[Connection]:
     """Returns the connections of all mounts."""
-    return Named(store, "config", Connection, attempts)
+    return Named(store, CONFIG, Connection, attempts, lambda record: record.account)
 
 
 def roles(store: Store, attempts: int) -> Named[Role]:
     """Returns the roles of all mounts."""
-    return Named(store, "role", Role, attempts)
+    return Named(store, ROLE, Role, attempts)
+
+
+def static_roles(store: Store, attempts: int) -> Named[StaticRole]:
+    """Returns the static roles of all mounts."""
+    return Named(store, STATIC, StaticRole, attempts, lambda record: record.account)
+
+
+async def due_rotations(store: Store, now: float) -> list[tuple[str, str, str]]:
+    """Returns the passwords that are to be changed, the longest due first: kind of record, mount and name; a page."""
+    entries = await store.scan((_ROTATION,), limit=_PAGE)
+    return [
+        (str(entry.path[2]), str(entry.path[3]), str(entry.path[4]))
+        for entry in entries
+        if int(entry.path[1]) <= now * 1000
+    ]
 
 
 def gone_path(mount: str) -> Path:

@@ -112,6 +112,12 @@ class ReadConnectionResponse(_message.Message):
     PASSWORD_POLICY_FIELD_NUMBER: _builtins.int
     ROOT_CREDENTIALS_ROTATE_STATEMENTS_FIELD_NUMBER: _builtins.int
     VERIFY_CONNECTION_FIELD_NUMBER: _builtins.int
+    ROTATION_PERIOD_FIELD_NUMBER: _builtins.int
+    ROTATION_SCHEDULE_FIELD_NUMBER: _builtins.int
+    ROTATION_WINDOW_FIELD_NUMBER: _builtins.int
+    DISABLE_AUTOMATED_ROTATION_FIELD_NUMBER: _builtins.int
+    LAST_VAULT_ROTATION_FIELD_NUMBER: _builtins.int
+    ROTATION_ERROR_FIELD_NUMBER: _builtins.int
     plugin_name: _builtins.str
     """The kind of database: postgresql-database-plugin and others."""
     plugin_version: _builtins.str
@@ -120,6 +126,18 @@ class ReadConnectionResponse(_message.Message):
     """The policy by which passwords are made; empty for the usual."""
     verify_connection: _builtins.bool
     """Whether a write logs in to the database."""
+    rotation_period: _builtins.int
+    """How often the password of the connection's own user is changed, in seconds; 0 for never."""
+    rotation_schedule: _builtins.str
+    """When it is changed: a cron expression of five fields, in UTC."""
+    rotation_window: _builtins.int
+    """For how many seconds after that a rotation may begin; 0 for until it succeeds."""
+    disable_automated_rotation: _builtins.bool
+    """It is changed on demand alone."""
+    last_vault_rotation: _builtins.str
+    """When it was last changed, RFC 3339; not set where that was never."""
+    rotation_error: _builtins.str
+    """Why the last attempt to change it failed, while that is so."""
     @_builtins.property
     def allowed_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The roles that may use it; `*` for all."""
@@ -142,12 +160,25 @@ class ReadConnectionResponse(_message.Message):
         password_policy: _builtins.str = ...,
         root_credentials_rotate_statements: _abc.Iterable[_builtins.str] | None = ...,
         verify_connection: _builtins.bool = ...,
+        rotation_period: _builtins.int = ...,
+        rotation_schedule: _builtins.str = ...,
+        rotation_window: _builtins.int = ...,
+        disable_automated_rotation: _builtins.bool = ...,
+        last_vault_rotation: _builtins.str | None = ...,
+        rotation_error: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connection_details", b"connection_details"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_vault_rotation", b"_last_vault_rotation", "_rotation_error", b"_rotation_error", "connection_details", b"connection_details", "last_vault_rotation", b"last_vault_rotation", "rotation_error", b"rotation_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_roles", b"allowed_roles", "connection_details", b"connection_details", "password_policy", b"password_policy", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "root_credentials_rotate_statements", b"root_credentials_rotate_statements", "verify_connection", b"verify_connection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_vault_rotation", b"_last_vault_rotation", "_rotation_error", b"_rotation_error", "allowed_roles", b"allowed_roles", "connection_details", b"connection_details", "disable_automated_rotation", b"disable_automated_rotation", "last_vault_rotation", b"last_vault_rotation", "password_policy", b"password_policy", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "root_credentials_rotate_statements", b"root_credentials_rotate_statements", "rotation_error", b"rotation_error", "rotation_period", b"rotation_period", "rotation_schedule", b"rotation_schedule", "rotation_window", b"rotation_window", "verify_connection", b"verify_connection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_vault_rotation: _TypeAlias = _typing.Literal["last_vault_rotation"]  # noqa: Y015
+    _WhichOneofArgType__last_vault_rotation: _TypeAlias = _typing.Literal["_last_vault_rotation", b"_last_vault_rotation"]  # noqa: Y015
+    _WhichOneofReturnType__rotation_error: _TypeAlias = _typing.Literal["rotation_error"]  # noqa: Y015
+    _WhichOneofArgType__rotation_error: _TypeAlias = _typing.Literal["_rotation_error", b"_rotation_error"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_vault_rotation) -> _WhichOneofReturnType__last_vault_rotation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rotation_error) -> _WhichOneofReturnType__rotation_error | None: ...
 
 Global___ReadConnectionResponse: _TypeAlias = ReadConnectionResponse  # noqa: Y015
 
@@ -350,6 +381,10 @@ class WriteConnectionRequest(_message.Message):
     ROOT_ROTATION_STATEMENTS_FIELD_NUMBER: _builtins.int
     PASSWORD_POLICY_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    ROTATION_PERIOD_FIELD_NUMBER: _builtins.int
+    ROTATION_SCHEDULE_FIELD_NUMBER: _builtins.int
+    ROTATION_WINDOW_FIELD_NUMBER: _builtins.int
+    DISABLE_AUTOMATED_ROTATION_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
@@ -361,6 +396,14 @@ class WriteConnectionRequest(_message.Message):
     """Whether to log in to the database before anything is written. True where it is not given."""
     password_policy: _builtins.str
     """The policy by which passwords are made."""
+    rotation_period: _builtins.int
+    """How often the password of the connection's own user is changed, in seconds; 0 for never. This or `rotation_schedule`."""
+    rotation_schedule: _builtins.str
+    """When it is changed: a cron expression of five fields, in UTC."""
+    rotation_window: _builtins.int
+    """For how many seconds after that a rotation may begin, at least 3,600; 0 for until it succeeds."""
+    disable_automated_rotation: _builtins.bool
+    """It is changed on demand alone."""
     mount: _builtins.str
     """The path of the mount, such as database/. Only over gRPC."""
     @_builtins.property
@@ -386,26 +429,46 @@ class WriteConnectionRequest(_message.Message):
         root_rotation_statements: _login_pb2.TextList | None = ...,
         password_policy: _builtins.str | None = ...,
         details: Global___ConnectionDetails | None = ...,
+        rotation_period: _builtins.int | None = ...,
+        rotation_schedule: _builtins.str | None = ...,
+        rotation_window: _builtins.int | None = ...,
+        disable_automated_rotation: _builtins.bool | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_password_policy", b"_password_policy", "_plugin_name", b"_plugin_name", "_plugin_version", b"_plugin_version", "_verify_connection", b"_verify_connection", "allowed_roles", b"allowed_roles", "details", b"details", "password_policy", b"password_policy", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "root_rotation_statements", b"root_rotation_statements", "verify_connection", b"verify_connection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disable_automated_rotation", b"_disable_automated_rotation", "_password_policy", b"_password_policy", "_plugin_name", b"_plugin_name", "_plugin_version", b"_plugin_version", "_rotation_period", b"_rotation_period", "_rotation_schedule", b"_rotation_schedule", "_rotation_window", b"_rotation_window", "_verify_connection", b"_verify_connection", "allowed_roles", b"allowed_roles", "details", b"details", "disable_automated_rotation", b"disable_automated_rotation", "password_policy", b"password_policy", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "root_rotation_statements", b"root_rotation_statements", "rotation_period", b"rotation_period", "rotation_schedule", b"rotation_schedule", "rotation_window", b"rotation_window", "verify_connection", b"verify_connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_password_policy", b"_password_policy", "_plugin_name", b"_plugin_name", "_plugin_version", b"_plugin_version", "_verify_connection", b"_verify_connection", "allowed_roles", b"allowed_roles", "details", b"details", "mount", b"mount", "name", b"name", "password_policy", b"password_policy", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "root_rotation_statements", b"root_rotation_statements", "verify_connection", b"verify_connection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disable_automated_rotation", b"_disable_automated_rotation", "_password_policy", b"_password_policy", "_plugin_name", b"_plugin_name", "_plugin_version", b"_plugin_version", "_rotation_period", b"_rotation_period", "_rotation_schedule", b"_rotation_schedule", "_rotation_window", b"_rotation_window", "_verify_connection", b"_verify_connection", "allowed_roles", b"allowed_roles", "details", b"details", "disable_automated_rotation", b"disable_automated_rotation", "mount", b"mount", "name", b"name", "password_policy", b"password_policy", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "root_rotation_statements", b"root_rotation_statements", "rotation_period", b"rotation_period", "rotation_schedule", b"rotation_schedule", "rotation_window", b"rotation_window", "verify_connection", b"verify_connection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__disable_automated_rotation: _TypeAlias = _typing.Literal["disable_automated_rotation"]  # noqa: Y015
+    _WhichOneofArgType__disable_automated_rotation: _TypeAlias = _typing.Literal["_disable_automated_rotation", b"_disable_automated_rotation"]  # noqa: Y015
     _WhichOneofReturnType__password_policy: _TypeAlias = _typing.Literal["password_policy"]  # noqa: Y015
     _WhichOneofArgType__password_policy: _TypeAlias = _typing.Literal["_password_policy", b"_password_policy"]  # noqa: Y015
     _WhichOneofReturnType__plugin_name: _TypeAlias = _typing.Literal["plugin_name"]  # noqa: Y015
     _WhichOneofArgType__plugin_name: _TypeAlias = _typing.Literal["_plugin_name", b"_plugin_name"]  # noqa: Y015
     _WhichOneofReturnType__plugin_version: _TypeAlias = _typing.Literal["plugin_version"]  # noqa: Y015
     _WhichOneofArgType__plugin_version: _TypeAlias = _typing.Literal["_plugin_version", b"_plugin_version"]  # noqa: Y015
+    _WhichOneofReturnType__rotation_period: _TypeAlias = _typing.Literal["rotation_period"]  # noqa: Y015
+    _WhichOneofArgType__rotation_period: _TypeAlias = _typing.Literal["_rotation_period", b"_rotation_period"]  # noqa: Y015
+    _WhichOneofReturnType__rotation_schedule: _TypeAlias = _typing.Literal["rotation_schedule"]  # noqa: Y015
+    _WhichOneofArgType__rotation_schedule: _TypeAlias = _typing.Literal["_rotation_schedule", b"_rotation_schedule"]  # noqa: Y015
+    _WhichOneofReturnType__rotation_window: _TypeAlias = _typing.Literal["rotation_window"]  # noqa: Y015
+    _WhichOneofArgType__rotation_window: _TypeAlias = _typing.Literal["_rotation_window", b"_rotation_window"]  # noqa: Y015
     _WhichOneofReturnType__verify_connection: _TypeAlias = _typing.Literal["verify_connection"]  # noqa: Y015
     _WhichOneofArgType__verify_connection: _TypeAlias = _typing.Literal["_verify_connection", b"_verify_connection"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disable_automated_rotation) -> _WhichOneofReturnType__disable_automated_rotation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__password_policy) -> _WhichOneofReturnType__password_policy | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__plugin_name) -> _WhichOneofReturnType__plugin_name | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__plugin_version) -> _WhichOneofReturnType__plugin_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rotation_period) -> _WhichOneofReturnType__rotation_period | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rotation_schedule) -> _WhichOneofReturnType__rotation_schedule | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rotation_window) -> _WhichOneofReturnType__rotation_window | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__verify_connection) -> _WhichOneofReturnType__verify_connection | None: ...
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from strongroom.auth.v1 import gate_pb2
-from strongroom_dbcreds import credentials
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.connections import Connections
-from strongroom_dbcreds.credentials import Made
+from strongroom_dbcreds.credentials import Credentials, Made
 from strongroom_dbcreds.domain import leases as domain
 from strongroom_dbcreds.domain.leases import Lease, State
+from strongroom_dbcreds.domain.usernames import Known
 from strongroom_dbcreds.drivers.base import Driver, NewUser
 from strongroom_dbcreds.leases.attempts import GivenUpError, bounded
 from strongroom_dbcreds.leases.clock import SharedClock
@@ -63,6 +63,7 @@ class Issuer:
         leases: Leases,
         roles: Named[Role],
         connections: Connections,
+        credentials: Credentials,
         quotas: Quotas,
         revoker: Revoker,
         auth: Caller,
@@ -72,6 +73,7 @@ class Issuer:
         self._leases = leases
         self._roles = roles
         self._connections = connections
+        self._credentials = credentials
         self._quotas = quotas
         self._revoker = revoker
         self._auth = auth
@@ -88,7 +90,6 @@ class Issuer:
         """
         await self._clock.ready()
         role, connection = await self._role(mount, role_name)
-        made = await credentials.make(connection, role, role_name, token.display_name)
         now = self._clock.now()
         span = lifetimes.span(
             now=now,
@@ -97,6 +98,8 @@ class Issuer:
             usual=mount.default_lease_ttl,
             longest=longest(role, mount.max_lease_ttl),
         )
+        known = Known(token.display_name, role_name, now)
+        made = await self._credentials.make(connection, role, known, now + span.ttl + GRACE_SECONDS)
         lease = self._lease(mount, role_name, role, token, made, now, span.ttl)
         kept = await self._announce(lease, mount, role_name)
         try:

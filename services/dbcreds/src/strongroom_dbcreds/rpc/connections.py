@@ -5,11 +5,19 @@ from typing import Any
 import msgspec
 
 from strongroom.dbcreds.v1 import connection_pb2 as pb
+from strongroom_dbcreds import credentials
 from strongroom_dbcreds.connections import Connections
+from strongroom_dbcreds.domain import rotations as domain
+from strongroom_dbcreds.domain import usernames
+from strongroom_dbcreds.domain.rotations import Plan
+from strongroom_dbcreds.domain.usernames import Known
+from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.records import Connection
+from strongroom_dbcreds.rpc.static import plan
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
+from strongroom_runtime.timestamps import rfc3339
 
 # Of a connection's details, what is never shown.
 _SECRETS = frozenset({"password", "private_key", "tls_certificate_key"})
@@ -18,8 +26,9 @@ _SECRETS = frozenset({"password", "private_key", "tls_certificate_key"})
 class ConnectionHandlers:
     """Answers requests to config/ and reset/."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, clock: SharedClock) -> None:
         self._connections = connections
+        self._clock = clock
         self._records = connections.records
 
     async def ListConnections(
@@ -42,9 +51,14 @@ class ConnectionHandlers:
         if request.plugin_version:
             raise invalid("plugin_version: must be empty, since drivers are part of the product")
 
+        await self._clock.ready()
+
         async def change(before: Connection | None) -> Connection:
             check_right(context, before is not None)
+            if before is not None and request.details.password:
+                domain.check_idle(before.account, self._clock.now())
             after = _changed(before, request)
+            usernames.render(credentials.template_of(after), Known("token", "role", 0.0))
             driver = self._connections.make(after)
             try:
                 if after.verify:
@@ -55,7 +69,7 @@ class ConnectionHandlers:
                 ) from None
             finally:
                 await driver.close()
-            return after
+            return _planned(after, self._clock.now())
 
         await self._records.change(mount_of(context).uuid, request.name, change)
         return pb.WriteConnectionResponse()
@@ -97,9 +111,23 @@ def _changed(before: Connection | None, request: pb.WriteConnectionRequest) -> C
         changes["root_statements"] = tuple(request.root_rotation_statements.values)
     if request.HasField("password_policy"):
         changes["password_policy"] = request.password_policy
+    if request.HasField("disable_automated_rotation"):
+        changes["automated"] = not request.disable_automated_rotation
+    changes["plan"] = plan(after.plan, request)
+    if request.details.password:
+        # Whoever gives the password knows it better than a rotation that was left half-way.
+        changes["account"] = msgspec.structs.replace(after.account, pending=None, claim="")
     # As in Vault, every write is verified unless it says otherwise itself.
     changes["verify"] = request.verify_connection if request.HasField("verify_connection") else True
     return msgspec.structs.replace(after, **changes)
+
+
+def _planned(connection: Connection, now: float) -> Connection:
+    """Returns a connection whose rotation is planned as it says now."""
+    known = connection.plan if connection.automated else Plan()
+    return msgspec.structs.replace(
+        connection, account=domain.planned(connection.account, known, now)
+    )
 
 
 def _given(details: pb.ConnectionDetails) -> dict[str, Any]:
@@ -107,6 +135,7 @@ def _given(details: pb.ConnectionDetails) -> dict[str, Any]:
 
 
 def _message(connection: Connection) -> pb.ReadConnectionResponse:
+    account = connection.account
     shown = {n: v for n, v in connection.details.items() if n not in _SECRETS}
     return pb.ReadConnectionResponse(
         plugin_name=connection.plugin,
@@ -115,4 +144,10 @@ def _message(connection: Connection) -> pb.ReadConnectionResponse:
         password_policy=connection.password_policy,
         root_credentials_rotate_statements=connection.root_statements,
         verify_connection=connection.verify,
+        rotation_period=connection.plan.period,
+        rotation_schedule=connection.plan.schedule,
+        rotation_window=connection.plan.window,
+        disable_automated_rotation=not connection.automated,
+        last_vault_rotation=rfc3339(account.rotated) if account.rotated else None,
+        rotation_error=account.error or None,
     )

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from strongroom.dbcreds.v1 import role_pb2 as pb
+from strongroom_dbcreds import credentials
 from strongroom_dbcreds.leases.issue import Issuer
 from strongroom_dbcreds.records import Role
 from strongroom_dbcreds.storage import Named
@@ -27,7 +28,6 @@ _SCALARS = {
     "revocation_retry_interval": "retry_interval",
     "irrevocable_after": "irrevocable_after",
 }
-_TYPES = ("password", "rsa_private_key", "client_certificate")
 
 
 class RoleHandlers:
@@ -54,7 +54,7 @@ class RoleHandlers:
             getattr(response, field).extend(getattr(role, attribute))
         for field, attribute in _SCALARS.items():
             setattr(response, field, getattr(role, attribute))
-        response.credential_config.update(role.credential_config)
+        response.credential_config.update(credentials.shown(role.credential_config))
         return response
 
     async def WriteRole(
@@ -113,8 +113,7 @@ def _changed(before: Role | None, request: pb.WriteRoleRequest) -> Role:
     after = msgspec.structs.replace(before or Role(""), **changes)
     if not after.database:
         raise invalid("db_name: must name a connection")
-    if after.credential_type not in _TYPES:
-        raise invalid(f"credential_type: takes one of {', '.join(_TYPES)}")
+    credentials.check(after.credential_type, after.credential_config)
     for field in ("default_ttl", "max_ttl", "revocation_timeout", "retry_interval"):
         if getattr(after, field) < 0:
             raise invalid(f"{field}: must not be negative")

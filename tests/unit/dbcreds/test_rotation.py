@@ -1,0 +1,298 @@
+"""Passwords that are changed: whatever dies, the one that the database has is known."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.unit.dbcreds.harness import CONTEXT, Dbcreds, refused, texts
+from tests.unit.dbcreds.test_leases import Killed, MortalStore
+
+from strongroom_runtime.errors import Kind, ServiceError
+
+ROOT = {"username": "root", "password": "first"}
+
+
+@pytest_asyncio.fixture
+async def dbcreds() -> Dbcreds:
+    return await rotated()
+
+
+async def rotated() -> Dbcreds:
+    """A platform with a connection as `root`, whose password the database checks."""
+    dbcreds = await Dbcreds().prepare()
+    dbcreds.database.passwords["root"] = "first"
+    await dbcreds(
+        "WriteConnection", name="db", plugin_name="fake", allowed_roles=texts("*"), details=ROOT
+    )
+    return dbcreds
+
+
+async def static(dbcreds: Dbcreds, name: str = "app", **fields: Any) -> None:
+    usual = {"db_name": "db", "username": "app", "rotation_period": 3600}
+    await dbcreds("WriteStaticRole", name=name, **{**usual, **fields})
+
+
+async def known(dbcreds: Dbcreds, name: str = "app") -> str:
+    return str((await dbcreds("ReadStaticCredentials", name=name)).password)
+
+
+async def test_a_new_role_is_rotated_at_once_and_then_by_its_period(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    first = await dbcreds("ReadStaticCredentials", name="app")
+    assert first.password == dbcreds.database.passwords["app"]
+    assert (first.username, first.ttl, first.rotation_period) == ("app", 3600, 3600)
+    assert first.last_vault_rotation.endswith("Z")
+    dbcreds.clock.advance(3599)
+    await dbcreds.service.rotator.step()
+    assert (await dbcreds("ReadStaticCredentials", name="app")).ttl == 1
+    assert await known(dbcreds) == first.password
+    dbcreds.clock.advance(2)
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds) == dbcreds.database.passwords["app"] != first.password
+
+
+async def test_a_schedule_with_a_window(dbcreds: Dbcreds) -> None:
+    # 1_700_000_000 is 2023-11-14 22:13:20 in UTC, a Tuesday.
+    await static(dbcreds, rotation_period=None, rotation_schedule="0 3 * * 6", rotation_window=3600)
+    made = await dbcreds("ReadStaticCredentials", name="app")
+    until = 1_700_276_400 + 3 * 3600 - 3 * 3600 - dbcreds.clock.now()
+    assert made.ttl == int(until)
+    assert (made.rotation_schedule, made.rotation_window) == ("0 3 * * 6", 3600)
+    assert not made.HasField("rotation_period")
+    dbcreds.clock.advance(until + 3601)  # nobody was there in time
+    await dbcreds.service.rotator.step()
+    again = await dbcreds("ReadStaticCredentials", name="app")
+    assert again.password == made.password
+    assert again.ttl > 6 * 86_400
+    dbcreds.clock.advance(again.ttl + 10)
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds) != made.password
+
+
+async def test_skipped_imports_wait_for_their_time(dbcreds: Dbcreds) -> None:
+    await static(dbcreds, skip_import_rotation=True)
+    assert "app" not in dbcreds.database.passwords
+    assert not (await dbcreds("ReadStaticCredentials", name="app")).HasField("password")
+    dbcreds.clock.advance(3601)
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds) == dbcreds.database.passwords["app"]
+
+
+async def test_users_that_manage_themselves(dbcreds: Dbcreds) -> None:
+    dbcreds.database.passwords["app"] = "own"
+    await refused(
+        static(dbcreds, self_managed_password="wrong"), Kind.UNAVAILABLE, "authentication failed"
+    )
+    await dbcreds("DeleteStaticRole", name="app")
+    await static(dbcreds, self_managed_password="own")
+    assert await known(dbcreds) == dbcreds.database.passwords["app"] != "own"
+    await dbcreds("RotateRole", name="app")
+    assert await known(dbcreds) == dbcreds.database.passwords["app"]
+
+
+async def test_keys_are_rotated(dbcreds: Dbcreds) -> None:
+    await static(dbcreds, credential_type="rsa_private_key")
+    made = await dbcreds("ReadStaticCredentials", name="app")
+    assert "PRIVATE KEY" in made.rsa_private_key
+    assert not made.HasField("password")
+
+
+async def test_root_is_rotated_on_demand_and_by_a_plan(dbcreds: Dbcreds) -> None:
+    await dbcreds("RotateRoot", name="db")
+    second = dbcreds.database.passwords["root"]
+    assert second != "first"
+    await dbcreds("WriteConnection", name="db", rotation_schedule="0 0 * * *")
+    shown = await dbcreds("ReadConnection", name="db")
+    assert (shown.rotation_schedule, shown.connection_details.password) == ("0 0 * * *", "")
+    assert shown.last_vault_rotation
+    await dbcreds.role()
+    await dbcreds.creds()
+    dbcreds.clock.advance(86_400)
+    await dbcreds.service.rotator.step()
+    assert dbcreds.database.passwords["root"] != second
+    await dbcreds("WriteConnection", name="db", disable_automated_rotation=True)
+    third = dbcreds.database.passwords["root"]
+    dbcreds.clock.advance(3 * 86_400)
+    await dbcreds.service.rotator.step()
+    assert dbcreds.database.passwords["root"] == third
+    await dbcreds.creds()
+
+
+@pytest.mark.parametrize("which", ["root", "app", "own"])
+async def test_a_process_that_dies_at_any_step_leaves_a_password_that_is_known(which: str) -> None:
+    """Each commit and each call of the database is the last thing that some process does, or does not do."""
+    changed = set()
+    for steps in range(9):
+        dbcreds = await rotated()
+        if which == "own":
+            dbcreds.database.passwords["app"] = "own"
+            await static(dbcreds, self_managed_password="own")
+        elif which == "app":
+            await static(dbcreds)
+        user = "root" if which == "root" else "app"
+        before = dbcreds.database.passwords[user]
+        store = MortalStore(dbcreds.store, steps)
+        mortal = dbcreds.twin(store=store)
+        mortal.service.clock._set(dbcreds.service.clock.now(), dbcreds.clock.now())
+        dbcreds.clock.advance(1)
+        dbcreds.database.before = dbcreds.database.after = store.step
+        with contextlib.suppress(Killed, ServiceError):
+            if which == "root":
+                await mortal("RotateRoot", name="db")
+            else:
+                await mortal("RotateRole", name="app")
+        dbcreds.database.before = dbcreds.database.after = None
+        changed.add(dbcreds.database.passwords[user] != before)
+        dbcreds.clock.advance(61)
+        await dbcreds.service.rotator.step()
+        if which == "root":
+            await dbcreds("WriteConnection", name="db", allowed_roles=texts("app"))
+            await dbcreds.role()
+            await dbcreds.creds()
+        else:
+            assert await known(dbcreds) == dbcreds.database.passwords["app"], steps
+            entry = await dbcreds("ReadStaticRole", name="app")
+            assert not entry.rotation_error, (steps, entry.rotation_error)
+    assert changed == {True, False}
+
+
+async def test_what_was_left_half_way_is_settled_before_it_is_read(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    real, done = dbcreds.store.commit, 0
+
+    async def dies(transaction: Any) -> int:
+        nonlocal done
+        done += 1
+        if done == 2:
+            raise Killed
+        return await real(transaction)
+
+    dbcreds.clock.advance(1)
+    dbcreds.store.commit = dies  # type: ignore[method-assign]
+    with contextlib.suppress(Killed):
+        await dbcreds("RotateRole", name="app")
+    dbcreds.store.commit = real  # type: ignore[method-assign]
+    dbcreds.clock.advance(61)
+    assert await known(dbcreds) == dbcreds.database.passwords["app"]
+
+
+async def test_failures_are_seen_and_tried_again(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    before = await known(dbcreds)
+    dbcreds.database.down = True
+    dbcreds.clock.advance(3601)
+    for _ in range(4):
+        await dbcreds.service.rotator.step()
+        dbcreds.clock.advance(20)
+    shown = await dbcreds("ReadStaticRole", name="app")
+    assert (shown.rotation_error, shown.rotation_attempts) == ("connection refused", 4)
+    assert await known(dbcreds) == before
+    dbcreds.database.down = False
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds) == dbcreds.database.passwords["app"] != before
+    assert not (await dbcreds("ReadStaticRole", name="app")).rotation_error
+
+
+async def test_calls_at_once_on_two_replicas_end_with_one_password(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    twin = await dbcreds.twin().prepare()
+    dbcreds.clock.advance(5)
+    calls = len(dbcreds.database.calls)
+    await asyncio.gather(*(each("RotateRole", name="app") for each in (dbcreds, twin) * 5))
+    assert len(dbcreds.database.calls) == calls + 1
+    assert await known(dbcreds) == await known(twin) == dbcreds.database.passwords["app"]
+    dbcreds.clock.advance(3601)
+    await asyncio.gather(dbcreds.service.rotator.step(), twin.service.rotator.step())
+    assert len(dbcreds.database.calls) == calls + 2
+
+
+async def test_a_role_that_the_database_refuses_is_not_written(dbcreds: Dbcreds) -> None:
+    dbcreds.database.refuses = "no such user"
+    await refused(static(dbcreds), Kind.INVALID, "no such user")
+    await refused(dbcreds("ReadStaticRole", name="app"), Kind.NOT_FOUND)
+    dbcreds.database.refuses, dbcreds.database.down = "", True
+    await refused(static(dbcreds), Kind.UNAVAILABLE, "is rotated later")
+    dbcreds.database.down = False
+    dbcreds.clock.advance(5)
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds) == dbcreds.database.passwords["app"]
+
+
+async def test_a_password_given_by_hand_ends_what_was_left_half_way(dbcreds: Dbcreds) -> None:
+    dbcreds.database.down = True
+    await refused(dbcreds("RotateRoot", name="db"), Kind.UNAVAILABLE)
+    dbcreds.database.down = False
+    dbcreds.database.passwords["root"] = "by hand"
+    await dbcreds("WriteConnection", name="db", details={"password": "by hand"})
+    assert await dbcreds.stored("rotation") == 0
+    await dbcreds("RotateRoot", name="db")
+    assert dbcreds.database.passwords["root"] != "by hand"
+
+
+async def test_nothing_is_left_of_roles_that_are_gone(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    await static(dbcreds, "other", username="other")
+    await dbcreds("DeleteStaticRole", name="app")
+    assert await dbcreds.stored("rotation") == 1
+    await dbcreds("DropMount", mount_uuid="mount-1")
+    assert await dbcreds.stored("rotation") == await dbcreds.stored("static") == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"username": ""}, "username"),
+        ({"db_name": ""}, "db_name"),
+        ({"db_name": "none"}, "db_name"),
+        ({"rotation_period": 4}, "rotation_period"),
+        ({"rotation_period": None}, "rotation_period or rotation_schedule"),
+        ({"rotation_schedule": "0 0 * * *"}, "only one"),
+        ({"rotation_period": None, "rotation_schedule": "daily"}, "rotation_schedule"),
+        ({"rotation_period": None, "rotation_schedule": "0 0 30 2 *"}, "rotation_schedule"),
+        ({"rotation_window": 3600}, "rotation_window"),
+        (
+            {"rotation_period": None, "rotation_schedule": "0 0 * * *", "rotation_window": 60},
+            "rotation_window",
+        ),
+        ({"credential_type": "client_certificate"}, "credential_type"),
+        ({"credential_config": {"no": "x"}}, "credential_config"),
+        ({"credential_config": {"password_policy": "none"}}, "password_policy"),
+    ],
+)
+async def test_bad_input_is_named_and_changes_nothing(
+    dbcreds: Dbcreds, fields: dict[str, Any], message: str
+) -> None:
+    await refused(static(dbcreds, **fields), Kind.INVALID, message)
+    assert await dbcreds.stored("static") == await dbcreds.stored("rotation") == 0
+
+
+async def test_what_cannot_be_changed_and_what_is_not_there(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    await refused(static(dbcreds, username="other"), Kind.INVALID, "username")
+    await refused(dbcreds("RotateRole", name="none"), Kind.NOT_FOUND)
+    await refused(dbcreds("RotateRoot", name="none"), Kind.NOT_FOUND)
+    await refused(dbcreds("ReadStaticCredentials", name="none"), Kind.INVALID, "unknown role")
+    await dbcreds("WriteConnection", name="rootless", plugin_name="fake")
+    await refused(dbcreds("RotateRoot", name="rootless"), Kind.INVALID, "username")
+
+
+async def test_policies_make_passwords(dbcreds: Dbcreds) -> None:
+    await dbcreds(
+        "WritePasswordPolicy",
+        name="digits",
+        policy='length=12 rule "charset" {charset="0123456789"}',
+    )
+    assert list((await dbcreds("ListPasswordPolicies")).keys) == ["digits"]
+    await static(dbcreds, credential_config={"password_policy": "digits"})
+    made = await known(dbcreds)
+    assert made.isdecimal() and len(made) == 12
+    generated = (await dbcreds("GeneratePassword", CONTEXT, name="digits")).password
+    assert generated.isdecimal() and len(generated) == 12
+    await dbcreds("DeletePasswordPolicy", name="digits")
+    await refused(dbcreds("ReadPasswordPolicy", name="digits"), Kind.NOT_FOUND)
+    await refused(dbcreds("GeneratePassword", name="digits"), Kind.NOT_FOUND)
+    dbcreds.clock.advance(1)
+    await refused(dbcreds("RotateRole", name="app"), Kind.INVALID, "password_policy")
+    assert await known(dbcreds) == made
