@@ -292,6 +292,20 @@ def test_a_wrapped_user_can_be_unwrapped(
     assert made["lease_id"].startswith(f"{mount}/creds/app/")
 
 
+def test_no_password_stands_in_logs_or_in_the_store(
+    platform: Platform, database: Postgres, mount: str
+) -> None:
+    made = creds(platform, mount)["data"]
+    platform.http("GET", f"{mount}/config/pg")
+    files = [platform.audit_log, platform.folder / "output.log"]
+    files += [f for f in (platform.folder / "data" / "etcd").rglob("*") if f.is_file()]
+    for file in files:
+        content = file.read_bytes()
+        for secret in (made["password"], PASSWORD):
+            assert secret.encode() not in content, file
+    assert made["username"].encode() not in b"".join(f.read_bytes() for f in files[2:])
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "message"),
     [

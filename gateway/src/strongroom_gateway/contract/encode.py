@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from strongroom.options.v1 import options_pb2 as options
@@ -170,8 +170,10 @@ def _map_writer(field: Field) -> Writer:
     name = field.name
     convert = _converter(field.map_value)
     if convert is None:
-        # An empty map of texts is null, as in Vault.
-        return lambda message, into: into.__setitem__(name, dict(getattr(message, name)) or None)
+        # An empty map of texts is null, as in Vault; one of numbers is not.
+        of_texts = field.map_value.descriptor.type == FieldDescriptor.TYPE_STRING
+        empty: dict[str, Any] | None = None if of_texts else {}
+        return lambda message, into: into.__setitem__(name, dict(getattr(message, name)) or empty)
     each = convert
     return lambda message, into: into.__setitem__(
         name, {key: each(inner) for key, inner in getattr(message, name).items()}

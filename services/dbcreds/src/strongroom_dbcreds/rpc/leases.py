@@ -48,7 +48,7 @@ class LeaseHandlers:
             expire_time=timestamp(lease.expires),
             last_renewal=timestamp(lease.renewed),
             renewable=lease.alive(now),
-            ttl=max(0, int(lease.expires - now)) if lease.state is State.ACTIVE else 0,
+            ttl=max(0, round(lease.expires - now)) if lease.state is State.ACTIVE else 0,
             path=lease.path,
         )
         if lease.error:
