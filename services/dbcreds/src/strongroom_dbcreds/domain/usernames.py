@@ -21,7 +21,7 @@ DEFAULTS = {
     " (unix_time) | truncate 63 }}",
     "mysql": '{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 10) (.RoleName | truncate 10) (random 20)'
     " (unix_time) | truncate 32 }}",
-    "mysql-legacy": '{{ printf "v-%s-%s-%s" (.RoleName | truncate 4) (random 20) | truncate 16 }}',
+    "mysql-legacy": '{{ printf "v-%s-%s" (.RoleName | truncate 4) (random 20) | truncate 16 }}',
     "mongodb": '{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 15) (.RoleName | truncate 15) (random 20)'
     ' (unix_time) | replace "." "-" | truncate 100 }}',
     "valkey": '{{ printf "V_%s_%s_%s_%s" (.DisplayName | truncate 15 | uppercase)'
@@ -30,6 +30,7 @@ DEFAULTS = {
 
 _MOST_BYTES = 10_000  # of a template
 _LONGEST = 1_000  # of what comes out
+_DEEPEST = 16
 _LETTERS = string.ascii_letters + string.digits
 _TOKEN = re.compile(
     r"""(?P<space>\s+) | (?P<text>"(?:[^"\\\n]|\\["\\nt])*" | `[^`]*`) | (?P<number>\d{1,6}(?!\w))
@@ -89,6 +90,7 @@ class _Action:
         self._known = known
         self._tokens: list[tuple[str, str]] = []
         self._position = 0
+        self._depth = 0
         start = 0
         while start < len(text):
             match = _TOKEN.match(text, start)
@@ -137,7 +139,11 @@ class _Action:
         if kind == "name":
             return self._call(text, [])
         if text == "(":
+            self._depth += 1
+            if self._depth > _DEEPEST:
+                raise _wrong("parentheses are too deep")
             value = self._pipeline()
+            self._depth -= 1
             if not self._take(")"):
                 raise _wrong("a parenthesis is not closed")
             return value

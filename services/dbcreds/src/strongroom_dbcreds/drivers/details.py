@@ -1,5 +1,6 @@
 """What the drivers read of a connection's details, and what may be told of an error."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,10 +65,13 @@ class Details:
 
         With `disable_escaping` they are percent-encoded as they come, and are decoded here.
         """
-        for name, value in (("username", self.username), ("password", self.password)):
-            shown = unquote(value) if self.flag("disable_escaping") else value
-            text = text.replace(f"{{{{{name}}}}}", shown)
-        return text
+
+        def value(match: re.Match[str]) -> str:
+            known = self.username if match[1] == "username" else self.password
+            return unquote(known) if self.flag("disable_escaping") else known
+
+        # In one pass: a name may look like a placeholder.
+        return re.sub(r"\{\{(username|password)\}\}", value, text)
 
     def scrub(self, text: str, *hidden: str) -> str:
         """Returns a text without passwords and keys, in whatever form they stand in it."""
