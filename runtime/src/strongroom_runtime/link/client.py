@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
 from typing import Any
 
 import grpc
@@ -189,8 +189,9 @@ class RemoteCaller:
 
     async def _begin(self, start: Callable[[grpc.aio.Channel], Any]) -> tuple[Replica, Any]:
         """Starts a stream at a replica that takes it, which says so before anything is sent."""
+        refused: set[Replica] = set()
         for _ in range(_ATTEMPTS):
-            replica = await self._choose()
+            replica = await self._choose(refused)
             call = start(replica.channel)
             try:
                 if BEGUN[0] in tuple(await call.initial_metadata()):
@@ -203,14 +204,16 @@ class RemoteCaller:
             except asyncio.CancelledError:
                 call.cancel()
                 raise
+            refused.add(replica)
         raise unavailable()
 
-    async def _choose(self) -> Replica:
+    async def _choose(self, refused: Collection[Replica] = ()) -> Replica:
+        """Returns the replica with the least to do; one that has refused only where there is no other."""
         give_up = self._clock.monotonic() + self._wait
         while True:
             usable = [r for r in self._replicas.values() if r.usable]
             if usable:
-                return min(usable, key=lambda r: r.load)
+                return min(usable, key=lambda r: (r in refused, r.load))
             if self._clock.monotonic() >= give_up:
                 raise unavailable()
             await asyncio.sleep(0.02)

@@ -3,16 +3,22 @@
 A writer waits for them before it answers; see `docs/decisions/0002-acknowledged-writes.md`.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
-import grpc
-
-from strongroom.link.v1 import peer_pb2, peer_pb2_grpc
+from strongroom.link.v1 import peer_pb2
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import HandlerTable
+from strongroom_runtime.link.client import RemoteCaller, response_classes
+from strongroom_runtime.service import BackgroundTasks
+from strongroom_runtime.transport.credentials import Connector
 
 DESCRIPTOR = peer_pb2.DESCRIPTOR.services_by_name["PeerService"]
+_CONFIRM = f"/{DESCRIPTOR.full_name}/ConfirmApplied"
+_METHODS = response_classes(DESCRIPTOR)
+_SECONDS = 5.0
 
 
 class PeerHandlers:
@@ -38,18 +44,22 @@ class PeerHandlers:
 
 
 class PeerClient:
-    """Asks other processes; one channel for each address, opened at first use.
+    """Asks other processes, over a link to each address that is made at first use and ended when it is not used.
 
     Args:
-        connect: opens a channel with mutual TLS to host:port.
+        connect: opens channels, and connections beside them.
+        idle_seconds: after which a link is ended: the process may be gone for good.
     """
 
-    def __init__(self, connect: Callable[[str], grpc.aio.Channel]) -> None:
+    def __init__(self, connect: Connector, idle_seconds: float = 60.0) -> None:
         self._connect = connect
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._idle_seconds = idle_seconds
+        self._links: dict[str, RemoteCaller] = {}
+        self._used: dict[str, float] = {}
+        self._tasks = BackgroundTasks()
 
     async def confirm(
-        self, address: str, prefix: str, revision: int, timeout_seconds: float | None = None
+        self, address: str, prefix: str, revision: int, timeout_seconds: float = _SECONDS
     ) -> None:
         """Returns once the process at an address has applied a revision below a prefix.
 
@@ -57,22 +67,34 @@ class PeerClient:
             ServiceError: UNAVAILABLE where it cannot be reached or does not answer in time. The write
                 must then wait until that process's member lease has run out.
         """
-        if address not in self._channels:
-            self._channels[address] = self._connect(address)
-        stub = peer_pb2_grpc.PeerServiceStub(self._channels[address])
+        now = time.monotonic()
+        self._used[address] = now
+        if not self._links:
+            self._tasks.start(self._end_idle(), "idle-peers")
+        link = self._links.get(address)
+        if link is None:
+            link = self._links[address] = RemoteCaller(
+                self._connect, [address], _METHODS, wait_seconds=timeout_seconds
+            )
         request = peer_pb2.ConfirmAppliedRequest(prefix=prefix, revision=revision)
+        context = RequestContext("", deadline=now + timeout_seconds)
         try:
-            await stub.ConfirmApplied(request, timeout=timeout_seconds)
-        except grpc.aio.AioRpcError as error:
+            await link.call(_CONFIRM, request, context)
+        except ServiceError as error:
             raise ServiceError(Kind.UNAVAILABLE, "a peer did not confirm") from error
 
-    async def forget(self, address: str) -> None:
-        """Closes the channel to a process that is gone."""
-        channel = self._channels.pop(address, None)
-        if channel is not None:
-            await channel.close()
-
     async def close(self) -> None:
-        """Closes every channel."""
-        for address in list(self._channels):
-            await self.forget(address)
+        """Ends every link."""
+        await self._tasks.stop()
+        for link in self._links.values():
+            await link.close()
+        self._links.clear()
+
+    async def _end_idle(self) -> None:
+        while self._links:
+            await asyncio.sleep(self._idle_seconds / 2)
+            now = time.monotonic()
+            for address, used in list(self._used.items()):
+                if now - used > self._idle_seconds:
+                    del self._used[address]
+                    await self._links.pop(address).close()

@@ -44,3 +44,24 @@ async def test_a_peer_that_is_gone_is_unavailable(tmp_path: Path) -> None:
         await client.confirm("127.0.0.1:1", "kv/", 7, timeout_seconds=1)
     assert caught.value.kind is Kind.UNAVAILABLE
     await client.close()
+
+
+async def test_a_link_that_is_not_used_is_ended_and_made_again(tmp_path: Path) -> None:
+    pki.initialise(tmp_path, "example.test", ["kv", "auth"])
+
+    async def wait(prefix: str, revision: int) -> None:
+        return
+
+    handlers = table()
+    PeerHandlers(wait).register(handlers)
+    server = InternalServer(handlers, Identity.of(tmp_path, "kv"), "example.test", 1)
+    address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    client = PeerClient(Identity.of(tmp_path, "auth").connector(), idle_seconds=0.1)
+    for _ in range(2):
+        await client.confirm(address, "kv/", 7)
+        assert client._links
+        async with asyncio.timeout(10):
+            while client._links:
+                await asyncio.sleep(0.02)
+    await client.close()
+    await server.stop()
