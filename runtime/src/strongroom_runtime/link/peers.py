@@ -12,7 +12,6 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.link.client import RemoteCaller, response_classes
-from strongroom_runtime.service import BackgroundTasks
 from strongroom_runtime.transport.credentials import Connector
 
 DESCRIPTOR = peer_pb2.DESCRIPTOR.services_by_name["PeerService"]
@@ -56,7 +55,7 @@ class PeerClient:
         self._idle_seconds = idle_seconds
         self._links: dict[str, RemoteCaller] = {}
         self._used: dict[str, float] = {}
-        self._tasks = BackgroundTasks()
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def confirm(
         self, address: str, prefix: str, revision: int, timeout_seconds: float = _SECONDS
@@ -69,8 +68,8 @@ class PeerClient:
         """
         now = time.monotonic()
         self._used[address] = now
-        if not self._links:
-            self._tasks.start(self._end_idle(), "idle-peers")
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.create_task(self._end_idle(), name="idle-peers")
         link = self._links.get(address)
         if link is None:
             link = self._links[address] = RemoteCaller(
@@ -85,13 +84,14 @@ class PeerClient:
 
     async def close(self) -> None:
         """Ends every link."""
-        await self._tasks.stop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         for link in self._links.values():
             await link.close()
         self._links.clear()
 
     async def _end_idle(self) -> None:
-        while self._links:
+        while self._used:
             await asyncio.sleep(self._idle_seconds / 2)
             now = time.monotonic()
             for address, used in list(self._used.items()):
