@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -148,7 +148,7 @@ class HttpWire:
             body = form_as_json(body)
         target = await self._targets.of(request.path, operation, helps=helps)
         members = parse_body(body) if body else {}
-        unique = os.urandom(24).hex()
+        unique = next(_unique)
         trace = header("traceparent")
         foreign = trace is not None and _TRACE.fullmatch(trace) is not None
         call = Call(
@@ -252,6 +252,17 @@ def _wrap_ttl(header: Headers) -> int | None:
         return parse_seconds(text) or None
     except ValueError as error:
         raise invalid(f"X-Vault-Wrap-TTL: {error}") from None
+
+
+def _random_digits() -> Iterator[str]:
+    """Yields 48 random hexadecimal digits each time, enough for the names of a request and its trace."""
+    while True:
+        pool = os.urandom(256 * 24).hex()  # one system call for many
+        for start in range(0, len(pool), 48):
+            yield pool[start : start + 48]
+
+
+_unique = _random_digits()
 
 
 def _uuid(digits: str) -> str:

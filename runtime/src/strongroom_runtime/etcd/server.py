@@ -15,6 +15,7 @@ from strongroom_runtime.transport.credentials import Identity
 
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 10.0
+_GOGC = "400"
 _QUOTA_BYTES = 4 << 30
 
 
@@ -59,6 +60,8 @@ class EmbeddedEtcd:
                 *self._command(config),
                 stdout=output,
                 stderr=output,
+                # Its heap is small, and by default it is collected again and again under load.
+                env={"GOGC": _GOGC, **os.environ},
                 start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops it last
             )
         client = EtcdClient(config)

@@ -212,6 +212,8 @@ class RemoteCaller:
         give_up = self._clock.monotonic() + self._wait
         while True:
             usable = [r for r in self._replicas.values() if r.usable]
+            if len(usable) == 1:
+                return usable[0]
             if usable:
                 return min(usable, key=lambda r: (r in refused, r.load))
             if self._clock.monotonic() >= give_up:
