@@ -1,7 +1,7 @@
 """A dbcreds service in a process of its own that kills itself at a step: python mortal_dbcreds.py FILE.
 
-The file says how to reach etcd and the database, and after how many steps to die. There is one before and one after
-each transaction, and each creation of a user.
+The file says how to reach etcd and the database, what to call, and after how many steps to die. There is one before
+and one after each transaction, each creation of a user, and each change of a password.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from strongroom.auth.v1 import gate_pb2
-from strongroom.dbcreds.v1 import role_pb2
+from strongroom.dbcreds.v1 import role_pb2, static_pb2
 from strongroom_dbcreds.config import Config
-from strongroom_dbcreds.drivers.base import NewUser
+from strongroom_dbcreds.drivers.base import Credential, NewUser
 from strongroom_dbcreds.drivers.postgresql import PostgresDriver
 from strongroom_dbcreds.service import DbcredsService, build
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
@@ -42,8 +42,14 @@ CONFIG = Config(
     claim_seconds=0.5,
     revocation_seconds=1,
     expiry_seconds=0.1,
+    rotation_seconds=0.1,
 )
 NEVER = 1_000_000
+CALLS: dict[str, tuple[str, Message]] = {
+    "creds": ("RoleService/CreateCredentials", role_pb2.CreateCredentialsRequest(name="app")),
+    "role": ("StaticRoleService/RotateRole", static_pb2.RotateRoleRequest(name="app")),
+    "root": ("StaticRoleService/RotateRoot", static_pb2.RotateRootRequest(name="pg")),
+}
 
 
 class Death:
@@ -80,6 +86,13 @@ class MortalDriver(PostgresDriver):
         await super().create_user(statements, user)
         self.death.step()
 
+    async def change_credential(
+        self, statements: Sequence[str], username: str, credential: Credential
+    ) -> None:
+        self.death.step()
+        await super().change_credential(statements, username, credential)
+        self.death.step()
+
 
 class AliveTokens:
     """Stands in for the auth service."""
@@ -103,9 +116,8 @@ async def run(told: dict[str, Any]) -> None:
     dbcreds = service(client, tuple(told["keys"]), death)
     await dbcreds.clock.find()
     death.arm()
-    request = role_pb2.CreateCredentialsRequest(name="app")
-    method = "/strongroom.dbcreds.v1.RoleService/CreateCredentials"
-    await LocalCaller(dbcreds.handlers).call(method, request, CONTEXT)
+    method, request = CALLS[told.get("call", "creds")]
+    await LocalCaller(dbcreds.handlers).call(f"/strongroom.dbcreds.v1.{method}", request, CONTEXT)
     death.left = NEVER
     print("answered", flush=True)
     await client.close()
