@@ -56,13 +56,13 @@ def test_an_app_works_with_a_user_until_its_token_is_revoked(
 ) -> None:
     """The picture that the product is for."""
     policy = f'path "{mount}/creds/app" {{ capabilities = ["read"] }}'
-    platform.http("PUT", "sys/policies/acl/app", json={"policy": policy})
-    platform.http("POST", "sys/auth/approle", json={"type": "approle"})
-    platform.http("POST", "auth/approle/role/api", json={"token_policies": "app"})
-    role_id = platform.http("GET", "auth/approle/role/api/role-id").json()["data"]["role_id"]
-    secret = platform.http("POST", "auth/approle/role/api/secret-id").json()["data"]["secret_id"]
+    platform.http("PUT", "sys/policies/acl/picture", json={"policy": policy})
+    platform.http("POST", "sys/auth/picture", json={"type": "approle"})
+    platform.http("POST", "auth/picture/role/api", json={"token_policies": "picture"})
+    role_id = platform.http("GET", "auth/picture/role/api/role-id").json()["data"]["role_id"]
+    secret = platform.http("POST", "auth/picture/role/api/secret-id").json()["data"]["secret_id"]
     login = {"role_id": role_id, "secret_id": secret}
-    token = platform.http("POST", "auth/approle/login", None, json=login).json()["auth"][
+    token = platform.http("POST", "auth/picture/login", None, json=login).json()["auth"][
         "client_token"
     ]
     made = creds(platform, mount, token)

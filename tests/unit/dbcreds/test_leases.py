@@ -487,6 +487,48 @@ async def test_a_lease_outlives_its_connection_and_its_role(dbcreds: Dbcreds) ->
     assert await dbcreds.nothing_left()
 
 
+async def test_a_service_that_stops_while_revocations_fail_leaves_all_of_them_queued(
+    dbcreds: Dbcreds,
+) -> None:
+    for _ in range(100):
+        await dbcreds.creds()
+    dbcreds.database.down = True
+    await dbcreds("RevokePrefix", prefix="database", sync=False)
+    await dbcreds.service.start()
+    await asyncio.sleep(0.02)
+    await dbcreds.service.stop()
+    await refused(dbcreds("CountLeases", OPERATOR), Kind.UNAVAILABLE, "starting")
+    assert await dbcreds.stored("lease") == 100
+    assert await dbcreds.stored("due") == 100
+    dbcreds.database.down = False
+    again = await dbcreds.twin().prepare()
+    await again.pass_time(400)
+    assert await again.nothing_left()
+
+
+async def test_a_record_that_does_not_open_stops_nothing_else(dbcreds: Dbcreds) -> None:
+    await dbcreds.creds()
+    (lease,) = await dbcreds.store.scan(("lease",))
+    await dbcreds.creds()
+    await dbcreds.store.commit(Transaction(puts={lease.path: b"broken"}))
+    dbcreds.clock.advance(3601)
+    await dbcreds.service.expiry.step()
+    await dbcreds.service.expiry.settle()
+    assert len(dbcreds.database.users) == 1
+
+
+async def test_a_mount_with_many_leases_and_no_database_is_asked_for_again_cheaply(
+    dbcreds: Dbcreds,
+) -> None:
+    for _ in range(50):
+        await dbcreds.creds()
+    dbcreds.database.down = True
+    await refused(dbcreds("DropMount", mount_uuid="mount-1"), Kind.UNAVAILABLE, "50 leases")
+    before = dbcreds.store.current
+    await refused(dbcreds("DropMount", mount_uuid="mount-1"), Kind.UNAVAILABLE, "50 leases")
+    assert dbcreds.store.current == before
+
+
 async def test_events_tell_what_happens(dbcreds: Dbcreds) -> None:
     seen: list[tuple[int, str]] = []
     caller = LocalCaller(dbcreds.service.handlers)

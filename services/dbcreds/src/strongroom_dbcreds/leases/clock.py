@@ -31,6 +31,7 @@ _FOLDER: Path = (Plain("clock"),)
 _TIME: Path = (*_FOLDER, Plain("time"))
 _QUESTION: Path = (*_FOLDER, Plain("question"))
 _AGAIN_SECONDS = 600.0
+_STARTS = 5  # how many times its patience a start may take a request
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -78,9 +79,20 @@ class SharedClock:
             raise ServiceError(Kind.UNAVAILABLE, "the dbcreds service is starting")
         return self._base + self._clock.monotonic() - self._base_at
 
-    async def ready(self) -> None:
+    async def found(self) -> None:
         """Waits until this replica knows the time."""
         await self._known.wait()
+
+    async def ready(self) -> None:
+        """Waits as `found`, but not for ever: for requests.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience * _STARTS):
+                await self.found()
+        self.now()
 
     def forget(self) -> None:
         """Forgets the time: who starts again asks again."""

@@ -36,7 +36,7 @@ class Expiry:
 
     async def run(self) -> None:
         """Works until cancelled; ends what it began before it returns."""
-        await self._clock.ready()
+        await self._clock.found()
         try:
             while True:
                 busy = False
@@ -44,6 +44,9 @@ class Expiry:
                     busy = await self.step()
                 except ServiceError as error:
                     log.info("expiry waits", extra={"kind": error.kind.value})
+                except Exception as error:
+                    # A bug, or a record that does not open: the work for all others goes on.
+                    log.error("expiry failed", extra={"error": type(error).__name__})
                 await self._rest(busy)
         finally:
             await self._end_all()
@@ -71,12 +74,14 @@ class Expiry:
 
     async def probe(self) -> None:
         """Tries one lease of each database that was away; where it is back, all the others. Works until cancelled."""
-        await self._clock.ready()
+        await self._clock.found()
         while True:
             try:
                 await self.probe_once()
             except ServiceError as error:
                 log.info("probing waits", extra={"kind": error.kind.value})
+            except Exception as error:
+                log.error("probing failed", extra={"error": type(error).__name__})
             await asyncio.sleep(self._config.probe_seconds * random.uniform(0.7, 1.3))  # noqa: S311
 
     async def probe_once(self) -> None:
@@ -138,6 +143,8 @@ class Expiry:
             await self._revoker.revoke(key)
         except ServiceError as error:
             log.info("a due lease waits", extra={"kind": error.kind.value})
+        except Exception as error:
+            log.error("a due lease cannot be worked on", extra={"error": type(error).__name__})
 
     async def _stale(self, time: float, key: str) -> None:
         """Removes an index entry that leads nowhere, unless a lease has just moved."""

@@ -74,6 +74,10 @@ class Revoker:
         Returns:
             Why it could not be revoked; empty where it was; None where there is nothing to do now.
         """
+        if early and not insist:
+            known = await self._failing_away(key)
+            if known:
+                return known  # already recorded: many may be asked for while their database is away
         claimed = await self._claim(key, early=early)
         if claimed is None:
             return None
@@ -264,6 +268,11 @@ class Revoker:
             await self._leases.replace(
                 claimed, domain.postponed(claimed.lease, error, now, seconds)
             )
+
+    async def _failing_away(self, key: str) -> str:
+        """Returns why a lease waits for its database, where that was away a moment ago; empty where it does not."""
+        kept = await self._leases.get(key)
+        return self._known_away(kept.lease) if kept is not None and kept.lease.away else ""
 
     def _known_away(self, lease: Lease) -> str:
         until, error = self._away.get(_connection(lease), (0.0, ""))

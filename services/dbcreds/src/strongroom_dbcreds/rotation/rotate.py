@@ -61,7 +61,7 @@ class Rotator:
 
     async def run(self) -> None:
         """Changes what is due, until cancelled."""
-        await self._clock.ready()
+        await self._clock.found()
         while True:
             try:
                 await self.step()

@@ -131,6 +131,7 @@ class LeaseHandlers:
     async def CountLeases(
         self, request: pb.CountLeasesRequest, context: RequestContext
     ) -> pb.CountLeasesResponse:
+        await self._clock.ready()
         if _irrevocable_only(request.type):
             counts: dict[str, int] = {}
             async for lease in self._failing():
@@ -144,6 +145,7 @@ class LeaseHandlers:
         self, request: pb.ListFailingLeasesRequest, context: RequestContext
     ) -> pb.ListFailingLeasesResponse:
         irrevocable_only, most = _irrevocable_only(request.type), _limit(request.limit)
+        await self._clock.ready()
         response, now = pb.ListFailingLeasesResponse(), self._clock.now()
         async for lease in self._failing():
             if irrevocable_only and not lease.irrevocable(now):
