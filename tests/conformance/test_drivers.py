@@ -89,19 +89,21 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     given = os.environ.get(variable)
     if not given:
         pytest.skip(f"{variable} names no server")
+    yield Backend(kind, connection_to(kind, given))
+
+
+def connection_to(kind: str, given: str) -> Connection:
+    """Returns a connection to a server that an environment variable names."""
     url = urlsplit(given)
-    details = {"username": url.username or "", "password": url.password or ""}
+    where = f"{url.hostname}:{url.port}"
+    details: dict[str, Any] = {"username": url.username or "", "password": url.password or ""}
     if kind == "mysql":
-        details["connection_url"] = (
-            f"{{{{username}}}}:{{{{password}}}}@tcp({url.hostname}:{url.port})/"
-        )
+        details["connection_url"] = f"{{{{username}}}}:{{{{password}}}}@tcp({where})/"
     elif kind == "valkey":
-        details |= {"host": url.hostname or "", "port": url.port or 6379}  # type: ignore[dict-item]
+        details |= {"host": url.hostname, "port": url.port}
     else:
-        details["connection_url"] = (
-            f"mongodb://{{{{username}}}}:{{{{password}}}}@{url.hostname}:{url.port}/admin"
-        )
-    yield Backend(kind, Connection(f"{kind}-database-plugin", details))
+        details["connection_url"] = f"mongodb://{{{{username}}}}:{{{{password}}}}@{where}/admin"
+    return Connection(f"{kind}-database-plugin", details)
 
 
 @pytest_asyncio.fixture

@@ -136,3 +136,51 @@ async def test_a_database_that_was_restarted_is_found_again(
     assert caught.value.kind is Kind.UNAVAILABLE
     database.start()
     await driver.verify()
+
+
+async def test_schemas_of_hostile_names_do_no_harm(
+    database: Postgres, driver: PostgresDriver
+) -> None:
+    database.sql("CREATE TABLE IF NOT EXISTS kept (x int)")
+    schema = '"a""; drop table kept; --"'
+    database.sql(f"CREATE SCHEMA {schema}")
+    database.sql(f"CREATE TABLE {schema}.t (x int)")
+    grant = (
+        *CREATE,
+        f'GRANT USAGE ON SCHEMA {schema} TO "{{{{name}}}}"; GRANT SELECT ON {schema}.t TO "{{{{name}}}}"',
+    )
+    await driver.create_user(grant, NewUser("reader", Password("pw"), LATER))
+    assert database.sql(f"SELECT count(*) FROM {schema}.t", "reader", "pw") == ["0"]
+    await driver.drop_user((), "reader")
+    assert "reader" not in database.users()
+    assert database.sql("SELECT count(*) FROM kept") == ["0"]
+    database.sql(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 64, "ü" * 32])
+async def test_names_that_the_database_would_change_are_refused(
+    database: Postgres, driver: PostgresDriver, name: str
+) -> None:
+    before = database.users()
+    with pytest.raises(ServiceError) as caught:
+        await driver.create_user(CREATE, NewUser(name, Password("secret-password"), LATER))
+    assert caught.value.kind is Kind.INVALID
+    assert "name" in caught.value.message and "secret-password" not in caught.value.message
+    assert database.users() == before
+
+
+async def test_a_database_that_hangs_does_not_hang_its_callers(
+    database: Postgres, driver: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await driver.verify()
+    monkeypatch.setattr("strongroom_dbcreds.drivers.pool.CALL_SECONDS", 0.5)
+    monkeypatch.setattr("strongroom_dbcreds.drivers.pool.CONNECT_SECONDS", 0.5)
+    database.freeze()
+    try:
+        with pytest.raises(ServiceError) as caught:
+            await driver.verify()
+    finally:
+        database.thaw()
+    assert caught.value.kind is Kind.UNAVAILABLE
+    monkeypatch.undo()
+    await driver.verify()

@@ -1,0 +1,141 @@
+"""The drivers' suite against databases in containers, and TLS to them."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from testcontainers.core.container import DockerContainer
+
+from strongroom_dbcreds.drivers import PLUGINS
+from strongroom_dbcreds.drivers.base import Driver, Password
+from strongroom_dbcreds.records import Connection
+from strongroom_runtime.errors import Kind, ServiceError
+from tests.conformance.test_drivers import connection_to
+from tests.containers.certificates import Pair, authority, issued
+from tests.containers.cluster import ROOT, build
+from tests.integration.platforms import free_port
+
+IMAGES = ROOT / "tests" / "containers" / "images"
+PASSWORD = "container-Password-1"
+
+
+@pytest.fixture(scope="module")
+def ca() -> Pair:
+    return authority("databases")
+
+
+def server(name: str, port: int, **environment: str) -> tuple[DockerContainer, int]:
+    image = build("Dockerfile", f"strongroom-{name}:test", IMAGES / name)
+    published = free_port()
+    container = DockerContainer(image).with_bind_ports(port, published)
+    for variable, value in environment.items():
+        container = container.with_env(variable, value)
+    return container, published
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[dict[str, str]]:
+    """MariaDB and Redis; returns the variables that name them."""
+    mariadb, mysql_port = server("mariadb", 3306, MARIADB_ROOT_PASSWORD=PASSWORD)
+    redis, redis_port = server("redis", 6379, REDIS_PASSWORD=PASSWORD)
+    with mariadb, redis:
+        yield {
+            "STRONGROOM_TEST_MYSQL": f"mysql://root:{PASSWORD}@127.0.0.1:{mysql_port}",
+            "STRONGROOM_TEST_VALKEY": f"redis://default:{PASSWORD}@127.0.0.1:{redis_port}",
+        }
+
+
+@pytest.fixture(scope="module")
+def tls(ca: Pair) -> Iterator[dict[str, Connection]]:
+    """PostgreSQL and MariaDB that take TLS alone, by plugin."""
+    pair = issued(ca, "server", "127.0.0.1")
+    files = {
+        "TLS_CERTIFICATE": pair.certificate,
+        "TLS_KEY": pair.key,
+        "TLS_CA": ca.certificate,
+    }
+    postgresql, pg_port = server("postgresql", 5432, POSTGRES_PASSWORD=PASSWORD, **files)
+    mariadb, mysql_port = server("mariadb", 3306, MARIADB_ROOT_PASSWORD=PASSWORD, **files)
+    urls = {
+        "postgresql": (
+            "postgres",
+            f"postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{pg_port}/postgres",
+        ),
+        "mysql": ("root", f"{{{{username}}}}:{{{{password}}}}@tcp(127.0.0.1:{mysql_port})/"),
+    }
+    with postgresql, mariadb:
+        yield {
+            kind: Connection(
+                f"{kind}-database-plugin",
+                {"connection_url": url, "username": user, "password": PASSWORD},
+            )
+            for kind, (user, url) in urls.items()
+        }
+
+
+def opened(connection: Connection, **details: str) -> Driver:
+    return PLUGINS[connection.plugin](
+        Connection(connection.plugin, {**connection.details, **details})
+    )
+
+
+async def eventually(driver: Driver) -> None:
+    """Waits until a database that is starting lets its user in."""
+    for attempt in range(60):
+        try:
+            await driver.verify()
+            return
+        except ServiceError as error:
+            assert error.kind is Kind.UNAVAILABLE and attempt < 59, error.message
+        await asyncio.sleep(0.5)
+
+
+async def test_the_suite_of_the_drivers(plain: dict[str, str]) -> None:
+    for kind in ("mysql", "valkey"):
+        known = connection_to(kind, plain[f"STRONGROOM_TEST_{kind.upper()}"])
+        driver = PLUGINS[known.plugin](known)
+        await eventually(driver)
+        await driver.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-k", "mysql or valkey", "tests/conformance/test_drivers.py"],
+        env=os.environ | plain, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "names no server" not in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+async def test_the_certificate_of_a_database_is_checked(
+    tls: dict[str, Connection], ca: Pair, kind: str
+) -> None:
+    good = opened(tls[kind], tls_ca=ca.certificate)
+    await eventually(good)
+    await good.close()
+    bad = opened(tls[kind], tls_ca=authority("others").certificate)
+    with pytest.raises(ServiceError) as caught:
+        await bad.verify()
+    assert caught.value.kind is Kind.UNAVAILABLE
+    assert "verify failed" in caught.value.message.lower()
+    await bad.close()
+
+
+async def test_a_client_certificate_logs_in(tls: dict[str, Connection], ca: Pair) -> None:
+    admin = opened(tls["postgresql"], tls_ca=ca.certificate)
+    await eventually(admin)
+    await admin.change_credential(
+        ("CREATE ROLE certified LOGIN",), "postgres", Password("not-used")
+    )
+    await admin.close()
+    pair = issued(ca, "certified")
+    url = str(tls["postgresql"].details["connection_url"]).replace(
+        "{{username}}:{{password}}", "certified"
+    )
+    own = opened(
+        tls["postgresql"], connection_url=url, username="", password="", tls_ca=ca.certificate,
+        tls_certificate=pair.certificate, private_key=pair.key,
+    )  # fmt: skip
+    await own.verify()
+    await own.close()
