@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from tests.unit.auth.harness import ROOT, Auth, count, refused, texts
 
 from strongroom.auth.v1 import token_pb2
+from strongroom_auth.config import Config
+from strongroom_auth.service import build
 from strongroom_runtime import lifetimes
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.service import Host
 
 
 @pytest.fixture
@@ -369,3 +372,46 @@ def test_no_token_outlives_its_bounds(
     if longest and not period:
         assert age + span.ttl <= max(longest, age)
     assert bool(span.warnings) == (span.ttl < (period or asked or usual))
+
+
+async def test_who_obtains_something_is_checked_with_all_ancestors(auth: Auth) -> None:
+    parent = await auth.create(policies=["root"])
+    child = await auth.create(parent.client_token, policies=["root"])
+    limited = await auth.create(policies=["root"], num_uses=1)
+    ids = {}
+    for name, each in (("parent", parent), ("child", child), ("limited", limited)):
+        ids[name] = (await auth.entry(each.client_token)).id
+    answer = await auth("CheckToken", id=ids["child"])
+    assert (answer.alive, answer.last_use) == (True, False)
+    answer = await auth("CheckToken", id=ids["limited"])  # `entry` made its last use
+    assert (answer.alive, answer.last_use) == (False, True)
+    await auth.service._tokens.revoke(ids["parent"])
+    for name in ("parent", "child"):
+        answer = await auth("CheckToken", id=ids[name])
+        assert (answer.alive, answer.last_use) == (False, False)
+
+
+async def test_dbcreds_is_told_of_tokens_that_ended_until_it_has_heard(auth: Auth) -> None:
+    told: list[str] = []
+    away = True
+
+    class Dbcreds:
+        async def call(self, method: str, request: Any, context: Any) -> Any:
+            if away:
+                raise ServiceError(Kind.UNAVAILABLE, "away")
+            told.append(request.token_id)
+
+    host = Host(auth.store, auth.clock, {"kv": auth.kv, "dbcreds": Dbcreds()})
+    service = build(host, Config(bcrypt_rounds=4))
+    await service._tokens.records.prepare()
+    made = await auth.create(policies=["root"])
+    token_id = (await auth.entry(made.client_token)).id
+    await service._tokens.revoke(token_id)
+    for _ in range(3):
+        await service._cleanup.step()
+    assert told == []
+    away = False
+    for _ in range(3):
+        await service._cleanup.step()
+    assert told == [token_id]
+    assert auth.kv.dropped == [token_id]
