@@ -43,6 +43,8 @@ CONFIG = Config(
     revocation_seconds=1,
     expiry_seconds=0.1,
     rotation_seconds=0.1,
+    change_seconds=1.0,
+    change_claim_seconds=0.5,
 )
 NEVER = 1_000_000
 CALLS: dict[str, tuple[str, Message]] = {

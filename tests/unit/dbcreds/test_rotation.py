@@ -296,3 +296,29 @@ async def test_policies_make_passwords(dbcreds: Dbcreds) -> None:
     dbcreds.clock.advance(1)
     await refused(dbcreds("RotateRole", name="app"), Kind.INVALID, "password_policy")
     assert await known(dbcreds) == made
+
+
+async def test_a_database_that_hangs_keeps_no_other_waiting(dbcreds: Dbcreds) -> None:
+    await dbcreds("WriteConnection", name="other", plugin_name="fake", allowed_roles=texts("*"))
+    await static(dbcreds, "stuck", username="stuck", rotation_period=1800)
+    await static(dbcreds, db_name="other")
+    before = await known(dbcreds)
+    calls = 0
+
+    async def hang(call: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.Event().wait()
+
+    dbcreds.database.before = hang
+    dbcreds.clock.advance(1801)
+    await dbcreds.service.start()
+    async with asyncio.timeout(10):
+        while not calls:
+            await asyncio.sleep(0.01)
+        dbcreds.clock.advance(1801)
+        while await known(dbcreds) == before:
+            await asyncio.sleep(0.01)
+    await dbcreds.service.stop()
+    assert (await dbcreds("ReadStaticRole", name="stuck")).HasField("last_vault_rotation")

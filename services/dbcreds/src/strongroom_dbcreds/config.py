@@ -24,6 +24,9 @@ class Config:
         expiry_seconds: how often leases whose time is over are looked for.
         parallel: how many leases one replica revokes at a time, and how many passwords it changes.
         rotation_seconds: how often passwords that are to be changed are looked for.
+        change_seconds: how long one attempt to change a password may take.
+        change_claim_seconds: how long one replica has the record to itself for that, beyond the attempt's own time.
+            What it leaves half-way when it dies is found out after both.
     """
 
     clock_seconds: float = 1.0
@@ -40,3 +43,5 @@ class Config:
     expiry_seconds: float = 1.0
     parallel: int = 32
     rotation_seconds: float = 1.0
+    change_seconds: float = 10.0
+    change_claim_seconds: float = 5.0

@@ -58,28 +58,41 @@ class Rotator:
         self._clock = clock
         self._config = config
         self._locks = KeyedLocks()
+        self._running: dict[tuple[str, str, str], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Changes what is due, until cancelled."""
-        await self._clock.found()
-        while True:
-            try:
-                await self.step()
-            except ServiceError as error:
-                log.info("rotation waits", extra={"kind": error.kind.value})
-            await asyncio.sleep(self._config.rotation_seconds * random.uniform(0.7, 1.3))  # noqa: S311
+        """Changes what is due, until cancelled; a database that hangs keeps no other waiting."""
+        await self._clock.ready()
+        try:
+            while True:
+                try:
+                    await self._begin()
+                except ServiceError as error:
+                    log.info("rotation waits", extra={"kind": error.kind.value})
+                wait = self._config.rotation_seconds * random.uniform(0.7, 1.3)  # noqa: S311
+                await asyncio.sleep(wait)
+        finally:
+            running = list(self._running.values())
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def step(self) -> None:
-        """Makes one attempt at each of the longest due."""
-        slots = asyncio.Semaphore(self._config.parallel)
+        """Makes one attempt at each of the longest due, and waits for what comes of it."""
+        await self._begin()
+        await asyncio.gather(*self._running.values())
 
-        async def one(kind: str, mount: str, name: str) -> None:
-            async with slots:
-                with contextlib.suppress(ServiceError, _Busy):
-                    await self._rotate(kind, mount, name, None)
+    async def _begin(self) -> None:
+        """Begins with the longest due, as far as there is room."""
+        for each in await due_rotations(self._store, self._clock.now()):
+            if each not in self._running and len(self._running) < self._config.parallel:
+                task = asyncio.create_task(self._one(*each), name="rotate")
+                self._running[each] = task
+                task.add_done_callback(lambda _, each=each: self._running.pop(each, None))  # type: ignore[misc]
 
-        due = await due_rotations(self._store, self._clock.now())
-        await asyncio.gather(*(one(*each) for each in due))
+    async def _one(self, kind: str, mount: str, name: str) -> None:
+        with contextlib.suppress(ServiceError, _Busy):
+            await self._rotate(kind, mount, name, None)
 
     async def rotate(self, kind: str, mount: str, name: str) -> None:
         """Changes a password now, or waits for the end of a change that is under way.
