@@ -139,3 +139,14 @@ async def test_a_client_certificate_logs_in(tls: dict[str, Connection], ca: Pair
     )  # fmt: skip
     await own.verify()
     await own.close()
+
+
+async def test_the_name_of_a_certificate_can_be_given(tls: dict[str, Connection], ca: Pair) -> None:
+    good = opened(tls["mysql"], tls_ca=ca.certificate, tls_server_name="127.0.0.1")
+    await eventually(good)
+    await good.close()
+    bad = opened(tls["mysql"], tls_ca=ca.certificate, tls_server_name="other.example")
+    with pytest.raises(ServiceError) as caught:
+        await bad.verify()
+    assert "other.example" in caught.value.message
+    await bad.close()
