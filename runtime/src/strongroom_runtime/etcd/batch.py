@@ -1,4 +1,4 @@
-"""Many transactions in one: those that are ready while another is under way go to etcd together.
+"""Many transactions in one: those that are ready while others are under way go to etcd together.
 
 Each keeps its own comparisons and its own outcome, as a nested transaction (etcd documentation, "API: Transaction").
 etcd evaluates all comparisons before it applies anything; so only transactions that touch different keys share
@@ -13,9 +13,12 @@ from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import prefix_end
 from strongroom_runtime.etcd.members import MEMBERS
+from strongroom_runtime.service import BackgroundTasks
 
 # etcd counts operations along a path of nested transactions, 128 by default; and bytes, 1.5 MiB.
 _MOST = 60
+# So many waiting are worth a second request beside the one under way: this process works while etcd writes.
+_ENOUGH = 6
 _MOST_OPERATIONS = 60
 _MOST_BYTES = 500_000
 
@@ -88,7 +91,8 @@ class Batcher:
     ) -> None:
         self._transaction = transaction
         self._waiting: list[_Item] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._sending = 0  # requests under way
+        self._tasks = BackgroundTasks()
 
     async def run(self, request: etcd_pb2.TxnRequest) -> Outcome:
         """Runs a transaction, alone or with others. Once begun it goes on even if the caller is cancelled.
@@ -98,8 +102,9 @@ class Batcher:
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(_item(request, future))
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send_all(self._next()))
+        if not self._sending or (self._sending == 1 and len(self._waiting) >= _ENOUGH):
+            self._sending += 1
+            self._tasks.start(self._send_all(self._next()), "etcd-batch")
         return await future
 
     async def _send_all(self, items: list[_Item]) -> None:
@@ -108,7 +113,7 @@ class Batcher:
                 await self._send(items)
                 items = self._next()
         finally:
-            self._sending = None
+            self._sending -= 1
 
     def _next(self) -> list[_Item]:
         """Takes what can go together, the one that waits longest first."""

@@ -126,8 +126,8 @@ class Invalidation:
 
     def changed(self, key: bytes, value: bytes | None, revision: int) -> None:
         """Takes a change."""
-        self._recent.pop(key, None)
-        self._recent[key] = revision
+        # Own commits may be named out of order: two requests to etcd can be under way.
+        self._recent[key] = max(revision, self._recent.pop(key, 0))
         if len(self._recent) > _RECENT:
             oldest = next(iter(self._recent))
             self._floor = max(self._floor, self._recent.pop(oldest))
