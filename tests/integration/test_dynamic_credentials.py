@@ -140,6 +140,10 @@ def test_a_lease_ends_by_itself(platform: Platform, database: Postgres, mount: s
     assert lookup.status_code in (200, 400)
 
 
+def until_gone(database: Postgres, name: str) -> None:
+    until(lambda: name not in database.users())
+
+
 def test_bao(platform: Platform, database: Postgres, mount: str) -> None:
     platform.bao(
         "write", f"{mount}/roles/app", "db_name=pg", f"creation_statements={CREATE}",
@@ -157,10 +161,10 @@ def test_bao(platform: Platform, database: Postgres, mount: str) -> None:
     listed = platform.bao("list", f"sys/leases/lookup/{mount}/creds/app")
     assert made["lease_id"].rpartition("/")[2] in listed
     platform.bao("lease", "revoke", made["lease_id"])
-    until(lambda name=made["data"]["username"]: name not in database.users())  # bao does not wait
+    until_gone(database, made["data"]["username"])  # bao does not wait
     made = json.loads(platform.bao("read", "-format=json", f"{mount}/creds/app"))
     platform.bao("lease", "revoke", "-prefix", f"{mount}/creds")
-    until(lambda name=made["data"]["username"]: name not in database.users())  # bao does not wait
+    until_gone(database, made["data"]["username"])  # bao does not wait
     shown = platform.bao("read", f"{mount}/config/pg")
     assert PASSWORD not in shown
     assert "postgresql-database-plugin" in shown
