@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-LOCAL := protos runtime services/audit services/auth services/dbcreds services/kv services/seal clients/python gateway cli
+LOCAL := protos runtime services/audit services/auth services/dbcreds services/kv services/seal services/transit clients/python gateway cli
 
 .PHONY: help setup run dev test test-containers lint protos protos-check bench lock clean
 

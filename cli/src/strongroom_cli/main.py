@@ -40,7 +40,7 @@ def pki() -> None:
     "--service",
     "services",
     multiple=True,
-    default=("gateway", "auth", "kv", "dbcreds", "audit", "seal"),
+    default=("gateway", "auth", "kv", "transit", "dbcreds", "audit", "seal"),
     show_default=True,
     help="A service to make a certificate for; may be repeated.",
 )

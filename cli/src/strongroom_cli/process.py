@@ -18,11 +18,13 @@ import strongroom_dbcreds.service
 import strongroom_kv.service
 import strongroom_seal.config
 import strongroom_seal.service
+import strongroom_transit.service
 from strongroom.audit.v1 import audit_pb2
 from strongroom.auth.v1 import gate_pb2
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
+from strongroom.transit.v1 import key_pb2
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
 from strongroom_cli.settings import SCALED, ServerConfig, called_by, public_url, sanitized
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
@@ -56,6 +58,7 @@ _CALLABLE: tuple[ServiceDescriptor, ...] = (
     cubbyhole_pb2.DESCRIPTOR.services_by_name["KvLifecycleService"],
     lease_pb2.DESCRIPTOR.services_by_name["LeaseLifecycleService"],
     seal_pb2.DESCRIPTOR.services_by_name["SealService"],
+    key_pb2.DESCRIPTOR.services_by_name["TransitLifecycleService"],
 )
 
 _BATCHES = frozenset(
@@ -178,6 +181,10 @@ class Process:
             )
         if "kv" in config.targets:
             self._services["kv"] = strongroom_kv.service.build(Host(self._store("kv")))
+        if "transit" in config.targets:
+            self._services["transit"] = strongroom_transit.service.build(
+                Host(self._store("transit"))
+            )
         if "dbcreds" in config.targets:
             self._services["dbcreds"] = strongroom_dbcreds.service.build(
                 Host(self._store("dbcreds"), peers={"auth": callers["auth"]})
@@ -278,7 +285,7 @@ class Process:
         """Returns what runs only while there are keys, in the order in which it starts."""
         running: list[Runs] = [
             self._services[name]
-            for name in ("audit", "kv", "dbcreds", "auth")
+            for name in ("audit", "kv", "transit", "dbcreds", "auth")
             if name in self._services
         ]
         if self._gateway is not None:

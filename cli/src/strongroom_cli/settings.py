@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVICES = ("seal", "audit", "kv", "dbcreds", "auth", "gateway")
+SERVICES = ("seal", "audit", "kv", "transit", "dbcreds", "auth", "gateway")
 # Services whose replicas are taken as they come, beside those that are named or run in the same process.
 SCALED = ("transit",)
 # Whom a service calls; the gateway calls all.

@@ -93,6 +93,7 @@ class RequestPlan:
         self._raw: dict[str, Setter] = {}
         self._body: Setter | None = None
         self.fields: list[Field] = []
+        self.malformed = ""
         self._add(descriptor, lambda message: message)
 
     @property
@@ -162,6 +163,9 @@ class RequestPlan:
             if inline and field.descriptor.message_type is not None and not field.is_map:
                 inner = field.descriptor.message_type
                 self._add(inner, _inner(owner, field.name))
+                continue
+            if field.format == options.FORMAT_MALFORMED:
+                self.malformed = field.name
                 continue
             self.fields.append(field)
             if inline and field.descriptor.message_type is None:
@@ -257,8 +261,15 @@ def _message_setter(owner: Callable[[Any], Any], field: Field) -> Setter:
         def extend(message: Any, value: Any) -> None:
             if not isinstance(value, list):
                 raise invalid(f"{field.name}: takes a list of objects")
+            add = getattr(owner(message), field.name).add
             for each in value:
-                fill(getattr(owner(message), field.name).add(), each)
+                target = add()
+                try:
+                    fill(target, each)
+                except ServiceError as error:
+                    if not plan.malformed:
+                        raise
+                    setattr(target, plan.malformed, error.message)
 
         return extend
 

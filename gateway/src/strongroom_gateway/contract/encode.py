@@ -105,6 +105,8 @@ def _writer(field: Field) -> Writer:
     if field.descriptor.message_type is not None and not field.is_repeated:
         return _message_writer(field)
     convert = _converter(field)
+    if field.format == options.FORMAT_OMIT_EMPTY:
+        return _omitting(name, convert)
     if field.is_repeated:
         if convert is None:
             return lambda message, into: into.__setitem__(name, list(getattr(message, name)))
@@ -127,6 +129,15 @@ def _writer(field: Field) -> Writer:
         return lambda message, into: into.__setitem__(name, getattr(message, name))
     one = convert
     return lambda message, into: into.__setitem__(name, one(getattr(message, name)))
+
+
+def _omitting(name: str, convert: Callable[[Any], Any] | None) -> Writer:
+    def write(message: Any, into: dict[str, Any]) -> None:
+        values = getattr(message, name)
+        if values:
+            into[name] = list(values) if convert is None else [convert(each) for each in values]
+
+    return write
 
 
 def _converter(field: Field) -> Callable[[Any], Any] | None:

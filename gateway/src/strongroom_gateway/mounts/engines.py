@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from strongroom.auth.v1 import gate_pb2
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
+from strongroom.transit.v1 import key_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ SECRETS: dict[str, Engine] = {
     ),
     "kv": Engine(
         "kv", "/strongroom.kv.v1.KvLifecycleService/DropMount", cubbyhole_pb2.DropMountRequest
+    ),
+    "transit": Engine(
+        "transit",
+        "/strongroom.transit.v1.TransitLifecycleService/DropMount",
+        key_pb2.DropMountRequest,
     ),
 }
 

@@ -119,6 +119,12 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """A Timestamp that is the empty string in JSON when unset."""
     FORMAT_WHOLE_TEXTS: _Format.ValueType  # 7
     """A list of texts in which commas mean nothing: one text is a list of one."""
+    FORMAT_OMIT_EMPTY: _Format.ValueType  # 8
+    """A list that is left out of JSON when it is empty."""
+    FORMAT_MALFORMED: _Format.ValueType  # 9
+    """Text with no JSON form of its own, in one item of a list: what is wrong with the JSON of the item goes here instead of
+    failing the whole request, and the service says it of the item.
+    """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """How a scalar field looks in JSON where the default will not do."""
@@ -139,6 +145,12 @@ FORMAT_EMPTY_WHEN_UNSET: Format.ValueType  # 6
 """A Timestamp that is the empty string in JSON when unset."""
 FORMAT_WHOLE_TEXTS: Format.ValueType  # 7
 """A list of texts in which commas mean nothing: one text is a list of one."""
+FORMAT_OMIT_EMPTY: Format.ValueType  # 8
+"""A list that is left out of JSON when it is empty."""
+FORMAT_MALFORMED: Format.ValueType  # 9
+"""Text with no JSON form of its own, in one item of a list: what is wrong with the JSON of the item goes here instead of
+failing the whole request, and the service says it of the item.
+"""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Envelope:

@@ -1,0 +1,1 @@
+"""The transit service: keys that never leave, and what is done with them."""

@@ -1,0 +1,179 @@
+"""Encryption and decryption of batches: functions of a keyset and items, without I/O.
+
+A ciphertext is `vault:v<version>:` and the base64 of nonce, ciphertext and tag (AEADs), or of an RSA-OAEP block with
+SHA-256.
+
+Convergent encryption is version 3 of Vault's: HKDF-SHA256 gives for each context the AEAD key and 32 bytes behind it,
+and the nonce is the head of HMAC-SHA256 under those over the plaintext. See docs/decisions/0012-transit-keys.md.
+"""
+
+import hashlib
+import hmac
+import os
+from base64 import b64encode
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_transit.domain.keyset import PREFIX, Keyset, split
+from strongroom_transit.domain.kinds import Family
+from strongroom_transit.domain.material import NONCE_BYTES
+
+_OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+_TAG_BYTES = 16
+MAX_BYTES = 32 << 20  # of one plaintext
+
+
+class EncryptItem(Protocol):
+    """What to encrypt: a message of the contract has this form."""
+
+    plaintext: bytes
+    context: bytes
+    associated_data: bytes
+    key_version: int
+    nonce: bytes
+
+
+class DecryptItem(Protocol):
+    """What to decrypt: a message of the contract has this form."""
+
+    ciphertext: str
+    context: bytes
+    associated_data: bytes
+
+
+class RewrapItem(DecryptItem, Protocol):
+    """What to encrypt anew: a message of the contract has this form."""
+
+    key_version: int
+
+
+class Encrypted(NamedTuple):
+    """A ciphertext, and the version it was made with."""
+
+    ciphertext: str
+    version: int
+
+
+def check_encrypts(keyset: Keyset, verb: str = "encryption") -> None:
+    """Raises where the key cannot encrypt and decrypt.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    keyset.key.check_usable()
+    kind = keyset.key.kind
+    if not kind.encrypts:
+        raise invalid(f"message {verb} not supported for key type {kind.name}")
+
+
+def encrypt(keyset: Keyset, item: EncryptItem) -> Encrypted:
+    """Returns one ciphertext.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if item.nonce:
+        raise invalid("nonce: provided when not allowed")
+    return seal(keyset, item.plaintext, item.context, item.associated_data, item.key_version)
+
+
+def seal(
+    keyset: Keyset, plaintext: bytes, context: bytes, associated_data: bytes, wanted: int
+) -> Encrypted:
+    """Returns a plaintext encrypted.
+
+    Args:
+        keyset: the key, of a type that encrypts.
+        plaintext: what to encrypt.
+        context: for derived keys.
+        associated_data: authenticated with it.
+        wanted: the version, or 0 for the newest.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    key = keyset.key
+    number = key.version_for_encryption(wanted) if wanted else key.latest
+    loaded = keyset.version(number)
+    if key.kind.family is Family.AEAD:
+        aead, nonce_key = loaded.cipher(context)
+        if key.convergent:
+            nonce = hmac.digest(nonce_key, plaintext, hashlib.sha256)[:NONCE_BYTES]
+        else:
+            nonce = os.urandom(NONCE_BYTES)
+        sealed = nonce + aead.encrypt(nonce, plaintext, associated_data)
+    else:
+        if associated_data:
+            raise invalid(f"associated_data: not supported for keys of type {key.type}")
+        try:
+            sealed = loaded.public.encrypt(plaintext, _OAEP)
+        except ValueError:
+            raise invalid("plaintext: is too long for the key") from None
+    return Encrypted(f"{PREFIX}{number}:{b64encode(sealed).decode()}", number)
+
+
+def decrypt(keyset: Keyset, item: DecryptItem) -> bytes:
+    """Returns one plaintext.
+
+    Raises:
+        ServiceError: INVALID; the ciphertext is malformed, too old or does not open.
+    """
+    key = keyset.key
+    number, text = split(item.ciphertext, "ciphertext")
+    key.check_decryption(number)
+    try:
+        sealed = a2b_base64(text, strict_mode=True)
+    except (Base64Error, ValueError):
+        raise invalid("invalid ciphertext: could not decode base64") from None
+    loaded = keyset.version(number)
+    if key.kind.family is Family.AEAD:
+        return _open(loaded.cipher(item.context)[0], sealed, item.associated_data)
+    if item.associated_data:
+        raise invalid(f"associated_data: not supported for keys of type {key.type}")
+    try:
+        plaintext: bytes = loaded.private.decrypt(sealed, _OAEP)
+    except ValueError:
+        raise invalid("invalid ciphertext: failed to decrypt") from None
+    return plaintext
+
+
+def rewrap(keyset: Keyset, item: RewrapItem) -> Encrypted:
+    """Returns one ciphertext made anew of another.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    plaintext = decrypt(keyset, item)
+    return seal(keyset, plaintext, item.context, item.associated_data, item.key_version)
+
+
+def _open(aead: Any, sealed: bytes, associated_data: bytes) -> bytes:
+    if len(sealed) < NONCE_BYTES + _TAG_BYTES:
+        raise invalid("invalid ciphertext length")
+    try:
+        plaintext: bytes = aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data)
+    except InvalidTag:
+        raise invalid("invalid ciphertext: message authentication failed") from None
+    return plaintext
+
+
+def each(
+    keyset: Keyset, items: Iterable[Any], operation: Callable[[Keyset, Any], Any]
+) -> list[Any]:
+    """Returns what an operation makes of each item: its result, or the error where it failed."""
+    results: list[Any] = []
+    for item in items:
+        try:
+            if item.malformed:
+                raise invalid(item.malformed)
+            results.append(operation(keyset, item))
+        except ServiceError as error:
+            results.append(error)
+    return results

@@ -1,0 +1,48 @@
+"""Rotates keys whose time has come. Every replica looks; the transaction that writes lets one of them win."""
+
+import asyncio
+import logging
+import random
+
+from strongroom_runtime.clock import Clock
+from strongroom_runtime.errors import ServiceError
+from strongroom_transit.creation import Maker
+from strongroom_transit.storage import Keys
+
+log = logging.getLogger(__name__)
+
+
+class Rotation:
+    """Finds keys by the time-ordered index, and rotates them.
+
+    Args:
+        keys: of all mounts.
+        maker: makes versions.
+        clock: says what is due.
+        seconds: how often to look.
+    """
+
+    def __init__(self, keys: Keys, maker: Maker, clock: Clock, seconds: float) -> None:
+        self._keys = keys
+        self._maker = maker
+        self._clock = clock
+        self._seconds = seconds
+
+    async def run(self) -> None:
+        """Looks again and again, for ever. Replicas do not look at the same moment."""
+        while True:
+            await asyncio.sleep(self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            try:
+                await self.once()
+            except ServiceError as error:
+                log.warning("keys could not be rotated", extra={"reason": error.kind.value})
+
+    async def once(self) -> int:
+        """Rotates what is due; returns how many this replica did. What fails is tried again next time."""
+        done = 0
+        for mount, name in await self._keys.due(self._clock.now()):
+            try:
+                done += await self._maker.rotate_if_due(mount, name)
+            except ServiceError as error:
+                log.warning("a key could not be rotated", extra={"reason": error.kind.value})
+        return done

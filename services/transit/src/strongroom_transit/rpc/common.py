@@ -1,0 +1,183 @@
+"""What the translations share."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+
+from strongroom.transit.v1 import key_pb2 as pb
+from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
+from strongroom_runtime.timestamps import rfc3339
+from strongroom_transit.config import Config
+from strongroom_transit.domain.ciphers import each
+from strongroom_transit.domain.keys import Key
+from strongroom_transit.domain.keyset import Keyset
+from strongroom_transit.domain.kinds import Family
+from strongroom_transit.domain.material import Loaded, Version
+from strongroom_transit.storage import Keys
+
+_PARTIAL = range(100, 600)
+# From so many items on, what takes long for each is done beside the event loop.
+_FEW = 4
+_NAMES = {
+    Family.ECDSA: {256: "P-256", 384: "P-384", 521: "P-521"},
+    Family.ED25519: {0: "ed25519"},
+}
+
+
+async def existing(
+    keys: Keys, mount: str, name: str, versions: Collection[int], *, linearizable: bool = False
+) -> Keyset:
+    """Returns a key with some of its versions.
+
+    Raises:
+        ServiceError: INVALID where there is no such key.
+    """
+    keyset = await keys.keyset(mount, name, versions, linearizable=linearizable)
+    if keyset is None:
+        raise invalid("encryption key not found")
+    return keyset
+
+
+async def run(
+    keyset: Keyset,
+    items: Sequence[Any],
+    operation: Callable[[Keyset, Any], Any],
+    config: Config,
+) -> list[Any]:
+    """Returns what an operation makes of each item of a batch: its result, or the error where it failed.
+
+    Raises:
+        ServiceError: TOO_LARGE.
+    """
+    if len(items) > config.batch_items:
+        raise ServiceError(Kind.TOO_LARGE, f"batch_input: takes at most {config.batch_items} items")
+    if not keyset.key.kind.symmetric and len(items) > _FEW:
+        return await asyncio.to_thread(each, keyset, items, operation)
+    step = config.batch_slice
+    if len(items) <= step:
+        return each(keyset, items, operation)
+    results: list[Any] = []
+    for start in range(0, len(items), step):
+        results += each(keyset, items[start : start + step], operation)
+        await asyncio.sleep(0)
+    return results
+
+
+def status_of(results: Sequence[Any], wanted: int) -> int:
+    """Returns the HTTP status of a batch: 0 where nothing failed, `wanted` (or 400) where some items did."""
+    failed = sum(type(result) is ServiceError for result in results)
+    if not failed:
+        return 0
+    if failed < len(results) and wanted:
+        return wanted
+    return 400
+
+
+def check_partial(wanted: int) -> None:
+    """Raises for what is no HTTP status.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if wanted and wanted not in _PARTIAL:
+        raise invalid("partial_failure_response_code: takes an HTTP status")
+
+
+def existing_key(key: Key | None) -> Key:
+    """Returns a key that a request names.
+
+    Raises:
+        ServiceError: NOT_FOUND where there is none.
+    """
+    if key is None:
+        raise not_found()
+    return key
+
+
+def key_message(
+    name: str, key: Key, versions: Mapping[int, Version], context: bytes = b""
+) -> pb.KeyInfo:
+    """Returns a key as it may be shown.
+
+    Args:
+        name: of the key.
+        key: its settings.
+        versions: those to show.
+        context: for derived ed25519 keys, whose public keys are of a context.
+    """
+    kind = key.kind
+    message = pb.KeyInfo(
+        name=name,
+        type=key.type,
+        keys=_versions_json(key, versions, context),
+        latest_version=key.latest,
+        min_available_version=key.min_available,
+        min_decryption_version=key.min_decryption,
+        min_encryption_version=key.min_encryption,
+        deletion_allowed=key.deletion_allowed,
+        derived=key.derived,
+        exportable=key.exportable,
+        allow_plaintext_backup=key.backup_allowed,
+        supports_encryption=kind.encrypts,
+        supports_decryption=kind.encrypts,
+        supports_derivation=kind.derives,
+        supports_signing=kind.signs,
+        auto_rotate_period=key.rotate_period,
+        imported_key=key.imported,
+        soft_deleted=key.soft_deleted,
+    )
+    if key.derived:
+        message.kdf = "hkdf_sha256"
+        message.convergent_encryption = key.convergent
+        if key.convergent:
+            message.convergent_encryption_version = -1
+    if key.imported:
+        message.imported_key_allow_rotation = key.allow_rotation
+    if key.key_size:
+        message.key_size = key.key_size
+    return message
+
+
+def public_text(key: Key, version: Version, context: bytes = b"") -> str:
+    """Returns the public half as Vault shows it: base64 of the raw key for ed25519 and ML-DSA, PEM for the others."""
+    family = key.kind.family
+    if family is Family.ED25519 and key.derived:
+        if not context:
+            return ""
+        loaded = Loaded(key.kind, version, derived=True, convergent=False)
+        return base64.b64encode(loaded.signer(context).public_key().public_bytes_raw()).decode()
+    public: Any = serialization.load_der_public_key(version.public)
+    if family in (Family.ED25519, Family.ML_DSA):
+        return base64.b64encode(public.public_bytes_raw()).decode()
+    pem: bytes = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return pem.decode()
+
+
+def _versions_json(key: Key, versions: Mapping[int, Version], context: bytes) -> bytes:
+    shown = {number: v for number, v in versions.items() if number >= key.min_decryption}
+    if key.kind.symmetric:
+        return msgspec.json.encode({str(n): int(v.created) for n, v in shown.items()})
+    return msgspec.json.encode({str(n): _public(key, v, context) for n, v in shown.items()})
+
+
+def _public(key: Key, version: Version, context: bytes) -> dict[str, str]:
+    kind = key.kind
+    chain = b"".join(_pem(each) for each in version.certificates)
+    return {
+        "certificate_chain": chain.decode(),
+        "creation_time": rfc3339(version.created),
+        "name": _NAMES.get(kind.family, {}).get(kind.size, kind.name),
+        "public_key": public_text(key, version, context),
+    }
+
+
+def _pem(der: bytes) -> bytes:
+    body = base64.encodebytes(der).replace(b"\n", b"")
+    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
+    return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""])

@@ -1,0 +1,44 @@
+"""Builds the transit service."""
+
+from strongroom.transit.v1 import cipher_pb2, key_pb2
+from strongroom_runtime.handlers import HandlerTable
+from strongroom_runtime.service import BackgroundTasks, Host
+from strongroom_transit.config import Config
+from strongroom_transit.creation import Maker
+from strongroom_transit.rotation import Rotation
+from strongroom_transit.rpc.ciphers import CipherHandlers
+from strongroom_transit.rpc.keys import KeyHandlers, LifecycleHandlers
+from strongroom_transit.storage import Keys
+
+
+class TransitService:
+    """The transit service: named keys, and what is done with them."""
+
+    def __init__(self, handlers: HandlerTable, rotation: Rotation) -> None:
+        self.handlers = handlers
+        self.rotation = rotation
+        self._tasks = BackgroundTasks()
+
+    async def start(self) -> None:
+        """Begins to rotate keys that are due."""
+        self._tasks.start(self.rotation.run(), "transit-rotation")
+
+    async def stop(self) -> None:
+        """Ends it."""
+        await self._tasks.stop()
+
+
+def build(host: Host, config: Config | None = None) -> TransitService:
+    """Returns the service over a store."""
+    config = config or Config()
+    keys = Keys(host.store, config.attempts)
+    maker = Maker(keys, host.clock)
+    handlers = HandlerTable()
+    for module, name, implementation in (
+        (key_pb2, "KeyService", KeyHandlers(keys, maker, host.clock)),
+        (key_pb2, "TransitLifecycleService", LifecycleHandlers(keys)),
+        (cipher_pb2, "CipherService", CipherHandlers(keys, maker, config)),
+    ):
+        handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
+    rotation = Rotation(keys, maker, host.clock, config.rotation_seconds)
+    return TransitService(handlers, rotation)
