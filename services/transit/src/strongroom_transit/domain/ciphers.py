@@ -171,8 +171,6 @@ def each(
     results: list[Any] = []
     for item in items:
         try:
-            if item.malformed:
-                raise invalid(item.malformed)
             results.append(operation(keyset, item))
         except ServiceError as error:
             results.append(error)

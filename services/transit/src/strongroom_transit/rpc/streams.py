@@ -1,0 +1,174 @@
+"""TransitStreamService and StreamCipherService: many items, and data of any length, over one stream."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from strongroom.transit.v1 import stream_pb2 as pb
+from strongroom_client.sealed_stream import Header, HeaderReader
+from strongroom_client.streaming_aead import Decryptor, Encryptor, StreamError
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.requests import mount_of
+from strongroom_transit.config import Config
+from strongroom_transit.domain import ciphers
+from strongroom_transit.domain.ciphers import Encrypted
+from strongroom_transit.domain.keyset import Keyset, version_in
+from strongroom_transit.rpc.common import existing, run
+from strongroom_transit.storage import Keys
+
+_DATA_KEY_BYTES = 32
+
+
+class TransitStreamHandlers:
+    """Answers one batch of a stream at a time: batches of one stream may come to different replicas."""
+
+    def __init__(self, keys: Keys, config: Config) -> None:
+        self._keys = keys
+        self._config = config
+
+    async def EncryptStream(
+        self, request: pb.EncryptStreamRequest, context: RequestContext
+    ) -> pb.EncryptStreamResponse:
+        keyset = await _usable(self._keys, request.name, {request.key_version}, context)
+        number = keyset.key.version_for_encryption(request.key_version)
+
+        def encrypt(keyset: Keyset, item: pb.EncryptStreamItem) -> Encrypted:
+            return ciphers.seal(keyset, item.plaintext, item.context, item.associated_data, number)
+
+        results = await run(keyset, request.items, encrypt, self._config)
+        return pb.EncryptStreamResponse(
+            key_version=number, items=_encrypted(request.items, results)
+        )
+
+    async def DecryptStream(
+        self, request: pb.DecryptStreamRequest, context: RequestContext
+    ) -> pb.DecryptStreamResponse:
+        versions = {version_in(item.ciphertext) for item in request.items}
+        keyset = await _usable(self._keys, request.name, versions, context)
+        results = await run(keyset, request.items, ciphers.decrypt, self._config)
+        return pb.DecryptStreamResponse(
+            items=[
+                pb.DecryptStreamResult(error=result.message, reference=item.reference)
+                if type(result) is ServiceError
+                else pb.DecryptStreamResult(plaintext=result, reference=item.reference)
+                for item, result in zip(request.items, results, strict=True)
+            ]
+        )
+
+    async def RewrapStream(
+        self, request: pb.RewrapStreamRequest, context: RequestContext
+    ) -> pb.RewrapStreamResponse:
+        versions = {version_in(item.ciphertext) for item in request.items} | {request.key_version}
+        keyset = await _usable(self._keys, request.name, versions, context)
+        number = keyset.key.version_for_encryption(request.key_version)
+
+        def rewrap(keyset: Keyset, item: pb.DecryptStreamItem) -> Encrypted:
+            plaintext = ciphers.decrypt(keyset, item)
+            return ciphers.seal(keyset, plaintext, item.context, item.associated_data, number)
+
+        results = await run(keyset, request.items, rewrap, self._config)
+        return pb.RewrapStreamResponse(key_version=number, items=_encrypted(request.items, results))
+
+
+class StreamCipherHandlers:
+    """Encrypts and decrypts data of any length; a stream stays with one replica."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def Encrypt(
+        self,
+        requests: AsyncIterator[pb.StreamCipherServiceEncryptRequest],
+        context: RequestContext,
+    ) -> AsyncIterator[pb.StreamCipherServiceEncryptResponse]:
+        encryptor: Encryptor | None = None
+        async for request in requests:
+            if encryptor is None:
+                header, data_key = await self._new_header(request, context)
+                encryptor = header.encryptor(data_key, request.associated_data)
+                yield pb.StreamCipherServiceEncryptResponse(data=header.encode())
+            if ready := encryptor.update(request.data):
+                yield pb.StreamCipherServiceEncryptResponse(data=ready)
+        yield pb.StreamCipherServiceEncryptResponse(data=_begun(encryptor).finalize())
+
+    async def Decrypt(
+        self,
+        requests: AsyncIterator[pb.StreamCipherServiceDecryptRequest],
+        context: RequestContext,
+    ) -> AsyncIterator[pb.StreamCipherServiceDecryptResponse]:
+        first: pb.StreamCipherServiceDecryptRequest | None = None
+        reader, decryptor = HeaderReader(), None
+        async for request in requests:
+            first, data = first or request, request.data
+            if decryptor is None:
+                with _named_errors():
+                    found = reader.update(data)
+                if found is None:
+                    continue
+                header, data = found
+                decryptor = await self._decryptor(header, first, context)
+            if ready := _checked(decryptor.update, data):
+                yield pb.StreamCipherServiceDecryptResponse(data=ready)
+        with _named_errors():
+            last = _begun(decryptor).finalize()
+        yield pb.StreamCipherServiceDecryptResponse(data=last)
+
+    async def _new_header(
+        self, request: pb.StreamCipherServiceEncryptRequest, context: RequestContext
+    ) -> tuple[Header, bytes]:
+        keyset = await _usable(self._keys, request.name, {request.key_version}, context)
+        data_key = os.urandom(_DATA_KEY_BYTES)
+        wrapped = ciphers.seal(keyset, data_key, request.context, b"", request.key_version)
+        return Header(request.name, wrapped.ciphertext), data_key
+
+    async def _decryptor(
+        self,
+        header: Header,
+        first: pb.StreamCipherServiceDecryptRequest,
+        context: RequestContext,
+    ) -> Decryptor:
+        versions = {version_in(header.wrapped_key)}
+        keyset = await _usable(self._keys, first.name, versions, context)
+        wrapped = pb.DecryptStreamItem(ciphertext=header.wrapped_key, context=first.context)
+        data_key = ciphers.decrypt(keyset, wrapped)
+        with _named_errors():
+            return header.decryptor(data_key, first.associated_data)
+
+
+async def _usable(keys: Keys, name: str, versions: set[int], context: RequestContext) -> Keyset:
+    keyset = await existing(
+        keys, mount_of(context).uuid, name, versions, linearizable=context.linearizable
+    )
+    ciphers.check_encrypts(keyset)
+    return keyset
+
+
+def _begun(cipher: Any) -> Any:
+    if cipher is None:
+        raise invalid("data: the stream ended before it began")
+    return cipher
+
+
+def _checked(update: Callable[[bytes], bytes], data: bytes) -> bytes:
+    with _named_errors():
+        return update(data)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Says what is wrong with a stream as an error of its field."""
+    try:
+        yield
+    except StreamError as error:
+        raise invalid(f"data: {error}") from None
+
+
+def _encrypted(items: Sequence[Any], results: Sequence[Any]) -> list[pb.EncryptStreamResult]:
+    return [
+        pb.EncryptStreamResult(error=result.message, reference=item.reference)
+        if type(result) is ServiceError
+        else pb.EncryptStreamResult(ciphertext=result.ciphertext, reference=item.reference)
+        for item, result in zip(items, results, strict=True)
+    ]

@@ -1,0 +1,154 @@
+"""Encryption as a service: bao, hvac and a generated client, over both wires."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import hvac
+import pytest
+
+from strongroom.transit.v1 import cipher_pb2, cipher_pb2_grpc, stream_pb2, stream_pb2_grpc
+from tests.integration.platforms import ROOT, Platform
+from tests.integration.test_grpc import AS_ROOT, code_of, stub
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture
+def mount(platform: Platform) -> Iterator[str]:
+    assert platform.http("POST", "sys/mounts/transit", json={"type": "transit"}).ok
+    yield "transit"
+    assert platform.http("DELETE", "sys/mounts/transit").ok
+
+
+def test_bao_encrypts_rotates_and_rewraps(platform: Platform, mount: str) -> None:
+    def bao(*arguments: str) -> str:
+        return platform.bao(*arguments).strip()
+
+    bao("write", "-f", "transit/keys/orders")
+    plain = b64(b"4111 1111 1111 1111")
+    first = bao("write", "-field=ciphertext", "transit/encrypt/orders", f"plaintext={plain}")
+    bao("write", "-f", "transit/keys/orders/rotate")
+    newer = bao("write", "-field=ciphertext", "transit/rewrap/orders", f"ciphertext={first}")
+    assert (first[:9], newer[:9]) == ("vault:v1:", "vault:v2:")
+    for text in (first, newer):
+        opened = bao("write", "-field=plaintext", "transit/decrypt/orders", f"ciphertext={text}")
+        assert opened == plain
+    assert bao("list", "-format=json", "transit/keys") == '[\n  "orders"\n]'
+    kept = platform.run_bao("delete", "transit/keys/orders")
+    assert (kept.returncode, "deletion is not allowed" in kept.stderr) == (2, True)
+
+
+def test_hvac(platform: Platform, mount: str) -> None:
+    client = platform.hvac()
+    transit = client.secrets.transit
+    transit.create_key("k", key_type="chacha20-poly1305")
+    sealed = transit.encrypt_data("k", plaintext=b64(b"x"))["data"]["ciphertext"]
+    assert transit.decrypt_data("k", sealed)["data"]["plaintext"] == b64(b"x")
+    batch = transit.encrypt_data("k", batch_input=[{"plaintext": b64(b"a"), "reference": "1"}])
+    assert batch["data"]["batch_results"][0]["reference"] == "1"
+    transit.rotate_key("k")
+    transit.update_key_configuration("k", min_decryption_version=2, deletion_allowed=True)
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="too old"):
+        transit.decrypt_data("k", sealed)
+    data_key = transit.generate_data_key("k", key_type="plaintext")["data"]
+    opened = transit.decrypt_data("k", data_key["ciphertext"])["data"]["plaintext"]
+    assert opened == data_key["plaintext"]
+    assert transit.read_key("k")["data"]["latest_version"] == 2
+    transit.delete_key("k")
+    with pytest.raises(hvac.exceptions.InvalidPath):
+        transit.read_key("k")
+
+
+def test_the_good_items_of_a_batch_are_done(platform: Platform, mount: str) -> None:
+    platform.http("POST", "transit/keys/k")
+    items: list[Any] = [{"plaintext": b64(b"%d" % n)} for n in range(10_000)]
+    items[4_000] = {"plaintext": "!no base64!"}
+    answer = platform.http("POST", "transit/encrypt/k", json={"batch_input": items})
+    results = answer.json()["data"]["batch_results"]
+    assert (answer.status_code, len(results)) == (400, 10_000)
+    assert [n for n, result in enumerate(results) if "error" in result] == [4_000]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("encrypt/k", {"plaintext": "%%"}, "plaintext"),
+        ("encrypt/k", {}, "plaintext"),
+        ("encrypt/k", {"plaintext": "eA==", "key_version": 7}, "key_version"),
+        ("decrypt/none", {"ciphertext": "vault:v1:AAAA"}, "not found"),
+        ("decrypt/k", {"ciphertext": "nonsense"}, "ciphertext"),
+        ("decrypt/k", {"ciphertext": "vault:v1:AAAA"}, "ciphertext"),
+        ("keys/bad%20name", {}, "name"),
+        ("keys/n", {"type": "rot13"}, "type"),
+    ],
+)
+def test_bad_input_is_named(
+    platform: Platform, mount: str, path: str, body: dict[str, Any], says: str
+) -> None:
+    platform.http("POST", "transit/keys/k")
+    answer = platform.http("POST", f"transit/{path}", json=body)
+    assert answer.status_code == 400
+    assert says in answer.json()["errors"][0]
+
+
+def test_policies_decide_over_grpc(platform: Platform, mount: str) -> None:
+    policy = 'path "transit/encrypt/k" { capabilities = ["update"] }'
+    platform.http("POST", "sys/policies/acl/sealer", json={"policy": policy})
+    platform.http("POST", "transit/keys/k")
+    made = platform.http("POST", "auth/token/create", json={"policies": ["sealer"]})
+    sealer = (("x-vault-token", made.json()["auth"]["client_token"]),)
+    with platform.channel() as channel:
+        ciphers = stub(cipher_pb2_grpc.CipherServiceStub, channel)
+        request = cipher_pb2.EncryptRequest(mount="transit", name="k", plaintext=b"x")
+        sealed = ciphers.Encrypt(request, metadata=sealer).ciphertext
+        opening = cipher_pb2.DecryptRequest(mount="transit", name="k", ciphertext=sealed)
+        with pytest.raises(grpc.RpcError) as caught:
+            ciphers.Decrypt(opening, metadata=sealer)
+        assert code_of(caught.value) is grpc.StatusCode.PERMISSION_DENIED
+        assert ciphers.Decrypt(opening, metadata=AS_ROOT).plaintext == b"x"
+
+
+def test_streams_of_items_and_of_bytes(platform: Platform, mount: str) -> None:
+    platform.http("POST", "transit/keys/k")
+
+    def batches() -> Iterator[stream_pb2.EncryptStreamRequest]:
+        for number in range(20):
+            items = [
+                stream_pb2.EncryptStreamItem(plaintext=b"%d" % n, reference=f"{number}-{n}")
+                for n in range(500)
+            ]
+            yield stream_pb2.EncryptStreamRequest(mount="transit", name="k", items=items)
+
+    with platform.channel() as channel:
+        streams = stub(stream_pb2_grpc.TransitStreamServiceStub, channel)
+        answers = list(streams.EncryptStream(batches(), metadata=AS_ROOT))
+        assert [a.items[0].reference for a in answers] == [f"{n}-0" for n in range(20)]
+        back = (
+            stream_pb2.DecryptStreamRequest(
+                mount="transit",
+                name="k",
+                items=[stream_pb2.DecryptStreamItem(ciphertext=i.ciphertext) for i in answer.items],
+            )
+            for answer in answers
+        )
+        opened = [r for a in streams.DecryptStream(back, metadata=AS_ROOT) for r in a.items]
+        assert [r.plaintext for r in opened] == [b"%d" % n for n in range(500)] * 20
+        cipher = stub(stream_pb2_grpc.StreamCipherServiceStub, channel)
+        pieces = [b"a" * 1_000_000, b"b" * 1_000_000]
+        ask = stream_pb2.StreamCipherServiceEncryptRequest
+        sealed = list(
+            cipher.Encrypt(
+                (ask(mount="transit", name="k", data=piece) for piece in pieces), metadata=AS_ROOT
+            )
+        )
+        give = stream_pb2.StreamCipherServiceDecryptRequest
+        plain = cipher.Decrypt(
+            (give(mount="transit", name="k", data=m.data) for m in sealed), metadata=AS_ROOT
+        )
+        assert b"".join(m.data for m in plain) == b"".join(pieces)
+    log = platform.audit_log.read_text()
+    assert ROOT not in log

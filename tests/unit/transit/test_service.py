@@ -1,0 +1,319 @@
+"""The transit service through its handler table, as the gateway calls it."""
+
+import asyncio
+import hashlib
+import hmac
+import random
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.fakes.store import MemoryStore
+
+from strongroom.transit.v1 import cipher_pb2, key_pb2, stream_pb2
+from strongroom_runtime.clock import ManualClock
+from strongroom_runtime.context import MountContext, RequestContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.handlers import LocalCaller
+from strongroom_runtime.service import Host
+from strongroom_transit.domain.kinds import TYPES
+from strongroom_transit.domain.material import Loaded, Version, new_version
+from strongroom_transit.service import TransitService, build
+from strongroom_transit.storage import Keys
+
+CONTEXT = RequestContext("r", mount=MountContext("transit/", "transit", "mount-1", "transit_1"))
+CIPHERS = sorted(name for name, kind in TYPES.items() if kind.encrypts)
+AEADS = [name for name in CIPHERS if not name.startswith("rsa")]
+
+
+class Transit:
+    """Calls methods by name, with fields as keywords. Several may share a store, as replicas do."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store, self.clock = store or MemoryStore(), ManualClock()
+        self.service: TransitService = build(Host(self.store, self.clock))
+        self.caller = LocalCaller(self.service.handlers)
+
+    async def __call__(self, method: str, by: RequestContext = CONTEXT, /, **fields: Any) -> Any:
+        module, service = next(
+            (m, s)
+            for m in (key_pb2, cipher_pb2, stream_pb2)
+            for s in m.DESCRIPTOR.services_by_name.values()
+            if method in s.methods_by_name
+        )
+        request: type[Message] = getattr(module, f"{method}Request")
+        return await self.caller.call(f"/{service.full_name}/{method}", request(**fields), by)
+
+    async def encrypt(self, name: str, plaintext: bytes, **fields: Any) -> str:
+        answer = await self("Encrypt", name=name, plaintext=plaintext, **fields)
+        return str(answer.ciphertext)
+
+    async def decrypt(self, name: str, ciphertext: str, **fields: Any) -> bytes:
+        answer = await self("Decrypt", name=name, ciphertext=ciphertext, **fields)
+        return bytes(answer.plaintext)
+
+    async def duplex(self, method: str, requests: list[Any]) -> bytes:
+        async def sent() -> AsyncIterator[Any]:
+            for request in requests:
+                yield request
+
+        name = f"/strongroom.transit.v1.StreamCipherService/{method}"
+        return b"".join([m.data async for m in self.caller.duplex(name, sent(), CONTEXT)])
+
+
+@pytest.fixture
+def transit() -> Transit:
+    return Transit()
+
+
+async def refused(call: Any, says: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await call
+    assert caught.value.kind is Kind.INVALID
+    assert says in caught.value.message
+
+
+async def nothing_listed(transit: Transit) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await transit("ListKeys")
+    assert caught.value.kind is Kind.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", CIPHERS)
+async def test_what_is_encrypted_is_decrypted_and_what_was_changed_is_not(
+    transit: Transit, kind: str
+) -> None:
+    await transit("CreateKey", name="k", type=kind)
+    ciphertext = await transit.encrypt("k", b"plain")
+    assert ciphertext.startswith("vault:v1:")
+    assert await transit.decrypt("k", ciphertext) == b"plain"
+    body = bytearray(b64decode(ciphertext[9:]))
+    for at in random.sample(range(len(body)), 8):
+        changed = bytearray(body)
+        changed[at] ^= 1
+        text = "vault:v1:" + b64encode(changed).decode()
+        with pytest.raises(ServiceError) as caught:
+            await transit.decrypt("k", text)
+        assert caught.value.kind is Kind.INVALID
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    kind=st.sampled_from(AEADS),
+    plaintext=st.binary(max_size=300),
+    context=st.binary(min_size=1, max_size=40),
+    associated=st.binary(max_size=40),
+    convergent=st.booleans(),
+    rotations=st.integers(0, 3),
+)
+async def test_contexts_and_associated_data_belong_to_a_ciphertext(
+    kind: str, plaintext: bytes, context: bytes, associated: bytes, convergent: bool, rotations: int
+) -> None:
+    transit = Transit()
+    await transit("CreateKey", name="k", type=kind, derived=True, convergent_encryption=convergent)
+    with_all = {"context": context, "associated_data": associated}
+    first = await transit.encrypt("k", plaintext, **with_all)
+    assert (await transit.encrypt("k", plaintext, **with_all) == first) is convergent
+    for _ in range(rotations):
+        await transit("RotateKey", name="k")
+    assert await transit.decrypt("k", first, **with_all) == plaintext
+    newest = await transit.encrypt("k", plaintext, **with_all)
+    assert newest.startswith(f"vault:v{rotations + 1}:")
+    assert await transit.decrypt("k", newest, **with_all) == plaintext
+    for wrong in (
+        {"context": context + b"x", "associated_data": associated},
+        {"context": context, "associated_data": associated + b"x"},
+    ):
+        with pytest.raises(ServiceError):
+            await transit.decrypt("k", first, **wrong)
+    await refused(transit.encrypt("k", plaintext), "context")
+
+
+async def test_the_form_of_a_ciphertext_is_the_documented_one(transit: Transit) -> None:
+    """Opened here by hand: HKDF, HMAC for the nonce, AES-GCM with the nonce in front."""
+    keys = Keys(transit.store, 5)
+    for name, convergent in (("plain", False), ("convergent", True)):
+        await transit("CreateKey", name=name, derived=convergent, convergent_encryption=convergent)
+        keyset = await keys.keyset("mount-1", name, {1})
+        assert keyset is not None
+        secret = keyset.version(1).version.secret
+        text = await transit.encrypt(name, b"hello", context=b"ctx" if convergent else b"")
+        sealed = b64decode(text.removeprefix("vault:v1:"))
+        if convergent:
+            derived = HKDF(hashes.SHA256(), 64, None, b"ctx").derive(secret)
+            secret = derived[:32]
+            assert sealed[:12] == hmac.digest(derived[32:], b"hello", hashlib.sha256)[:12]
+        assert AESGCM(secret).decrypt(sealed[:12], sealed[12:], None) == b"hello"
+
+
+async def test_one_bad_item_among_many_spoils_none_of_the_others(transit: Transit) -> None:
+    await transit("CreateKey", name="k")
+    items = [cipher_pb2.EncryptItem(plaintext=b"%d" % n, reference=str(n)) for n in range(10_000)]
+    items[77].key_version = 9
+    answer = await transit("Encrypt", name="k", batch_input=items)
+    failed = [r.reference for r in answer.batch_results if r.HasField("error")]
+    assert (failed, answer.status, len(answer.batch_results)) == (["77"], 400, 10_000)
+    back = [
+        cipher_pb2.DecryptItem(ciphertext=r.ciphertext, reference=r.reference)
+        for r in answer.batch_results
+        if not r.HasField("error")
+    ]
+    opened = await transit("Decrypt", name="k", batch_input=back, partial_failure_response_code=207)
+    assert opened.status == 0
+    assert all(r.plaintext == r.reference.encode() for r in opened.batch_results)
+
+
+async def test_versions_bound_what_may_be_used(transit: Transit) -> None:
+    await transit("CreateKey", name="k")
+    first = await transit.encrypt("k", b"x")
+    for _ in range(3):
+        await transit("RotateKey", name="k")
+    again = (await transit("Rewrap", name="k", ciphertext=first)).ciphertext
+    assert again.startswith("vault:v4:")
+    assert await transit.decrypt("k", again) == b"x"
+    assert (await transit.encrypt("k", b"x", key_version=2)).startswith("vault:v2:")
+    await refused(transit.encrypt("k", b"x", key_version=5), "key_version")
+    await refused(transit.decrypt("k", "vault:v9:AAAA"), "too new")
+    await transit("ConfigureKey", name="k", min_decryption_version=2, min_encryption_version=3)
+    await refused(transit.decrypt("k", first), "too old")
+    await refused(transit.encrypt("k", b"x", key_version=2), "key_version")
+    await refused(transit("ConfigureKey", name="k", min_decryption_version=9), "min_decryption")
+    await transit("TrimKey", name="k", min_available_version=2)
+    await refused(transit("ConfigureKey", name="k", min_decryption_version=1), "min_available")
+
+
+async def test_twenty_rotations_at_once_make_twenty_versions(transit: Transit) -> None:
+    await transit("CreateKey", name="k")
+    replicas = [transit, *(Transit(transit.store) for _ in range(3))]
+
+    async def use(replica: Transit) -> None:
+        for _ in range(50):
+            text = await replica.encrypt("k", b"x")
+            other = random.choice(replicas)
+            assert await other.decrypt("k", text) == b"x"
+            await asyncio.sleep(0)
+
+    rotations = [random.choice(replicas)("RotateKey", name="k") for _ in range(20)]
+    await asyncio.gather(*rotations, *(use(replica) for replica in replicas))
+    assert (await transit("ReadKey", name="k")).key.latest_version == 21
+
+
+async def test_keys_rotate_once_when_they_are_due(transit: Transit) -> None:
+    await transit("CreateKey", name="k", auto_rotate_period=3600)
+    other = Transit(transit.store)
+    for hours, latest in ((0.5, 1), (0.6, 2), (0.1, 2), (3, 3)):
+        for each in (transit, other):
+            each.clock.advance(hours * 3600)
+        await asyncio.gather(transit.service.rotation.once(), other.service.rotation.once())
+        assert (await transit("ReadKey", name="k")).key.latest_version == latest
+    await refused(transit("CreateKey", name="l", auto_rotate_period=60), "auto_rotate_period")
+
+
+async def test_deletion_is_allowed_first_and_soft_deletion_is_taken_back(transit: Transit) -> None:
+    await transit("CreateKey", name="k")
+    text = await transit.encrypt("k", b"x")
+    await refused(transit("DeleteKey", name="k"), "deletion is not allowed")
+    await transit("SoftDeleteKey", name="k")
+    await refused(transit.decrypt("k", text), "soft-deleted")
+    await transit("RestoreSoftDeletedKey", name="k")
+    assert await transit.decrypt("k", text) == b"x"
+    await transit("ConfigureKey", name="k", deletion_allowed=True)
+    await transit("DeleteKey", name="k")
+    await refused(transit.decrypt("k", text), "not found")
+
+
+async def test_a_key_is_made_for_who_may_create_it_alone(transit: Transit) -> None:
+    only_update = msgspec.structs.replace(CONTEXT, may_create=False)
+    with pytest.raises(ServiceError) as caught:
+        await transit("Encrypt", only_update, name="new", plaintext=b"x")
+    assert caught.value.kind is Kind.DENIED
+    await transit.encrypt("new", b"x")
+    await transit("WriteKeysConfig", disable_upsert=True)
+    await refused(transit.encrypt("newer", b"x"), "not found")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"type": "rot13"}, "type"),
+        ({"type": "rsa-2048", "derived": True}, "derived"),
+        ({"convergent_encryption": True}, "derivation"),
+        ({"type": "hmac", "key_size": 8}, "key_size"),
+        ({"name": "a/b"}, "name"),
+    ],
+)
+async def test_a_key_that_cannot_be_is_refused(
+    transit: Transit, fields: dict[str, Any], says: str
+) -> None:
+    await refused(transit("CreateKey", **{"name": "k", **fields}), says)
+    await nothing_listed(transit)
+
+
+async def test_disabling_a_mount_leaves_nothing(transit: Transit) -> None:
+    await transit("CreateKey", name="k", auto_rotate_period=3600)
+    await transit("RotateKey", name="k")
+    await transit("DropMount", mount_uuid="mount-1")
+    await nothing_listed(transit)
+    with pytest.raises(ServiceError):
+        await transit("CreateKey", name="k")
+
+
+async def test_batches_of_streams(transit: Transit) -> None:
+    await transit("CreateKey", name="k")
+    items = [stream_pb2.EncryptStreamItem(plaintext=b"%d" % n, reference=str(n)) for n in range(9)]
+    sealed = await transit("EncryptStream", name="k", items=items)
+    await transit("RotateKey", name="k")
+    texts = [
+        stream_pb2.DecryptStreamItem(ciphertext=r.ciphertext, reference=r.reference)
+        for r in sealed.items
+    ]
+    texts[3].ciphertext += "AAAA"
+    anew = await transit("RewrapStream", name="k", items=texts)
+    assert anew.key_version == 2
+    assert [bool(r.error) for r in anew.items] == [n == 3 for n in range(9)]
+    good = [
+        stream_pb2.DecryptStreamItem(ciphertext=r.ciphertext, reference=r.reference)
+        for r in anew.items
+        if not r.error
+    ]
+    opened = await transit("DecryptStream", name="k", items=good)
+    assert all(r.plaintext == r.reference.encode() for r in opened.items)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 200_001])
+async def test_streams_of_any_length(transit: Transit, size: int) -> None:
+    await transit("CreateKey", name="k")
+    data = random.randbytes(size)
+    ask, give = (
+        stream_pb2.StreamCipherServiceEncryptRequest,
+        stream_pb2.StreamCipherServiceDecryptRequest,
+    )
+    pieces = [data[at : at + 50_000] for at in range(0, size, 50_000)]
+    first = ask(name="k", associated_data=b"file")
+    sealed = await transit.duplex("Encrypt", [first, *(ask(data=p) for p in pieces)])
+    await transit("RotateKey", name="k")
+    cut = [sealed[at : at + 7_777] for at in range(0, len(sealed), 7_777)]
+    begin = give(name="k", associated_data=b"file")
+    assert await transit.duplex("Decrypt", [begin, *(give(data=p) for p in cut)]) == data
+    for wrong in (sealed[:-1], sealed[:-17] + b"\0" * 17, sealed[1:], sealed[:20]):
+        await refused(transit.duplex("Decrypt", [begin, give(data=wrong)]), "data: ")
+
+
+def test_no_key_is_printed() -> None:
+    version = new_version(TYPES["aes256-gcm96"], 1.0)
+    for text in (
+        repr(version),
+        repr(Loaded(TYPES["aes256-gcm96"], version, derived=False, convergent=False)),
+    ):
+        assert version.secret.hex() not in text and repr(version.secret)[2:-1] not in text
+    assert Version(1.0, b"s3cret-key").__repr__().find("s3cret") == -1
