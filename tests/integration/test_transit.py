@@ -152,3 +152,23 @@ def test_streams_of_items_and_of_bytes(platform: Platform, mount: str) -> None:
         assert b"".join(m.data for m in plain) == b"".join(pieces)
     log = platform.audit_log.read_text()
     assert ROOT not in log
+
+
+def test_hvac_signs_and_makes_hmacs(platform: Platform, mount: str) -> None:
+    transit = platform.hvac().secrets.transit
+    for kind in ("ed25519", "ecdsa-p256", "rsa-2048"):
+        transit.create_key(kind, key_type=kind)
+        made = transit.sign_data(kind, hash_input=b64(b"x"), hash_algorithm="sha2-512")
+        signature = made["data"]["signature"]
+        for data, good in ((b"x", True), (b"y", False)):
+            answer = transit.verify_signed_data(
+                kind, hash_input=b64(data), signature=signature, hash_algorithm="sha2-512"
+            )
+            assert answer["data"]["valid"] is good
+    made = transit.generate_hmac("ed25519", hash_input=b64(b"x"), algorithm="sha2-384")
+    answer = transit.verify_signed_data(
+        "ed25519", hash_input=b64(b"x"), hmac=made["data"]["hmac"], hash_algorithm="sha2-384"
+    )
+    assert answer["data"]["valid"] is True
+    assert len(base64.b64decode(transit.generate_random_bytes(16)["data"]["random_bytes"])) == 16
+    assert len(transit.hash_data(b64(b"x"), algorithm="sha2-256")["data"]["sum"]) == 64

@@ -1,6 +1,6 @@
 """Builds the transit service."""
 
-from strongroom.transit.v1 import cipher_pb2, key_pb2, stream_pb2
+from strongroom.transit.v1 import cipher_pb2, key_pb2, signature_pb2, stream_pb2
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_transit.config import Config
@@ -8,6 +8,7 @@ from strongroom_transit.creation import Maker
 from strongroom_transit.rotation import Rotation
 from strongroom_transit.rpc.ciphers import CipherHandlers
 from strongroom_transit.rpc.keys import KeyHandlers, LifecycleHandlers
+from strongroom_transit.rpc.signatures import SignatureHandlers
 from strongroom_transit.rpc.streams import StreamCipherHandlers, TransitStreamHandlers
 from strongroom_transit.storage import Keys
 
@@ -39,6 +40,7 @@ def build(host: Host, config: Config | None = None) -> TransitService:
         (key_pb2, "KeyService", KeyHandlers(keys, maker, host.clock)),
         (key_pb2, "TransitLifecycleService", LifecycleHandlers(keys)),
         (cipher_pb2, "CipherService", CipherHandlers(keys, maker, config)),
+        (signature_pb2, "SignatureService", SignatureHandlers(keys, config)),
         (stream_pb2, "TransitStreamService", TransitStreamHandlers(keys, config)),
         (stream_pb2, "StreamCipherService", StreamCipherHandlers(keys)),
     ):

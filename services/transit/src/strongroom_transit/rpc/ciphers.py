@@ -1,7 +1,7 @@
 """CipherService: encryption with named keys."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from strongroom_transit.domain import ciphers
 from strongroom_transit.domain.ciphers import Encrypted
 from strongroom_transit.domain.keyset import Keyset, version_in
 from strongroom_transit.domain.kinds import type_named
-from strongroom_transit.rpc.common import check_partial, existing, run, status_of
+from strongroom_transit.rpc.common import check_partial, existing, readable, run, status_of
 from strongroom_transit.storage import Keys
 
 _BITS = (128, 256, 512)
@@ -45,7 +45,7 @@ class CipherHandlers:
             return pb.EncryptResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_encryption(request, items, context)
-        results = await run(keyset, items, _read(_encrypt_item), self._config)
+        results = await run(keyset, items, readable(_encrypt_item), self._config)
         return pb.EncryptResponse(
             batch_results=_encrypted(items, results),
             status=status_of(results, request.partial_failure_response_code),
@@ -62,7 +62,7 @@ class CipherHandlers:
             return pb.DecryptResponse(plaintext=ciphers.decrypt(keyset, request))
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context)
-        results = await run(keyset, items, _read(ciphers.decrypt), self._config)
+        results = await run(keyset, items, readable(ciphers.decrypt), self._config)
         return pb.DecryptResponse(
             batch_results=[
                 pb.DecryptResult(error=result.message, reference=item.reference)
@@ -83,7 +83,7 @@ class CipherHandlers:
             return pb.RewrapResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context, rewrap=True)
-        results = await run(keyset, items, _read(ciphers.rewrap), self._config)
+        results = await run(keyset, items, readable(ciphers.rewrap), self._config)
         return pb.RewrapResponse(
             batch_results=_encrypted(items, results),
             status=status_of(results, request.partial_failure_response_code),
@@ -162,17 +162,6 @@ class CipherHandlers:
         )
         ciphers.check_encrypts(keyset, "decryption")
         return keyset
-
-
-def _read(operation: Callable[[Keyset, Any], Any]) -> Callable[[Keyset, Any], Any]:
-    """Returns an operation that says of items that could not be read what was wrong with them."""
-
-    def checked(keyset: Keyset, item: Any) -> Any:
-        if item.malformed:
-            raise invalid(item.malformed)
-        return operation(keyset, item)
-
-    return checked
 
 
 def _encrypt_item(keyset: Keyset, item: pb.EncryptItem) -> Encrypted:

@@ -67,6 +67,17 @@ async def run(
     return results
 
 
+def readable(operation: Callable[[Keyset, Any], Any]) -> Callable[[Keyset, Any], Any]:
+    """Returns an operation that says of items that could not be read what was wrong with them."""
+
+    def checked(keyset: Keyset, item: Any) -> Any:
+        if item.malformed:
+            raise invalid(item.malformed)
+        return operation(keyset, item)
+
+    return checked
+
+
 def status_of(results: Sequence[Any], wanted: int) -> int:
     """Returns the HTTP status of a batch: 0 where nothing failed, `wanted` (or 400) where some items did."""
     failed = sum(type(result) is ServiceError for result in results)

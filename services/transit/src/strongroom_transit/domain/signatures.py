@@ -1,0 +1,219 @@
+"""Signatures and HMACs: functions of a keyset and an input, without I/O.
+
+A signature is `vault:v<version>:` and base64: of DER for ECDSA (for `jws`, base64url of r and s without padding, RFC
+7515 and 7518), of the raw signature for RSA (RFC 8017), Ed25519 (RFC 8032) and ML-DSA (FIPS 204). An HMAC (RFC 2104)
+is made with a key that each version has beside its own; of type hmac, with the key itself.
+"""
+
+import base64
+import hmac as hmac_module
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
+
+from strongroom_runtime.errors import invalid
+from strongroom_runtime.tools import hash_name
+from strongroom_transit.domain.keyset import PREFIX, Keyset, split
+from strongroom_transit.domain.kinds import Family, KeyType
+from strongroom_transit.domain.material import Loaded
+
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha1": hashes.SHA1(),  # noqa: S303 - asked for by name, for signatures of old systems
+    "sha2-224": hashes.SHA224(),
+    "sha2-256": hashes.SHA256(),
+    "sha2-384": hashes.SHA384(),
+    "sha2-512": hashes.SHA512(),
+    "sha3-224": hashes.SHA3_224(),
+    "sha3-256": hashes.SHA3_256(),
+    "sha3-384": hashes.SHA3_384(),
+    "sha3-512": hashes.SHA3_512(),
+}
+_USUAL = "sha2-256"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How a signature is made.
+
+    Args:
+        hash_name: one of those above, or none; empty for the usual one.
+        prehashed: the input is a hash already.
+        signature: of RSA: pss or pkcs1v15; empty for pss.
+        marshaling: of ECDSA: asn1 or jws; empty for asn1.
+        salt: of pss: auto, hash or a number of bytes; empty for auto.
+    """
+
+    hash_name: str = ""
+    prehashed: bool = False
+    signature: str = ""
+    marshaling: str = ""
+    salt: str = ""
+
+    def check(self, kind: KeyType) -> None:
+        """Raises where the scheme is not one for keys of a type.
+
+        Raises:
+            ServiceError: INVALID; it names the parameter.
+        """
+        if not kind.signs:
+            raise invalid(f"key type {kind.name} does not support signing")
+        if self.hash_name not in ("", "none", *_HASHES):
+            raise invalid(f"hash_algorithm: takes one of {', '.join(_HASHES)}, none")
+        if self.signature not in ("", "pss", "pkcs1v15"):
+            raise invalid("signature_algorithm: takes pss or pkcs1v15")
+        if self.marshaling not in ("", "asn1", "jws"):
+            raise invalid("marshaling_algorithm: takes asn1 or jws")
+        if self.salt not in ("", "auto", "hash") and not (
+            self.salt.isascii() and self.salt.isdigit() and len(self.salt) < 5
+        ):
+            raise invalid("salt_length: takes auto, hash or a number of bytes")
+        bare = kind.family is Family.RSA and self.signature == "pkcs1v15" and self.prehashed
+        if self.hash_name == "none" and kind.family in (Family.RSA, Family.ECDSA) and not bare:
+            raise invalid(
+                "hash_algorithm: none is for prehashed input of RSA keys with pkcs1v15 alone"
+            )
+        if self.prehashed and kind.family in (Family.ED25519, Family.ML_DSA):
+            raise invalid(f"prehashed: is not supported for keys of type {kind.name}")
+
+    @property
+    def digest(self) -> Any:
+        """The hash as cryptography takes it."""
+        if self.hash_name == "none":
+            return utils.NoDigestInfo()
+        found = _HASHES[self.hash_name or _USUAL]
+        return utils.Prehashed(found) if self.prehashed else found
+
+    def padding(self, *, verifying: bool) -> Any:
+        """The padding of an RSA signature."""
+        if self.signature == "pkcs1v15":
+            return padding.PKCS1v15()
+        usual = padding.PSS.AUTO if verifying else padding.PSS.MAX_LENGTH
+        named: dict[str, Any] = {"": usual, "auto": usual, "hash": padding.PSS.DIGEST_LENGTH}
+        salt = named[self.salt] if self.salt in named else int(self.salt)
+        return padding.PSS(padding.MGF1(_HASHES[self.hash_name or _USUAL]), salt)
+
+
+class Signed(NamedTuple):
+    """A signature, the version it was made with, and for derived keys the public key of the context."""
+
+    signature: str
+    version: int
+    public_key: bytes | None
+
+
+def sign(keyset: Keyset, data: bytes, context: bytes, wanted: int, scheme: Scheme) -> Signed:
+    """Returns a signature.
+
+    Args:
+        keyset: the key.
+        data: what to sign.
+        context: for derived keys.
+        wanted: the version, or 0 for the newest.
+        scheme: checked.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    key = keyset.key
+    number = key.version_for_encryption(wanted)
+    private = keyset.version(number).signer(context)
+    try:
+        raw = _raw_signature(key.kind, private, data, scheme)
+    except (ValueError, UnsupportedAlgorithm):
+        raise invalid("input: does not fit the hash, the salt or the key") from None
+    public = private.public_key().public_bytes_raw() if key.derived else None
+    return Signed(f"{PREFIX}{number}:{_encode(key.kind, raw, scheme)}", number, public)
+
+
+def verify(keyset: Keyset, data: bytes, text: str, context: bytes, scheme: Scheme) -> bool:
+    """Returns whether a signature is genuine. Never for one of another key, version or scheme.
+
+    Raises:
+        ServiceError: INVALID; the signature is malformed or of a version that is too old.
+    """
+    number, body = split(text, "signature")
+    keyset.key.check_decryption(number, "signature")
+    kind, loaded = keyset.key.kind, keyset.version(number)
+    raw = _decode(kind, body, scheme)
+    try:
+        public = loaded.signer(context).public_key() if keyset.key.derived else loaded.public
+        _check_signature(kind, public, raw, data, scheme)
+    except InvalidSignature:
+        return False
+    except (ValueError, UnsupportedAlgorithm):
+        raise invalid("input: does not fit the hash, the salt or the key") from None
+    return True
+
+
+def make_hmac(keyset: Keyset, data: bytes, wanted: int, algorithm: str) -> str:
+    """Returns an HMAC of some data, made with a version or (0) the newest.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    number = keyset.key.version_for_encryption(wanted)
+    return f"{PREFIX}{number}:{_hmac(keyset.version(number), data, algorithm)}"
+
+
+def verify_hmac(keyset: Keyset, data: bytes, text: str, algorithm: str) -> bool:
+    """Returns whether an HMAC is genuine.
+
+    Raises:
+        ServiceError: INVALID; it is malformed or of a version that is too old.
+    """
+    number, body = split(text, "hmac")
+    keyset.key.check_decryption(number, "hmac")
+    expected = _hmac(keyset.version(number), data, algorithm)
+    return hmac_module.compare_digest(expected.encode(), body.encode())
+
+
+def _hmac(loaded: Loaded, data: bytes, algorithm: str) -> str:
+    name = hash_name(algorithm or _USUAL)
+    return base64.b64encode(hmac_module.digest(loaded.version.hmac_key, data, name)).decode()
+
+
+def _raw_signature(kind: KeyType, private: Any, data: bytes, scheme: Scheme) -> bytes:
+    signed: bytes
+    if kind.family is Family.RSA:
+        signed = private.sign(data, scheme.padding(verifying=False), scheme.digest)
+    elif kind.family is Family.ECDSA:
+        signed = private.sign(data, ec.ECDSA(scheme.digest))
+    else:
+        signed = private.sign(data)
+    return signed
+
+
+def _check_signature(kind: KeyType, public: Any, raw: bytes, data: bytes, scheme: Scheme) -> None:
+    if kind.family is Family.RSA:
+        public.verify(raw, data, scheme.padding(verifying=True), scheme.digest)
+    elif kind.family is Family.ECDSA:
+        public.verify(raw, data, ec.ECDSA(scheme.digest))
+    else:
+        public.verify(raw, data)
+
+
+def _encode(kind: KeyType, raw: bytes, scheme: Scheme) -> str:
+    if kind.family is not Family.ECDSA or scheme.marshaling != "jws":
+        return base64.b64encode(raw).decode()
+    size = (kind.size + 7) // 8
+    both = b"".join(part.to_bytes(size, "big") for part in utils.decode_dss_signature(raw))
+    return base64.urlsafe_b64encode(both).rstrip(b"=").decode()
+
+
+def _decode(kind: KeyType, text: str, scheme: Scheme) -> bytes:
+    try:
+        if kind.family is not Family.ECDSA or scheme.marshaling != "jws":
+            return base64.b64decode(text, validate=True)
+        both = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (Base64Error, ValueError):
+        raise invalid("invalid signature: could not decode base64") from None
+    half = len(both) // 2
+    if len(both) != 2 * ((kind.size + 7) // 8):
+        raise invalid("invalid signature: wrong length")
+    return utils.encode_dss_signature(
+        int.from_bytes(both[:half], "big"), int.from_bytes(both[half:], "big")
+    )

@@ -1,0 +1,140 @@
+"""SignatureService: signatures, HMACs, random bytes and hashes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from strongroom.transit.v1 import signature_pb2 as pb
+from strongroom_runtime import tools
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.requests import mount_of
+from strongroom_transit.config import Config
+from strongroom_transit.domain import signatures
+from strongroom_transit.domain.keyset import Keyset, version_in
+from strongroom_transit.domain.signatures import Scheme, Signed
+from strongroom_transit.rpc.common import existing, readable, run, status_of
+from strongroom_transit.storage import Keys
+
+
+class SignatureHandlers:
+    """Answers requests to sign/, verify/, hmac/, random/ and hash/."""
+
+    def __init__(self, keys: Keys, config: Config) -> None:
+        self._keys = keys
+        self._config = config
+
+    async def Sign(self, request: pb.SignRequest, context: RequestContext) -> pb.SignResponse:
+        keyset = await self._keyset(request.name, {request.key_version}, context)
+        scheme = _scheme(request)
+        scheme.check(keyset.key.kind)
+
+        def sign(keyset: Keyset, item: Any) -> Signed:
+            data = _input(item)
+            return signatures.sign(keyset, data, item.context, request.key_version, scheme)
+
+        if not request.batch_input:
+            signature, version, public = sign(keyset, request)
+            return pb.SignResponse(signature=signature, key_version=version, publickey=public)
+        items = request.batch_input
+        results = await run(keyset, items, readable(sign), self._config)
+        return pb.SignResponse(
+            batch_results=[
+                pb.SignResult(error=result.message, reference=item.reference)
+                if type(result) is ServiceError
+                else pb.SignResult(
+                    signature=result.signature,
+                    key_version=result.version,
+                    publickey=result.public_key,
+                    reference=item.reference,
+                )
+                for item, result in zip(items, results, strict=True)
+            ],
+            status=status_of(results, 0),
+        )
+
+    async def Verify(self, request: pb.VerifyRequest, context: RequestContext) -> pb.VerifyResponse:
+        items = request.batch_input
+        versions = {version_in(each.signature or each.hmac) for each in items or (request,)}
+        keyset = await self._keyset(request.name, versions, context)
+        verify = _verifier(request)
+        if not items:
+            return pb.VerifyResponse(valid=verify(keyset, request))
+        results = await run(keyset, items, readable(verify), self._config)
+        return pb.VerifyResponse(
+            batch_results=[
+                pb.VerifyResult(error=result.message, reference=item.reference)
+                if type(result) is ServiceError
+                else pb.VerifyResult(valid=result, reference=item.reference)
+                for item, result in zip(items, results, strict=True)
+            ],
+            status=status_of(results, 0),
+        )
+
+    async def Hmac(self, request: pb.HmacRequest, context: RequestContext) -> pb.HmacResponse:
+        keyset = await self._keyset(request.name, {request.key_version}, context)
+
+        def make(keyset: Keyset, item: Any) -> str:
+            data = _input(item)
+            return signatures.make_hmac(keyset, data, request.key_version, request.algorithm)
+
+        if not request.batch_input:
+            return pb.HmacResponse(hmac=make(keyset, request))
+        items = request.batch_input
+        results = await run(keyset, items, readable(make), self._config)
+        return pb.HmacResponse(
+            batch_results=[
+                pb.HmacResult(error=result.message, reference=item.reference)
+                if type(result) is ServiceError
+                else pb.HmacResult(hmac=result, reference=item.reference)
+                for item, result in zip(items, results, strict=True)
+            ],
+            status=status_of(results, 0),
+        )
+
+    async def Random(self, request: pb.RandomRequest, context: RequestContext) -> pb.RandomResponse:
+        text = tools.random_text(request.bytes, request.source, request.format)
+        return pb.RandomResponse(random_bytes=text)
+
+    async def Hash(self, request: pb.HashRequest, context: RequestContext) -> pb.HashResponse:
+        return pb.HashResponse(
+            sum=tools.hash_text(request.input, request.algorithm, request.format)
+        )
+
+    async def _keyset(self, name: str, versions: set[int], context: RequestContext) -> Keyset:
+        keyset = await existing(
+            self._keys, mount_of(context).uuid, name, versions, linearizable=context.linearizable
+        )
+        keyset.key.check_usable()
+        return keyset
+
+
+def _scheme(request: pb.SignRequest | pb.VerifyRequest) -> Scheme:
+    return Scheme(
+        request.hash_algorithm,
+        request.prehashed,
+        request.signature_algorithm,
+        request.marshaling_algorithm,
+        request.salt_length,
+    )
+
+
+def _verifier(request: pb.VerifyRequest) -> Callable[[Keyset, Any], bool]:
+    scheme = _scheme(request)
+
+    def verify(keyset: Keyset, item: Any) -> bool:
+        if bool(item.signature) == bool(item.hmac):
+            raise invalid("signature and hmac: exactly one of them must be given")
+        data = _input(item)
+        if item.hmac:
+            return signatures.verify_hmac(keyset, data, item.hmac, scheme.hash_name)
+        scheme.check(keyset.key.kind)
+        return signatures.verify(keyset, data, item.signature, item.context, scheme)
+
+    return verify
+
+
+def _input(item: Any) -> bytes:
+    if not item.HasField("input"):
+        raise invalid("input: is missing")
+    data: bytes = item.input
+    return data

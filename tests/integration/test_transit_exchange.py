@@ -1,0 +1,124 @@
+"""What OpenBao encrypts, signs and authenticates with a key opens here with the same key, and the other way round."""
+
+import subprocess
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hvac
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from strongroom.transit.v1 import cipher_pb2
+from strongroom_transit.domain import ciphers, signatures
+from strongroom_transit.domain.keys import Key
+from strongroom_transit.domain.keyset import Keyset
+from strongroom_transit.domain.material import Loaded, Version, private_der, public_der
+from strongroom_transit.domain.signatures import Scheme
+from tests.integration.platforms import BIN, free_port, until
+
+CIPHERS = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "rsa-2048"]
+SIGNERS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048"]
+
+
+@pytest.fixture(scope="module")
+def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    home, port = tmp_path_factory.mktemp("bao"), free_port()
+    command = [str(BIN / "bao"), "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token"]
+    with Path(home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, f"-dev-listen-address=127.0.0.1:{port}"],
+            env={"HOME": str(home)},
+            stdout=log,
+            stderr=log,
+        )
+    client = hvac.Client(url=f"http://127.0.0.1:{port}", token="root")
+    try:
+        until(lambda: client.sys.read_health_status(method="GET")["initialized"])
+        client.sys.enable_secrets_engine("transit")
+        yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def brought_along(bao: Any, kind: str, **settings: Any) -> tuple[Any, Keyset]:
+    """Makes a key in OpenBao and returns its client and the same key as ours."""
+    transit, name = bao.secrets.transit, f"{kind}-{len(settings)}"
+    body = {
+        "type": kind,
+        "exportable": True,
+        **settings,
+    }  # the client refuses types newer than itself
+    bao.adapter.post(f"/v1/transit/keys/{name}", json=body)
+    use = "signing-key" if kind in SIGNERS and kind != "rsa-2048" else "encryption-key"
+    exported = transit.export_key(name, use)["data"]["keys"]["1"]
+    hmac_key = b64decode(transit.export_key(name, "hmac-key")["data"]["keys"]["1"])
+    key = Key(
+        "uuid",
+        kind,
+        latest=1,
+        derived=settings.get("derived", False),
+        convergent=settings.get("convergent_encryption", False),
+    )
+    if key.kind.symmetric:
+        version = Version(0.0, b64decode(exported), b"", hmac_key)
+    else:
+        private: Any
+        if kind == "ed25519":
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+            private = Ed25519PrivateKey.from_private_bytes(b64decode(exported)[:32])
+        else:
+            private = serialization.load_pem_private_key(exported.encode(), None)
+        version = Version(0.0, private_der(private), public_der(private.public_key()), hmac_key)
+    loaded = Loaded(key.kind, version, derived=key.derived, convergent=key.convergent)
+    return (transit, name), Keyset(key, {1: loaded})
+
+
+def b64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+@pytest.mark.parametrize("kind", CIPHERS)
+def test_ciphertexts(bao: Any, kind: str) -> None:
+    (transit, name), keyset = brought_along(bao, kind)
+    theirs = transit.encrypt_data(name, plaintext=b64(b"text"))["data"]["ciphertext"]
+    assert ciphers.decrypt(keyset, cipher_pb2.DecryptItem(ciphertext=theirs)) == b"text"
+    ours = ciphers.encrypt(keyset, cipher_pb2.EncryptItem(plaintext=b"text")).ciphertext
+    assert transit.decrypt_data(name, ours)["data"]["plaintext"] == b64(b"text")
+
+
+@pytest.mark.parametrize("kind", ["aes256-gcm96", "chacha20-poly1305"])
+@pytest.mark.parametrize("convergent", [False, True])
+def test_ciphertexts_of_derived_keys(bao: Any, kind: str, convergent: bool) -> None:
+    settings: dict[str, Any] = {"derived": True}
+    if convergent:
+        settings["convergent_encryption"] = True
+    (transit, name), keyset = brought_along(bao, kind, **settings)
+    theirs = transit.encrypt_data(name, plaintext=b64(b"text"), context=b64(b"ctx"))["data"]
+    item = cipher_pb2.DecryptItem(ciphertext=theirs["ciphertext"], context=b"ctx")
+    assert ciphers.decrypt(keyset, item) == b"text"
+    made = ciphers.encrypt(keyset, cipher_pb2.EncryptItem(plaintext=b"text", context=b"ctx"))
+    assert (made.ciphertext == theirs["ciphertext"]) is convergent
+    opened = transit.decrypt_data(name, made.ciphertext, context=b64(b"ctx"))
+    assert opened["data"]["plaintext"] == b64(b"text")
+
+
+@pytest.mark.parametrize("kind", SIGNERS)
+@pytest.mark.parametrize("marshaling", ["asn1", "jws"])
+def test_signatures_and_hmacs(bao: Any, kind: str, marshaling: str) -> None:
+    settings: dict[str, Any] = {"allow_plaintext_backup": True} if marshaling == "jws" else {}
+    (transit, name), keyset = brought_along(bao, kind, **settings)
+    scheme = Scheme("sha2-512", marshaling=marshaling)
+    options = {"hash_algorithm": "sha2-512", "marshaling_algorithm": marshaling}
+    if kind in ("ed25519", "rsa-2048"):
+        scheme, options = Scheme("sha2-512"), {"hash_algorithm": "sha2-512"}
+    theirs = transit.sign_data(name, hash_input=b64(b"text"), **options)["data"]["signature"]
+    assert signatures.verify(keyset, b"text", theirs, b"", scheme)
+    ours = signatures.sign(keyset, b"text", b"", 0, scheme).signature
+    checked = transit.verify_signed_data(name, hash_input=b64(b"text"), signature=ours, **options)
+    assert checked["data"]["valid"] is True
+    hmac = transit.generate_hmac(name, hash_input=b64(b"text"), algorithm="sha2-384")
+    assert hmac["data"]["hmac"] == signatures.make_hmac(keyset, b"text", 0, "sha2-384")
