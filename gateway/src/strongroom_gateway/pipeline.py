@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from google.protobuf.message import Message
 
+from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.admission import WRAPPING, Admission
 from strongroom_gateway.audit.entries import Outcome, Subject
 from strongroom_gateway.audit.sink import AuditSink
@@ -99,7 +100,7 @@ class Pipeline:
                 subject.token = identity.token
                 reads = reads and not identity.last_use
             context = await self._admission.decide(call, identity, context)
-            if not reads:
+            if not reads or (spec is not None and _may_create(spec, context)):
                 await self._audit.request(subject, context)
                 announced = True
             answer = await self._run(call, identity, context)
@@ -166,6 +167,11 @@ class Pipeline:
         if message is None:
             raise ServiceError(Kind.INTERNAL, "internal error")
         return await service_of(self._services, spec).call(spec.name, message, context)
+
+
+def _may_create(spec: MethodSpec, context: RequestContext) -> bool:
+    """Returns whether a method that changes nothing may yet make what it works on, as encrypting makes keys."""
+    return spec.operation == options.OPERATION_CREATE_OR_UPDATE and context.may_create
 
 
 def _fill_own_token(method: str, response: Any, text: str) -> None:
