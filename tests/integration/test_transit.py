@@ -1,6 +1,7 @@
 """Encryption as a service: bao, hvac and a generated client, over both wires."""
 
 import base64
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,3 +173,48 @@ def test_hvac_signs_and_makes_hmacs(platform: Platform, mount: str) -> None:
     assert answer["data"]["valid"] is True
     assert len(base64.b64decode(transit.generate_random_bytes(16)["data"]["random_bytes"])) == 16
     assert len(transit.hash_data(b64(b"x"), algorithm="sha2-256")["data"]["sum"]) == 64
+
+
+def test_bao_imports_and_a_backup_moves_a_key(platform: Platform, mount: str) -> None:
+    secret = os.urandom(32)
+    platform.bao("transit", "import", "transit/keys/k", b64(secret), "exportable=true")
+    platform.bao("transit", "import-version", "transit/keys/k", b64(os.urandom(32)))
+    transit = platform.hvac().secrets.transit
+    exported = transit.export_key("k", "encryption-key", version="1")["data"]["keys"]
+    assert exported == {"1": b64(secret)}
+    assert transit.read_key("k")["data"]["latest_version"] == 2
+
+    transit.update_key_configuration("k", allow_plaintext_backup=True, deletion_allowed=True)
+    sealed = transit.encrypt_data("k", plaintext=b64(b"x"))["data"]["ciphertext"]
+    text = transit.backup_key("k")["data"]["backup"]
+    transit.restore_key(text, name="moved")
+    assert transit.decrypt_data("moved", sealed)["data"]["plaintext"] == b64(b"x")
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="name"):
+        transit.restore_key(text)
+    transit.delete_key("k")
+    transit.restore_key(text)
+    log = platform.audit_log.read_text()
+    assert text not in log
+    assert b64(secret) not in log
+
+
+def test_cmacs_over_http(platform: Platform, mount: str) -> None:
+    platform.http("POST", "transit/keys/c", json={"type": "aes256-cmac"})
+    made = platform.http("POST", "transit/cmac/c/12", json={"input": b64(b"x")})
+    cmac = made.json()["data"]["cmac"]
+    assert len(base64.b64decode(cmac.removeprefix("vault:v1:"))) == 12
+    asked = {"input": b64(b"x"), "cmac": cmac, "mac_length": 12}
+    assert platform.http("POST", "transit/verify/c", json=asked).json()["data"]["valid"] is True
+
+
+def test_encrypting_makes_keys_for_those_who_may_create(platform: Platform, mount: str) -> None:
+    for _ in range(2):
+        platform.http("POST", "transit/encrypt/upserted", json={"plaintext": b64(b"x")})
+    policy = 'path "transit/encrypt/*" { capabilities = ["update"] }'
+    platform.http("POST", "sys/policies/acl/updates", json={"policy": policy})
+    made = platform.http("POST", "auth/token/create", json={"policies": ["updates"]})
+    token = made.json()["auth"]["client_token"]
+    body = {"plaintext": b64(b"x")}
+    refused = platform.http("POST", "transit/encrypt/other", json=body, token=token)
+    assert refused.status_code == 403
+    assert platform.http("POST", "transit/encrypt/upserted", json=body, token=token).ok

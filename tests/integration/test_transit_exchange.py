@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from strongroom.transit.v1 import cipher_pb2
 from strongroom_transit.domain import ciphers, signatures
+from strongroom_transit.domain.backups import backup, restored
 from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import Keyset
 from strongroom_transit.domain.material import Loaded, Version, private_der, public_der
@@ -122,3 +123,55 @@ def test_signatures_and_hmacs(bao: Any, kind: str, marshaling: str) -> None:
     assert checked["data"]["valid"] is True
     hmac = transit.generate_hmac(name, hash_input=b64(b"text"), algorithm="sha2-384")
     assert hmac["data"]["hmac"] == signatures.make_hmac(keyset, b"text", 0, "sha2-384")
+
+
+FREELY = {"exportable": True, "allow_plaintext_backup": True}
+KINDS = sorted({*CIPHERS, *SIGNERS, "rsa-3072", "hmac"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("derived", [False, True])
+def test_backups_go_both_ways(bao: Any, kind: str, derived: bool) -> None:
+    if derived and kind not in ("aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "ed25519"):
+        return
+    name, url = f"backup-{kind}-{derived}", "/v1/transit"
+    settings: dict[str, Any] = {**FREELY, "derived": derived}
+    if kind == "hmac":
+        settings["key_size"] = 64
+    convergent = derived and kind == "aes256-gcm96"
+    bao.adapter.post(
+        f"{url}/keys/{name}",
+        json={"type": kind, "convergent_encryption": convergent, **settings},
+    )
+    for _ in range(3):
+        bao.adapter.post(f"{url}/keys/{name}/rotate")
+    versions = {"min_decryption_version": 3, "min_encryption_version": 3}
+    bao.adapter.post(f"{url}/keys/{name}/config", json=versions)
+    bao.adapter.post(f"{url}/keys/{name}/trim", json={"min_available_version": 2})
+    theirs = bao.adapter.get(f"{url}/backup/{name}")["data"]["backup"]
+
+    found = restored(theirs, 0.0)
+    key = found.key
+    assert (found.name, key.type, key.latest) == (name, kind, 4)
+    assert (key.min_decryption, key.min_available, sorted(found.versions)) == (3, 2, [2, 3, 4])
+    loaded = {
+        number: Loaded(key.kind, version, derived=key.derived, convergent=key.convergent)
+        for number, version in found.versions.items()
+    }
+    keyset, context = Keyset(key, loaded), b"ctx" if derived else b""
+    ours = backup(name, key, found.versions, 0.0)
+    bao.adapter.post(f"{url}/restore/{name}-back", json={"backup": ours})
+    body = {"context": b64(context)} if derived else {}
+    if key.kind.encrypts:
+        sealed = ciphers.encrypt(keyset, cipher_pb2.EncryptItem(plaintext=b"x", context=context))
+        for each in (name, f"{name}-back"):
+            asked = {"ciphertext": sealed.ciphertext, **body}
+            opened = bao.adapter.post(f"{url}/decrypt/{each}", json=asked)
+            assert opened["data"]["plaintext"] == b64(b"x")
+    if key.kind.signs:
+        signed = signatures.sign(keyset, b"x", context, 0, Scheme())
+        asked = {"input": b64(b"x"), "signature": signed.signature, **body}
+        answer = bao.adapter.post(f"{url}/verify/{name}-back", json=asked)
+        assert answer["data"]["valid"] is True
+    hmac = bao.adapter.post(f"{url}/hmac/{name}-back", json={"input": b64(b"x"), "key_version": 3})
+    assert hmac["data"]["hmac"] == signatures.make_hmac(keyset, b"x", 3, "")

@@ -25,7 +25,7 @@ from strongroom.sys.v1 import (
     system_pb2,
     wrapping_pb2,
 )
-from strongroom.transit.v1 import cipher_pb2, key_pb2, signature_pb2, stream_pb2
+from strongroom.transit.v1 import cipher_pb2, key_pb2, material_pb2, signature_pb2, stream_pb2
 from strongroom_gateway.admission import Admission
 from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.contract.help import mount_help, path_help
@@ -85,6 +85,7 @@ _MODULES = (
     wrapping_pb2,
     cipher_pb2,
     key_pb2,
+    material_pb2,
     signature_pb2,
     stream_pb2,
 )

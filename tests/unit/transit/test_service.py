@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.store import MemoryStore
 
-from strongroom.transit.v1 import cipher_pb2, key_pb2, signature_pb2, stream_pb2
+from strongroom.transit.v1 import cipher_pb2, key_pb2, material_pb2, signature_pb2, stream_pb2
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
@@ -45,7 +45,7 @@ class Transit:
     async def __call__(self, method: str, by: RequestContext = CONTEXT, /, **fields: Any) -> Any:
         module, service = next(
             (m, s)
-            for m in (key_pb2, cipher_pb2, signature_pb2, stream_pb2)
+            for m in (key_pb2, cipher_pb2, material_pb2, signature_pb2, stream_pb2)
             for s in m.DESCRIPTOR.services_by_name.values()
             if method in s.methods_by_name
         )

@@ -1,6 +1,6 @@
 """Builds the transit service."""
 
-from strongroom.transit.v1 import cipher_pb2, key_pb2, signature_pb2, stream_pb2
+from strongroom.transit.v1 import cipher_pb2, key_pb2, material_pb2, signature_pb2, stream_pb2
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_transit.config import Config
@@ -8,9 +8,11 @@ from strongroom_transit.creation import Maker
 from strongroom_transit.rotation import Rotation
 from strongroom_transit.rpc.ciphers import CipherHandlers
 from strongroom_transit.rpc.keys import KeyHandlers, LifecycleHandlers
+from strongroom_transit.rpc.material import MaterialHandlers
 from strongroom_transit.rpc.signatures import SignatureHandlers
 from strongroom_transit.rpc.streams import StreamCipherHandlers, TransitStreamHandlers
 from strongroom_transit.storage import Keys
+from strongroom_transit.transfers import Transfers
 
 
 class TransitService:
@@ -35,11 +37,13 @@ def build(host: Host, config: Config | None = None) -> TransitService:
     config = config or Config()
     keys = Keys(host.store, config.attempts)
     maker = Maker(keys, host.clock)
+    transfers = Transfers(keys, host.clock)
     handlers = HandlerTable()
     for module, name, implementation in (
         (key_pb2, "KeyService", KeyHandlers(keys, maker, host.clock)),
         (key_pb2, "TransitLifecycleService", LifecycleHandlers(keys)),
         (cipher_pb2, "CipherService", CipherHandlers(keys, maker, config)),
+        (material_pb2, "MaterialService", MaterialHandlers(keys, transfers, host.clock)),
         (signature_pb2, "SignatureService", SignatureHandlers(keys, config)),
         (stream_pb2, "TransitStreamService", TransitStreamHandlers(keys, config)),
         (stream_pb2, "StreamCipherService", StreamCipherHandlers(keys)),

@@ -139,6 +139,41 @@ class Keys:
                 return change.key
         raise ServiceError(Kind.CONFLICT, "others change the same key all the time; try again")
 
+    async def put(
+        self, mount: str, name: str, key: Key, versions: dict[int, Version], *, replace: bool
+    ) -> None:
+        """Puts a whole key with any number of versions.
+
+        The versions go first, under a uuid that nothing names; the settings follow in one transaction, which also
+        removes the key that was there. A crash in between leaves versions that nobody finds, until the mount goes.
+
+        Raises:
+            ServiceError: INVALID where there is one of that name and `replace` is not set; NOT_FOUND; CONFLICT.
+        """
+        numbers = sorted(versions)
+        chunks = [numbers[at : at + _PAGE] for at in range(0, len(numbers), _PAGE)]
+        if len(chunks) > 1:
+            for chunk in chunks:
+                puts = {_version(mount, key.uuid, n): _encode(versions[n]) for n in chunk}
+                try:
+                    await self._store.commit(Transaction(expect={_gone(mount): 0}, puts=puts))
+                except ConflictError:
+                    await self._check_mount(mount)
+                    raise ServiceError(Kind.CONFLICT, "the key could not be put") from None
+
+        async def decide(before: Key | None) -> Change:
+            if before is not None and not replace:
+                raise ServiceError(Kind.INVALID, "name: there is a key of that name already")
+            return Change(key, versions if len(chunks) == 1 else {})
+
+        try:
+            await self.change(mount, name, decide)
+        except ServiceError as error:
+            # Where the outcome is unknown they stay: the settings may be there.
+            if len(chunks) > 1 and error.kind is not Kind.UNAVAILABLE:
+                await self._drop((_VERSIONS, Plain(mount), Plain(key.uuid)))
+            raise
+
     async def trim(self, mount: str, key: Key, first: int) -> None:
         """Removes the versions before one, which the settings no longer name; repeated, it goes on."""
         prefix = (_VERSIONS, Plain(mount), Plain(key.uuid))
@@ -282,6 +317,8 @@ def _transaction(
         if before is not None:
             transaction.delete_prefixes.append((_VERSIONS, Plain(mount), Plain(before.uuid)))
         return transaction
+    if before is not None and before.uuid != after.uuid:
+        transaction.delete_prefixes.append((_VERSIONS, Plain(mount), Plain(before.uuid)))
     if len(change.versions) + 4 > MAX_OPERATIONS:
         raise ServiceError(Kind.TOO_LARGE, "too many versions for one transaction")
     transaction.puts[path] = _encode(after)

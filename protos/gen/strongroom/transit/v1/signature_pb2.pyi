@@ -241,6 +241,7 @@ class VerifyItem(_message.Message):
     HMAC_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
+    CMAC_FIELD_NUMBER: _builtins.int
     MALFORMED_FIELD_NUMBER: _builtins.int
     input: _builtins.bytes
     """What was signed. Base64 over HTTP."""
@@ -252,6 +253,8 @@ class VerifyItem(_message.Message):
     """For derived keys: the context it was signed in."""
     reference: _builtins.str
     """Comes back with the result."""
+    cmac: _builtins.str
+    """vault:v<version>:<base64>, instead of a signature."""
     malformed: _builtins.str
     """What over HTTP could not be read of this item; its result says so."""
     def __init__(
@@ -262,11 +265,12 @@ class VerifyItem(_message.Message):
         hmac: _builtins.str = ...,
         context: _builtins.bytes = ...,
         reference: _builtins.str = ...,
+        cmac: _builtins.str = ...,
         malformed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "context", b"context", "hmac", b"hmac", "input", b"input", "malformed", b"malformed", "reference", b"reference", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "cmac", b"cmac", "context", b"context", "hmac", b"hmac", "input", b"input", "malformed", b"malformed", "reference", b"reference", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
@@ -329,6 +333,8 @@ class VerifyRequest(_message.Message):
     SALT_LENGTH_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     BATCH_INPUT_FIELD_NUMBER: _builtins.int
+    CMAC_FIELD_NUMBER: _builtins.int
+    MAC_LENGTH_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The key."""
@@ -352,6 +358,10 @@ class VerifyRequest(_message.Message):
     """For pss: auto (any), hash (that of the hash) or a number of bytes; auto where empty."""
     reference: _builtins.str
     """Comes back with the result of a batch."""
+    cmac: _builtins.str
+    """vault:v<version>:<base64>, instead of a signature."""
+    mac_length: _builtins.int
+    """Bytes of a CMAC, as it was made with; 16 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -373,11 +383,13 @@ class VerifyRequest(_message.Message):
         salt_length: _builtins.str = ...,
         reference: _builtins.str = ...,
         batch_input: _abc.Iterable[Global___VerifyItem] | None = ...,
+        cmac: _builtins.str = ...,
+        mac_length: _builtins.int = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "context", b"context", "hash_algorithm", b"hash_algorithm", "hmac", b"hmac", "input", b"input", "marshaling_algorithm", b"marshaling_algorithm", "mount", b"mount", "name", b"name", "prehashed", b"prehashed", "reference", b"reference", "salt_length", b"salt_length", "signature", b"signature", "signature_algorithm", b"signature_algorithm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "cmac", b"cmac", "context", b"context", "hash_algorithm", b"hash_algorithm", "hmac", b"hmac", "input", b"input", "mac_length", b"mac_length", "marshaling_algorithm", b"marshaling_algorithm", "mount", b"mount", "name", b"name", "prehashed", b"prehashed", "reference", b"reference", "salt_length", b"salt_length", "signature", b"signature", "signature_algorithm", b"signature_algorithm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
@@ -571,6 +583,163 @@ class HmacResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hmac) -> _WhichOneofReturnType__hmac | None: ...
 
 Global___HmacResponse: _TypeAlias = HmacResponse  # noqa: Y015
+
+@_typing.final
+class CmacItem(_message.Message):
+    """One text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    MALFORMED_FIELD_NUMBER: _builtins.int
+    input: _builtins.bytes
+    """The text. Base64 over HTTP."""
+    reference: _builtins.str
+    """Comes back with the result."""
+    malformed: _builtins.str
+    """What over HTTP could not be read of this item; its result says so."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.bytes | None = ...,
+        reference: _builtins.str = ...,
+        malformed: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input", "malformed", b"malformed", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
+    _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
+
+Global___CmacItem: _TypeAlias = CmacItem  # noqa: Y015
+
+@_typing.final
+class CmacResult(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CMAC_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    cmac: _builtins.str
+    """vault:v<version>:<base64>."""
+    error: _builtins.str
+    """Why there is none."""
+    reference: _builtins.str
+    """As it came."""
+    def __init__(
+        self,
+        *,
+        cmac: _builtins.str | None = ...,
+        error: _builtins.str | None = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cmac", b"_cmac", "_error", b"_error", "cmac", b"cmac", "error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cmac", b"_cmac", "_error", b"_error", "cmac", b"cmac", "error", b"error", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cmac: _TypeAlias = _typing.Literal["cmac"]  # noqa: Y015
+    _WhichOneofArgType__cmac: _TypeAlias = _typing.Literal["_cmac", b"_cmac"]  # noqa: Y015
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cmac) -> _WhichOneofReturnType__cmac | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+
+Global___CmacResult: _TypeAlias = CmacResult  # noqa: Y015
+
+@_typing.final
+class CmacRequest(_message.Message):
+    """Texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    MAC_LENGTH_FIELD_NUMBER: _builtins.int
+    URL_MAC_LENGTH_FIELD_NUMBER: _builtins.int
+    KEY_VERSION_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    BATCH_INPUT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A key of type aes128-cmac, aes192-cmac or aes256-cmac."""
+    input: _builtins.bytes
+    """The text. Base64 over HTTP."""
+    mac_length: _builtins.int
+    """Bytes of the CMAC, 8 to 16; 16 where 0."""
+    url_mac_length: _builtins.str
+    """The same as part of the path."""
+    key_version: _builtins.int
+    """The version to use; 0 for the newest."""
+    reference: _builtins.str
+    """Comes back with the result of a batch."""
+    mount: _builtins.str
+    """The path of the mount, such as transit/. Only over gRPC."""
+    @_builtins.property
+    def batch_input(self) -> _containers.RepeatedCompositeFieldContainer[Global___CmacItem]:
+        """Many texts at once, instead of one."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        input: _builtins.bytes | None = ...,
+        mac_length: _builtins.int = ...,
+        url_mac_length: _builtins.str = ...,
+        key_version: _builtins.int = ...,
+        reference: _builtins.str = ...,
+        batch_input: _abc.Iterable[Global___CmacItem] | None = ...,
+        mount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "input", b"input", "key_version", b"key_version", "mac_length", b"mac_length", "mount", b"mount", "name", b"name", "reference", b"reference", "url_mac_length", b"url_mac_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
+    _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
+
+Global___CmacRequest: _TypeAlias = CmacRequest  # noqa: Y015
+
+@_typing.final
+class CmacResponse(_message.Message):
+    """CMACs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CMAC_FIELD_NUMBER: _builtins.int
+    BATCH_RESULTS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    cmac: _builtins.str
+    """vault:v<version>:<base64>."""
+    status: _builtins.int
+    """The HTTP status where items failed."""
+    @_builtins.property
+    def batch_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CmacResult]:
+        """As many results as there were items, in their order."""
+
+    def __init__(
+        self,
+        *,
+        cmac: _builtins.str | None = ...,
+        batch_results: _abc.Iterable[Global___CmacResult] | None = ...,
+        status: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cmac", b"_cmac", "cmac", b"cmac"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cmac", b"_cmac", "batch_results", b"batch_results", "cmac", b"cmac", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cmac: _TypeAlias = _typing.Literal["cmac"]  # noqa: Y015
+    _WhichOneofArgType__cmac: _TypeAlias = _typing.Literal["_cmac", b"_cmac"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cmac) -> _WhichOneofReturnType__cmac | None: ...
+
+Global___CmacResponse: _TypeAlias = CmacResponse  # noqa: Y015
 
 @_typing.final
 class RandomRequest(_message.Message):

@@ -53,6 +53,11 @@ class SignatureServiceStub:
                 request_serializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.HmacRequest.SerializeToString,
                 response_deserializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.HmacResponse.FromString,
                 _registered_method=True)
+        self.Cmac = channel.unary_unary(
+                '/strongroom.transit.v1.SignatureService/Cmac',
+                request_serializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.CmacRequest.SerializeToString,
+                response_deserializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.CmacResponse.FromString,
+                _registered_method=True)
         self.Random = channel.unary_unary(
                 '/strongroom.transit.v1.SignatureService/Random',
                 request_serializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.RandomRequest.SerializeToString,
@@ -80,7 +85,7 @@ class SignatureServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Verifies a signature or an HMAC.
+        """Verifies a signature, an HMAC or a CMAC.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,6 +93,13 @@ class SignatureServiceServicer:
 
     def Hmac(self, request, context):
         """Makes an HMAC.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cmac(self, request, context):
+        """Makes a CMAC (RFC 4493, NIST SP 800-38B).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +136,11 @@ def add_SignatureServiceServicer_to_server(servicer, server):
                     servicer.Hmac,
                     request_deserializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.HmacRequest.FromString,
                     response_serializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.HmacResponse.SerializeToString,
+            ),
+            'Cmac': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cmac,
+                    request_deserializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.CmacRequest.FromString,
+                    response_serializer=strongroom_dot_transit_dot_v1_dot_signature__pb2.CmacResponse.SerializeToString,
             ),
             'Random': grpc.unary_unary_rpc_method_handler(
                     servicer.Random,
@@ -221,6 +238,33 @@ class SignatureService:
             '/strongroom.transit.v1.SignatureService/Hmac',
             strongroom_dot_transit_dot_v1_dot_signature__pb2.HmacRequest.SerializeToString,
             strongroom_dot_transit_dot_v1_dot_signature__pb2.HmacResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cmac(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.transit.v1.SignatureService/Cmac',
+            strongroom_dot_transit_dot_v1_dot_signature__pb2.CmacRequest.SerializeToString,
+            strongroom_dot_transit_dot_v1_dot_signature__pb2.CmacResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,9 +23,11 @@ class SignatureServiceStub:
     Sign: _aio.UnaryUnaryMultiCallable[_signature_pb2.SignRequest, _signature_pb2.SignResponse]
     """Signs."""
     Verify: _aio.UnaryUnaryMultiCallable[_signature_pb2.VerifyRequest, _signature_pb2.VerifyResponse]
-    """Verifies a signature or an HMAC."""
+    """Verifies a signature, an HMAC or a CMAC."""
     Hmac: _aio.UnaryUnaryMultiCallable[_signature_pb2.HmacRequest, _signature_pb2.HmacResponse]
     """Makes an HMAC."""
+    Cmac: _aio.UnaryUnaryMultiCallable[_signature_pb2.CmacRequest, _signature_pb2.CmacResponse]
+    """Makes a CMAC (RFC 4493, NIST SP 800-38B)."""
     Random: _aio.UnaryUnaryMultiCallable[_signature_pb2.RandomRequest, _signature_pb2.RandomResponse]
     """Returns random bytes."""
     Hash: _aio.UnaryUnaryMultiCallable[_signature_pb2.HashRequest, _signature_pb2.HashResponse]
@@ -52,7 +54,7 @@ class SignatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signature_pb2.VerifyRequest,
         context: _aio.ServicerContext[_signature_pb2.VerifyRequest, _abc.Awaitable[_signature_pb2.VerifyResponse]],
     ) -> _abc.Awaitable[_signature_pb2.VerifyResponse]:
-        """Verifies a signature or an HMAC."""
+        """Verifies a signature, an HMAC or a CMAC."""
 
     @_abc_1.abstractmethod
     def Hmac(
@@ -61,6 +63,14 @@ class SignatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_signature_pb2.HmacRequest, _abc.Awaitable[_signature_pb2.HmacResponse]],
     ) -> _abc.Awaitable[_signature_pb2.HmacResponse]:
         """Makes an HMAC."""
+
+    @_abc_1.abstractmethod
+    def Cmac(
+        self,
+        request: _signature_pb2.CmacRequest,
+        context: _aio.ServicerContext[_signature_pb2.CmacRequest, _abc.Awaitable[_signature_pb2.CmacResponse]],
+    ) -> _abc.Awaitable[_signature_pb2.CmacResponse]:
+        """Makes a CMAC (RFC 4493, NIST SP 800-38B)."""
 
     @_abc_1.abstractmethod
     def Random(

@@ -17,6 +17,7 @@ from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import Keyset
 from strongroom_transit.domain.kinds import Family
 from strongroom_transit.domain.material import Loaded, Version
+from strongroom_transit.domain.transfer import chain_pem
 from strongroom_transit.storage import Keys
 
 _PARTIAL = range(100, 600)
@@ -179,16 +180,9 @@ def _versions_json(key: Key, versions: Mapping[int, Version], context: bytes) ->
 
 def _public(key: Key, version: Version, context: bytes) -> dict[str, str]:
     kind = key.kind
-    chain = b"".join(_pem(each) for each in version.certificates)
     return {
-        "certificate_chain": chain.decode(),
+        "certificate_chain": chain_pem(version),
         "creation_time": rfc3339(version.created),
         "name": _NAMES.get(kind.family, {}).get(kind.size, kind.name),
         "public_key": public_text(key, version, context),
     }
-
-
-def _pem(der: bytes) -> bytes:
-    body = base64.encodebytes(der).replace(b"\n", b"")
-    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
-    return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""])

@@ -1,4 +1,4 @@
-"""SignatureService: signatures, HMACs, random bytes and hashes."""
+"""SignatureService: signatures, HMACs, CMACs, random bytes and hashes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError, invalid
 from strongroom_runtime.requests import mount_of
 from strongroom_transit.config import Config
-from strongroom_transit.domain import signatures
+from strongroom_transit.domain import cmacs, signatures
 from strongroom_transit.domain.keyset import Keyset, version_in
 from strongroom_transit.domain.signatures import Scheme, Signed
 from strongroom_transit.rpc.common import existing, readable, run, status_of
@@ -17,7 +17,7 @@ from strongroom_transit.storage import Keys
 
 
 class SignatureHandlers:
-    """Answers requests to sign/, verify/, hmac/, random/ and hash/."""
+    """Answers requests to sign/, verify/, hmac/, cmac/, random/ and hash/."""
 
     def __init__(self, keys: Keys, config: Config) -> None:
         self._keys = keys
@@ -54,7 +54,9 @@ class SignatureHandlers:
 
     async def Verify(self, request: pb.VerifyRequest, context: RequestContext) -> pb.VerifyResponse:
         items = request.batch_input
-        versions = {version_in(each.signature or each.hmac) for each in items or (request,)}
+        versions = {
+            version_in(each.signature or each.hmac or each.cmac) for each in items or (request,)
+        }
         keyset = await self._keyset(request.name, versions, context)
         verify = _verifier(request)
         if not items:
@@ -91,6 +93,28 @@ class SignatureHandlers:
             status=status_of(results, 0),
         )
 
+    async def Cmac(self, request: pb.CmacRequest, context: RequestContext) -> pb.CmacResponse:
+        keyset = await self._keyset(request.name, {request.key_version}, context)
+        cmacs.check(keyset)
+        size = cmacs.length(request.mac_length, request.url_mac_length)
+
+        def make(keyset: Keyset, item: Any) -> str:
+            return cmacs.make(keyset, _input(item), request.key_version, size)
+
+        if not request.batch_input:
+            return pb.CmacResponse(cmac=make(keyset, request))
+        items = request.batch_input
+        results = await run(keyset, items, readable(make), self._config)
+        return pb.CmacResponse(
+            batch_results=[
+                pb.CmacResult(error=result.message, reference=item.reference)
+                if type(result) is ServiceError
+                else pb.CmacResult(cmac=result, reference=item.reference)
+                for item, result in zip(items, results, strict=True)
+            ],
+            status=status_of(results, 0),
+        )
+
     async def Random(self, request: pb.RandomRequest, context: RequestContext) -> pb.RandomResponse:
         text = tools.random_text(request.bytes, request.source, request.format)
         return pb.RandomResponse(random_bytes=text)
@@ -122,9 +146,12 @@ def _verifier(request: pb.VerifyRequest) -> Callable[[Keyset, Any], bool]:
     scheme = _scheme(request)
 
     def verify(keyset: Keyset, item: Any) -> bool:
-        if bool(item.signature) == bool(item.hmac):
-            raise invalid("signature and hmac: exactly one of them must be given")
+        if sum(map(bool, (item.signature, item.hmac, item.cmac))) != 1:
+            raise invalid("signature, hmac and cmac: exactly one of them must be given")
         data = _input(item)
+        if item.cmac:
+            cmacs.check(keyset)
+            return cmacs.verify(keyset, data, item.cmac, cmacs.length(request.mac_length))
         if item.hmac:
             return signatures.verify_hmac(keyset, data, item.hmac, scheme.hash_name)
         scheme.check(keyset.key.kind)

@@ -1,0 +1,418 @@
+"""Key material that comes in and goes out, through the handler table."""
+
+import asyncio
+import base64
+import datetime
+import json
+import os
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, keywrap, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.x509.oid import NameOID
+from tests.unit.transit.test_service import CONTEXT, Transit, refused
+
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.storage import Plain
+from strongroom_transit.domain.backups import restored
+from strongroom_transit.domain.kinds import TYPES, Family
+from strongroom_transit.domain.material import private_der
+from strongroom_transit.storage import Keys
+
+PEM = serialization.Encoding.PEM
+INFO = serialization.PublicFormat.SubjectPublicKeyInfo
+FREELY = {"exportable": True, "allow_plaintext_backup": True}
+
+
+@pytest.fixture
+def transit() -> Transit:
+    return Transit()
+
+
+async def wrapped(transit: Transit, material: bytes, algorithm: Any = hashes.SHA256) -> bytes:
+    """Wraps as clients do, by hand."""
+    pem = (await transit("ReadWrappingKey")).public_key
+    public = serialization.load_pem_public_key(pem.encode())
+    assert isinstance(public, rsa.RSAPublicKey)
+    assert public.key_size == 4096
+    ephemeral = os.urandom(32)
+    oaep = padding.OAEP(padding.MGF1(algorithm()), algorithm(), None)
+    return public.encrypt(ephemeral, oaep) + keywrap.aes_key_wrap_with_padding(ephemeral, material)
+
+
+def pem_of(public: Any) -> str:
+    return str(public.public_bytes(PEM, INFO).decode())
+
+
+async def test_all_replicas_have_one_wrapping_key(transit: Transit) -> None:
+    twin = Transit(transit.store)
+    one, other = await asyncio.gather(transit("ReadWrappingKey"), twin("ReadWrappingKey"))
+    assert one.public_key == other.public_key
+
+
+@pytest.mark.parametrize("algorithm", ["SHA1", "SHA384", "sha512", ""])
+async def test_a_symmetric_key_is_imported(transit: Transit, algorithm: str) -> None:
+    made = getattr(hashes, (algorithm or "SHA256").upper())
+    material = os.urandom(32)
+    ciphertext = await wrapped(transit, material, made)
+    await transit(
+        "ImportKey", name="k", ciphertext=ciphertext, hash_function=algorithm, exportable=True
+    )
+    answer = await transit("ExportKey", name="k", kind="encryption-key")
+    assert base64.b64decode(answer.keys["1"]) == material
+    info = (await transit("ReadKey", name="k")).key
+    assert (info.imported_key, info.imported_key_allow_rotation) == (True, False)
+    await refused(transit("RotateKey", name="k"), "imported")
+    await refused(
+        transit("ImportKey", name="k", ciphertext=ciphertext, hash_function=algorithm), "existing"
+    )
+    second = await wrapped(transit, os.urandom(32))
+    await transit("ImportVersion", name="k", ciphertext=second)
+    assert (await transit("ReadKey", name="k")).key.latest_version == 2
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ecdsa-p384", "ed25519", "ml-dsa-44"])
+async def test_the_private_half_may_come_later(transit: Transit, kind: str) -> None:
+    await transit("CreateKey", name="made", type=kind, **FREELY)
+    private = (await transit("ExportKey", name="made", kind="signing-key", format="pem")).keys["1"]
+    public = (await transit("ExportKey", name="made", kind="public-key", format="pem")).keys["1"]
+    signed = (await transit("Sign", name="made", input=b"x")).signature
+
+    await transit("ImportKey", name="k", type=kind, public_key=public)
+    assert (await transit("Verify", name="k", input=b"x", signature=signed)).valid
+    await refused(transit("Sign", name="k", input=b"x"), "private part")
+    half = private_der(serialization.load_pem_private_key(private.encode(), None))
+    await transit("ImportVersion", name="k", ciphertext=await wrapped(transit, half))
+    again = (await transit("Sign", name="k", input=b"y")).signature
+    assert again.startswith("vault:v1:")
+    assert (await transit("Verify", name="made", input=b"y", signature=again)).valid
+    await refused(
+        transit("ImportVersion", name="k", version=1, ciphertext=await wrapped(transit, half)),
+        "version",
+    )
+
+
+async def test_what_does_not_fit_is_not_imported(transit: Transit) -> None:
+    rsa_key = private_der(rsa.generate_private_key(65537, 2048))
+    p384 = private_der(ec.generate_private_key(ec.SECP384R1()))
+    for kind, material in (
+        ("aes256-gcm96", os.urandom(16)),
+        ("hmac", os.urandom(16)),
+        ("ed25519", os.urandom(32)),
+        ("ecdsa-p256", p384),
+        ("rsa-3072", rsa_key),
+    ):
+        ciphertext = await wrapped(transit, material)
+        await refused(transit("ImportKey", name="k", type=kind, ciphertext=ciphertext), "")
+    good = await wrapped(transit, os.urandom(32))
+    at = len(good) - 1
+    for bad in (good[:at], good[:at] + bytes([good[at] ^ 1]), b"\0" + good[1:], b"x", good * 200):
+        await refused(transit("ImportKey", name="k", ciphertext=bad), "ciphertext")
+    await refused(transit("ImportKey", name="k", ciphertext=good, hash_function="MD5"), "hash")
+    await refused(transit("ImportKey", name="k"), "ciphertext")
+    await refused(transit("ImportKey", name="k", public_key="x"), "public_key")
+    await refused(transit("ImportKey", name="a b", ciphertext=good), "name")
+    period = transit("ImportKey", name="k", ciphertext=good, auto_rotate_period=7200)
+    await refused(period, "auto_rotate_period")
+    with pytest.raises(ServiceError) as caught:
+        await transit("ListKeys")
+    assert caught.value.kind is Kind.NOT_FOUND
+
+
+async def test_an_unsound_rsa_key_is_not_imported(transit: Transit) -> None:
+    numbers = rsa.generate_private_key(65537, 2048).private_numbers()
+    other = rsa.generate_private_key(65537, 2048).private_numbers()
+    unsound = rsa.RSAPrivateNumbers(
+        numbers.p,
+        numbers.q,
+        other.d,
+        other.d % (numbers.p - 1),
+        other.d % (numbers.q - 1),
+        numbers.iqmp,
+        numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    ciphertext = await wrapped(transit, private_der(unsound))
+    await refused(transit("ImportKey", name="k", type="rsa-2048", ciphertext=ciphertext), "sound")
+
+
+async def test_only_what_is_exportable_is_exported(transit: Transit) -> None:
+    await transit("CreateKey", name="k", type="ecdsa-p256")
+    await refused(transit("ExportKey", name="k", kind="signing-key"), "not exportable")
+    assert (await transit("ExportKey", name="k", kind="public-key")).keys["1"].startswith("-----")
+    await refused(transit("BackupKey", name="k"), "disallowed")
+    await refused(transit("ExportWrappedKey", destination="k", source="k"), "RSA")
+    await transit("CreateKey", name="rsa", type="rsa-2048")
+    await refused(transit("ExportWrappedKey", destination="rsa", source="k"), "source")
+    await transit("ConfigureKey", name="k", exportable=True)
+    await refused(transit("ExportKey", name="k", kind="encryption-key"), "encryption-key")
+    await refused(transit("ExportKey", name="k", kind="all"), "export type")
+    await refused(transit("ExportKey", name="k", kind="signing-key", format="raw"), "format")
+    await refused(transit("ExportKey", name="k", kind="signing-key", format="jwk"), "format")
+    for version in ("2", "0", "-1", "x"):
+        await refused(
+            transit("ExportKey", name="k", kind="signing-key", version=version), "version"
+        )
+
+
+async def test_an_export_has_the_versions_that_decrypt(transit: Transit) -> None:
+    await transit("CreateKey", name="k", exportable=True)
+    for _ in range(3):
+        await transit("RotateKey", name="k")
+    await transit("ConfigureKey", name="k", min_decryption_version=2)
+    answer = await transit("ExportKey", name="k", kind="encryption-key")
+    assert sorted(answer.keys) == ["2", "3", "4"]
+    answer = await transit("ExportKey", name="k", kind="hmac-key", version="latest")
+    assert sorted(answer.keys) == ["4"]
+
+
+async def test_a_key_goes_wrapped_from_one_mount_to_another(transit: Transit) -> None:
+    pem = (await transit("ReadWrappingKey")).public_key
+    twin = Transit()
+    await twin("ImportKey", name="to", type="rsa-4096", public_key=pem)
+    await twin("CreateKey", name="k", type="ed25519", exportable=True)
+    signed = (await twin("Sign", name="k", input=b"x")).signature
+    answer = await twin("ExportWrappedKey", destination="to", source="k", hash="SHA512")
+    await transit(
+        "ImportKey",
+        name="k",
+        type="ed25519",
+        ciphertext=base64.b64decode(answer.keys["1"]),
+        hash_function="SHA512",
+    )
+    assert (await transit("Verify", name="k", input=b"x", signature=signed)).valid
+
+
+@pytest.mark.parametrize("kind", sorted(TYPES))
+async def test_a_backup_restores_everything(transit: Transit, kind: str) -> None:
+    await transit("CreateKey", name="k", type=kind, auto_rotate_period=7200, **FREELY)
+    await transit("RotateKey", name="k")
+    data = {"input": b"x"}
+    mac = "Cmac" if TYPES[kind].family is Family.CMAC else "Hmac"
+    before = await transit(mac, name="k", **data)
+    text = (await transit("BackupKey", name="k")).backup
+    other = Transit()
+    await other("RestoreKey", backup=text)
+    assert await other(mac, name="k", **data) == before
+    one, two = (await transit("ReadKey", name="k")).key, (await other("ReadKey", name="k")).key
+    assert one == two
+    await other("RotateKey", name="k")
+
+
+async def test_a_restored_key_replaces_another_only_by_force(transit: Transit) -> None:
+    await transit("CreateKey", name="k", **FREELY)
+    text = (await transit("BackupKey", name="k")).backup
+    old = await transit.encrypt("k", b"old")
+    await transit("RotateKey", name="k")
+    newer = await transit.encrypt("k", b"newer")
+    await refused(transit("RestoreKey", backup=text), "name")
+    await transit("RestoreKey", backup=text, force=True)
+    assert await transit.decrypt("k", old) == b"old"
+    await refused(transit.decrypt("k", newer), "too new")
+    assert await kept(transit) == 1
+
+
+async def test_a_key_with_more_versions_than_a_transaction_holds_is_restored(
+    transit: Transit,
+) -> None:
+    await transit("CreateKey", name="k", **FREELY)
+    for _ in range(249):
+        await transit("RotateKey", name="k")
+    text = (await transit("BackupKey", name="k")).backup
+    first = await transit.encrypt("k", b"x", key_version=1)
+    await transit("RestoreKey", name="again", backup=text)
+    assert await transit.decrypt("again", first) == b"x"
+    assert await kept(transit) == 500
+    await refused(transit("RestoreKey", name="again", backup=text), "name")
+    assert await kept(transit) == 500
+
+
+async def kept(transit: Transit) -> int:
+    """Returns how many versions are stored."""
+    return await transit.store.count((Plain("v"),))
+
+
+def changed(text: str, **policy: Any) -> str:
+    document = json.loads(base64.b64decode(text))
+    document["archived_keys"] = None
+    document["policy"].update(policy)
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+async def test_what_is_no_backup_is_refused(transit: Transit) -> None:
+    await transit("CreateKey", name="k", **FREELY)
+    text = (await transit("BackupKey", name="k")).backup
+    for bad in (
+        "",
+        "####",
+        base64.b64encode(b"[]").decode(),
+        base64.b64encode(b"[" * 100_000).decode(),
+        base64.b64encode(b'{"policy": null}').decode(),
+        changed(text, type=99),
+        changed(text, keys={}),
+        changed(text, latest_version=10**9),
+        changed(text, latest_version=-1),
+        changed(text, min_decryption_version=5),
+        changed(text, convergent_encryption=True, convergent_version=1),
+        changed(text, derived=True, kdf=0),
+        changed(text, version_template="x{{version}}"),
+        changed(text, keys={"1": {"key": "AAAA"}}),
+        changed(text, keys={"1": {"key": 7}}),
+        changed(text, type=3),
+        changed(text, type=1),
+        changed(text, auto_rotate_period=60 * 10**9),
+    ):
+        await refused(transit("RestoreKey", name="other", backup=bad), "")
+    assert (await transit("ListKeys")).keys == ["k"]
+
+
+async def test_nothing_of_a_key_is_in_its_representation(transit: Transit) -> None:
+    await transit("CreateKey", name="k", **FREELY)
+    text = (await transit("BackupKey", name="k")).backup
+    secret = (await transit("ExportKey", name="k", kind="encryption-key")).keys["1"]
+    found = restored(text, 0.0)
+    assert str(base64.b64decode(secret))[2:-1] not in repr(found)
+    keyset = await Keys(transit.store, 5).keyset("mount-1", "k", {1})
+    assert str(base64.b64decode(secret))[2:-1] not in repr(keyset)
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ecdsa-p256", "ecdsa-p521", "ed25519"])
+async def test_a_certificate_is_asked_for_and_kept(transit: Transit, kind: str) -> None:
+    await transit("CreateKey", name="k", type=kind)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app")])
+    template = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(name)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("app.test")]), False)
+        .sign(ed25519.Ed25519PrivateKey.generate(), None)
+    )
+    asked = (await transit("CreateCertificateRequest", name="k", csr=pem_text(template))).csr
+    request = x509.load_pem_x509_csr(asked.encode())
+    assert request.is_signature_valid
+    assert request.subject == name
+    assert len(request.extensions) == 1
+    assert pem_of(request.public_key()) == pem_of_info(await transit("ReadKey", name="k"), kind)
+
+    authority = ec.generate_private_key(ec.SECP256R1())
+    root = certificate(authority, authority.public_key(), "root")
+    leaf = certificate(authority, request.public_key(), "app")
+    chain = pem_text(leaf) + pem_text(root)
+    info = (await transit("SetCertificate", name="k", certificate_chain=chain)).key
+    assert json.loads(info.keys)["1"]["certificate_chain"] == chain
+    assert (await transit("ExportKey", name="k", kind="certificate-chain")).keys["1"] == chain
+    stranger = certificate(ec.generate_private_key(ec.SECP256R1()), authority.public_key(), "x")
+    for bad in ("", "x", pem_text(root), pem_text(leaf) + pem_text(stranger), chain * 20):
+        await refused(
+            transit("SetCertificate", name="k", certificate_chain=bad), "certificate_chain"
+        )
+    await refused(
+        transit("SetCertificate", name="k", version=2, certificate_chain=chain), "version"
+    )
+    await refused(transit("CreateCertificateRequest", name="k", csr="x"), "csr")
+    await refused(transit("CreateCertificateRequest", name="k", version=7), "version")
+
+
+def pem_text(made: Any) -> str:
+    return str(made.public_bytes(PEM).decode())
+
+
+def pem_of_info(answer: Any, kind: str) -> str:
+    text = json.loads(answer.key.keys)["1"]["public_key"]
+    if kind == "ed25519":
+        return pem_of(ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(text)))
+    return str(text)
+
+
+def certificate(issuer: ec.EllipticCurvePrivateKey, public: Any, subject: str) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")]))
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(issuer, hashes.SHA256())
+    )
+
+
+async def test_two_sides_agree_on_a_key(transit: Transit) -> None:
+    await transit("CreateKey", name="base", type="ecdsa-p256")
+    ours = json.loads((await transit("ReadKey", name="base")).key.keys)["1"]["public_key"]
+    peer = ec.generate_private_key(ec.SECP256R1())
+    fields = {"base_key_name": "base", "peer_public_key": pem_of(peer.public_key())}
+    await transit("DeriveKey", name="k", **fields)
+    public = serialization.load_pem_public_key(ours.encode())
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    shared = HKDF(hashes.SHA256(), 32, None, None).derive(peer.exchange(ec.ECDH(), public))
+    keyset = await Keys(transit.store, 5).keyset("mount-1", "k", {1})
+    assert keyset is not None
+    assert keyset.version(1).version.secret == shared
+    await transit("DeriveKey", name="k", **fields)
+    assert (await transit("ReadKey", name="k")).key.latest_version == 2
+    await transit("CreateKey", name="own")
+    await refused(transit("DeriveKey", name="own", **fields), "imported")
+    other = pem_of(ec.generate_private_key(ec.SECP384R1()).public_key())
+    wrong: list[dict[str, Any]] = [
+        {"peer_public_key": other},
+        {"peer_public_key": "x"},
+        {"peer_public_key": ""},
+        {"base_key_name": "own"},
+        {"derived_key_type": "rsa-2048"},
+        {"derived_key_type": "chacha20-poly1305"},
+        {"key_derivation_algorithm": "x"},
+        {"base_key_version": 9},
+    ]
+    for each in wrong:
+        await refused(transit("DeriveKey", name="k", **{**fields, **each}), "")
+
+
+MESSAGE = bytes.fromhex(
+    "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+    "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+)
+RFC_4493 = [
+    (0, "bb1d6929e95937287fa37d129b756746"),
+    (16, "070a16b46b4d4144f79bdd9dd04a287c"),
+    (40, "dfa66747de9ae63030ca32611497c827"),
+    (64, "51f0bebf7e3b9d92fc49741779363cfe"),
+]
+
+
+@pytest.mark.parametrize(("size", "expected"), RFC_4493)
+async def test_cmacs_are_those_of_rfc_4493(transit: Transit, size: int, expected: str) -> None:
+    key = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")
+    ciphertext = await wrapped(transit, key)
+    await transit("ImportKey", name="k", type="aes128-cmac", ciphertext=ciphertext)
+    made = (await transit("Cmac", name="k", input=MESSAGE[:size])).cmac
+    assert base64.b64decode(made.removeprefix("vault:v1:")).hex() == expected
+    short = (await transit("Cmac", name="k", input=MESSAGE[:size], url_mac_length="8")).cmac
+    assert base64.b64decode(short.removeprefix("vault:v1:")).hex() == expected[:16]
+
+    async def valid(data: bytes, cmac: str, **fields: Any) -> bool:
+        return bool((await transit("Verify", name="k", input=data, cmac=cmac, **fields)).valid)
+
+    assert await valid(MESSAGE[:size], made)
+    assert await valid(MESSAGE[:size], short, mac_length=8)
+    assert not await valid(MESSAGE[:size], short)
+    assert not await valid(MESSAGE[:size] + b"x", made)
+
+
+async def test_cmacs_of_other_keys_and_lengths_are_refused(transit: Transit) -> None:
+    await transit("CreateKey", name="aes")
+    await refused(transit("Cmac", name="aes", input=b"x"), "CMAC")
+    await transit("CreateKey", name="k", type="aes256-cmac")
+    for length in ({"mac_length": 4}, {"mac_length": 17}, {"url_mac_length": "x"}):
+        await refused(transit("Cmac", name="k", input=b"x", **length), "mac_length")
+    await refused(transit("Verify", name="k", input=b"x", cmac="x", hmac="y"), "exactly one")
+
+
+async def test_keys_that_are_not_there_are_not_found(transit: Transit) -> None:
+    for method in ("BackupKey", "CreateCertificateRequest", "ImportVersion"):
+        fields = {"public_key": "x"} if method == "ImportVersion" else {}
+        with pytest.raises(ServiceError) as caught:
+            await transit(method, CONTEXT, name="none", **fields)
+        assert caught.value.kind is Kind.NOT_FOUND
