@@ -13,25 +13,21 @@ A request of `batch` encrypts 200 items.
 
 import argparse
 import base64
-import contextlib
 import json
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-BIN = Path(sys.executable).parent
+from bench.peers import Server, openbao, strongroom
+
 READ = 'wrk.method = "GET"\nwrk.headers["X-Vault-Token"] = "{token}"\n'
 WRITE = """
 local n = 0
@@ -56,31 +52,6 @@ TEXT = base64.b64encode(b"4111 1111 1111 1111 111").decode()
 
 
 @dataclass
-class Server:
-    name: str
-    address: str
-    token: str
-    pids: dict[str, int]
-
-    def call(self, method: str, path: str, body: object = None) -> bytes:
-        data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.address + path, data, method=method)
-        request.add_header("X-Vault-Token", self.token)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return bytes(response.read())
-
-    def cpu(self) -> dict[str, float]:
-        """Returns the seconds of CPU that each of its processes has used, children included."""
-        used: dict[str, float] = {}
-        for name, pid in self.pids.items():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(pid)
-                times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-                used[name] = sum(each.user + each.system for each in times)
-        return used
-
-
-@dataclass
 class Figures:
     """What one measurement gave: requests a second, milliseconds, microseconds of CPU a request by process."""
 
@@ -102,78 +73,6 @@ def median(runs: list[Figures]) -> Figures:
         statistics.median(each.p99 for each in runs),
         {name: statistics.median(each.cpu[name] for each in runs) for name in runs[0].cpu},
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(check: "object", seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if check():  # type: ignore[operator]
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise TimeoutError("a server did not start")
-
-
-@contextlib.contextmanager
-def strongroom(folder: Path, extra: list[str]) -> Iterator[Server]:
-    port, ready = free_port(), folder / "ready.json"
-    command = [
-        str(BIN / "strongroom"), "dev", "--no-tls", "--root-token", "root",
-        "--listen", f"127.0.0.1:{port}", "--grpc-listen", f"127.0.0.1:{free_port()}",
-        "--data-dir", str(folder / "data"), "--ready-file", str(ready), *extra,
-    ]  # fmt: skip
-    with (folder / "strongroom.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for(ready.exists)
-        pids = json.loads(ready.read_text())["pids"]
-        yield Server("strongroom", f"http://127.0.0.1:{port}", "root", pids)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextlib.contextmanager
-def openbao(folder: Path) -> Iterator[Server]:
-    port, cluster = free_port(), free_port()
-    data = folder / "bao"
-    data.mkdir()
-    config = folder / "bao.hcl"
-    config.write_text(
-        f"""
-storage "raft" {{ path = "{data}" node_id = "n1" }}
-listener "tcp" {{ address = "127.0.0.1:{port}" cluster_address = "127.0.0.1:{cluster}" tls_disable = true }}
-api_addr = "http://127.0.0.1:{port}"
-cluster_addr = "http://127.0.0.1:{cluster}"
-audit "file" "file" {{ options {{ file_path = "{folder}/bao-audit.log" }} }}
-"""
-    )
-    with (folder / "bao.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(BIN / "bao"), "server", f"-config={config}"], stdout=log, stderr=log
-        )
-    server = Server("openbao", f"http://127.0.0.1:{port}", "", {"bao": process.pid})
-    try:
-        wait_for(lambda: server.call("GET", "/v1/sys/seal-status"))
-        made = json.loads(
-            server.call("PUT", "/v1/sys/init", {"secret_shares": 1, "secret_threshold": 1})
-        )
-        server.call("PUT", "/v1/sys/unseal", {"key": made["keys"][0]})
-        server.token = made["root_token"]
-        mount = {"type": "kv", "options": {"version": "2"}}
-        wait_for(lambda: server.call("POST", "/v1/sys/mounts/secret", mount) is not None)
-        yield server
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def measure(server: Server, folder: Path, script: str, connections: int, seconds: int) -> Figures:
@@ -268,6 +167,7 @@ def main() -> None:
         strongroom(Path(name), extra) as ours,
         openbao(Path(name)) as theirs,
     ):
+        theirs.call("POST", "/v1/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
         for server in (ours, theirs):
             server.call("POST", "/v1/secret/data/app", {"data": {"user": "a", "password": "b"}})
             server.call("POST", "/v1/sys/mounts/transit", {"type": "transit"})

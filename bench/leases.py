@@ -9,7 +9,6 @@ Usage: python bench/leases.py [--leases N] [--only strongroom,openbao] [--restar
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -27,7 +26,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.compare import BIN, Server, free_port, wait_for
+from bench import peers
+from bench.peers import Server, wait_for
 from tests.integration.databases import ADMIN, PASSWORD, Postgres, postgres
 
 _CHUNK_SECONDS = 10
@@ -44,93 +44,46 @@ class Subject:
 
 @contextlib.contextmanager
 def strongroom(folder: Path) -> Iterator[Subject]:
-    port, ready = free_port(), folder / "ready.json"
-    command = [
-        str(BIN / "strongroom"), "dev", "--no-tls", "--root-token", "root",
-        "--listen", f"127.0.0.1:{port}", "--grpc-listen", f"127.0.0.1:{free_port()}",
-        "--data-dir", str(folder / "data"), "--ready-file", str(ready),
-    ]  # fmt: skip
-    with (folder / "strongroom.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    server = Server("strongroom", f"http://127.0.0.1:{port}", "root", {"supervisor": process.pid})
+    with peers.strongroom(folder) as server:
 
-    def pid() -> int:
-        for child in psutil.Process(process.pid).children():
-            with contextlib.suppress(psutil.Error):
-                if "serve-one" in child.cmdline():
-                    return child.pid
-        raise OSError("not started yet")
+        def pid() -> int:
+            for child in psutil.Process(server.supervisor).children():
+                with contextlib.suppress(psutil.Error):
+                    if "serve-one" in child.cmdline():
+                        return child.pid
+            raise OSError("not started yet")
 
-    def restart() -> float:
-        victim = pid()
-        started = time.monotonic()
-        os.kill(victim, signal.SIGKILL)
-        wait_for(lambda: pid() != victim)
-        wait_for(lambda: answers(server))
-        return time.monotonic() - started
+        def restart() -> float:
+            victim = pid()
+            started = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            wait_for(lambda: pid() != victim)
+            wait_for(lambda: answers(server))
+            return time.monotonic() - started
 
-    try:
-        wait_for(ready.exists)
         yield Subject(server, restart, lambda: resident(pid()))
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextlib.contextmanager
 def openbao(folder: Path) -> Iterator[Subject]:
-    port = free_port()
-    (folder / "raft").mkdir()
-    config = folder / "bao.hcl"
-    config.write_text(
-        f"""
-storage "raft" {{ path = "{folder}/raft" node_id = "n1" }}
-listener "tcp" {{ address = "127.0.0.1:{port}" cluster_address = "127.0.0.1:{free_port()}" tls_disable = true }}
-api_addr = "http://127.0.0.1:{port}"
-cluster_addr = "http://127.0.0.1:{free_port()}"
-audit "file" "file" {{ options {{ file_path = "{folder}/audit.log" }} }}
-"""
-    )
-    server = Server("openbao", f"http://127.0.0.1:{port}", "", {})
-    log = (folder / "bao.log").open("wb")
-    processes: list[subprocess.Popen[bytes]] = []
-    key = ""
+    with peers.openbao(folder) as server:
 
-    def begin() -> None:
-        command = [str(BIN / "bao"), "server", f"-config={config}"]
-        processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-        wait_for(lambda: server.call("GET", "/v1/sys/seal-status"))
-        if key:
-            server.call("PUT", "/v1/sys/unseal", {"key": key})
+        def restart() -> float:
+            server.kill()
+            started = time.monotonic()
+            server.begin()
+            wait_for(lambda: answers(server), 600)
+            return time.monotonic() - started
 
-    def restart() -> float:
-        processes[-1].kill()
-        processes[-1].wait()
-        started = time.monotonic()
-        begin()
-        wait_for(lambda: answers(server), 600)
-        return time.monotonic() - started
-
-    begin()
-    try:
-        asked = {"secret_shares": 1, "secret_threshold": 1}
-        made = json.loads(server.call("PUT", "/v1/sys/init", asked))
-        key, server.token = made["keys"][0], made["root_token"]
-        server.call("PUT", "/v1/sys/unseal", {"key": key})
-        wait_for(lambda: answers(server, 404))
-        yield Subject(server, restart, lambda: resident(processes[-1].pid))
-    finally:
-        processes[-1].terminate()
-        processes[-1].wait()
-        log.close()
+        yield Subject(server, restart, lambda: resident(server.pids["bao"]))
 
 
-def answers(server: Server, *also: int) -> bool:
+def answers(server: Server) -> bool:
     """Returns whether a role of the engine can be read."""
     try:
         return bool(server.call("GET", "/v1/database/roles/app"))
-    except urllib.error.HTTPError as error:
-        return error.code in also
+    except urllib.error.HTTPError:
+        return False
 
 
 def resident(pid: int) -> float:
