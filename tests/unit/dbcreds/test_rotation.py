@@ -145,7 +145,7 @@ async def test_a_process_that_dies_at_any_step_leaves_a_password_that_is_known(w
                 await mortal("RotateRole", name="app")
         dbcreds.database.before = dbcreds.database.after = None
         changed.add(dbcreds.database.passwords[user] != before)
-        dbcreds.clock.advance(61)
+        dbcreds.clock.advance(16)
         await dbcreds.service.rotator.step()
         if which == "root":
             await dbcreds("WriteConnection", name="db", allowed_roles=texts("app"))

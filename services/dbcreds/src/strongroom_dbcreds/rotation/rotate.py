@@ -116,7 +116,7 @@ class Rotator:
             if record is None:
                 return
             try:
-                await bounded(subject.tell(mount, record), self._config.revocation_seconds)
+                await bounded(subject.tell(mount, record), self._config.change_seconds)
             except ServiceError as error:
                 log.warning("a password could not be rotated", extra={"kind": error.kind.value})
                 await self._conclude(subject, mount, name, claim, error)
@@ -155,7 +155,7 @@ class Rotator:
                 if demanded_at is not None:
                     raise
                 return subject.replaced(before, self._put_off(account, error))
-            seconds = self._config.revocation_seconds + self._config.claim_seconds
+            seconds = self._config.change_seconds + self._config.change_claim_seconds
             begun.append(
                 subject.replaced(before, domain.claimed(account, fresh, claim, now, seconds))
             )
