@@ -15,11 +15,12 @@ from strongroom_transit.domain import ciphers, signatures
 from strongroom_transit.domain.backups import backup, restored
 from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import Keyset
+from strongroom_transit.domain.kinds import TYPES
 from strongroom_transit.domain.material import Loaded, Version, private_der, public_der
 from strongroom_transit.domain.signatures import Scheme
 from tests.integration.platforms import BIN, free_port, until
 
-CIPHERS = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "rsa-2048"]
+CIPHERS = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "rsa-2048"]
 SIGNERS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048"]
 
 
@@ -91,7 +92,7 @@ def test_ciphertexts(bao: Any, kind: str) -> None:
     assert transit.decrypt_data(name, ours)["data"]["plaintext"] == b64(b"text")
 
 
-@pytest.mark.parametrize("kind", ["aes256-gcm96", "chacha20-poly1305"])
+@pytest.mark.parametrize("kind", ["aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305"])
 @pytest.mark.parametrize("convergent", [False, True])
 def test_ciphertexts_of_derived_keys(bao: Any, kind: str, convergent: bool) -> None:
     settings: dict[str, Any] = {"derived": True}
@@ -132,7 +133,7 @@ KINDS = sorted({*CIPHERS, *SIGNERS, "rsa-3072", "hmac"})
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("derived", [False, True])
 def test_backups_go_both_ways(bao: Any, kind: str, derived: bool) -> None:
-    if derived and kind not in ("aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "ed25519"):
+    if derived and not TYPES[kind].derives:
         return
     name, url = f"backup-{kind}-{derived}", "/v1/transit"
     settings: dict[str, Any] = {**FREELY, "derived": derived}

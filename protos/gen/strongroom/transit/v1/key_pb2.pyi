@@ -168,8 +168,8 @@ class CreateKeyRequest(_message.Message):
     name: _builtins.str
     """Its name: letters, digits, dots, dashes and underscores."""
     type: _builtins.str
-    """aes128-gcm96, aes256-gcm96 (the default), chacha20-poly1305, ed25519, ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072,
-    rsa-4096, hmac, aes128-cmac, aes192-cmac, aes256-cmac, ml-dsa-44, ml-dsa-65 or ml-dsa-87.
+    """aes128-gcm96, aes256-gcm96 (the default), chacha20-poly1305, xchacha20-poly1305, ed25519, ecdsa-p256, ecdsa-p384, ecdsa-p521,
+    rsa-2048, rsa-3072, rsa-4096, hmac, aes128-cmac, aes192-cmac, aes256-cmac, ml-dsa-44, ml-dsa-65 or ml-dsa-87.
     """
     derived: _builtins.bool
     """Whether a key for each context is derived from it."""

@@ -45,6 +45,7 @@ _NUMBERS = {
     8: "aes128-gcm96",
     9: "rsa-3072",
     10: "hmac",
+    11: "xchacha20-poly1305",
 }
 _TYPES = {name: number for number, name in _NUMBERS.items()}
 _HKDF, _CONVERGENT = 1, 3

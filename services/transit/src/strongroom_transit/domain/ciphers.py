@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from strongroom_runtime.errors import ServiceError, invalid
 from strongroom_transit.domain.keyset import PREFIX, Keyset, split
 from strongroom_transit.domain.kinds import Family
-from strongroom_transit.domain.material import NONCE_BYTES
 
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 _TAG_BYTES = 16
@@ -105,9 +104,9 @@ def seal(
     if key.kind.family is Family.AEAD:
         aead, nonce_key = loaded.cipher(context)
         if key.convergent:
-            nonce = hmac.digest(nonce_key, plaintext, hashlib.sha256)[:NONCE_BYTES]
+            nonce = hmac.digest(nonce_key, plaintext, hashlib.sha256)[: key.kind.nonce_bytes]
         else:
-            nonce = os.urandom(NONCE_BYTES)
+            nonce = os.urandom(key.kind.nonce_bytes)
         sealed = nonce + aead.encrypt(nonce, plaintext, associated_data)
     else:
         if associated_data:
@@ -134,7 +133,8 @@ def decrypt(keyset: Keyset, item: DecryptItem) -> bytes:
         raise invalid("invalid ciphertext: could not decode base64") from None
     loaded = keyset.version(number)
     if key.kind.family is Family.AEAD:
-        return _open(loaded.cipher(item.context)[0], sealed, item.associated_data)
+        aead = loaded.cipher(item.context)[0]
+        return _open(aead, key.kind.nonce_bytes, sealed, item.associated_data)
     if item.associated_data:
         raise invalid(f"associated_data: not supported for keys of type {key.type}")
     try:
@@ -154,11 +154,11 @@ def rewrap(keyset: Keyset, item: RewrapItem) -> Encrypted:
     return seal(keyset, plaintext, item.context, item.associated_data, item.key_version)
 
 
-def _open(aead: Any, sealed: bytes, associated_data: bytes) -> bytes:
-    if len(sealed) < NONCE_BYTES + _TAG_BYTES:
+def _open(aead: Any, nonce_bytes: int, sealed: bytes, associated_data: bytes) -> bytes:
+    if len(sealed) < nonce_bytes + _TAG_BYTES:
         raise invalid("invalid ciphertext length")
     try:
-        plaintext: bytes = aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data)
+        plaintext: bytes = aead.decrypt(sealed[:nonce_bytes], sealed[nonce_bytes:], associated_data)
     except InvalidTag:
         raise invalid("invalid ciphertext: message authentication failed") from None
     return plaintext

@@ -26,11 +26,13 @@ class KeyType:
         name: as clients write it.
         family: what it works like.
         size: bytes of a symmetric key, bits of an RSA key or curve, the number of a parameter set.
+        nonce_bytes: of an AEAD.
     """
 
     name: str
     family: Family
     size: int = 0
+    nonce_bytes: int = 12
 
     @property
     def symmetric(self) -> bool:
@@ -64,6 +66,7 @@ TYPES = {
         KeyType("aes128-gcm96", Family.AEAD, 16),
         KeyType("aes256-gcm96", Family.AEAD, 32),
         KeyType("chacha20-poly1305", Family.AEAD, 32),
+        KeyType("xchacha20-poly1305", Family.AEAD, 32, 24),
         KeyType("ed25519", Family.ED25519),
         KeyType("ecdsa-p256", Family.ECDSA, 256),
         KeyType("ecdsa-p384", Family.ECDSA, 384),

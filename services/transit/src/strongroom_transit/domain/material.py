@@ -17,14 +17,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from strongroom_runtime.errors import invalid
 from strongroom_transit.domain.kinds import Family, KeyType
+from strongroom_transit.domain.xchacha import XChaCha20Poly1305
 
 HMAC_KEY_BYTES = 32
-NONCE_BYTES = 12
 _CONTEXTS = 1_000
 CURVES: dict[int, Callable[[], ec.EllipticCurve]] = {
     256: ec.SECP256R1,
     384: ec.SECP384R1,
     521: ec.SECP521R1,
+}
+_AEADS: dict[str, Callable[[bytes], Any]] = {
+    "chacha20-poly1305": ChaCha20Poly1305,
+    "xchacha20-poly1305": XChaCha20Poly1305,
 }
 PRIVATE_ML_DSA: dict[int, Any] = {
     44: mldsa.MLDSA44PrivateKey,
@@ -181,7 +185,7 @@ class Loaded:
         return self._aead(key[:size]), key[size:]
 
     def _aead(self, key: bytes) -> Any:
-        return ChaCha20Poly1305(key) if self.kind.name == "chacha20-poly1305" else AESGCM(key)
+        return _AEADS.get(self.kind.name, AESGCM)(key)
 
 
 def derive(secret: bytes, context: bytes, size: int) -> bytes:
