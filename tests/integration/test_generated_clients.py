@@ -1,0 +1,76 @@
+"""The clients of clients/examples, generated from the contracts and built as their README says, against a platform."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.platforms import BIN, Platform, start
+
+EXAMPLES = Path(__file__).parent.parent.parent / "clients" / "examples"
+POLICY = """
+path "secret/data/app" { capabilities = ["read"] }
+path "transit/+/app" { capabilities = ["update"] }
+"""
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment that the README of the examples asks for."""
+    with start(tmp_path_factory.mktemp("clients")) as platform:
+        yield furnished(platform)
+
+
+def furnished(platform: Platform) -> dict[str, str]:
+    client = platform.hvac()
+    client.secrets.kv.v2.create_or_update_secret("app", {"password": "hunter2"})
+    client.sys.enable_secrets_engine("transit")
+    client.secrets.transit.create_key("app")
+    client.sys.create_or_update_policy("app", POLICY)
+    client.sys.enable_auth_method("approle")
+    approle = client.auth.approle
+    approle.create_or_update_approle("app", token_policies=["app"], token_ttl="20m")
+    return {
+        "STRONGROOM_GRPC_ADDR": platform.grpc_address,
+        "STRONGROOM_CACERT": platform.ca,
+        "ROLE_ID": approle.read_role_id("app")["data"]["role_id"],
+        "SECRET_ID": approle.generate_secret_id("app")["data"]["secret_id"],
+    }
+
+
+def run(language: str, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, cwd=EXAMPLES / language, env={**os.environ, "PATH": path, **environment},
+        capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("language", "fetch", "build", "program"),
+    [
+        ("go", "go mod download", "buf generate && go build -o gen/app .", "gen/app"),
+        ("typescript", "npm ci", "npm run generate && npm run build", "node dist/main.js"),
+    ],
+    ids=["go", "typescript"],
+)
+def test_a_generated_client_logs_in_and_works(
+    credentials: dict[str, str], language: str, fetch: str, build: str, program: str
+) -> None:
+    tool = fetch.split()[0]
+    if shutil.which(tool) is None:
+        pytest.skip(f"needs {tool}")
+    if run(language, "sh", "-c", fetch).returncode:
+        pytest.skip(f"the libraries of the {language} client cannot be fetched: {fetch}")
+    built = run(language, "sh", "-ec", build)
+    assert built.returncode == 0, built.stdout + built.stderr
+    ran = run(language, *program.split(), **credentials)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines() == [
+        'secret: {"password": "hunter2"}',
+        "write: PERMISSION_DENIED",
+        "items: 10000",
+    ]
