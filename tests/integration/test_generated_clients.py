@@ -1,4 +1,4 @@
-"""The clients of clients/examples, generated from the contracts and built as their README says, against a platform."""
+"""The clients of clients/examples, generated from the contracts, built as their README says, against a platform."""
 
 import os
 import shutil
