@@ -64,6 +64,32 @@ def pki_init(
 
 
 @main.group()
+def etcd() -> None:
+    """An outside etcd cluster."""
+
+
+@etcd.command("users")
+@click.option(
+    "--password-dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
+    default=Path("strongroom-etcd-passwords"),
+    show_default=True,
+    help="Where the passwords are, one file for each service; those that are missing are made.",
+)
+def etcd_users(folder: Path) -> None:
+    """Print the etcdctl commands that make a user for each service, limited to the keys that it needs."""
+    from strongroom_cli import outside_etcd
+    from strongroom_cli.settings import SERVICES
+
+    try:
+        outside_etcd.make_passwords(folder, SERVICES)
+    except OSError as error:
+        raise click.ClickException(f"{folder}: {error.strerror}") from error
+    click.echo("\n".join(outside_etcd.commands(folder)))
+
+
+@main.group()
 def audit() -> None:
     """Audit files."""
 
@@ -95,6 +121,8 @@ _SETTINGS: list[tuple[str, str]] = [
     ("advertise", "HOST:PORT by which other processes reach this one."),
     ("etcd-endpoints", "An outside etcd cluster: HOST:PORT, separated by commas."),
     ("etcd-pki-dir", "ca.pem, client.pem and client.key for it."),
+    ("etcd-user", "Its user for this process, where it has access control."),
+    ("etcd-password-file", "The user's password; else STRONGROOM_ETCD_PASSWORD has it."),
     ("pki-dir", "The internal certificates."),
     ("trust-domain", "Of the internal certificates."),
     ("services", "Where services of other processes are: NAME=HOST:PORT, separated by commas."),
@@ -131,7 +159,7 @@ def _config(flags: dict[str, Any], **defaults: Any) -> "ServerConfig":
         config = load(ServerConfig, file=file, environment=environment, flags={**defaults, **given})
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
-    wrong = check(config)
+    wrong = check(config, environment)
     if wrong:
         raise click.ClickException("\n".join(wrong))
     return config

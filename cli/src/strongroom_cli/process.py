@@ -26,7 +26,7 @@ from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom.transit.v1 import key_pb2
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
-from strongroom_cli.settings import SCALED, ServerConfig, called_by, public_url, sanitized
+from strongroom_cli.settings import SCALED, VIEWED, ServerConfig, called_by, public_url, sanitized
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
 from strongroom_runtime import otlp_metrics
@@ -218,7 +218,7 @@ class Process:
             GatewayHost(
                 store=self._store("gateway"),
                 services=callers,
-                views={name: self._cluster.view(f"{name}/") for name in ("auth", "audit")},
+                views={name: self._cluster.view(f"{name}/") for name in VIEWED},
                 sealed=lambda: holder.sealed,
                 address=public_url(self._config),
                 telemetry=self._telemetry["gateway"],

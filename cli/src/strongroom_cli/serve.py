@@ -8,22 +8,13 @@ import sys
 
 import uvloop
 
+from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.process import Process
 from strongroom_cli.settings import ServerConfig
 from strongroom_runtime import logs
 from strongroom_runtime.errors import ServiceError
-from strongroom_runtime.etcd.client import EtcdConfig
-from strongroom_runtime.transport.credentials import Identity
 
 log = logging.getLogger(__name__)
-
-
-def etcd_config(config: ServerConfig) -> EtcdConfig:
-    """Returns how a process reaches the cluster that its configuration names."""
-    folder, identity = config.etcd_pki_dir, None
-    if folder is not None:
-        identity = Identity(folder / "ca.pem", folder / "client.pem", folder / "client.key")
-    return EtcdConfig(config.etcd_endpoints, identity)
 
 
 def run(config: ServerConfig) -> int:

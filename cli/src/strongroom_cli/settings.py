@@ -1,13 +1,16 @@
 """What an operator can set for a server process."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 SERVICES = ("seal", "audit", "kv", "transit", "dbcreds", "auth", "gateway")
 # Services whose replicas are taken as they come, beside those that are named or run in the same process.
 SCALED = ("transit",)
+# Whose changes the gateway follows, to drop what it keeps of their answers.
+VIEWED = ("auth", "audit")
+ETCD_PASSWORD = "STRONGROOM_ETCD_PASSWORD"  # noqa: S105 (where it is, not what it is)
 # Whom a service calls; the gateway calls all.
 _CALLS = {"auth": ("kv", "dbcreds"), "dbcreds": ("auth",), "seal": ("auth",)}
 
@@ -27,6 +30,9 @@ class ServerConfig:
         advertise: host:port by which other processes reach this one; empty for where it listens.
         etcd_endpoints: an outside cluster; empty for the embedded one.
         etcd_pki_dir: ca.pem, client.pem and client.key for the outside cluster; empty for plain text.
+        etcd_user: the user of the outside cluster; empty where it has no access control.
+        etcd_password_file: has the user's password; empty where STRONGROOM_ETCD_PASSWORD has it. The password itself
+            is no setting: these are passed on command lines and shown to operators.
         pki_dir: the internal CA and the services' certificates; empty for one below data_dir, made when missing.
         trust_domain: of the internal certificates.
         services: where services of other processes are, as name=host:port; those that are not named are found
@@ -52,6 +58,8 @@ class ServerConfig:
     advertise: str = ""
     etcd_endpoints: tuple[str, ...] = ()
     etcd_pki_dir: Path | None = None
+    etcd_user: str = ""
+    etcd_password_file: Path | None = None
     pki_dir: Path | None = None
     trust_domain: str = "strongroom.internal"
     services: tuple[str, ...] = ()
@@ -108,7 +116,7 @@ def called_by(targets: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in SERVICES if name in called)
 
 
-def check(config: ServerConfig) -> list[str]:
+def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
     """Returns what is wrong with a configuration, each naming the setting and what it takes."""
     wrong = []
     names = [name.strip() for name in config.target.split(",")]
@@ -124,6 +132,7 @@ def check(config: ServerConfig) -> list[str]:
         host, _, port = getattr(config, name).rpartition(":")
         if not host or not port.isdigit() or int(port) > 65_535:
             wrong.append(f"{name}: takes host:port")
+    wrong += _check_etcd_user(config, environment)
     if (config.tls_cert is None) != (config.tls_key is None):
         wrong.append("tls_cert and tls_key: both or none must be given")
     for each in config.services:
@@ -141,6 +150,17 @@ def check(config: ServerConfig) -> list[str]:
             " they can be found by themselves where etcd_endpoints names the cluster that they run on"
         )
     return wrong
+
+
+def _check_etcd_user(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
+    if not config.etcd_user:
+        file = config.etcd_password_file
+        return [] if file is None else ["etcd_password_file: is for etcd_user, which is not given"]
+    if not config.etcd_endpoints:
+        return ["etcd_user: is for an outside cluster, which etcd_endpoints names"]
+    if config.etcd_password_file is None and not environment.get(ETCD_PASSWORD):
+        return [f"etcd_user: needs etcd_password_file, or {ETCD_PASSWORD} in the environment"]
+    return []
 
 
 def sanitized(config: ServerConfig) -> dict[str, object]:

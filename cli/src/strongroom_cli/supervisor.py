@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.process import free_port, make_static_key
 from strongroom_cli.settings import SERVICES, ServerConfig
 from strongroom_runtime.errors import ServiceError
@@ -80,6 +81,8 @@ class Supervisor:
             make_static_key(config.static_key_file)
         if not config.etcd_endpoints:
             config = await self._start_etcd(config)
+        else:
+            await _warn_of_release(config)
         for name, each in plan(config):
             child = Child(name, _arguments(each))
             self._children.append(child)
@@ -158,6 +161,13 @@ class Supervisor:
             log.warning("a server ended", extra={"server": child.name, "status": status})
             await asyncio.sleep(_BACK_OFF[min(child.failures, len(_BACK_OFF) - 1)])
             await self._spawn(child)
+
+
+async def _warn_of_release(config: ServerConfig) -> None:
+    with contextlib.suppress(ServiceError):  # the servers themselves say that it is away
+        warning = await known_data_loss(etcd_config(config))
+        if warning:
+            log.warning(warning)
 
 
 def plan(config: ServerConfig) -> list[tuple[str, ServerConfig]]:

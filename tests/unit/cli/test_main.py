@@ -1,10 +1,14 @@
 """The command line."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from strongroom_cli.main import main
+from strongroom_cli.outside_etcd import etcd_config
+from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, ServerConfig, check, sanitized
 
 
 def test_pki_init_makes_what_is_missing(tmp_path: Path) -> None:
@@ -24,3 +28,50 @@ def test_pki_init_says_what_is_in_the_way(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "Not a directory" in result.output
     assert "Traceback" not in result.output
+
+
+def test_etcd_users_makes_passwords_once_and_shows_none(tmp_path: Path) -> None:
+    arguments = ["etcd", "users", "--password-dir", str(tmp_path / "it's")]
+    first = CliRunner().invoke(main, arguments)
+    assert first.exit_code == 0, first.output
+    files = sorted((tmp_path / "it's").iterdir())
+    assert [file.name for file in files] == sorted(SERVICES)
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    passwords = [file.read_text() for file in files]
+    assert len(set(passwords)) == len(SERVICES)
+    assert not any(password in first.output for password in passwords)
+    again = CliRunner().invoke(main, arguments)
+    assert again.output == first.output
+    assert [file.read_text() for file in files] == passwords
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--etcd-user=kv"], "etcd_user: is for an outside cluster"),
+        (["--etcd-user=kv", "--etcd-endpoints=127.0.0.1:1"], "etcd_user: needs etcd_password"),
+        (["--etcd-password-file=x"], "etcd_password_file: is for etcd_user"),
+        (["--etcd-password=secret"], "No such option"),
+    ],
+)
+def test_a_user_of_etcd_without_what_it_takes_is_refused(flags: list[str], text: str) -> None:
+    result = CliRunner().invoke(main, ["server", *flags])
+    assert result.exit_code != 0
+    assert text in result.output
+
+
+def test_a_password_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("from-file\n")
+    monkeypatch.setenv(ETCD_PASSWORD, "from-environment")
+    given = ServerConfig(etcd_user="kv", etcd_endpoints=("127.0.0.1:1",))
+    for config, password in (
+        (given, "from-environment"),
+        (replace(given, etcd_password_file=tmp_path / "password"), "from-file"),
+    ):
+        assert check(config, {ETCD_PASSWORD: "from-environment"}) == []
+        login = etcd_config(config).login
+        assert login is not None
+        assert login.password() == password
+        assert password not in f"{config}{etcd_config(config)}{sanitized(config)}"

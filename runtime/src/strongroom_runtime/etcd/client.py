@@ -1,27 +1,33 @@
 """A thin client for etcd's v3 API on grpc.aio.
 
 All endpoints are used, with failover by grpc's round robin. Reads are retried while a leader is being elected;
-transactions never are, since one that failed without an answer may have been committed.
+transactions never are, since one that failed without an answer may have been committed. Only where etcd says that
+it began nothing because of the user's token, a call is made again with a new one.
 """
 
 import asyncio
+import contextlib
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
 from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.session import Login, Metadata, Session
 from strongroom_runtime.transport.credentials import CHANNEL_OPTIONS, Identity
 
 T = TypeVar("T")
+# Any: the stubs' types differ by method.
+Stream = grpc.aio.StreamStreamCall[Any, Any]
 
 # How grpc.aio reports a stream that broke: as such, or, to a write that comes too late, as a misuse.
 STREAM_BROKE = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 
 _READ_ATTEMPTS = 5
+_TOKEN_ATTEMPTS = 3
 _RETRY_SECONDS = 0.1
 
 
@@ -33,11 +39,13 @@ class EtcdConfig:
         endpoints: host:port of every member.
         identity: certificate files for mutual TLS; None for plain text on loopback.
         authority: a name in the members' certificates.
+        login: a user of etcd; None where it has no access control.
         timeout_seconds: the bound on one call.
     """
 
     endpoints: tuple[str, ...]
     identity: Identity | None = None
+    login: Login | None = None
     authority: str = "localhost"
     timeout_seconds: float = 5.0
 
@@ -47,10 +55,13 @@ class EtcdClient:
 
     def __init__(self, config: EtcdConfig) -> None:
         self._timeout = config.timeout_seconds
-        self.channel = _channel(config)
-        self._kv = etcd_pb2_grpc.KVStub(self.channel)
-        self._lease = etcd_pb2_grpc.LeaseStub(self.channel)
-        self._maintenance = etcd_pb2_grpc.MaintenanceStub(self.channel)
+        self._channel = _channel(config)
+        self._kv = etcd_pb2_grpc.KVStub(self._channel)
+        self._watch = etcd_pb2_grpc.WatchStub(self._channel)
+        self._lease = etcd_pb2_grpc.LeaseStub(self._channel)
+        self._maintenance = etcd_pb2_grpc.MaintenanceStub(self._channel)
+        self._auth = etcd_pb2_grpc.AuthStub(self._channel)
+        self._session = Session(config.login, self._authenticate) if config.login else None
 
     async def range(
         self,
@@ -75,7 +86,7 @@ class EtcdClient:
             keys_only=keys_only,
             count_only=count_only,
         )
-        return await self._read(lambda: self._kv.Range(request, timeout=self._timeout))
+        return await self._read(self._kv.Range, request)
 
     async def transaction(self, request: etcd_pb2.TxnRequest) -> etcd_pb2.TxnResponse:
         """Runs a transaction, once.
@@ -84,25 +95,25 @@ class EtcdClient:
             ServiceError: UNAVAILABLE; it may have been committed all the same.
         """
         try:
-            return await self._kv.Txn(request, timeout=self._timeout)
+            return await self._call(self._kv.Txn, request)
         except grpc.aio.AioRpcError as error:
             raise _unavailable(error) from error
 
     async def compact(self, revision: int) -> None:
         """Forgets what came before a revision."""
         request = etcd_pb2.CompactionRequest(revision=revision, physical=True)
-        await self._read(lambda: self._kv.Compact(request, timeout=self._timeout))
+        await self._read(self._kv.Compact, request)
 
     async def grant(self, ttl_seconds: int) -> etcd_pb2.LeaseGrantResponse:
         """Makes a lease."""
         request = etcd_pb2.LeaseGrantRequest(TTL=ttl_seconds)
-        return await self._read(lambda: self._lease.LeaseGrant(request, timeout=self._timeout))
+        return await self._read(self._lease.LeaseGrant, request)
 
     async def revoke(self, lease: int) -> None:
         """Ends a lease; one that is gone already is no error."""
         request = etcd_pb2.LeaseRevokeRequest(ID=lease)
         try:
-            await self._lease.LeaseRevoke(request, timeout=self._timeout)
+            await self._call(self._lease.LeaseRevoke, request)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise _unavailable(error) from error
@@ -110,17 +121,56 @@ class EtcdClient:
     async def status(self) -> etcd_pb2.StatusResponse:
         """Asks one member for its version and size."""
         request = etcd_pb2.StatusRequest()
-        return await self._read(lambda: self._maintenance.Status(request, timeout=self._timeout))
+        return await self._read(self._maintenance.Status, request)
+
+    def watching(self) -> contextlib.AbstractAsyncContextManager["Stream"]:
+        """Opens a stream of watches, and ends it."""
+        return self._stream(self._watch.Watch)
+
+    def renewing(self) -> contextlib.AbstractAsyncContextManager["Stream"]:
+        """Opens a stream that keeps leases alive, and ends it."""
+        return self._stream(self._lease.LeaseKeepAlive)
 
     async def close(self) -> None:
         """Closes the channel."""
-        await self.channel.close()
+        await self._channel.close()
 
-    async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _authenticate(self, user: str, password: str) -> str:
+        request = etcd_pb2.AuthenticateRequest(name=user, password=password)
+        return (await self._auth.Authenticate(request, timeout=self._timeout)).token
+
+    async def _call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        """Runs a call as the user, if there is one."""
+        session = self._session
+        if session is None:
+            return await method(request, timeout=self._timeout)
+        for _ in range(_TOKEN_ATTEMPTS - 1):
+            metadata = await session.metadata()
+            try:
+                return await method(request, timeout=self._timeout, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                if not session.refused(metadata, error.details()):
+                    raise
+        return await method(request, timeout=self._timeout, metadata=await session.metadata())
+
+    @contextlib.asynccontextmanager
+    async def _stream(self, method: Callable[..., "Stream"]) -> AsyncIterator["Stream"]:
+        metadata: Metadata = await self._session.metadata() if self._session else ()
+        stream = method(metadata=metadata)
+        try:
+            yield stream
+        except STREAM_BROKE:
+            if self._session and stream.done():
+                self._session.refused(metadata, await stream.details())
+            raise
+        finally:
+            stream.cancel()
+
+    async def _read(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Runs what may be repeated, until it answers or the attempts are used up."""
         for attempt in range(_READ_ATTEMPTS):
             try:
-                return await call()
+                return await self._call(method, request)
             except grpc.aio.AioRpcError as error:
                 last = attempt == _READ_ATTEMPTS - 1
                 if last or error.code() is not grpc.StatusCode.UNAVAILABLE:
@@ -167,4 +217,6 @@ def _target(endpoints: Sequence[str]) -> str:
 
 
 def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:
+    if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+        return ServiceError(Kind.UNAVAILABLE, "etcd does not allow this to the user of the process")
     return ServiceError(Kind.UNAVAILABLE, f"etcd did not answer ({error.code().name})")

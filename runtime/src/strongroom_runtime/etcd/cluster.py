@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
@@ -192,24 +192,22 @@ class Cluster:
         """Renews the lease until it is lost or this member is asked to withdraw."""
         if not self._lease:
             return
-        stream = etcd_pb2_grpc.LeaseStub(self.client.channel).LeaseKeepAlive()
         try:
-            while True:
-                sent = self._clock.monotonic()
-                await stream.write(etcd_pb2.LeaseKeepAliveRequest(ID=self._lease))
-                async with asyncio.timeout(self._ttl):
-                    answer = await stream.read()
-                if not isinstance(answer, etcd_pb2.LeaseKeepAliveResponse):
-                    return
-                if answer.TTL <= 0 or not await self._welcome():
-                    return
-                self._certain_until = sent + answer.TTL
-                yield
-                await asyncio.sleep(self._ttl / 3)
+            async with self.client.renewing() as stream:
+                while True:
+                    sent = self._clock.monotonic()
+                    await stream.write(etcd_pb2.LeaseKeepAliveRequest(ID=self._lease))
+                    async with asyncio.timeout(self._ttl):
+                        answer = await stream.read()
+                    if not isinstance(answer, etcd_pb2.LeaseKeepAliveResponse):
+                        return
+                    if answer.TTL <= 0 or not await self._welcome():
+                        return
+                    self._certain_until = sent + answer.TTL
+                    yield
+                    await asyncio.sleep(self._ttl / 3)
         except TimeoutError:
             raise ServiceError(Kind.UNAVAILABLE, "etcd did not renew the lease in time") from None
-        finally:
-            stream.cancel()
 
     async def _welcome(self) -> bool:
         """Returns whether the member's record is there and no writer asked it to withdraw."""

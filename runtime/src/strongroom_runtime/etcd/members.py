@@ -12,7 +12,8 @@ from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
 
-MEMBERS = b"cluster/members/"
+CLUSTER = b"cluster/"  # what all processes share
+MEMBERS = CLUSTER + b"members/"
 
 _POLL_SECONDS = 0.2
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
+from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.transport.credentials import Identity
 
 _READY_SECONDS = 20.0
@@ -25,11 +26,15 @@ class EmbeddedEtcd:
     Args:
         folder: where its data, its port and its log are.
         identity: certificate files for mutual TLS; None for plain text.
+        login: a user who may read everything, where its data have access control turned on.
     """
 
-    def __init__(self, folder: Path, identity: Identity | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, identity: Identity | None = None, login: Login | None = None
+    ) -> None:
+        self.folder = folder
         self._identity = identity
+        self._login = login
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -41,11 +46,11 @@ class EmbeddedEtcd:
     @property
     def config(self) -> EtcdConfig:
         """How to reach it. The port is chosen once and kept, so that clients find it after a restart."""
-        file = self._folder / "port"
+        file = self.folder / "port"
         if not file.exists():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file.write_text(str(_free_port()))
-        return EtcdConfig((f"127.0.0.1:{file.read_text().strip()}",), self._identity)
+        return EtcdConfig((f"127.0.0.1:{file.read_text().strip()}",), self._identity, self._login)
 
     async def start(self) -> None:
         """Starts it and returns when it answers.
@@ -54,7 +59,7 @@ class EmbeddedEtcd:
             RuntimeError: it is not installed, ended at once, or does not answer; the text says where its log is.
         """
         config = self.config
-        log = self._folder / "etcd.log"
+        log = self.folder / "etcd.log"
         with log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(config),
@@ -110,7 +115,7 @@ class EmbeddedEtcd:
         command = [
             str(find_binary()),
             "--name=embedded",
-            f"--data-dir={self._folder / 'data'}",
+            f"--data-dir={self.folder / 'data'}",
             f"--listen-client-urls={client_url}",
             f"--advertise-client-urls={client_url}",
             # A single member has no peers: any free port will do, and it may differ at each start.

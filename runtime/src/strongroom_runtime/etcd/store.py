@@ -230,7 +230,8 @@ class EtcdStore:
 
     async def revision(self) -> int:
         """Returns the store's current revision."""
-        return (await self._client.range(b"\0", limit=1)).header.revision
+        # Below the own prefix: etcd may not let this process read anything else.
+        return (await self._client.range(self._prefix.encode(), limit=1)).header.revision
 
     def _event(self, event: etcd_pb2.Event) -> Event:
         key = event.kv.key

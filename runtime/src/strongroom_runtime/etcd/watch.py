@@ -1,11 +1,16 @@
 """A watch that resumes: no gap and no repetition, whatever happens to the connection or the member."""
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 
-from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
+from strongroom.etcd.v3 import etcd_pb2
+from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import STREAM_BROKE, EtcdClient, prefix_end
 from strongroom_runtime.storage import CompactedError
+
+log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.1
 
@@ -28,7 +33,13 @@ async def watch(
                 yield events
                 following = events[0].kv.mod_revision + 1
         except STREAM_BROKE:
-            await asyncio.sleep(_RECONNECT_SECONDS)
+            pass
+        except ServiceError as error:
+            log.warning("cannot watch", extra={"reason": error.message})
+            # Some releases refuse a watch as not allowed when the token ran out: a read gets a new one.
+            with contextlib.suppress(ServiceError):
+                await client.range(prefix, limit=1)
+        await asyncio.sleep(_RECONNECT_SECONDS)
 
 
 async def watch_once(
@@ -47,20 +58,22 @@ async def watch_once(
 
     Raises:
         CompactedError: the revision to start from is gone.
+        ServiceError: UNAVAILABLE where etcd refuses the watch.
         grpc.aio.AioRpcError, asyncio.InvalidStateError: the stream broke.
     """
-    stream = etcd_pb2_grpc.WatchStub(client.channel).Watch()
     create = etcd_pb2.WatchCreateRequest(
         key=prefix, range_end=prefix_end(prefix), start_revision=start, fragment=True
     )
-    try:
+    async with client.watching() as stream:
         await stream.write(etcd_pb2.WatchRequest(create_request=create))
         held: list[etcd_pb2.Event] = []
         async for response in stream:
             if response.compact_revision:
                 raise CompactedError
             if response.canceled:
-                return
+                raise ServiceError(
+                    Kind.UNAVAILABLE, f"etcd ended a watch: {response.cancel_reason}"
+                )
             if response.created and begun is not None:
                 begun()
             held += response.events
@@ -69,8 +82,6 @@ async def watch_once(
                 for events in _by_revision(held):
                     yield events
                 held = []
-    finally:
-        stream.cancel()
 
 
 def _by_revision(events: list[etcd_pb2.Event]) -> list[list[etcd_pb2.Event]]:

@@ -114,7 +114,7 @@ async def test_children_jump_over_large_folders(store: EtcdStore) -> None:
 async def test_etcd_sees_neither_names_nor_values(server: EmbeddedEtcd, store: EtcdStore) -> None:
     await store.commit(Transaction(puts={(Plain("m"), "payroll-name"): b"hunter2-value"}))
     await server.stop()
-    files = [f.read_bytes() for f in server._folder.rglob("*") if f.is_file()]
+    files = [f.read_bytes() for f in server.folder.rglob("*") if f.is_file()]
     assert any(b"kv/m/~" in content for content in files)
     assert not any(b"payroll-name" in c or b"hunter2-value" in c for c in files)
 
