@@ -1,14 +1,16 @@
-"""What many leases cost at a restart, Strongroom beside OpenBao: time until the first answer, memory, time to revoke.
+"""What many leases cost, Strongroom beside OpenBao: time until the first answer, memory, time to revoke all.
 
 The leases are made through the API of each, by a database role whose statements are SELECT 1, so that the servers are
 measured and not the database; the database is the PostgreSQL of the tests. The process with the leases is then
-killed, started again, and asked until it answers; once without leases and once with them. Needs wrk.
+killed, started again, and asked until it answers; once without leases and once with them. Then all leases are revoked
+by their prefix, without waiting: "marked" is when the answer comes. Needs wrk.
 
 Usage: python bench/leases.py [--leases N] [--only strongroom,openbao] [--restarts N]
 """
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -20,6 +22,7 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import psutil
@@ -31,6 +34,7 @@ from bench.peers import Server, wait_for
 from tests.integration.databases import ADMIN, PASSWORD, Postgres, postgres
 
 _CHUNK_SECONDS = 10
+_LOOK_SECONDS, _CALM_SECONDS = 5, 60
 
 
 @dataclass
@@ -123,10 +127,39 @@ def fill(server: Server, folder: Path, wanted: int) -> tuple[int, float]:
     return made, made / spent
 
 
+def revoke(subject: Subject) -> str:
+    """Revokes all leases by their prefix, without waiting.
+
+    Returns:
+        The seconds until the answer, those until the last lease that went within a minute of another was gone, how
+        many were left then, and the most memory meanwhile.
+    """
+    server, started = subject.server, time.monotonic()
+    server.call("PUT", "/v1/sys/leases/revoke-prefix/database", {"sync": False}, seconds=3600)
+    certain, gone, left, highest = time.monotonic() - started, started, -1, 0.0
+    while left and time.monotonic() < gone + _CALM_SECONDS:
+        before, left = left, count(server)
+        if left != before:
+            gone = time.monotonic()
+        highest = max(highest, subject.memory())
+        time.sleep(_LOOK_SECONDS)
+    return f"{certain:10.1f}{gone - started:10.1f}{left:10}{highest:10.0f}"
+
+
+def count(server: Server) -> int:
+    try:
+        path = "/v1/sys/leases/lookup/database/creds/app/"
+        return len(json.loads(server.call("LIST", path, seconds=600))["data"]["keys"])
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+        return 0
+
+
 def measure(subject: Subject, restarts: int) -> str:
     seconds = [subject.restart() for _ in range(restarts)]
     time.sleep(5)  # what is loaded in the background belongs to it
-    return f"{statistics.median(seconds):10.2f}{subject.memory():12.0f}"
+    return f"{statistics.median(seconds):10.2f}{subject.memory():10.0f}"
 
 
 def main() -> None:
@@ -137,7 +170,8 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("bench: needs wrk on PATH (Debian package wrk)")
-    sys.stdout.write(f"{'':12}{'leases':>8}{'ready s':>10}{'RSS MiB':>12}{'leases/s':>10}\n")
+    columns = ("leases", "ready s", "RSS MiB", "leases/s", "marked s", "gone s", "left", "RSS MiB")
+    sys.stdout.write(" " * 12 + "".join(f"{each:>10}" for each in columns) + "\n")
     with postgres() as database:
         for name in options.only.split(","):
             start = {"strongroom": strongroom, "openbao": openbao}[name]
@@ -148,11 +182,12 @@ def main() -> None:
                 furnish(subject.server, database)
                 write(name, 0, measure(subject, options.restarts))
                 made, rate = fill(subject.server, Path(folder), options.leases)
-                write(name, made, f"{measure(subject, options.restarts)}{rate:10.0f}")
+                kept = f"{measure(subject, options.restarts)}{rate:10.0f}"
+                write(name, made, kept + revoke(subject))
 
 
 def write(name: str, leases: int, figures: str) -> None:
-    sys.stdout.write(f"{name:12}{leases:8}{figures}\n")
+    sys.stdout.write(f"{name:12}{leases:10}{figures}\n")
     sys.stdout.flush()
 
 

@@ -34,12 +34,12 @@ class Server:
     pids: dict[str, int]
     log: Path
 
-    def call(self, method: str, path: str, body: object = None) -> bytes:
+    def call(self, method: str, path: str, body: object = None, *, seconds: float = 30) -> bytes:
         """Returns the body of an answer; raises urllib.error.HTTPError for a refusal."""
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(self.address + path, data, method=method)
         request.add_header("X-Vault-Token", self.token)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=seconds) as response:
             return bytes(response.read())
 
     def cpu(self) -> dict[str, float]:

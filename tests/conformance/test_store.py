@@ -13,12 +13,24 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import (
+    MAX_BYTES,
+    MAX_OPERATIONS,
+    ConflictError,
+    Path,
+    Plain,
+    Store,
+    Transaction,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 A = (Plain("m"), "app", "a")
 B = (Plain("m"), "app", "b")
+
+
+def _m(number: int) -> Path:
+    return (Plain("m"), str(number))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -47,6 +59,31 @@ async def test_reads_back_what_a_transaction_wrote(store: Store) -> None:
     assert (entry.value, entry.revision) == (b"1", revision)
     below = await store.scan((Plain("m"), "app"))
     assert {e.path: e.value for e in below} == {A: b"1", B: b"2"}
+
+
+async def test_many_are_read_at_once(store: Store) -> None:
+    await store.commit(Transaction(puts={A: b"1"}))
+    revision = await store.commit(Transaction(puts={B: b"2"}))
+    one, none, two = await store.get_many([A, (Plain("m"), "app", "none"), B])
+    assert one is not None
+    assert two is not None
+    assert none is None
+    assert (one.path, one.value) == (A, b"1")
+    assert (two.path, two.value, two.revision) == (B, b"2", revision)
+    paths = [_m(number) for number in range(MAX_OPERATIONS)]
+    assert await store.get_many(paths) == [None] * MAX_OPERATIONS
+    assert await store.get_many([]) == []
+
+
+async def test_changes_that_were_joined_are_made_together(store: Store) -> None:
+    joined, made = Transaction(), 0
+    while joined.join(Transaction(expect={_m(made): 0}, puts={_m(made): b"x" * 20})):
+        made += 1
+    assert made == MAX_OPERATIONS
+    revision = await store.commit(joined)
+    assert {entry.revision for entry in await store.scan((Plain("m"),))} == {revision}
+    large = Transaction(puts={A: b"x" * (MAX_BYTES // 2)})
+    assert not large.join(Transaction(puts={B: b"x"}))
 
 
 async def test_a_conflict_changes_nothing(store: Store) -> None:

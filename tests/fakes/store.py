@@ -1,7 +1,7 @@
 """A store in memory, with the behaviour of the one over etcd."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import (
@@ -46,6 +46,10 @@ class MemoryStore:
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
         return self._entries.get(path)
+
+    async def get_many(self, paths: Sequence[Path]) -> list[Entry | None]:
+        assert len(paths) <= MAX_OPERATIONS
+        return [self._entries.get(path) for path in paths]
 
     async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
         found = sorted(

@@ -9,7 +9,7 @@ key (AES-SIV); mark structure, and what must sort, with `Plain`. Values are seal
 as associated data.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,6 +59,21 @@ class Transaction:
     puts: dict[Path, bytes] = field(default_factory=dict)
     deletes: list[Path] = field(default_factory=list)
     delete_prefixes: list[Path] = field(default_factory=list)
+
+    def join(self, other: "Transaction") -> bool:
+        """Takes in another change that touches other paths, if both fit into one; returns whether they do."""
+        both = (self, other)
+        operations = sum(len(t.puts) + len(t.deletes) + len(t.delete_prefixes) for t in both)
+        if max(operations, sum(len(t.expect) for t in both)) > MAX_OPERATIONS:
+            return False
+        values = sum(len(value) for t in both for value in t.puts.values())
+        if values > MAX_BYTES // 2:  # keys and what encryption adds want room too
+            return False
+        self.expect |= other.expect
+        self.puts |= other.puts
+        self.deletes += other.deletes
+        self.delete_prefixes += other.delete_prefixes
+        return True
 
     def check(self) -> None:
         """Raises where the change contradicts itself, which etcd would refuse.
@@ -124,6 +139,16 @@ class Store(Protocol):
         Raises:
             ServiceError: SEALED without keys, UNAVAILABLE without etcd, INTERNAL where a value does not
                 open under its key.
+        """
+        ...
+
+    async def get_many(self, paths: Sequence[Path]) -> list[Entry | None]:
+        """Returns entries as etcd has them at one revision, MAX_OPERATIONS at the most; keeps nothing in memory.
+
+        For work through many that are each read once.
+
+        Raises:
+            ServiceError: as `get`.
         """
         ...
 

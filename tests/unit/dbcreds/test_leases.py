@@ -149,6 +149,54 @@ async def test_many_leases_go_page_by_page(dbcreds: Dbcreds) -> None:
     assert sum(call == "drop" for call, _ in dbcreds.database.calls) == 250
 
 
+async def test_many_leases_are_marked_in_few_transactions(dbcreds: Dbcreds) -> None:
+    await asyncio.gather(*(dbcreds.creds() for _ in range(250)))
+    before = dbcreds.store.current
+    await dbcreds("DropTokenLeases", token_id="aa11")
+    assert dbcreds.store.current - before == 8  # pages of 100, each in three transactions
+    before = dbcreds.store.current
+    await dbcreds("RevokePrefix", prefix="database", sync=False)
+    assert dbcreds.store.current == before
+    await dbcreds.work()
+    assert await dbcreds.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("steps", "marked"), [(0, 0), (1, 40), (2, 40), (3, 80), (4, 80), (5, 100), (6, 100), (7, 120)]
+)
+async def test_a_process_that_dies_between_batches_loses_no_lease(
+    dbcreds: Dbcreds, steps: int, marked: int
+) -> None:
+    """Of 120 leases, marked in four transactions, each is either revoked or stands as it was."""
+    await asyncio.gather(*(dbcreds.creds() for _ in range(120)))
+    mortal = dbcreds.twin(store=MortalStore(dbcreds.store, steps))
+    mortal.service.clock._set(dbcreds.service.clock.now(), dbcreds.clock.now())
+    with pytest.raises(Killed):
+        await mortal("DropTokenLeases", token_id="aa11")
+    await dbcreds.work()
+    assert await dbcreds.count() == 120 - marked
+    assert len(dbcreds.database.users) == 120 - marked
+    await dbcreds("DropTokenLeases", token_id="aa11")
+    await dbcreds.work()
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_lease_that_changes_meanwhile_spoils_no_batch(dbcreds: Dbcreds) -> None:
+    made = [await dbcreds.creds() for _ in range(40)]
+    commit = dbcreds.store.commit
+
+    async def renewed_first(transaction: Transaction) -> int:
+        dbcreds.store.commit = commit  # type: ignore[method-assign]
+        await dbcreds("RenewLease", lease_id=made[7].lease_id)
+        return await commit(transaction)
+
+    dbcreds.clock.advance(60)
+    dbcreds.store.commit = renewed_first  # type: ignore[method-assign]
+    await dbcreds("RevokePrefix", prefix="database", sync=False)
+    await dbcreds.work()
+    assert await dbcreds.nothing_left()
+
+
 async def test_what_a_token_obtained_dies_with_it(dbcreds: Dbcreds) -> None:
     await dbcreds.creds()
     kept = await dbcreds.creds(context=STRANGER)

@@ -88,6 +88,19 @@ class EtcdClient:
         )
         return await self._read(self._kv.Range, request)
 
+    async def gets(self, keys: Sequence[bytes]) -> list[etcd_pb2.KeyValue | None]:
+        """Reads many keys at one revision, linearizably.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        request = etcd_pb2.TxnRequest()
+        for key in keys:
+            request.success.add().request_range.key = key
+        response = await self._read(self._kv.Txn, request)
+        ranges = [each.response_range.kvs for each in response.responses]
+        return [kvs[0] if kvs else None for kvs in ranges]
+
     async def transaction(self, request: etcd_pb2.TxnRequest) -> etcd_pb2.TxnResponse:
         """Runs a transaction, once.
 

@@ -1,6 +1,6 @@
 """The store over etcd: reads from memory where that is certain, one etcd transaction for each logical change."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
@@ -141,6 +141,16 @@ class EtcdStore:
         if cached.decoded is None:
             cached.decoded = Entry(path, self.codec.open(key, cached.raw), cached.revision)
         return cached.decoded
+
+    async def get_many(self, paths: Sequence[Path]) -> list[Entry | None]:
+        """Returns entries as of one revision, past the cache."""
+        keys = [self.codec.encode_path(path) for path in paths]
+        with self._telemetry.span("etcd read"):
+            found = await self._client.gets(keys)
+        return [
+            Entry(path, self.codec.open(key, kv.value), kv.mod_revision) if kv is not None else None
+            for path, key, kv in zip(paths, keys, found, strict=True)
+        ]
 
     async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
         """Returns the entries below a prefix in the order of their keys, as of one revision."""

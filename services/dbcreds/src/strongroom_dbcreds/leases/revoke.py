@@ -6,6 +6,7 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -24,6 +25,16 @@ from strongroom_runtime.storage import ConflictError, Path
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Failures:
+    """How many of many leases could not be revoked, and why the last of them."""
+
+    count: int = 0
+    last: str = ""
+
+
 # (after key): a page of keys behind it.
 Pages = Callable[[str], Awaitable[list[str]]]
 
@@ -109,15 +120,15 @@ class Revoker:
                 return kept.lease.error  # another replica's attempt has failed
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def revoke_all(self, pages: Pages, *, force: bool = False) -> list[str]:
-        """Ends leases, page after page, several at a time; returns why some could not be revoked.
+    async def revoke_all(self, pages: Pages, *, force: bool = False) -> Failures:
+        """Ends leases, page after page, several at a time; returns how many could not be revoked.
 
         Args:
             pages: gives keys.
             force: forget those that cannot be revoked.
         """
         slots = asyncio.Semaphore(self._config.parallel)
-        errors: list[str] = []
+        failures = Failures()
 
         async def one(key: str) -> None:
             async with slots:
@@ -125,21 +136,35 @@ class Revoker:
                 if error and force:
                     await self.forget(key)
                 elif error:
-                    errors.append(error)
+                    failures.count, failures.last = failures.count + 1, error
 
         after = ""
         while keys := await pages(after):
             await asyncio.gather(*(one(key) for key in keys))
             after = keys[-1]
-        return errors
+        return failures
 
     async def mark_all(self, pages: Pages) -> None:
-        """Ends leases, page after page: when it returns, they will all be revoked."""
+        """Ends leases, many in one transaction: when it returns, they will all be revoked.
+
+        Those marked before a crash are revoked all the same; who asked asks again for the others.
+        """
         after = ""
         while keys := await pages(after):
-            for key in keys:
-                await self.mark(key)
+            await self._mark_many(keys)
             after = keys[-1]
+
+    async def _mark_many(self, keys: list[str]) -> None:
+        now = self._clock.now()
+        changes = []
+        for kept in await self._leases.get_many(keys):
+            after = domain.ended(kept.lease, now)
+            if after is not kept.lease:
+                changes.append((kept, after))
+        for key in await self._leases.replace_many(changes):
+            await self.mark(key)  # one that changed meanwhile must not keep the others from ending
+        if changes:
+            self.wake.set()
 
     def below(self, prefix: str) -> Pages:
         """Returns the leases whose ids begin with a prefix, for `revoke_all` and `mark_all`."""

@@ -11,13 +11,14 @@ event/<shard>                    what happened last to a lease of the shard: rea
 
 import secrets
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.storage import gone_path
-from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
 _LEASE, _DUE, _PREFIX = Plain("lease"), Plain("due"), Plain("prefix")
 _TOKEN, _MOUNT, _FAILING, _EVENT = Plain("token"), Plain("mount"), Plain("failing"), Plain("event")
@@ -70,6 +71,11 @@ class Leases:
         entry = await self.store.get((_LEASE, Plain(key)))
         return Kept(_decode(entry.value), entry.revision) if entry is not None else None
 
+    async def get_many(self, keys: Sequence[str]) -> list[Kept]:
+        """Returns those of a page of leases that there are."""
+        entries = await self.store.get_many([(_LEASE, Plain(key)) for key in keys])
+        return [Kept(_decode(each.value), each.revision) for each in entries if each is not None]
+
     async def find(self, lease_id: str) -> Kept | None:
         """Returns a lease by its id; ghosts are none."""
         lease_id = lease_id.strip("/")
@@ -112,14 +118,30 @@ class Leases:
         Raises:
             ConflictError: it changed meanwhile.
         """
-        old, new = _entries(before.lease), _entries(after)
-        transaction = Transaction(
-            expect={_path(after): before.revision},
-            puts={_path(after): _encode(after), **dict.fromkeys(new - old, b"")},
-            deletes=sorted(old - new),
-        )
+        transaction = _replacement(before, after)
         _tell(transaction, after.key, event)
         return Kept(after, await self.store.commit(transaction))
+
+    async def replace_many(self, changes: Sequence[tuple[Kept, Lease]]) -> list[str]:
+        """Writes leases anew, as many in one transaction as fit into it.
+
+        Returns:
+            The keys of those that are as they were: of each transaction in which one had changed meanwhile, all.
+        """
+        joined: list[tuple[Transaction, list[str]]] = []
+        for before, after in changes:
+            transaction = _replacement(before, after)
+            if joined and joined[-1][0].join(transaction):
+                joined[-1][1].append(after.key)
+            else:
+                joined.append((transaction, [after.key]))
+        left: list[str] = []
+        for transaction, keys in joined:
+            try:
+                await self.store.commit(transaction)
+            except ConflictError:
+                left += keys
+        return left
 
     async def remove(self, kept: Kept, event: Happened | None = None) -> None:
         """Forgets a lease.
@@ -219,6 +241,15 @@ def _tell(transaction: Transaction, key: str, event: Happened | None) -> None:
 
 def _path(lease: Lease) -> Path:
     return (_LEASE, Plain(lease.key))
+
+
+def _replacement(before: Kept, after: Lease) -> Transaction:
+    old, new = _entries(before.lease), _entries(after)
+    return Transaction(
+        expect={_path(after): before.revision},
+        puts={_path(after): _encode(after), **dict.fromkeys(new - old, b"")},
+        deletes=sorted(old - new),
+    )
 
 
 def _due_path(time: float, key: str) -> Path:

@@ -7,7 +7,7 @@ from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.leases import storage
 from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.renew import Renewer
-from strongroom_dbcreds.leases.revoke import Revoker
+from strongroom_dbcreds.leases.revoke import Failures, Revoker
 from strongroom_dbcreds.leases.storage import EVENTS, Happened, Kept, Leases
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
@@ -88,7 +88,7 @@ class LeaseHandlers:
             return pb.RevokeLeaseResponse(status=_ACCEPTED)
         error = await self._revoker.revoke_now(kept.lease.key)
         if error:
-            raise _not_yet([error])
+            raise _not_yet(Failures(1, error))
         return pb.RevokeLeaseResponse()
 
     async def RevokePrefix(
@@ -96,21 +96,22 @@ class LeaseHandlers:
     ) -> pb.RevokePrefixResponse:
         pages = self._revoker.below(_prefix(request.prefix))
         await self._clock.ready()
-        if request.HasField("sync") and not request.sync:
-            await self._revoker.mark_all(pages)
-            return pb.RevokePrefixResponse(status=_ACCEPTED)
         # All are certain to end before any is waited for: this may take long, and be cut off.
         await self._revoker.mark_all(pages)
-        errors = await self._revoker.revoke_all(self._revoker.below(request.prefix))
-        if errors:
-            raise _not_yet(errors)
+        if request.HasField("sync") and not request.sync:
+            return pb.RevokePrefixResponse(status=_ACCEPTED)
+        failures = await self._revoker.revoke_all(self._revoker.below(request.prefix))
+        if failures.count:
+            raise _not_yet(failures)
         return pb.RevokePrefixResponse()
 
     async def ForceRevokePrefix(
         self, request: pb.ForceRevokePrefixRequest, context: RequestContext
     ) -> pb.ForceRevokePrefixResponse:
+        prefix = _prefix(request.prefix)
         await self._clock.ready()
-        await self._revoker.revoke_all(self._revoker.below(_prefix(request.prefix)), force=True)
+        await self._revoker.mark_all(self._revoker.below(prefix))
+        await self._revoker.revoke_all(self._revoker.below(prefix), force=True)
         return pb.ForceRevokePrefixResponse()
 
     async def TidyLeases(
@@ -234,10 +235,10 @@ def _mount(lease: Lease) -> str:
     return lease.path.rpartition("creds/")[0]
 
 
-def _not_yet(errors: list[str]) -> ServiceError:
+def _not_yet(failures: Failures) -> ServiceError:
     return ServiceError(
         Kind.UNAVAILABLE,
-        f"{len(errors)} of the leases could not be revoked yet, and will be tried again: {errors[-1]}",
+        f"{failures.count} of the leases could not be revoked yet, and will be tried again: {failures.last}",
     )
 
 

@@ -44,13 +44,13 @@ class LifecycleHandlers:
             return await self._leases.of_mount(mount, after)
 
         await self._revoker.mark_all(pages)
-        errors = await self._revoker.revoke_all(pages)
-        if errors or await self._leases.of_mount(mount):
+        failures = await self._revoker.revoke_all(pages)
+        if failures.count or await self._leases.of_mount(mount):
             count = await self._leases.count_of_mount(mount)
             raise ServiceError(
                 Kind.UNAVAILABLE,
                 f"{count} leases of the mount could not be revoked yet; this goes on by itself, and sys/leases/"
-                f"revoke-force gives them up: {errors[-1] if errors else 'another replica is at it'}",
+                f"revoke-force gives them up: {failures.last or 'another replica is at it'}",
             )
         for drop in self._drops:
             await drop(mount)
