@@ -29,9 +29,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2.0
 
-_PREFLIGHT = (
-    "preflight capability check returned 403, please ensure client's policies grant access to path"
-)
+# What belongs to the platform: nothing can be mounted there by sys/mounts.
+_RESERVED = ("auth/", "cubbyhole/", "identity/", "sys/")
 
 AclOf = Callable[[RequestContext], Awaitable[Acl | None]]
 
@@ -67,7 +66,10 @@ class MountHandlers:
     async def EnableMount(
         self, request: pb.EnableMountRequest, context: RequestContext
     ) -> pb.EnableMountResponse:
-        await self._enable(_path(request.path), request, SECRETS)
+        path = _path(request.path)
+        if path.startswith(_RESERVED):
+            raise invalid(f'cannot mount "{path}"')
+        await self._enable(path, request, SECRETS)
         return pb.EnableMountResponse()
 
     async def EnableAuth(
@@ -79,7 +81,11 @@ class MountHandlers:
     async def DisableMount(
         self, request: pb.DisableMountRequest, context: RequestContext
     ) -> pb.DisableMountResponse:
-        await self._disable(_path(request.path))
+        path = _path(request.path)
+        if path.startswith("auth/"):
+            # It takes other rights: sys/auth wants sudo.
+            raise invalid(f'cannot unmount "{path}"')
+        await self._disable(path)
         return pb.DisableMountResponse()
 
     async def DisableAuth(
@@ -91,7 +97,7 @@ class MountHandlers:
     async def ReadMountTuning(
         self, request: pb.ReadMountTuningRequest, context: RequestContext
     ) -> pb.ReadMountTuningResponse:
-        mount = await self._one(_path(request.path))
+        mount = await self._tuned(_path(request.path))
         return pb.ReadMountTuningResponse(
             config=messages.effective(mount),
             description=mount.description,
@@ -101,7 +107,7 @@ class MountHandlers:
     async def ReadAuthTuning(
         self, request: pb.ReadAuthTuningRequest, context: RequestContext
     ) -> pb.ReadAuthTuningResponse:
-        mount = await self._one(_auth(request.path))
+        mount = await self._tuned(_auth(request.path))
         return pb.ReadAuthTuningResponse(
             config=messages.effective(mount),
             description=mount.description,
@@ -123,16 +129,18 @@ class MountHandlers:
     async def Remount(
         self, request: pb.RemountRequest, context: RequestContext
     ) -> pb.RemountResponse:
+        if not getattr(request, "from") or not request.to:
+            raise invalid("both 'from' and 'to' path must be specified as a string")
         source, target = _path(getattr(request, "from")), _path(request.to)
 
         def change(mounts: Mounts) -> Mounts:
             mount = mounts.pop(source, None)
             if mount is None or mount.state != ACTIVE:
-                raise invalid("from: no such mount")
+                raise invalid(f'no matching mount at "{source}"')
             if mount.builtin:
-                raise invalid("from: this mount cannot be moved")
+                raise invalid(f'cannot remount "{source}"')
             if mount.auth != target.startswith("auth/"):
-                raise invalid("to: secret engines and login methods stay what they are")
+                raise invalid(f"cannot remount to destination {target}")
             check_free(mounts, target)
             return {**mounts, target: msgspec.structs.replace(mount, path=target)}
 
@@ -168,9 +176,11 @@ class MountHandlers:
         # As in Vault, what is not there and what may not be seen look alike.
         if acl is None or found is None or not acl.any_below(found[0].path):
             raise denied(
-                "preflight capability check returned 403, please ensure client's policies grant access to path"
+                "preflight capability check returned 403, please ensure client's policies grant access to path "
+                f'"{request.path.strip("/")}/"'
             )
-        return pb.ReadUiMountResponse(path=found[0].path, mount=messages.info(found[0]))
+        path = found[0].path.removeprefix("auth/")
+        return pb.ReadUiMountResponse(path=path, mount=messages.info(found[0]))
 
     async def finish_removals(self) -> None:
         """Removes what mounts that are being disabled left, after crashes too. Runs until cancelled."""
@@ -192,10 +202,23 @@ class MountHandlers:
         }
 
     async def _one(self, path: str) -> Mount:
-        mount = (await self._table.current()).mounts.get(path)
-        if mount is None or mount.state != ACTIVE:
-            raise invalid(f"No {'auth' if path.startswith('auth/') else 'secret'} engine at {path}")
+        mount = await self._active(path)
+        if mount is None:
+            # Clients tell by these texts that a mount is gone.
+            if path.startswith("auth/"):
+                raise invalid(f"No auth engine at {path.removeprefix('auth/')}")
+            raise invalid(f"No secret engine mount at {path}")
         return mount
+
+    async def _tuned(self, path: str) -> Mount:
+        mount = await self._active(path)
+        if mount is None:
+            raise invalid(f'cannot fetch sysview for path "{path}"')
+        return mount
+
+    async def _active(self, path: str) -> Mount | None:
+        mount = (await self._table.current()).mounts.get(path)
+        return mount if mount is not None and mount.state == ACTIVE else None
 
     async def _enable(self, path: str, request: Any, known: Mapping[str, Engine]) -> None:
         kind = (request.type or request.plugin_name).strip().lower()
@@ -204,9 +227,11 @@ class MountHandlers:
             kind = request.plugin_name
         if kind == "kv-v2":
             kind, options = "kv", {**options, "version": "2"}
+        if not kind:
+            raise invalid("backend type must be specified as a string")
         if kind not in known:
-            raise invalid(f"type: unknown; there are {', '.join(known)}")
-        if kind == "kv" and options.setdefault("version", "1") not in ("1", "2"):
+            raise invalid(f"type: plugin not found in the catalog; there are {', '.join(known)}")
+        if kind == "kv" and options.get("version", "1") not in ("1", "2"):
             raise invalid("options.version: a kv mount has version 1 or 2")
         mount = new_mount(
             path,
@@ -232,7 +257,7 @@ class MountHandlers:
             if mount is None:
                 return None
             if mount.builtin:
-                raise invalid("path: this mount cannot be disabled")
+                raise invalid(f'cannot unmount "{path}"')
             return {**mounts, path: msgspec.structs.replace(mount, state=REMOVING)}
 
         await self._table.change(change)
@@ -259,7 +284,7 @@ class MountHandlers:
         def change(mounts: Mounts) -> Mounts:
             mount = mounts.get(path)
             if mount is None or mount.state != ACTIVE:
-                raise invalid("path: no such mount")
+                raise invalid(f'tune of path "{path}" failed: no mount entry found')
             after = messages.tuned(mount, request.config)
             if request.HasField("description"):
                 after = msgspec.structs.replace(after, description=request.description)

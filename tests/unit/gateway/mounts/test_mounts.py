@@ -1,0 +1,116 @@
+"""Which mounts may be made and removed by which requests, and what clients are told of those that are not there."""
+
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from tests.fakes.store import MemoryStore
+
+from strongroom.auth.v1 import gate_pb2
+from strongroom.kv.v1 import cubbyhole_pb2
+from strongroom.sys.v1 import mounts_pb2
+from strongroom_gateway.mounts.rpc import MountHandlers
+from strongroom_gateway.mounts.table import MountTable
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.policy import Acl, parse_policy
+
+
+class Engines:
+    """Stands in for the services, which remove what mounts leave."""
+
+    def __init__(self) -> None:
+        self.dropped: list[str] = []
+
+    async def call(self, method: str, request: Any, context: RequestContext) -> Any:
+        self.dropped.append(method)
+        if isinstance(request, gate_pb2.DropMountRequest):
+            return gate_pb2.DropMountResponse()
+        return cubbyhole_pb2.DropMountResponse()
+
+
+class Mounts:
+    """The handlers, called as by a root token."""
+
+    def __init__(self) -> None:
+        self.engines = Engines()
+        services = dict.fromkeys(("auth", "kv"), self.engines)
+        self.table = MountTable(MemoryStore())
+        self._handlers = MountHandlers(self.table, services, self._acl)
+
+    async def _acl(self, context: RequestContext) -> Acl | None:
+        return Acl.compile(
+            [parse_policy("root", 'path "*" { capabilities = ["read"] }').render({})]
+        )
+
+    async def __call__(self, method: str, **fields: Any) -> Any:
+        request: type[Message] = getattr(mounts_pb2, f"{method}Request")
+        return await getattr(self._handlers, method)(request(**fields), RequestContext("r"))
+
+
+@pytest.fixture
+async def mounts() -> Mounts:
+    mounts = Mounts()
+    await mounts("EnableAuth", path="people", type="userpass")
+    await mounts("EnableMount", path="secret", type="kv")
+    return mounts
+
+
+async def refused(call: Any, text: str, kind: Kind = Kind.INVALID) -> None:
+    with pytest.raises(ServiceError) as caught:
+        await call
+    assert (caught.value.kind, text in caught.value.message) == (kind, True), caught.value.message
+
+
+@pytest.mark.parametrize("path", ["auth", "auth/x", "sys/x", "identity", "cubbyhole/x"])
+async def test_secret_engines_stay_out_of_what_is_the_platforms(mounts: Mounts, path: str) -> None:
+    await refused(mounts("EnableMount", path=path, type="kv"), f'cannot mount "{path}/"')
+
+
+async def test_a_login_method_is_disabled_by_its_own_path_alone(mounts: Mounts) -> None:
+    # sys/mounts asks for no sudo, sys/auth does.
+    await refused(mounts("DisableMount", path="auth/people"), 'cannot unmount "auth/people/"')
+    assert mounts.engines.dropped == []
+    await mounts("DisableAuth", path="people")
+    assert len(mounts.engines.dropped) == 1
+    await mounts("DisableAuth", path="people")
+
+
+async def test_clients_tell_by_these_texts_that_a_mount_is_gone(mounts: Mounts) -> None:
+    for method, path, text in (
+        ("ReadMount", "nope", "No secret engine mount at nope/"),
+        ("ReadAuth", "nope", "No auth engine at nope/"),
+        ("ReadMountTuning", "nope", 'cannot fetch sysview for path "nope/"'),
+        ("ReadAuthTuning", "nope", 'cannot fetch sysview for path "auth/nope/"'),
+        ("TuneMount", "nope", 'tune of path "nope/" failed: no mount entry found'),
+    ):
+        await refused(mounts(method, path=path), text)
+    await refused(mounts("Remount", **{"from": "nope", "to": "x"}), 'no matching mount at "nope/"')
+    await refused(mounts("Remount", **{"from": "secret"}), "both 'from' and 'to'")
+    await refused(
+        mounts("Remount", **{"from": "secret", "to": "auth/x"}), "cannot remount to destination"
+    )
+    await refused(
+        mounts("ReadUiMount", path="nope"), 'grant access to path "nope/"', kind=Kind.DENIED
+    )
+
+
+async def test_a_mount_is_shown_with_the_options_that_it_was_given(mounts: Mounts) -> None:
+    # Tools that compare it with what they asked for would else see a change each time.
+    assert dict((await mounts("ReadMount", path="secret")).mount.options) == {}
+    found = (await mounts.table.current()).find("secret/x")
+    assert found is not None
+    assert found[0].kind == ("kv", "1")
+    await mounts("TuneMount", path="secret", options={"version": "2"})
+    assert dict((await mounts("ReadMount", path="secret")).mount.options) == {"version": "2"}
+
+
+async def test_a_login_method_is_shown_below_auth(mounts: Mounts) -> None:
+    assert (await mounts("ReadUiMount", path="auth/people/login/ann")).path == "people/"
+    assert (await mounts("ReadUiMount", path="secret/app")).path == "secret/"
+
+
+async def test_unknown_types_are_refused(mounts: Mounts) -> None:
+    await refused(mounts("EnableMount", path="x", type="nope"), "plugin not found in the catalog")
+    await refused(mounts("EnableMount", path="x"), "backend type must be specified")
+    await refused(mounts("EnableAuth", path="x", type="kv"), "plugin not found in the catalog")
