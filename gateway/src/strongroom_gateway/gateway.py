@@ -19,8 +19,10 @@ from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
 from strongroom.sys.v1 import (
     config_pb2,
+    locked_users_pb2,
     mounts_pb2,
     observe_pb2,
+    plugins_pb2,
     quotas_pb2,
     system_pb2,
     wrapping_pb2,
@@ -33,6 +35,7 @@ from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.grpc_wire import GrpcWire
 from strongroom_gateway.http.targets import ABSOLUTE
 from strongroom_gateway.http.wire import HttpWire
+from strongroom_gateway.mounts.plugins_rpc import PluginHandlers
 from strongroom_gateway.mounts.rpc import MountHandlers
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.observe.observer import Observer
@@ -44,6 +47,7 @@ from strongroom_gateway.settings.rpc import ConfigHandlers
 from strongroom_gateway.settings.rules import Rules
 from strongroom_gateway.settings.store import SettingsStore
 from strongroom_gateway.streams import Streams
+from strongroom_gateway.system.locked_rpc import LockedUserHandlers
 from strongroom_gateway.system.rpc import SystemHandlers
 from strongroom_gateway.tokens import TokenGate
 from strongroom_gateway.wrapping.rpc import WrappingHandlers
@@ -78,8 +82,10 @@ _MODULES = (
     rotation_pb2,
     seal_pb2,
     config_pb2,
+    locked_users_pb2,
     mounts_pb2,
     observe_pb2,
+    plugins_pb2,
     quotas_pb2,
     system_pb2,
     wrapping_pb2,
@@ -153,6 +159,12 @@ class Gateway:
             ),
             (config_pb2, "ConfigService", ConfigHandlers(settings, host.state)),
             (quotas_pb2, "QuotaService", QuotaHandlers(settings, self._mounts)),
+            (plugins_pb2, "PluginService", PluginHandlers()),
+            (
+                locked_users_pb2,
+                "LockedUserService",
+                LockedUserHandlers(self._mounts, host.services["auth"]),
+            ),
         ):
             own.add(module.DESCRIPTOR.services_by_name[name], handlers)
         host.metrics.watch_seal(host.sealed)

@@ -1,16 +1,18 @@
 """Roles for machines."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.auth.harness import Auth, count, login_context, refused, texts
+from tests.unit.auth.harness import LOGIN_MOUNT, Auth, count, login_context, refused, texts
 
 from strongroom.auth.v1 import approle_pb2 as pb
 from strongroom.auth.v1 import login_pb2
 from strongroom_runtime.errors import Kind, ServiceError
 
 WRONG = "invalid role or secret ID"
+APPROLE_MOUNT = replace(LOGIN_MOUNT, type="approle")
 
 
 class Roles:
@@ -63,6 +65,26 @@ async def test_wrong_ids_look_alike(roles: Roles) -> None:
     await refused(roles.login(""), Kind.INVALID, "missing role_id")
 
 
+async def test_wrong_secret_ids_lock_a_role(roles: Roles) -> None:
+    role_id = await roles.write()
+    secret = await roles.secret()
+    twin = Roles(await roles.auth.twin())
+    for n in range(4):
+        await refused((roles, twin)[n % 2].login(role_id, "x"), Kind.INVALID, WRONG)
+    assert (await roles.login(role_id, secret.secret_id)).client_token
+    await count([(roles, twin)[n % 2].login(role_id, "x") for n in range(5)])
+    for each in (secret.secret_id, "x"):
+        await refused(twin.login(role_id, each), Kind.DENIED)
+    listed = await roles("ListLockedNames", context={"mount": APPROLE_MOUNT})
+    assert list(listed.names) == [role_id]
+    await roles("UnlockName", name=role_id, context={"mount": APPROLE_MOUNT})
+    assert (await twin.login(role_id, secret.secret_id)).client_token
+    # Ids of no role cost no storage.
+    for _ in range(9):
+        await refused(roles.login("nobody", "x"), Kind.INVALID, WRONG)
+    assert list((await roles("ListLockedNames", context={"mount": APPROLE_MOUNT})).names) == []
+
+
 async def test_uses_of_a_secret_id_are_exact_over_replicas(roles: Roles) -> None:
     role_id = await roles.write(secret_id_num_uses=5)
     secret = await roles.secret()
@@ -71,6 +93,7 @@ async def test_uses_of_a_secret_id_are_exact_over_replicas(roles: Roles) -> None
     done = await count([(roles, twin)[n % 2].login(role_id, secret.secret_id) for n in range(20)])
     assert done == 5
     assert await roles.auth.stored("token") - before == 5
+    await roles("UnlockName", name=role_id, context={"mount": APPROLE_MOUNT})
     await refused(roles.login(role_id, secret.secret_id), Kind.INVALID, WRONG)
     info = await roles("LookupSecretId", role_name="app", secret_id=secret.secret_id)
     assert not info.HasField("info")

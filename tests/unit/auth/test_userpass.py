@@ -77,6 +77,19 @@ async def test_the_mount_says_when_users_are_locked(auth: Auth) -> None:
             await refused(login(auth, "bob", "wrong", mount=mount), Kind.DENIED)
 
 
+async def test_locked_users_are_listed_and_unlocked(auth: Auth) -> None:
+    await write(auth)
+    for name in ("ann", "bob"):
+        for _ in range(5):
+            await refused(login(auth, name, "wrong"), Kind.INVALID)
+    await refused(login(auth, "carl", "wrong"), Kind.INVALID)
+    assert list((await auth("ListLockedNames", login_context())).names) == ["ann", "bob"]
+    await auth("UnlockName", login_context(), name="ann")
+    assert (await login(auth)).auth.client_token
+    auth.clock.advance(901)
+    assert list((await auth("ListLockedNames", login_context())).names) == []
+
+
 async def test_passwords_and_policies_are_changed(auth: Auth) -> None:
     await write(auth)
     await auth("WritePassword", login_context(), username="ann", password="new")

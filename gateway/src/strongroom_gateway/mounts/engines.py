@@ -43,4 +43,16 @@ SECRETS: dict[str, Engine] = {
     ),
 }
 
+# What a mount of type database can connect to; dbcreds has their drivers.
+DATABASES = (
+    "mongodb-database-plugin",
+    "mysql-aurora-database-plugin",
+    "mysql-database-plugin",
+    "mysql-legacy-database-plugin",
+    "mysql-rds-database-plugin",
+    "postgresql-database-plugin",
+    "redis-database-plugin",
+    "valkey-database-plugin",
+)
+
 LOGINS: dict[str, Engine] = {"approle": _LOGIN, "userpass": _LOGIN}

@@ -5,10 +5,12 @@ import uuid
 from strongroom.auth.v1 import approle_pb2, gate_pb2, policy_pb2, token_pb2, userpass_pb2
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
+from strongroom_auth.approle.logins import METHOD as APPROLE
 from strongroom_auth.approle.logins import Logins
 from strongroom_auth.approle.roles import Roles
 from strongroom_auth.approle.rpc import AppRoleHandlers
 from strongroom_auth.config import Config
+from strongroom_auth.lockout import Lockouts
 from strongroom_auth.policies.rpc import PolicyHandlers
 from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens.cleanup import Cleanup, Listener
@@ -17,6 +19,7 @@ from strongroom_auth.tokens.roles import TokenRoles
 from strongroom_auth.tokens.rpc import TokenHandlers
 from strongroom_auth.tokens.tokens import Tokens
 from strongroom_auth.userpass.passwords import Passwords
+from strongroom_auth.userpass.rpc import METHOD as USERPASS
 from strongroom_auth.userpass.rpc import UserpassHandlers
 from strongroom_auth.userpass.users import Users
 from strongroom_runtime.context import RequestContext
@@ -54,7 +57,8 @@ def build(host: Host, config: Config | None = None) -> AuthService:
     policies = PolicyStore(host.store)
     users, roles = Users(host.store, config), Roles(host.store, config.attempts)
     token_roles = TokenRoles(host.store, config.attempts)
-    logins = Logins(roles, tokens, config.attempts)
+    lockouts = {name: Lockouts(host.store, config, name) for name in (USERPASS, APPROLE)}
+    logins = Logins(roles, tokens, lockouts[APPROLE], config.attempts)
 
     async def drop_data(mount: str) -> None:
         await users.drop_mount(mount)
@@ -76,11 +80,15 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         (
             gate_pb2,
             "TokenGateService",
-            TokenGateHandlers(host.store, tokens, policies, drop_data, role_of),
+            TokenGateHandlers(host.store, tokens, policies, drop_data, role_of, lockouts),
         ),
         (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),
         (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of)),
-        (userpass_pb2, "UserpassService", UserpassHandlers(users, passwords, tokens)),
+        (
+            userpass_pb2,
+            "UserpassService",
+            UserpassHandlers(users, passwords, tokens, lockouts[USERPASS]),
+        ),
         (approle_pb2, "AppRoleService", AppRoleHandlers(roles, logins, tokens)),
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)

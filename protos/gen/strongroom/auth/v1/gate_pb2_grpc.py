@@ -65,6 +65,16 @@ class TokenGateServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.AdoptRootTokenRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.AdoptRootTokenResponse.FromString,
                 _registered_method=True)
+        self.ListLockedNames = channel.unary_unary(
+                '/strongroom.auth.v1.TokenGateService/ListLockedNames',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ListLockedNamesRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ListLockedNamesResponse.FromString,
+                _registered_method=True)
+        self.UnlockName = channel.unary_unary(
+                '/strongroom.auth.v1.TokenGateService/UnlockName',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameResponse.FromString,
+                _registered_method=True)
         self.DropMount = channel.unary_unary(
                 '/strongroom.auth.v1.TokenGateService/DropMount',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.DropMountRequest.SerializeToString,
@@ -119,6 +129,20 @@ class TokenGateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLockedNames(self, request, context):
+        """Lists the names that are locked after failed logins; the mount is that of the request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlockName(self, request, context):
+        """Forgets the failed logins of a name; the mount is that of the request. Not an error where there are none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DropMount(self, request, context):
         """Revokes all tokens of a login mount that was disabled, and removes its data. May be repeated.
         """
@@ -158,6 +182,16 @@ def add_TokenGateServiceServicer_to_server(servicer, server):
                     servicer.AdoptRootToken,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.AdoptRootTokenRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.AdoptRootTokenResponse.SerializeToString,
+            ),
+            'ListLockedNames': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLockedNames,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ListLockedNamesRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ListLockedNamesResponse.SerializeToString,
+            ),
+            'UnlockName': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlockName,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameResponse.SerializeToString,
             ),
             'DropMount': grpc.unary_unary_rpc_method_handler(
                     servicer.DropMount,
@@ -328,6 +362,60 @@ class TokenGateService:
             '/strongroom.auth.v1.TokenGateService/AdoptRootToken',
             strongroom_dot_auth_dot_v1_dot_gate__pb2.AdoptRootTokenRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_gate__pb2.AdoptRootTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLockedNames(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenGateService/ListLockedNames',
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.ListLockedNamesRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.ListLockedNamesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlockName(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenGateService/UnlockName',
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,10 @@ class TokenGateServiceStub:
     """Returns the texts of policies."""
     AdoptRootToken: _aio.UnaryUnaryMultiCallable[_gate_pb2.AdoptRootTokenRequest, _gate_pb2.AdoptRootTokenResponse]
     """Makes a given text a root token. May be repeated with the same text."""
+    ListLockedNames: _aio.UnaryUnaryMultiCallable[_gate_pb2.ListLockedNamesRequest, _gate_pb2.ListLockedNamesResponse]
+    """Lists the names that are locked after failed logins; the mount is that of the request."""
+    UnlockName: _aio.UnaryUnaryMultiCallable[_gate_pb2.UnlockNameRequest, _gate_pb2.UnlockNameResponse]
+    """Forgets the failed logins of a name; the mount is that of the request. Not an error where there are none."""
     DropMount: _aio.UnaryUnaryMultiCallable[_gate_pb2.DropMountRequest, _gate_pb2.DropMountResponse]
     """Revokes all tokens of a login mount that was disabled, and removes its data. May be repeated."""
 
@@ -85,6 +89,22 @@ class TokenGateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_gate_pb2.AdoptRootTokenRequest, _abc.Awaitable[_gate_pb2.AdoptRootTokenResponse]],
     ) -> _abc.Awaitable[_gate_pb2.AdoptRootTokenResponse]:
         """Makes a given text a root token. May be repeated with the same text."""
+
+    @_abc_1.abstractmethod
+    def ListLockedNames(
+        self,
+        request: _gate_pb2.ListLockedNamesRequest,
+        context: _aio.ServicerContext[_gate_pb2.ListLockedNamesRequest, _abc.Awaitable[_gate_pb2.ListLockedNamesResponse]],
+    ) -> _abc.Awaitable[_gate_pb2.ListLockedNamesResponse]:
+        """Lists the names that are locked after failed logins; the mount is that of the request."""
+
+    @_abc_1.abstractmethod
+    def UnlockName(
+        self,
+        request: _gate_pb2.UnlockNameRequest,
+        context: _aio.ServicerContext[_gate_pb2.UnlockNameRequest, _abc.Awaitable[_gate_pb2.UnlockNameResponse]],
+    ) -> _abc.Awaitable[_gate_pb2.UnlockNameResponse]:
+        """Forgets the failed logins of a name; the mount is that of the request. Not an error where there are none."""
 
     @_abc_1.abstractmethod
     def DropMount(

@@ -15,6 +15,7 @@ from strongroom_auth.approle.roles import (
     removal,
     secret_path,
 )
+from strongroom_auth.lockout import Failures, Lockouts
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.tokens import Issued, Tokens, address_allowed, conflict
 from strongroom_runtime.context import RequestContext
@@ -67,8 +68,9 @@ def _metadata(text: str) -> dict[str, str]:
 class Logins:
     """Exchanges role ids and secret ids for tokens."""
 
-    def __init__(self, roles: Roles, tokens: Tokens, attempts: int) -> None:
+    def __init__(self, roles: Roles, tokens: Tokens, lockouts: Lockouts, attempts: int) -> None:
         self._roles = roles
+        self._lockouts = lockouts
         self._tokens = tokens
         self._attempts = attempts
 
@@ -78,7 +80,8 @@ class Logins:
         """Makes a token, and counts the use of the secret id in the same transaction.
 
         Raises:
-            ServiceError: INVALID where role id or secret id are wrong, DENIED for an address that is not allowed.
+            ServiceError: INVALID where role id or secret id are wrong, DENIED for an address that is not allowed, and
+                after too many wrong secret ids.
         """
         mount = mount_of(context).uuid
         if not role_id:
@@ -96,13 +99,34 @@ class Logins:
         hashed = hash_of(role, secret_id)
         for _ in range(self._attempts * 10):
             known = await self._roles.secret_id(mount, name, hashed)
-            if known is None or not known[0].alive(self._tokens.now()):
+            right = known is not None and known[0].alive(self._tokens.now())
+            failures = await self._check_lockout(role_id, context, right=right)
+            if known is None or not right:
                 raise invalid(_WRONG)
             if not address_allowed(known[0].cidrs, context.client_address):
                 raise denied()
             with contextlib.suppress(ConflictError):
-                return await self._issue(name, role, (hashed, *known), context)
+                issued = await self._issue(name, role, (hashed, *known), context)
+                if failures is not None:
+                    await self._lockouts.forget(mount_of(context), role_id)
+                return issued
         raise conflict()
+
+    async def _check_lockout(
+        self, role_id: str, context: RequestContext, *, right: bool
+    ) -> Failures | None:
+        """Counts a wrong secret id; returns the failures before.
+
+        Raises:
+            ServiceError: DENIED where the role is locked, for a right one too.
+        """
+        mount, now = mount_of(context), self._tokens.now()
+        failures = await self._lockouts.failures(mount, role_id)
+        if self._lockouts.rule(mount).locked(failures, now):
+            raise denied()
+        if not right:
+            await self._lockouts.count(mount, role_id, now)
+        return failures
 
     async def _issue(
         self,

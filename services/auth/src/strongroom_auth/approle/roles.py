@@ -4,6 +4,7 @@ approle/<mount>/r/<name>                the role
 approle/<mount>/i/<role id>             its name
 approle/<mount>/s/<role>/<hash>         a secret id, under the HMAC of its text
 approle/<mount>/a/<role>/<accessor>     its hash
+approle/<mount>/f/<role id>             failed logins (`lockout`)
 """
 
 import contextlib

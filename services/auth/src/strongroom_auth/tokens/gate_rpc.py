@@ -1,13 +1,15 @@
 """TokenGateService: what other services ask about tokens."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from strongroom.auth.v1 import gate_pb2 as pb
+from strongroom_auth.lockout import Lockouts
 from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.tokens import Tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.requests import mount_of
 from strongroom_runtime.storage import Store
 
 DropMountData = Callable[[str], Awaitable[None]]
@@ -25,7 +27,9 @@ class TokenGateHandlers:
         policies: PolicyStore,
         drop_data: DropMountData,
         role_of: RoleOf,
+        lockouts: Mapping[str, Lockouts],
     ) -> None:
+        self._lockouts = lockouts
         self._role_of = role_of
         self._store = store
         self._tokens = tokens
@@ -96,6 +100,20 @@ class TokenGateHandlers:
             raise invalid("token: must not be empty")
         await self._tokens.adopt_root(request.token)
         return pb.AdoptRootTokenResponse()
+
+    async def ListLockedNames(
+        self, request: pb.ListLockedNamesRequest, context: RequestContext
+    ) -> pb.ListLockedNamesResponse:
+        mount = mount_of(context)
+        names = await self._lockouts[mount.type].names(mount, self._tokens.now())
+        return pb.ListLockedNamesResponse(names=names)
+
+    async def UnlockName(
+        self, request: pb.UnlockNameRequest, context: RequestContext
+    ) -> pb.UnlockNameResponse:
+        mount = mount_of(context)
+        await self._lockouts[mount.type].forget(mount, request.name)
+        return pb.UnlockNameResponse()
 
     async def DropMount(
         self, request: pb.DropMountRequest, context: RequestContext

@@ -3,6 +3,7 @@
 from strongroom.auth.v1 import login_pb2
 from strongroom.auth.v1 import userpass_pb2 as pb
 from strongroom_auth import settings
+from strongroom_auth.lockout import Lockouts
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message
@@ -21,8 +22,11 @@ METHOD = "userpass"
 class UserpassHandlers:
     """Answers requests to userpass mounts."""
 
-    def __init__(self, users: Users, passwords: Passwords, tokens: Tokens) -> None:
+    def __init__(
+        self, users: Users, passwords: Passwords, tokens: Tokens, lockouts: Lockouts
+    ) -> None:
         self._users = users
+        self._lockouts = lockouts
         self._passwords = passwords
         self._tokens = tokens
         tokens.renewers[METHOD] = self._renewal
@@ -94,16 +98,15 @@ class UserpassHandlers:
         mount, name, now = mount_of(context), _clean(request.username), self._tokens.now()
         if not request.password:
             raise invalid("missing password")
-        lockout = self._users.lockout(mount)
-        if lockout.locked(await self._users.failures(mount.uuid, name), now):
+        if await self._lockouts.locked(mount, name, now):
             raise denied()
         user = await self._users.get(mount.uuid, name)
         if not await self._passwords.matches(request.password, user.password if user else None):
-            await self._users.count_failure(mount.uuid, name, lockout, now)
+            await self._lockouts.count(mount, name, now)
             raise invalid("invalid username or password")
         # Looked at again: others may have used up the tries while this one was checked.
-        failures = await self._users.failures(mount.uuid, name)
-        if user is None or lockout.locked(failures, now):
+        failures = await self._lockouts.failures(mount, name)
+        if user is None or self._lockouts.rule(mount).locked(failures, now):
             raise denied()
         if not address_allowed(user.settings.cidrs, context.client_address):
             raise denied()
@@ -117,7 +120,7 @@ class UserpassHandlers:
         )
         issued = await self._tokens.create(grant)
         if failures is not None:
-            await self._users.forget_failures(mount.uuid, name)
+            await self._lockouts.forget(mount, name)
         auth = auth_message(issued.token, issued.text, issued.token.ttl)
         return pb.LoginUserResponse(auth=auth, warnings=warnings)
 

@@ -1,0 +1,113 @@
+"""How failed logins are counted, and when they lock out (Vault documentation, "User lockout").
+
+<method>/<mount>/f/<name>       failed logins since the last success
+"""
+
+import contextlib
+
+import msgspec
+
+from strongroom_auth.config import Config
+from strongroom_auth.tokens.tokens import conflict
+from strongroom_runtime.context import MountContext
+from strongroom_runtime.durations import parse_seconds
+from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """Failed logins since the last success: how many, and when the last one was."""
+
+    count: int
+    last: float
+
+
+class Lockout(msgspec.Struct, frozen=True):
+    """When a name is locked; 0 failures for never."""
+
+    threshold: int
+    seconds: int
+    reset_seconds: int
+
+    def locked(self, failures: Failures | None, now: float) -> bool:
+        """Whether a name may not try now."""
+        if failures is None or not self.threshold or failures.count < self.threshold:
+            return False
+        return now < failures.last + self.seconds
+
+    def counted(self, failures: Failures | None, now: float) -> Failures:
+        """Returns the failures with one more; old ones are forgotten."""
+        stale = failures is None or now > failures.last + self.reset_seconds
+        return Failures(1 if failures is None or stale else failures.count + 1, now)
+
+
+class Lockouts:
+    """The failed logins of all mounts of one login method.
+
+    Args:
+        store: the service's.
+        config: of the service.
+        method: userpass or approle.
+    """
+
+    def __init__(self, store: Store, config: Config, method: str) -> None:
+        self._store = store
+        self._method = Plain(method)
+        self._attempts = config.attempts
+        self._default = Lockout(
+            config.lockout_threshold, config.lockout_seconds, config.lockout_reset_seconds
+        )
+
+    def rule(self, mount: MountContext) -> Lockout:
+        """Returns when names of a mount are locked: as it was tuned, or as configured."""
+        tuned = msgspec.json.decode(mount.config) if mount.config else {}
+        given = tuned.get("user_lockout_config") if isinstance(tuned, dict) else None
+        if not isinstance(given, dict):
+            return self._default
+        if given.get("lockout_disable"):
+            return Lockout(0, 0, 0)
+        default = self._default
+        return Lockout(
+            int(given.get("lockout_threshold") or default.threshold),
+            parse_seconds(given.get("lockout_duration") or default.seconds),
+            parse_seconds(given.get("lockout_counter_reset") or default.reset_seconds),
+        )
+
+    async def failures(self, mount: MountContext, name: str) -> Failures | None:
+        """Returns the failed logins of a name."""
+        entry = await self._store.get(self._path(mount, name))
+        return msgspec.msgpack.decode(entry.value, type=Failures) if entry else None
+
+    async def locked(self, mount: MountContext, name: str, now: float) -> bool:
+        """Whether a name may not try now."""
+        return self.rule(mount).locked(await self.failures(mount, name), now)
+
+    async def count(self, mount: MountContext, name: str, now: float) -> None:
+        """Counts a failed login, exactly, however many come at once."""
+        path, rule = self._path(mount, name), self.rule(mount)
+        for _ in range(self._attempts * 10):
+            entry = await self._store.get(path)
+            before = msgspec.msgpack.decode(entry.value, type=Failures) if entry else None
+            after = msgspec.msgpack.encode(rule.counted(before, now))
+            with contextlib.suppress(ConflictError):
+                await self._store.commit(
+                    Transaction(expect={path: entry.revision if entry else 0}, puts={path: after})
+                )
+                return
+        raise conflict()
+
+    async def forget(self, mount: MountContext, name: str) -> None:
+        """Forgets failed logins, after a success or because an operator says so."""
+        await self._store.commit(Transaction(deletes=[self._path(mount, name)]))
+
+    async def names(self, mount: MountContext, now: float) -> list[str]:
+        """Returns the names of a mount that are locked now, sorted."""
+        rule = self.rule(mount)
+        entries = await self._store.scan((self._method, Plain(mount.uuid), Plain("f")))
+        return sorted(
+            str(entry.path[-1])
+            for entry in entries
+            if rule.locked(msgspec.msgpack.decode(entry.value, type=Failures), now)
+        )
+
+    def _path(self, mount: MountContext, name: str) -> Path:
+        return (self._method, Plain(mount.uuid), Plain("f"), name)
