@@ -2,11 +2,13 @@
 
 import base64
 import json
+from typing import Any
 
 import pytest
-from tests.unit.auth.harness import ROOT, Auth, refused
+from tests.unit.auth.harness import ROOT, Auth, count, refused
 
 from strongroom_runtime.errors import Kind
+from strongroom_runtime.storage import Plain, Transaction
 
 TEXT = 'path "secret/*" { capabilities = ["read", "list"] }'
 EVERYTHING = """
@@ -69,6 +71,68 @@ async def test_every_field_counts_after_a_restart(auth: Auth) -> None:
             "pagination_limit": 5,
         }
     }
+
+
+async def test_a_policy_tells_its_version_and_when_it_was_written(auth: Auth) -> None:
+    for version in (1, 2):
+        await auth("WritePolicy", name="app", policy=TEXT)
+        shown = await auth("ReadPolicy", name="app")
+        assert (shown.version, shown.modified.seconds) == (version, int(auth.clock.now()))
+        auth.clock.advance(60)
+    assert (await auth("ReadPolicy", name="default")).version == 0
+
+
+async def test_check_and_set_has_one_winner(auth: Auth) -> None:
+    twin = await auth.twin()
+    write: dict[str, Any] = {"name": "app", "policy": TEXT}
+    both = [each("WritePolicy", cas=-1, **write) for each in (auth, twin) * 5]
+    assert await count(both) == 1
+    await refused(auth("WritePolicy", cas=-1, **write), Kind.INVALID, "existing entry")
+    await refused(auth("WritePolicy", cas=7, **write), Kind.INVALID, "did not match")
+    both = [each("WritePolicy", cas=1, **write) for each in (auth, twin) * 5]
+    assert await count(both) == 1
+    await auth("WritePolicy", cas=2, cas_required=True, **write)
+    await refused(auth("WritePolicy", **write), Kind.INVALID, "required")
+    await refused(auth("WritePolicy", cas_required=False, **write), Kind.INVALID, "required")
+    await auth("PatchPolicy", name="app", cas=3, cas_required=False)
+    await auth("WritePolicy", **write)
+    assert (await auth("ReadPolicy", name="app")).version == 5
+
+
+async def test_a_patch_changes_what_it_gives(auth: Auth) -> None:
+    await refused(auth("PatchPolicy", name="app", policy=TEXT), Kind.INVALID, "not found")
+    await auth("WritePolicy", name="app", policy=TEXT)
+    await auth("PatchPolicy", name="app", cas_required=True, cas=1)
+    shown = await auth("ReadPolicy", name="app")
+    assert (shown.policy, shown.cas_required) == (TEXT, True)
+    other = TEXT.replace("list", "scan")
+    await auth("PatchPolicy", name="app", policy=other, cas=2)
+    assert (await auth("ReadPolicy", name="app")).policy == other
+    await refused(auth("PatchPolicy", name="app", policy="x", cas=3), Kind.INVALID, "parse")
+
+
+async def test_policies_are_listed_below_a_prefix_and_in_detail(auth: Auth) -> None:
+    for name in ("team/a", "team/b/c", "teams"):
+        await auth("WritePolicy", name=name, policy=TEXT)
+    assert list((await auth("ListPolicies", prefix="Team")).keys) == ["team/a", "team/b/c"]
+    await refused(auth("ListPolicies", prefix="nope"), Kind.NOT_FOUND)
+    detailed = await auth("ListPoliciesDetailed", prefix="team", limit=1)
+    assert list(detailed.keys) == ["team/a"]
+    assert detailed.key_info["team/a"].policy == TEXT
+    assert set((await auth("ListPoliciesDetailed")).key_info) >= {"default", "root", "teams"}
+
+
+async def test_a_policy_that_was_stored_before_there_were_versions_counts(auth: Auth) -> None:
+    old = Transaction(puts={(Plain("policy"), "old"): f"# ä\n{TEXT}".encode()})
+    await auth.store.commit(old)
+    assert (await auth("ReadPolicy", name="old")).policy.endswith(TEXT)
+    await auth("WritePolicy", name="old", policy=TEXT, cas=1)
+    assert (await auth("ReadPolicy", name="old")).version == 2
+
+
+async def test_a_policy_that_should_expire_is_refused_and_not_kept_for_ever(auth: Auth) -> None:
+    await refused(auth("WritePolicy", name="app", policy=TEXT, ttl="1h"), Kind.INVALID, "expire")
+    await refused(auth("ReadPolicy", name="app"), Kind.NOT_FOUND)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 513])

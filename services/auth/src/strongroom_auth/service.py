@@ -83,7 +83,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
             TokenGateHandlers(host.store, tokens, policies, drop_data, role_of, lockouts),
         ),
         (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),
-        (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of)),
+        (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of, host.clock)),
         (
             userpass_pb2,
             "UserpassService",

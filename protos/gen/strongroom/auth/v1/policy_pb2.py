@@ -22,16 +22,19 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/auth/v1/policy.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"3\n\x13ListPoliciesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"$\n\x14ListPoliciesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"!\n\x11ReadPolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x12ReadPolicyResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"=\n\x12WritePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\"\x15\n\x13WritePolicyResponse\"#\n\x13\x44\x65letePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65letePolicyResponse\"\x18\n\x16ListPoliciesOldRequest\"9\n\x17ListPoliciesOldResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"\x18\n\x16ReadPoliciesOldRequest\"9\n\x17ReadPoliciesOldResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"$\n\x14ReadPolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15ReadPolicyOldResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05rules\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\"@\n\x15WritePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\"\x18\n\x16WritePolicyOldResponse\"&\n\x16\x44\x65letePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65letePolicyOldResponse\"C\n\x13\x43\x61pabilitiesRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\".\n\x14\x43\x61pabilitiesResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"H\n\x1b\x43\x61pabilitiesAccessorRequest\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x01 \x01(\t\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\"6\n\x1c\x43\x61pabilitiesAccessorResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"G\n\x17\x43\x61pabilitiesSelfRequest\x12\x17\n\x05paths\x18\x01 \x03(\tB\x08\xe2\xf3\x18\x04path\x12\x13\n\x05token\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\"2\n\x18\x43\x61pabilitiesSelfResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"\x15\n\x13ResultantAclRequest\"\x82\x01\n\x14ResultantAclResponse\x12\x0c\n\x04root\x18\x01 \x01(\x08\x12\x1e\n\x0b\x65xact_paths\x18\x02 \x01(\x0c\x42\x04\xd0\xf3\x18\x03H\x00\x88\x01\x01\x12\x1d\n\nglob_paths\x18\x03 \x01(\x0c\x42\x04\xd0\xf3\x18\x03H\x01\x88\x01\x01\x42\x0e\n\x0c_exact_pathsB\r\n\x0b_glob_paths2\x8b\x0e\n\rPolicyService\x12|\n\x0cListPolicies\x12\'.strongroom.auth.v1.ListPoliciesRequest\x1a(.strongroom.auth.v1.ListPoliciesResponse\"\x19\xca\xf3\x18\x15\n\x11/sys/policies/acl\x10\x02\x12\x80\x01\n\nReadPolicy\x12%.strongroom.auth.v1.ReadPolicyRequest\x1a&.strongroom.auth.v1.ReadPolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x01\x12\x83\x01\n\x0bWritePolicy\x12&.strongroom.auth.v1.WritePolicyRequest\x1a\'.strongroom.auth.v1.WritePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x03\x12\x86\x01\n\x0c\x44\x65letePolicy\x12\'.strongroom.auth.v1.DeletePolicyRequest\x1a(.strongroom.auth.v1.DeletePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x05\x12\x81\x01\n\x0fListPoliciesOld\x12*.strongroom.auth.v1.ListPoliciesOldRequest\x1a+.strongroom.auth.v1.ListPoliciesOldResponse\"\x15\xca\xf3\x18\x11\n\x0b/sys/policy\x10\x02(\x01\x12\x81\x01\n\x0fReadPoliciesOld\x12*.strongroom.auth.v1.ReadPoliciesOldRequest\x1a+.strongroom.auth.v1.ReadPoliciesOldResponse\"\x15\xca\xf3\x18\x11\n\x0b/sys/policy\x10\x01(\x01\x12\x85\x01\n\rReadPolicyOld\x12(.strongroom.auth.v1.ReadPolicyOldRequest\x1a).strongroom.auth.v1.ReadPolicyOldResponse\"\x1f\xca\xf3\x18\x1b\n\x15/sys/policy/{name=**}\x10\x01(\x01\x12\x86\x01\n\x0eWritePolicyOld\x12).strongroom.auth.v1.WritePolicyOldRequest\x1a*.strongroom.auth.v1.WritePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x03\x12\x89\x01\n\x0f\x44\x65letePolicyOld\x12*.strongroom.auth.v1.DeletePolicyOldRequest\x1a+.strongroom.auth.v1.DeletePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x05\x12\x80\x01\n\x0c\x43\x61pabilities\x12\'.strongroom.auth.v1.CapabilitiesRequest\x1a(.strongroom.auth.v1.CapabilitiesResponse\"\x1d\xca\xf3\x18\x19\n\x11/sys/capabilities\x10\x03(\x01\x38\x01\x12\xa1\x01\n\x14\x43\x61pabilitiesAccessor\x12/.strongroom.auth.v1.CapabilitiesAccessorRequest\x1a\x30.strongroom.auth.v1.CapabilitiesAccessorResponse\"&\xca\xf3\x18\"\n\x1a/sys/capabilities-accessor\x10\x03(\x01\x38\x01\x12\x91\x01\n\x10\x43\x61pabilitiesSelf\x12+.strongroom.auth.v1.CapabilitiesSelfRequest\x1a,.strongroom.auth.v1.CapabilitiesSelfResponse\"\"\xca\xf3\x18\x1e\n\x16/sys/capabilities-self\x10\x03(\x01\x38\x01\x12\x89\x01\n\x0cResultantAcl\x12\'.strongroom.auth.v1.ResultantAclRequest\x1a(.strongroom.auth.v1.ResultantAclResponse\"&\xca\xf3\x18\"\n\x1e/sys/internal/ui/resultant-acl\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/auth/v1/policy.proto\x12\x12strongroom.auth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#strongroom/options/v1/options.proto\"C\n\x13ListPoliciesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x0e\n\x06prefix\x18\x03 \x01(\t\"$\n\x14ListPoliciesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"K\n\x1bListPoliciesDetailedRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x0e\n\x06prefix\x18\x03 \x01(\t\"\xcd\x01\n\x1cListPoliciesDetailedResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12O\n\x08key_info\x18\x02 \x03(\x0b\x32=.strongroom.auth.v1.ListPoliciesDetailedResponse.KeyInfoEntry\x1aN\n\x0cKeyInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.strongroom.auth.v1.PolicyInfo:\x02\x38\x01\"\x7f\n\nPolicyInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12,\n\x08modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63\x61s_required\x18\x05 \x01(\x08\"!\n\x11ReadPolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x87\x01\n\x12ReadPolicyResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12,\n\x08modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63\x61s_required\x18\x05 \x01(\x08\"\xa4\x01\n\x12WritePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\x12\x10\n\x03\x63\x61s\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0c\x63\x61s_required\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x0b\n\x03ttl\x18\x05 \x01(\t\x12\x12\n\nexpiration\x18\x06 \x01(\tB\x06\n\x04_casB\x0f\n\r_cas_required\"\x15\n\x13WritePolicyResponse\"\xa9\x01\n\x12PatchPolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06policy\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03\x63\x61s\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0c\x63\x61s_required\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12\x0b\n\x03ttl\x18\x05 \x01(\t\x12\x12\n\nexpiration\x18\x06 \x01(\tB\t\n\x07_policyB\x06\n\x04_casB\x0f\n\r_cas_required\"\x15\n\x13PatchPolicyResponse\"#\n\x13\x44\x65letePolicyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65letePolicyResponse\"\x18\n\x16ListPoliciesOldRequest\"9\n\x17ListPoliciesOldResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"\x18\n\x16ReadPoliciesOldRequest\"9\n\x17ReadPoliciesOldResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"$\n\x14ReadPolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15ReadPolicyOldResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05rules\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\"@\n\x15WritePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x06policy\x18\x02 \x01(\tB\t\xe2\xf3\x18\x05rules\"\x18\n\x16WritePolicyOldResponse\"&\n\x16\x44\x65letePolicyOldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65letePolicyOldResponse\"C\n\x13\x43\x61pabilitiesRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\".\n\x14\x43\x61pabilitiesResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"H\n\x1b\x43\x61pabilitiesAccessorRequest\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x01 \x01(\t\x12\x17\n\x05paths\x18\x02 \x03(\tB\x08\xe2\xf3\x18\x04path\"6\n\x1c\x43\x61pabilitiesAccessorResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"G\n\x17\x43\x61pabilitiesSelfRequest\x12\x17\n\x05paths\x18\x01 \x03(\tB\x08\xe2\xf3\x18\x04path\x12\x13\n\x05token\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\"2\n\x18\x43\x61pabilitiesSelfResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\"\x15\n\x13ResultantAclRequest\"\x82\x01\n\x14ResultantAclResponse\x12\x0c\n\x04root\x18\x01 \x01(\x08\x12\x1e\n\x0b\x65xact_paths\x18\x02 \x01(\x0c\x42\x04\xd0\xf3\x18\x03H\x00\x88\x01\x01\x12\x1d\n\nglob_paths\x18\x03 \x01(\x0c\x42\x04\xd0\xf3\x18\x03H\x01\x88\x01\x01\x42\x0e\n\x0c_exact_pathsB\r\n\x0b_glob_paths2\xf9\x10\n\rPolicyService\x12\x9b\x01\n\x0cListPolicies\x12\'.strongroom.auth.v1.ListPoliciesRequest\x1a(.strongroom.auth.v1.ListPoliciesResponse\"8\xca\xf3\x18\x34\n\x11/sys/policies/acl\n\x1d/sys/policies/acl/{prefix=**}\x10\x02\x12\xc5\x01\n\x14ListPoliciesDetailed\x12/.strongroom.auth.v1.ListPoliciesDetailedRequest\x1a\x30.strongroom.auth.v1.ListPoliciesDetailedResponse\"J\xca\xf3\x18\x46\n\x1a/sys/policies/detailed/acl\n&/sys/policies/detailed/acl/{prefix=**}\x10\x02\x12\x80\x01\n\nReadPolicy\x12%.strongroom.auth.v1.ReadPolicyRequest\x1a&.strongroom.auth.v1.ReadPolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x01\x12\x83\x01\n\x0bWritePolicy\x12&.strongroom.auth.v1.WritePolicyRequest\x1a\'.strongroom.auth.v1.WritePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x03\x12\x83\x01\n\x0bPatchPolicy\x12&.strongroom.auth.v1.PatchPolicyRequest\x1a\'.strongroom.auth.v1.PatchPolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x06\x12\x86\x01\n\x0c\x44\x65letePolicy\x12\'.strongroom.auth.v1.DeletePolicyRequest\x1a(.strongroom.auth.v1.DeletePolicyResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/policies/acl/{name=**}\x10\x05\x12\x81\x01\n\x0fListPoliciesOld\x12*.strongroom.auth.v1.ListPoliciesOldRequest\x1a+.strongroom.auth.v1.ListPoliciesOldResponse\"\x15\xca\xf3\x18\x11\n\x0b/sys/policy\x10\x02(\x01\x12\x81\x01\n\x0fReadPoliciesOld\x12*.strongroom.auth.v1.ReadPoliciesOldRequest\x1a+.strongroom.auth.v1.ReadPoliciesOldResponse\"\x15\xca\xf3\x18\x11\n\x0b/sys/policy\x10\x01(\x01\x12\x85\x01\n\rReadPolicyOld\x12(.strongroom.auth.v1.ReadPolicyOldRequest\x1a).strongroom.auth.v1.ReadPolicyOldResponse\"\x1f\xca\xf3\x18\x1b\n\x15/sys/policy/{name=**}\x10\x01(\x01\x12\x86\x01\n\x0eWritePolicyOld\x12).strongroom.auth.v1.WritePolicyOldRequest\x1a*.strongroom.auth.v1.WritePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x03\x12\x89\x01\n\x0f\x44\x65letePolicyOld\x12*.strongroom.auth.v1.DeletePolicyOldRequest\x1a+.strongroom.auth.v1.DeletePolicyOldResponse\"\x1d\xca\xf3\x18\x19\n\x15/sys/policy/{name=**}\x10\x05\x12\x80\x01\n\x0c\x43\x61pabilities\x12\'.strongroom.auth.v1.CapabilitiesRequest\x1a(.strongroom.auth.v1.CapabilitiesResponse\"\x1d\xca\xf3\x18\x19\n\x11/sys/capabilities\x10\x03(\x01\x38\x01\x12\xa1\x01\n\x14\x43\x61pabilitiesAccessor\x12/.strongroom.auth.v1.CapabilitiesAccessorRequest\x1a\x30.strongroom.auth.v1.CapabilitiesAccessorResponse\"&\xca\xf3\x18\"\n\x1a/sys/capabilities-accessor\x10\x03(\x01\x38\x01\x12\x91\x01\n\x10\x43\x61pabilitiesSelf\x12+.strongroom.auth.v1.CapabilitiesSelfRequest\x1a,.strongroom.auth.v1.CapabilitiesSelfResponse\"\"\xca\xf3\x18\x1e\n\x16/sys/capabilities-self\x10\x03(\x01\x38\x01\x12\x89\x01\n\x0cResultantAcl\x12\'.strongroom.auth.v1.ResultantAclRequest\x1a(.strongroom.auth.v1.ResultantAclResponse\"&\xca\xf3\x18\"\n\x1e/sys/internal/ui/resultant-acl\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.auth.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTPOLICIESDETAILEDRESPONSE_KEYINFOENTRY']._loaded_options = None
+  _globals['_LISTPOLICIESDETAILEDRESPONSE_KEYINFOENTRY']._serialized_options = b'8\001'
   _globals['_WRITEPOLICYREQUEST'].fields_by_name['policy']._loaded_options = None
   _globals['_WRITEPOLICYREQUEST'].fields_by_name['policy']._serialized_options = b'\342\363\030\005rules'
   _globals['_WRITEPOLICYOLDREQUEST'].fields_by_name['policy']._loaded_options = None
@@ -57,11 +60,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESULTANTACLRESPONSE'].fields_by_name['glob_paths']._loaded_options = None
   _globals['_RESULTANTACLRESPONSE'].fields_by_name['glob_paths']._serialized_options = b'\320\363\030\003'
   _globals['_POLICYSERVICE'].methods_by_name['ListPolicies']._loaded_options = None
-  _globals['_POLICYSERVICE'].methods_by_name['ListPolicies']._serialized_options = b'\312\363\030\025\n\021/sys/policies/acl\020\002'
+  _globals['_POLICYSERVICE'].methods_by_name['ListPolicies']._serialized_options = b'\312\363\0304\n\021/sys/policies/acl\n\035/sys/policies/acl/{prefix=**}\020\002'
+  _globals['_POLICYSERVICE'].methods_by_name['ListPoliciesDetailed']._loaded_options = None
+  _globals['_POLICYSERVICE'].methods_by_name['ListPoliciesDetailed']._serialized_options = b'\312\363\030F\n\032/sys/policies/detailed/acl\n&/sys/policies/detailed/acl/{prefix=**}\020\002'
   _globals['_POLICYSERVICE'].methods_by_name['ReadPolicy']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['ReadPolicy']._serialized_options = b'\312\363\030\037\n\033/sys/policies/acl/{name=**}\020\001'
   _globals['_POLICYSERVICE'].methods_by_name['WritePolicy']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['WritePolicy']._serialized_options = b'\312\363\030\037\n\033/sys/policies/acl/{name=**}\020\003'
+  _globals['_POLICYSERVICE'].methods_by_name['PatchPolicy']._loaded_options = None
+  _globals['_POLICYSERVICE'].methods_by_name['PatchPolicy']._serialized_options = b'\312\363\030\037\n\033/sys/policies/acl/{name=**}\020\006'
   _globals['_POLICYSERVICE'].methods_by_name['DeletePolicy']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['DeletePolicy']._serialized_options = b'\312\363\030\037\n\033/sys/policies/acl/{name=**}\020\005'
   _globals['_POLICYSERVICE'].methods_by_name['ListPoliciesOld']._loaded_options = None
@@ -82,58 +89,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYSERVICE'].methods_by_name['CapabilitiesSelf']._serialized_options = b'\312\363\030\036\n\026/sys/capabilities-self\020\003(\0018\001'
   _globals['_POLICYSERVICE'].methods_by_name['ResultantAcl']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['ResultantAcl']._serialized_options = b'\312\363\030\"\n\036/sys/internal/ui/resultant-acl\020\001'
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=92
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=143
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=145
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=181
-  _globals['_READPOLICYREQUEST']._serialized_start=183
-  _globals['_READPOLICYREQUEST']._serialized_end=216
-  _globals['_READPOLICYRESPONSE']._serialized_start=218
-  _globals['_READPOLICYRESPONSE']._serialized_end=268
-  _globals['_WRITEPOLICYREQUEST']._serialized_start=270
-  _globals['_WRITEPOLICYREQUEST']._serialized_end=331
-  _globals['_WRITEPOLICYRESPONSE']._serialized_start=333
-  _globals['_WRITEPOLICYRESPONSE']._serialized_end=354
-  _globals['_DELETEPOLICYREQUEST']._serialized_start=356
-  _globals['_DELETEPOLICYREQUEST']._serialized_end=391
-  _globals['_DELETEPOLICYRESPONSE']._serialized_start=393
-  _globals['_DELETEPOLICYRESPONSE']._serialized_end=415
-  _globals['_LISTPOLICIESOLDREQUEST']._serialized_start=417
-  _globals['_LISTPOLICIESOLDREQUEST']._serialized_end=441
-  _globals['_LISTPOLICIESOLDRESPONSE']._serialized_start=443
-  _globals['_LISTPOLICIESOLDRESPONSE']._serialized_end=500
-  _globals['_READPOLICIESOLDREQUEST']._serialized_start=502
-  _globals['_READPOLICIESOLDREQUEST']._serialized_end=526
-  _globals['_READPOLICIESOLDRESPONSE']._serialized_start=528
-  _globals['_READPOLICIESOLDRESPONSE']._serialized_end=585
-  _globals['_READPOLICYOLDREQUEST']._serialized_start=587
-  _globals['_READPOLICYOLDREQUEST']._serialized_end=623
-  _globals['_READPOLICYOLDRESPONSE']._serialized_start=625
-  _globals['_READPOLICYOLDRESPONSE']._serialized_end=693
-  _globals['_WRITEPOLICYOLDREQUEST']._serialized_start=695
-  _globals['_WRITEPOLICYOLDREQUEST']._serialized_end=759
-  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_start=761
-  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_end=785
-  _globals['_DELETEPOLICYOLDREQUEST']._serialized_start=787
-  _globals['_DELETEPOLICYOLDREQUEST']._serialized_end=825
-  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_start=827
-  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_end=852
-  _globals['_CAPABILITIESREQUEST']._serialized_start=854
-  _globals['_CAPABILITIESREQUEST']._serialized_end=921
-  _globals['_CAPABILITIESRESPONSE']._serialized_start=923
-  _globals['_CAPABILITIESRESPONSE']._serialized_end=969
-  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_start=971
-  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_end=1043
-  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_start=1045
-  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_end=1099
-  _globals['_CAPABILITIESSELFREQUEST']._serialized_start=1101
-  _globals['_CAPABILITIESSELFREQUEST']._serialized_end=1172
-  _globals['_CAPABILITIESSELFRESPONSE']._serialized_start=1174
-  _globals['_CAPABILITIESSELFRESPONSE']._serialized_end=1224
-  _globals['_RESULTANTACLREQUEST']._serialized_start=1226
-  _globals['_RESULTANTACLREQUEST']._serialized_end=1247
-  _globals['_RESULTANTACLRESPONSE']._serialized_start=1250
-  _globals['_RESULTANTACLRESPONSE']._serialized_end=1380
-  _globals['_POLICYSERVICE']._serialized_start=1383
-  _globals['_POLICYSERVICE']._serialized_end=3186
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=125
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=192
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=194
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=230
+  _globals['_LISTPOLICIESDETAILEDREQUEST']._serialized_start=232
+  _globals['_LISTPOLICIESDETAILEDREQUEST']._serialized_end=307
+  _globals['_LISTPOLICIESDETAILEDRESPONSE']._serialized_start=310
+  _globals['_LISTPOLICIESDETAILEDRESPONSE']._serialized_end=515
+  _globals['_LISTPOLICIESDETAILEDRESPONSE_KEYINFOENTRY']._serialized_start=437
+  _globals['_LISTPOLICIESDETAILEDRESPONSE_KEYINFOENTRY']._serialized_end=515
+  _globals['_POLICYINFO']._serialized_start=517
+  _globals['_POLICYINFO']._serialized_end=644
+  _globals['_READPOLICYREQUEST']._serialized_start=646
+  _globals['_READPOLICYREQUEST']._serialized_end=679
+  _globals['_READPOLICYRESPONSE']._serialized_start=682
+  _globals['_READPOLICYRESPONSE']._serialized_end=817
+  _globals['_WRITEPOLICYREQUEST']._serialized_start=820
+  _globals['_WRITEPOLICYREQUEST']._serialized_end=984
+  _globals['_WRITEPOLICYRESPONSE']._serialized_start=986
+  _globals['_WRITEPOLICYRESPONSE']._serialized_end=1007
+  _globals['_PATCHPOLICYREQUEST']._serialized_start=1010
+  _globals['_PATCHPOLICYREQUEST']._serialized_end=1179
+  _globals['_PATCHPOLICYRESPONSE']._serialized_start=1181
+  _globals['_PATCHPOLICYRESPONSE']._serialized_end=1202
+  _globals['_DELETEPOLICYREQUEST']._serialized_start=1204
+  _globals['_DELETEPOLICYREQUEST']._serialized_end=1239
+  _globals['_DELETEPOLICYRESPONSE']._serialized_start=1241
+  _globals['_DELETEPOLICYRESPONSE']._serialized_end=1263
+  _globals['_LISTPOLICIESOLDREQUEST']._serialized_start=1265
+  _globals['_LISTPOLICIESOLDREQUEST']._serialized_end=1289
+  _globals['_LISTPOLICIESOLDRESPONSE']._serialized_start=1291
+  _globals['_LISTPOLICIESOLDRESPONSE']._serialized_end=1348
+  _globals['_READPOLICIESOLDREQUEST']._serialized_start=1350
+  _globals['_READPOLICIESOLDREQUEST']._serialized_end=1374
+  _globals['_READPOLICIESOLDRESPONSE']._serialized_start=1376
+  _globals['_READPOLICIESOLDRESPONSE']._serialized_end=1433
+  _globals['_READPOLICYOLDREQUEST']._serialized_start=1435
+  _globals['_READPOLICYOLDREQUEST']._serialized_end=1471
+  _globals['_READPOLICYOLDRESPONSE']._serialized_start=1473
+  _globals['_READPOLICYOLDRESPONSE']._serialized_end=1541
+  _globals['_WRITEPOLICYOLDREQUEST']._serialized_start=1543
+  _globals['_WRITEPOLICYOLDREQUEST']._serialized_end=1607
+  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_start=1609
+  _globals['_WRITEPOLICYOLDRESPONSE']._serialized_end=1633
+  _globals['_DELETEPOLICYOLDREQUEST']._serialized_start=1635
+  _globals['_DELETEPOLICYOLDREQUEST']._serialized_end=1673
+  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_start=1675
+  _globals['_DELETEPOLICYOLDRESPONSE']._serialized_end=1700
+  _globals['_CAPABILITIESREQUEST']._serialized_start=1702
+  _globals['_CAPABILITIESREQUEST']._serialized_end=1769
+  _globals['_CAPABILITIESRESPONSE']._serialized_start=1771
+  _globals['_CAPABILITIESRESPONSE']._serialized_end=1817
+  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_start=1819
+  _globals['_CAPABILITIESACCESSORREQUEST']._serialized_end=1891
+  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_start=1893
+  _globals['_CAPABILITIESACCESSORRESPONSE']._serialized_end=1947
+  _globals['_CAPABILITIESSELFREQUEST']._serialized_start=1949
+  _globals['_CAPABILITIESSELFREQUEST']._serialized_end=2020
+  _globals['_CAPABILITIESSELFRESPONSE']._serialized_start=2022
+  _globals['_CAPABILITIESSELFRESPONSE']._serialized_end=2072
+  _globals['_RESULTANTACLREQUEST']._serialized_start=2074
+  _globals['_RESULTANTACLREQUEST']._serialized_end=2095
+  _globals['_RESULTANTACLRESPONSE']._serialized_start=2098
+  _globals['_RESULTANTACLRESPONSE']._serialized_end=2228
+  _globals['_POLICYSERVICE']._serialized_start=2231
+  _globals['_POLICYSERVICE']._serialized_end=4400
 # @@protoc_insertion_point(module_scope)

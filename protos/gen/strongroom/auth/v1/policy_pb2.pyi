@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -26,19 +27,23 @@ class ListPoliciesRequest(_message.Message):
 
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
     after: _builtins.str
     """Continue behind this name."""
     limit: _builtins.int
     """At most so many; 0 means all."""
+    prefix: _builtins.str
+    """What the names begin with, before a slash; empty for all."""
     def __init__(
         self,
         *,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "prefix", b"prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -67,6 +72,127 @@ class ListPoliciesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPoliciesResponse: _TypeAlias = ListPoliciesResponse  # noqa: Y015
+
+@_typing.final
+class ListPoliciesDetailedRequest(_message.Message):
+    """Asks for policies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    after: _builtins.str
+    """Continue behind this name."""
+    limit: _builtins.int
+    """At most so many; 0 means all."""
+    prefix: _builtins.str
+    """What the names begin with, before a slash; empty for all."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPoliciesDetailedRequest: _TypeAlias = ListPoliciesDetailedRequest  # noqa: Y015
+
+@_typing.final
+class ListPoliciesDetailedResponse(_message.Message):
+    """Policies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KeyInfoEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PolicyInfo: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PolicyInfo | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    KEY_INFO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their names, sorted."""
+
+    @_builtins.property
+    def key_info(self) -> _containers.MessageMap[_builtins.str, Global___PolicyInfo]:
+        """The policies by name."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        key_info: _abc.Mapping[_builtins.str, Global___PolicyInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_info", b"key_info", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPoliciesDetailedResponse: _TypeAlias = ListPoliciesDetailedResponse  # noqa: Y015
+
+@_typing.final
+class PolicyInfo(_message.Message):
+    """A policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MODIFIED_FIELD_NUMBER: _builtins.int
+    CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    policy: _builtins.str
+    """Its text."""
+    version: _builtins.int
+    """How often it was written; 0 for those that are always there and were never changed."""
+    cas_required: _builtins.bool
+    """Whether writing it takes its version."""
+    @_builtins.property
+    def modified(self) -> _timestamp_pb2.Timestamp:
+        """When it was written last; absent where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        version: _builtins.int = ...,
+        modified: _timestamp_pb2.Timestamp | None = ...,
+        cas_required: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "modified", b"modified", "name", b"name", "policy", b"policy", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyInfo: _TypeAlias = PolicyInfo  # noqa: Y015
 
 @_typing.final
 class ReadPolicyRequest(_message.Message):
@@ -98,19 +224,33 @@ class ReadPolicyResponse(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MODIFIED_FIELD_NUMBER: _builtins.int
+    CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     policy: _builtins.str
     """Its text."""
+    version: _builtins.int
+    """How often it was written; 0 for those that are always there and were never changed."""
+    cas_required: _builtins.bool
+    """Whether writing it takes its version."""
+    @_builtins.property
+    def modified(self) -> _timestamp_pb2.Timestamp:
+        """When it was written last; absent where that is not known."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         policy: _builtins.str = ...,
+        version: _builtins.int = ...,
+        modified: _timestamp_pb2.Timestamp | None = ...,
+        cas_required: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "modified", b"modified", "name", b"name", "policy", b"policy", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -124,21 +264,44 @@ class WritePolicyRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    CAS_FIELD_NUMBER: _builtins.int
+    CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    EXPIRATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     policy: _builtins.str
     """Its text, HCL or JSON, or either in base64."""
+    cas: _builtins.int
+    """The version that it must have; -1 where it must not be there. Absent for any."""
+    cas_required: _builtins.bool
+    """Whether writing it takes its version from now on; absent for as it is."""
+    ttl: _builtins.str
+    """Refused: policies do not expire."""
+    expiration: _builtins.str
+    """Refused: policies do not expire."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         policy: _builtins.str = ...,
+        cas: _builtins.int | None = ...,
+        cas_required: _builtins.bool | None = ...,
+        ttl: _builtins.str = ...,
+        expiration: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas", b"_cas", "_cas_required", b"_cas_required", "cas", b"cas", "cas_required", b"cas_required"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas", b"_cas", "_cas_required", b"_cas_required", "cas", b"cas", "cas_required", b"cas_required", "expiration", b"expiration", "name", b"name", "policy", b"policy", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cas: _TypeAlias = _typing.Literal["cas"]  # noqa: Y015
+    _WhichOneofArgType__cas: _TypeAlias = _typing.Literal["_cas", b"_cas"]  # noqa: Y015
+    _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
+    _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cas) -> _WhichOneofReturnType__cas | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cas_required) -> _WhichOneofReturnType__cas_required | None: ...
 
 Global___WritePolicyRequest: _TypeAlias = WritePolicyRequest  # noqa: Y015
 
@@ -158,6 +321,76 @@ class WritePolicyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WritePolicyResponse: _TypeAlias = WritePolicyResponse  # noqa: Y015
+
+@_typing.final
+class PatchPolicyRequest(_message.Message):
+    """What to change of a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    CAS_FIELD_NUMBER: _builtins.int
+    CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    EXPIRATION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    policy: _builtins.str
+    """Its text, HCL or JSON, or either in base64; absent for as it is."""
+    cas: _builtins.int
+    """The version that it must have. Absent for any."""
+    cas_required: _builtins.bool
+    """Whether writing it takes its version from now on; absent for as it is."""
+    ttl: _builtins.str
+    """Refused: policies do not expire."""
+    expiration: _builtins.str
+    """Refused: policies do not expire."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        policy: _builtins.str | None = ...,
+        cas: _builtins.int | None = ...,
+        cas_required: _builtins.bool | None = ...,
+        ttl: _builtins.str = ...,
+        expiration: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas", b"_cas", "_cas_required", b"_cas_required", "_policy", b"_policy", "cas", b"cas", "cas_required", b"cas_required", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas", b"_cas", "_cas_required", b"_cas_required", "_policy", b"_policy", "cas", b"cas", "cas_required", b"cas_required", "expiration", b"expiration", "name", b"name", "policy", b"policy", "ttl", b"ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cas: _TypeAlias = _typing.Literal["cas"]  # noqa: Y015
+    _WhichOneofArgType__cas: _TypeAlias = _typing.Literal["_cas", b"_cas"]  # noqa: Y015
+    _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
+    _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
+    _WhichOneofReturnType__policy: _TypeAlias = _typing.Literal["policy"]  # noqa: Y015
+    _WhichOneofArgType__policy: _TypeAlias = _typing.Literal["_policy", b"_policy"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cas) -> _WhichOneofReturnType__cas | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cas_required) -> _WhichOneofReturnType__cas_required | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__policy) -> _WhichOneofReturnType__policy | None: ...
+
+Global___PatchPolicyRequest: _TypeAlias = PatchPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PatchPolicyResponse(_message.Message):
+    """Says that it was changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatchPolicyResponse: _TypeAlias = PatchPolicyResponse  # noqa: Y015
 
 @_typing.final
 class DeletePolicyRequest(_message.Message):

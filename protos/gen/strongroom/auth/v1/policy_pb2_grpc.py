@@ -40,6 +40,11 @@ class PolicyServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesResponse.FromString,
                 _registered_method=True)
+        self.ListPoliciesDetailed = channel.unary_unary(
+                '/strongroom.auth.v1.PolicyService/ListPoliciesDetailed',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesDetailedRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesDetailedResponse.FromString,
+                _registered_method=True)
         self.ReadPolicy = channel.unary_unary(
                 '/strongroom.auth.v1.PolicyService/ReadPolicy',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPolicyRequest.SerializeToString,
@@ -49,6 +54,11 @@ class PolicyServiceStub:
                 '/strongroom.auth.v1.PolicyService/WritePolicy',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.WritePolicyRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.WritePolicyResponse.FromString,
+                _registered_method=True)
+        self.PatchPolicy = channel.unary_unary(
+                '/strongroom.auth.v1.PolicyService/PatchPolicy',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.PatchPolicyRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.PatchPolicyResponse.FromString,
                 _registered_method=True)
         self.DeletePolicy = channel.unary_unary(
                 '/strongroom.auth.v1.PolicyService/DeletePolicy',
@@ -107,7 +117,14 @@ class PolicyServiceServicer:
     """
 
     def ListPolicies(self, request, context):
-        """Lists the names.
+        """Lists the names, all or those that begin with a prefix and a slash.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPoliciesDetailed(self, request, context):
+        """Lists the policies, all or those whose names begin with a prefix and a slash.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +138,14 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WritePolicy(self, request, context):
-        """Writes a policy. INVALID_ARGUMENT says where it does not parse.
+        """Writes a policy. INVALID_ARGUMENT says where it does not parse, or that check-and-set did not match.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PatchPolicy(self, request, context):
+        """Changes what is given of a policy. INVALID_ARGUMENT as for writing, and where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,6 +230,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesResponse.SerializeToString,
             ),
+            'ListPoliciesDetailed': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPoliciesDetailed,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesDetailedRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesDetailedResponse.SerializeToString,
+            ),
             'ReadPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadPolicy,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.ReadPolicyRequest.FromString,
@@ -215,6 +244,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.WritePolicy,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.WritePolicyRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.WritePolicyResponse.SerializeToString,
+            ),
+            'PatchPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PatchPolicy,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.PatchPolicyRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_policy__pb2.PatchPolicyResponse.SerializeToString,
             ),
             'DeletePolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePolicy,
@@ -306,6 +340,33 @@ class PolicyService:
             _registered_method=True)
 
     @staticmethod
+    def ListPoliciesDetailed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.PolicyService/ListPoliciesDetailed',
+            strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesDetailedRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_policy__pb2.ListPoliciesDetailedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ReadPolicy(request,
             target,
             options=(),
@@ -349,6 +410,33 @@ class PolicyService:
             '/strongroom.auth.v1.PolicyService/WritePolicy',
             strongroom_dot_auth_dot_v1_dot_policy__pb2.WritePolicyRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_policy__pb2.WritePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PatchPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.PolicyService/PatchPolicy',
+            strongroom_dot_auth_dot_v1_dot_policy__pb2.PatchPolicyRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_policy__pb2.PatchPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,11 +17,15 @@ class PolicyServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]
-    """Lists the names."""
+    """Lists the names, all or those that begin with a prefix and a slash."""
+    ListPoliciesDetailed: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesDetailedRequest, _policy_pb2.ListPoliciesDetailedResponse]
+    """Lists the policies, all or those whose names begin with a prefix and a slash."""
     ReadPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyRequest, _policy_pb2.ReadPolicyResponse]
     """Returns a policy. NOT_FOUND where it does not exist."""
     WritePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.WritePolicyRequest, _policy_pb2.WritePolicyResponse]
-    """Writes a policy. INVALID_ARGUMENT says where it does not parse."""
+    """Writes a policy. INVALID_ARGUMENT says where it does not parse, or that check-and-set did not match."""
+    PatchPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.PatchPolicyRequest, _policy_pb2.PatchPolicyResponse]
+    """Changes what is given of a policy. INVALID_ARGUMENT as for writing, and where there is none."""
     DeletePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _policy_pb2.DeletePolicyResponse]
     """Removes a policy. Not an error where there is none."""
     ListPoliciesOld: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesOldRequest, _policy_pb2.ListPoliciesOldResponse]
@@ -54,7 +58,15 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ListPoliciesRequest,
         context: _aio.ServicerContext[_policy_pb2.ListPoliciesRequest, _abc.Awaitable[_policy_pb2.ListPoliciesResponse]],
     ) -> _abc.Awaitable[_policy_pb2.ListPoliciesResponse]:
-        """Lists the names."""
+        """Lists the names, all or those that begin with a prefix and a slash."""
+
+    @_abc_1.abstractmethod
+    def ListPoliciesDetailed(
+        self,
+        request: _policy_pb2.ListPoliciesDetailedRequest,
+        context: _aio.ServicerContext[_policy_pb2.ListPoliciesDetailedRequest, _abc.Awaitable[_policy_pb2.ListPoliciesDetailedResponse]],
+    ) -> _abc.Awaitable[_policy_pb2.ListPoliciesDetailedResponse]:
+        """Lists the policies, all or those whose names begin with a prefix and a slash."""
 
     @_abc_1.abstractmethod
     def ReadPolicy(
@@ -70,7 +82,15 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.WritePolicyRequest,
         context: _aio.ServicerContext[_policy_pb2.WritePolicyRequest, _abc.Awaitable[_policy_pb2.WritePolicyResponse]],
     ) -> _abc.Awaitable[_policy_pb2.WritePolicyResponse]:
-        """Writes a policy. INVALID_ARGUMENT says where it does not parse."""
+        """Writes a policy. INVALID_ARGUMENT says where it does not parse, or that check-and-set did not match."""
+
+    @_abc_1.abstractmethod
+    def PatchPolicy(
+        self,
+        request: _policy_pb2.PatchPolicyRequest,
+        context: _aio.ServicerContext[_policy_pb2.PatchPolicyRequest, _abc.Awaitable[_policy_pb2.PatchPolicyResponse]],
+    ) -> _abc.Awaitable[_policy_pb2.PatchPolicyResponse]:
+        """Changes what is given of a policy. INVALID_ARGUMENT as for writing, and where there is none."""
 
     @_abc_1.abstractmethod
     def DeletePolicy(

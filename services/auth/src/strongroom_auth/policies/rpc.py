@@ -1,15 +1,18 @@
 """PolicyService: the contract to and from policies."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
 from strongroom.auth.v1 import policy_pb2 as pb
-from strongroom_auth.policies.storage import PolicyStore, clean
+from strongroom_auth.policies.storage import Change, PolicyRecord, PolicyStore, clean
 from strongroom_auth.tokens.rpc import page
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
+from strongroom_runtime.timestamps import timestamp
 
 # (token text, accessor), one of both given: the names of a token's policies, None where there is no such token.
 PoliciesOf = Callable[[str, str], Awaitable[tuple[str, ...] | None]]
@@ -20,29 +23,52 @@ MAX_PATHS = 1_000
 class PolicyHandlers:
     """Answers requests to sys/policies/acl, sys/policy and sys/capabilities."""
 
-    def __init__(self, policies: PolicyStore, policies_of: PoliciesOf) -> None:
+    def __init__(self, policies: PolicyStore, policies_of: PoliciesOf, clock: Clock) -> None:
         self._policies = policies
+        self._clock = clock
         self._policies_of = policies_of
         self._parsed = ParsedPolicies()
 
     async def ListPolicies(
         self, request: pb.ListPoliciesRequest, context: RequestContext
     ) -> pb.ListPoliciesResponse:
-        names = await self._policies.names()
+        names = await self._policies.names(request.prefix)
         return pb.ListPoliciesResponse(keys=page(names, request.after, request.limit))
+
+    async def ListPoliciesDetailed(
+        self, request: pb.ListPoliciesDetailedRequest, context: RequestContext
+    ) -> pb.ListPoliciesDetailedResponse:
+        names = page(await self._policies.names(request.prefix), request.after, request.limit)
+        response = pb.ListPoliciesDetailedResponse()
+        for name in names:
+            record = await self._policies.get(name)
+            if record is not None:
+                response.keys.append(name)
+                response.key_info[name].CopyFrom(pb.PolicyInfo(**_fields(name, record)))
+        return response
 
     async def ReadPolicy(
         self, request: pb.ReadPolicyRequest, context: RequestContext
     ) -> pb.ReadPolicyResponse:
-        return pb.ReadPolicyResponse(
-            name=clean(request.name), policy=await self._text(request.name)
-        )
+        record = await self._policies.get(request.name)
+        if record is None:
+            raise not_found()
+        return pb.ReadPolicyResponse(**_fields(clean(request.name), record))
 
     async def WritePolicy(
         self, request: pb.WritePolicyRequest, context: RequestContext
     ) -> pb.WritePolicyResponse:
-        await self._policies.write(request.name, request.policy)
+        change = Change(request.policy, *_cas(request))
+        await self._policies.write(request.name, change, self._clock.now())
         return pb.WritePolicyResponse()
+
+    async def PatchPolicy(
+        self, request: pb.PatchPolicyRequest, context: RequestContext
+    ) -> pb.PatchPolicyResponse:
+        text = request.policy if request.HasField("policy") else None
+        change = Change(text, *_cas(request))
+        await self._policies.write(request.name, change, self._clock.now(), patch=True)
+        return pb.PatchPolicyResponse()
 
     async def DeletePolicy(
         self, request: pb.DeletePolicyRequest, context: RequestContext
@@ -71,7 +97,7 @@ class PolicyHandlers:
     async def WritePolicyOld(
         self, request: pb.WritePolicyOldRequest, context: RequestContext
     ) -> pb.WritePolicyOldResponse:
-        await self._policies.write(request.name, request.policy)
+        await self._policies.write(request.name, Change(request.policy), self._clock.now())
         return pb.WritePolicyOldResponse()
 
     async def DeletePolicyOld(
@@ -149,6 +175,33 @@ class PolicyHandlers:
             if text is not None:
                 compiled.append(self._parsed.parse(name, text).render({}))
         return Acl.compile(compiled)
+
+
+def _fields(name: str, record: PolicyRecord) -> dict[str, Any]:
+    """Returns a policy as the fields of a message."""
+    return {
+        "name": name,
+        "policy": record.text,
+        "version": record.version,
+        "modified": timestamp(record.modified),
+        "cas_required": record.cas_required,
+    }
+
+
+def _cas(
+    request: pb.WritePolicyRequest | pb.PatchPolicyRequest,
+) -> tuple[int | None, bool | None]:
+    """Returns `cas` and `cas_required` of a request.
+
+    Raises:
+        ServiceError: INVALID where it asks for what policies do not have.
+    """
+    if request.ttl or request.expiration:
+        raise invalid("ttl and expiration: policies do not expire here")
+    return (
+        request.cas if request.HasField("cas") else None,
+        request.cas_required if request.HasField("cas_required") else None,
+    )
 
 
 def _described(rule: Rule) -> dict[str, object]:

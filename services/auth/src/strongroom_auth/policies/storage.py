@@ -2,15 +2,54 @@
 
 import base64
 import binascii
+import contextlib
+
+import msgspec
 
 from strongroom_auth.policies.builtin import DEFAULT
+from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import PolicyError, parse_policy
-from strongroom_runtime.storage import Path, Plain, ReadSet, Store, Transaction
+from strongroom_runtime.storage import (
+    ConflictError,
+    Path,
+    Plain,
+    ReadSet,
+    Store,
+    Transaction,
+)
 
 MAX_NAME = 512
 
 _POLICY = Plain("policy")
+_ATTEMPTS = 30
+
+
+class PolicyRecord(msgspec.Struct, frozen=True):
+    """A policy.
+
+    Args:
+        text: HCL or JSON.
+        version: how often it was written.
+        modified: when it was written last, seconds since 1970; 0 where that is not known.
+        cas_required: whether writing it takes its version.
+    """
+
+    text: str
+    version: int = 0
+    modified: float = 0.0
+    cas_required: bool = False
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What a writer gives of a policy; None for as it is.
+
+    `cas` is the version that it must have, -1 where it must not be there.
+    """
+
+    text: str | None = None
+    cas: int | None = None
+    cas_required: bool | None = None
 
 
 class PolicyStore:
@@ -19,41 +58,56 @@ class PolicyStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def text(self, name: str, reads: ReadSet | None = None) -> str | None:
-        """Returns a policy's text, the empty one for root, or None where it does not exist."""
+    async def get(self, name: str, reads: ReadSet | None = None) -> PolicyRecord | None:
+        """Returns a policy, the empty one for root, or None where it does not exist."""
         name = clean(name)
         if name == "root":
-            return ""
+            return PolicyRecord("")
         path = _path(name)
         entry = await (reads.get(path) if reads is not None else self._store.get(path))
         if entry is not None:
-            return entry.value.decode()
-        return DEFAULT if name == "default" else None
+            return _decoded_record(entry.value)
+        return PolicyRecord(DEFAULT) if name == "default" else None
 
-    async def names(self) -> list[str]:
-        """Returns the names of all policies, sorted."""
+    async def text(self, name: str, reads: ReadSet | None = None) -> str | None:
+        """Returns a policy's text, the empty one for root, or None where it does not exist."""
+        record = await self.get(name, reads)
+        return record.text if record is not None else None
+
+    async def names(self, prefix: str = "") -> list[str]:
+        """Returns the names of all policies, or of those that begin with a prefix and a slash, sorted."""
         stored = {name for name, _ in await self._store.children((_POLICY,))}
-        return sorted(stored | {"default", "root"})
+        below = f"{clean(prefix).strip('/')}/" if prefix else ""
+        return sorted(name for name in stored | {"default", "root"} if name.startswith(below))
 
-    async def write(self, name: str, text: str) -> None:
-        """Writes a policy.
+    async def write(self, name: str, change: Change, now: float, *, patch: bool = False) -> None:
+        """Writes a policy, or changes what is given of one.
 
         Raises:
-            ServiceError: INVALID; it says where the text does not parse.
+            ServiceError: INVALID; it says where the text does not parse, or that the version did not match.
         """
         name = clean(name)
         if name == "root":
             raise invalid('cannot update "root" policy')
         if not 0 < len(name) <= MAX_NAME:
             raise invalid(f"name: must have 1 to {MAX_NAME} characters")
-        text = _decoded(text)
-        if not text.strip():
-            raise invalid("'policy' parameter not supplied or empty")
-        try:
-            parse_policy(name, text)
-        except PolicyError as error:
-            raise invalid(f"failed to parse policy: {error}") from error
-        await self._store.commit(Transaction(puts={_path(name): text.encode()}))
+        text = _checked(name, change.text or "") if change.text is not None or not patch else None
+        path = _path(name)
+        for _ in range(_ATTEMPTS):
+            entry = await self._store.get(path)
+            before = _decoded_record(entry.value) if entry is not None else None
+            if patch and before is None:
+                raise invalid("policy not found")
+            after = _changed(before, change, text, now)
+            with contextlib.suppress(ConflictError):
+                await self._store.commit(
+                    Transaction(
+                        expect={path: entry.revision if entry else 0},
+                        puts={path: msgspec.msgpack.encode(after)},
+                    )
+                )
+                return
+        raise conflict()
 
     async def delete(self, name: str) -> None:
         """Removes a policy.
@@ -72,6 +126,46 @@ class PolicyStore:
 def clean(name: str) -> str:
     """Returns a policy's name in lower case, trimmed."""
     return name.strip().lower()
+
+
+def _checked(name: str, text: str) -> str:
+    text = _decoded(text)
+    if not text.strip():
+        raise invalid("'policy' parameter not supplied or empty")
+    try:
+        parse_policy(name, text)
+    except PolicyError as error:
+        raise invalid(f"failed to parse policy: {error}") from error
+    return text
+
+
+def _changed(
+    before: PolicyRecord | None, change: Change, text: str | None, now: float
+) -> PolicyRecord:
+    """Returns a policy with what a writer gives.
+
+    Raises:
+        ServiceError: INVALID where the writer names another version, or none and one must be named.
+    """
+    known = before or PolicyRecord("")
+    required = known.cas_required if change.cas_required is None else change.cas_required
+    if change.cas == -1 and before is not None:
+        raise invalid("check-and-set parameter set to -1 on existing entry")
+    if change.cas is None and (required or known.cas_required):
+        raise invalid("check-and-set parameter required for this call")
+    if change.cas not in (None, -1, known.version):
+        raise invalid("check-and-set parameter did not match the current version")
+    return PolicyRecord(known.text if text is None else text, known.version + 1, now, required)
+
+
+def _decoded_record(value: bytes) -> PolicyRecord:
+    """Returns a policy as it is kept: before there were versions, as its text alone.
+
+    A record begins with a byte (msgpack's fixmap) that no text in UTF-8 begins with.
+    """
+    if value[0] & 0xF0 != 0x80:
+        return PolicyRecord(value.decode(), version=1)
+    return msgspec.msgpack.decode(value, type=PolicyRecord)
 
 
 def _decoded(text: str) -> str:
