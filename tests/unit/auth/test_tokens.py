@@ -41,13 +41,13 @@ async def test_only_the_hmac_of_a_token_is_stored(auth: Auth) -> None:
 
 async def test_what_a_token_is(auth: Auth) -> None:
     made = await auth.create(
-        policies=["App", " ops "], ttl=60, meta={"who": "ann"}, display_name="x", num_uses=0
+        policies=["App", " ops "], ttl=60, meta={"who": "ann"}, display_name="x y/", num_uses=0
     )
     assert list(made.policies) == ["app", "default", "ops"]
     assert (made.lease_duration, made.renewable, made.orphan) == (60, True, False)
     info = (await auth("LookupToken", token=made.client_token)).info
     assert (info.id, info.ttl, info.creation_ttl) == (made.client_token, 60, 60)
-    assert (json.loads(info.meta), info.display_name) == ({"who": "ann"}, "token-x")
+    assert (json.loads(info.meta), info.display_name) == ({"who": "ann"}, "token-x-y")
     assert info.expire_time.seconds == 1_700_000_060
     by_accessor = (await auth("LookupAccessor", accessor=made.accessor)).info
     assert (by_accessor.id, by_accessor.accessor) == ("", made.accessor)

@@ -55,6 +55,25 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_both_forms_of_generate_root_are_one_attempt(
+    unsealed: tuple[Process, Process, list[str]], auth: Auth
+) -> None:
+    one, other, keys = unsealed
+    started = (await one("StartGenerateRootToken")).status
+    await refused(other("StartGenerateRoot"), "already in progress")
+    first = await other("UpdateGenerateRootToken", key=keys[0], nonce=started.nonce)
+    assert first.status.progress == 1
+    assert (await one("ReadGenerateRootToken")).status.progress == 1
+    done = (await one("UpdateGenerateRootToken", key=keys[2], nonce=started.nonce)).status
+    decoded = await one("DecodeToken", encoded_token=done.encoded_token, otp=started.otp)
+    assert decoded.token in auth.tokens
+    await one("StartGenerateRootToken")
+    await other("CancelGenerateRootToken")
+    assert not (await one("ReadGenerateRoot")).status.started
+    for fields in ({}, {"encoded_token": "AAAA"}, {"otp": "x"}):
+        await refused(one("DecodeToken", **fields), "is empty")
+
+
 async def test_shares_for_a_root_token_may_reach_any_process(
     unsealed: tuple[Process, Process, list[str]], auth: Auth
 ) -> None:

@@ -127,8 +127,8 @@ async def test_wrong_shares_open_nothing_and_count_from_the_start(machine: Any) 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "key: must be given"),
-        ({"key": "zz"}, "33 bytes in hexadecimal or base64"),
+        ({}, "'key' must be specified"),
+        ({"key": "zz"}, "must be a valid hex or base64 string of 33 bytes"),
         ({"key": "00" * 32}, "33 bytes"),
         ({"key": "00" * 32 + "01", "migrate": True}, "not supported"),
     ],
@@ -141,6 +141,15 @@ async def test_malformed_shares_are_refused(
     await process("Initialize", secret_shares=3, secret_threshold=2)
     await refused(process("Unseal", **fields), message)
     assert (await process("ReadSealStatus")).status.progress == 0
+
+
+async def test_an_open_seal_still_looks_at_what_it_is_given(machine: Any) -> None:
+    process = await machine()
+    made = await process("Initialize", secret_shares=1, secret_threshold=1)
+    await process("Unseal", key=made.keys[0])
+    await refused(process("Unseal", key="zz"), "valid hex or base64")
+    await refused(process("Unseal", reset=True), "vault is unsealed")
+    assert not (await process("Unseal", key=made.keys[0])).status.sealed
 
 
 async def test_reset_forgets_the_shares_given(machine: Any) -> None:

@@ -65,6 +65,16 @@ class SystemHandlers:
     ) -> pb.ReadLeaderResponse:
         return pb.ReadLeaderResponse()
 
+    async def StepDown(
+        self, request: pb.StepDownRequest, context: RequestContext
+    ) -> pb.StepDownResponse:
+        return pb.StepDownResponse()
+
+    async def ListUiNamespaces(
+        self, request: pb.ListUiNamespacesRequest, context: RequestContext
+    ) -> pb.ListUiNamespacesResponse:
+        return pb.ListUiNamespacesResponse()
+
     async def Random(self, request: pb.RandomRequest, context: RequestContext) -> pb.RandomResponse:
         text = tools.random_text(request.bytes, request.source, request.format)
         return pb.RandomResponse(random_bytes=text)

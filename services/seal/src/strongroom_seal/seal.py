@@ -147,11 +147,11 @@ class Seal:
             ServiceError: INVALID for a share that is malformed or wrong. Wrong ones are found together, by the last.
         """
         config = await self.openers.config()
+        share = ceremony.parse_share(text, share_bytes(config))
         if not self.sealed:
             return
         if self._gathering is None:
             self._gathering = Gathering(config.threshold)
-        share = ceremony.parse_share(text, share_bytes(config))
         try:
             key = self._gathering.add(share)
         except ServiceError:

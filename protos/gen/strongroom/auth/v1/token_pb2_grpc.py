@@ -96,6 +96,11 @@ class TokenServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.RevokeOrphanRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.RevokeOrphanResponse.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/strongroom.auth.v1.TokenService/CountTokens',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
         self.ListAccessors = channel.unary_unary(
                 '/strongroom.auth.v1.TokenService/ListAccessors',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.ListAccessorsRequest.SerializeToString,
@@ -217,6 +222,13 @@ class TokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountTokens(self, request, context):
+        """Counts the tokens, those that have ended and are not removed yet among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAccessors(self, request, context):
         """Lists the accessors of all tokens.
         """
@@ -321,6 +333,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.RevokeOrphan,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.RevokeOrphanRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.RevokeOrphanResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensResponse.SerializeToString,
             ),
             'ListAccessors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAccessors,
@@ -679,6 +696,33 @@ class TokenService:
             '/strongroom.auth.v1.TokenService/RevokeOrphan',
             strongroom_dot_auth_dot_v1_dot_token__pb2.RevokeOrphanRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_token__pb2.RevokeOrphanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenService/CountTokens',
+            strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

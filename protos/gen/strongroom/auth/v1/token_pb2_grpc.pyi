@@ -42,6 +42,8 @@ class TokenServiceStub:
     """Revokes a token, without its text."""
     RevokeOrphan: _aio.UnaryUnaryMultiCallable[_token_pb2.RevokeOrphanRequest, _token_pb2.RevokeOrphanResponse]
     """Revokes a token alone: its children live on as orphans."""
+    CountTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.CountTokensRequest, _token_pb2.CountTokensResponse]
+    """Counts the tokens, those that have ended and are not removed yet among them."""
     ListAccessors: _aio.UnaryUnaryMultiCallable[_token_pb2.ListAccessorsRequest, _token_pb2.ListAccessorsResponse]
     """Lists the accessors of all tokens."""
     TidyTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.TidyTokensRequest, _token_pb2.TidyTokensResponse]
@@ -155,6 +157,14 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_token_pb2.RevokeOrphanRequest, _abc.Awaitable[_token_pb2.RevokeOrphanResponse]],
     ) -> _abc.Awaitable[_token_pb2.RevokeOrphanResponse]:
         """Revokes a token alone: its children live on as orphans."""
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _token_pb2.CountTokensRequest,
+        context: _aio.ServicerContext[_token_pb2.CountTokensRequest, _abc.Awaitable[_token_pb2.CountTokensResponse]],
+    ) -> _abc.Awaitable[_token_pb2.CountTokensResponse]:
+        """Counts the tokens, those that have ended and are not removed yet among them."""
 
     @_abc_1.abstractmethod
     def ListAccessors(

@@ -682,6 +682,181 @@ class UpdateGenerateRootResponse(_message.Message):
 Global___UpdateGenerateRootResponse: _TypeAlias = UpdateGenerateRootResponse  # noqa: Y015
 
 @_typing.final
+class ReadGenerateRootTokenRequest(_message.Message):
+    """Asks for the state of the attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadGenerateRootTokenRequest: _TypeAlias = ReadGenerateRootTokenRequest  # noqa: Y015
+
+@_typing.final
+class ReadGenerateRootTokenResponse(_message.Message):
+    """The state of the attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___GenerateRootStatus:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___GenerateRootStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadGenerateRootTokenResponse: _TypeAlias = ReadGenerateRootTokenResponse  # noqa: Y015
+
+@_typing.final
+class StartGenerateRootTokenRequest(_message.Message):
+    """An attempt to begin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OTP_FIELD_NUMBER: _builtins.int
+    PGP_KEY_FIELD_NUMBER: _builtins.int
+    otp: _builtins.str
+    """A one-time password of otp_length characters; made here where empty."""
+    pgp_key: _builtins.str
+    """Not supported."""
+    def __init__(
+        self,
+        *,
+        otp: _builtins.str = ...,
+        pgp_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["otp", b"otp", "pgp_key", b"pgp_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartGenerateRootTokenRequest: _TypeAlias = StartGenerateRootTokenRequest  # noqa: Y015
+
+@_typing.final
+class StartGenerateRootTokenResponse(_message.Message):
+    """The state of the attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___GenerateRootStatus:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___GenerateRootStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartGenerateRootTokenResponse: _TypeAlias = StartGenerateRootTokenResponse  # noqa: Y015
+
+@_typing.final
+class CancelGenerateRootTokenRequest(_message.Message):
+    """Gives up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelGenerateRootTokenRequest: _TypeAlias = CancelGenerateRootTokenRequest  # noqa: Y015
+
+@_typing.final
+class CancelGenerateRootTokenResponse(_message.Message):
+    """Says that it was given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelGenerateRootTokenResponse: _TypeAlias = CancelGenerateRootTokenResponse  # noqa: Y015
+
+@_typing.final
+class UpdateGenerateRootTokenRequest(_message.Message):
+    """A share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The share, hexadecimal or base64."""
+    nonce: _builtins.str
+    """Names the attempt."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        nonce: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateGenerateRootTokenRequest: _TypeAlias = UpdateGenerateRootTokenRequest  # noqa: Y015
+
+@_typing.final
+class UpdateGenerateRootTokenResponse(_message.Message):
+    """The state of the attempt after the share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___GenerateRootStatus:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___GenerateRootStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateGenerateRootTokenResponse: _TypeAlias = UpdateGenerateRootTokenResponse  # noqa: Y015
+
+@_typing.final
 class DecodeTokenRequest(_message.Message):
     """An encoded root token."""
 

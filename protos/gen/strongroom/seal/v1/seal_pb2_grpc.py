@@ -90,6 +90,26 @@ class SealServiceStub:
                 request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootRequest.SerializeToString,
                 response_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootResponse.FromString,
                 _registered_method=True)
+        self.ReadGenerateRootToken = channel.unary_unary(
+                '/strongroom.seal.v1.SealService/ReadGenerateRootToken',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ReadGenerateRootTokenRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ReadGenerateRootTokenResponse.FromString,
+                _registered_method=True)
+        self.StartGenerateRootToken = channel.unary_unary(
+                '/strongroom.seal.v1.SealService/StartGenerateRootToken',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.StartGenerateRootTokenRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.StartGenerateRootTokenResponse.FromString,
+                _registered_method=True)
+        self.CancelGenerateRootToken = channel.unary_unary(
+                '/strongroom.seal.v1.SealService/CancelGenerateRootToken',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.CancelGenerateRootTokenRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.CancelGenerateRootTokenResponse.FromString,
+                _registered_method=True)
+        self.UpdateGenerateRootToken = channel.unary_unary(
+                '/strongroom.seal.v1.SealService/UpdateGenerateRootToken',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootTokenRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootTokenResponse.FromString,
+                _registered_method=True)
         self.DecodeToken = channel.unary_unary(
                 '/strongroom.seal.v1.SealService/DecodeToken',
                 request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.DecodeTokenRequest.SerializeToString,
@@ -179,6 +199,34 @@ class SealServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadGenerateRootToken(self, request, context):
+        """Tells how far the making of a root token has come, to those with a token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartGenerateRootToken(self, request, context):
+        """Begins to make a root token. The same attempt as StartGenerateRoot's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelGenerateRootToken(self, request, context):
+        """Gives up an attempt.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateGenerateRootToken(self, request, context):
+        """Takes one share; with enough of them, gives the root token, encoded with the one-time password. Needs a token too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DecodeToken(self, request, context):
         """Decodes a root token with its one-time password.
         """
@@ -243,6 +291,26 @@ def add_SealServiceServicer_to_server(servicer, server):
                     servicer.UpdateGenerateRoot,
                     request_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootRequest.FromString,
                     response_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootResponse.SerializeToString,
+            ),
+            'ReadGenerateRootToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadGenerateRootToken,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ReadGenerateRootTokenRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ReadGenerateRootTokenResponse.SerializeToString,
+            ),
+            'StartGenerateRootToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartGenerateRootToken,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.StartGenerateRootTokenRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.StartGenerateRootTokenResponse.SerializeToString,
+            ),
+            'CancelGenerateRootToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelGenerateRootToken,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.CancelGenerateRootTokenRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.CancelGenerateRootTokenResponse.SerializeToString,
+            ),
+            'UpdateGenerateRootToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateGenerateRootToken,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootTokenRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootTokenResponse.SerializeToString,
             ),
             'DecodeToken': grpc.unary_unary_rpc_method_handler(
                     servicer.DecodeToken,
@@ -548,6 +616,114 @@ class SealService:
             '/strongroom.seal.v1.SealService/UpdateGenerateRoot',
             strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootRequest.SerializeToString,
             strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadGenerateRootToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.SealService/ReadGenerateRootToken',
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.ReadGenerateRootTokenRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.ReadGenerateRootTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartGenerateRootToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.SealService/StartGenerateRootToken',
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.StartGenerateRootTokenRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.StartGenerateRootTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelGenerateRootToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.SealService/CancelGenerateRootToken',
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.CancelGenerateRootTokenRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.CancelGenerateRootTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateGenerateRootToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.SealService/UpdateGenerateRootToken',
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootTokenRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.UpdateGenerateRootTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,14 @@ class SealServiceStub:
     """Gives up an attempt. Needs a token."""
     UpdateGenerateRoot: _aio.UnaryUnaryMultiCallable[_seal_pb2.UpdateGenerateRootRequest, _seal_pb2.UpdateGenerateRootResponse]
     """Takes one share; with enough of them, gives the root token, encoded with the one-time password."""
+    ReadGenerateRootToken: _aio.UnaryUnaryMultiCallable[_seal_pb2.ReadGenerateRootTokenRequest, _seal_pb2.ReadGenerateRootTokenResponse]
+    """Tells how far the making of a root token has come, to those with a token."""
+    StartGenerateRootToken: _aio.UnaryUnaryMultiCallable[_seal_pb2.StartGenerateRootTokenRequest, _seal_pb2.StartGenerateRootTokenResponse]
+    """Begins to make a root token. The same attempt as StartGenerateRoot's."""
+    CancelGenerateRootToken: _aio.UnaryUnaryMultiCallable[_seal_pb2.CancelGenerateRootTokenRequest, _seal_pb2.CancelGenerateRootTokenResponse]
+    """Gives up an attempt."""
+    UpdateGenerateRootToken: _aio.UnaryUnaryMultiCallable[_seal_pb2.UpdateGenerateRootTokenRequest, _seal_pb2.UpdateGenerateRootTokenResponse]
+    """Takes one share; with enough of them, gives the root token, encoded with the one-time password. Needs a token too."""
     DecodeToken: _aio.UnaryUnaryMultiCallable[_seal_pb2.DecodeTokenRequest, _seal_pb2.DecodeTokenResponse]
     """Decodes a root token with its one-time password."""
 
@@ -135,6 +143,38 @@ class SealServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_seal_pb2.UpdateGenerateRootRequest, _abc.Awaitable[_seal_pb2.UpdateGenerateRootResponse]],
     ) -> _abc.Awaitable[_seal_pb2.UpdateGenerateRootResponse]:
         """Takes one share; with enough of them, gives the root token, encoded with the one-time password."""
+
+    @_abc_1.abstractmethod
+    def ReadGenerateRootToken(
+        self,
+        request: _seal_pb2.ReadGenerateRootTokenRequest,
+        context: _aio.ServicerContext[_seal_pb2.ReadGenerateRootTokenRequest, _abc.Awaitable[_seal_pb2.ReadGenerateRootTokenResponse]],
+    ) -> _abc.Awaitable[_seal_pb2.ReadGenerateRootTokenResponse]:
+        """Tells how far the making of a root token has come, to those with a token."""
+
+    @_abc_1.abstractmethod
+    def StartGenerateRootToken(
+        self,
+        request: _seal_pb2.StartGenerateRootTokenRequest,
+        context: _aio.ServicerContext[_seal_pb2.StartGenerateRootTokenRequest, _abc.Awaitable[_seal_pb2.StartGenerateRootTokenResponse]],
+    ) -> _abc.Awaitable[_seal_pb2.StartGenerateRootTokenResponse]:
+        """Begins to make a root token. The same attempt as StartGenerateRoot's."""
+
+    @_abc_1.abstractmethod
+    def CancelGenerateRootToken(
+        self,
+        request: _seal_pb2.CancelGenerateRootTokenRequest,
+        context: _aio.ServicerContext[_seal_pb2.CancelGenerateRootTokenRequest, _abc.Awaitable[_seal_pb2.CancelGenerateRootTokenResponse]],
+    ) -> _abc.Awaitable[_seal_pb2.CancelGenerateRootTokenResponse]:
+        """Gives up an attempt."""
+
+    @_abc_1.abstractmethod
+    def UpdateGenerateRootToken(
+        self,
+        request: _seal_pb2.UpdateGenerateRootTokenRequest,
+        context: _aio.ServicerContext[_seal_pb2.UpdateGenerateRootTokenRequest, _abc.Awaitable[_seal_pb2.UpdateGenerateRootTokenResponse]],
+    ) -> _abc.Awaitable[_seal_pb2.UpdateGenerateRootTokenResponse]:
+        """Takes one share; with enough of them, gives the root token, encoded with the one-time password. Needs a token too."""
 
     @_abc_1.abstractmethod
     def DecodeToken(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1estrongroom/sys/v1/system.proto\x12\x11strongroom.sys.v1\x1a#strongroom/options/v1/options.proto\"l\n\x04Node\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x13\n\x0b\x61pi_address\x18\x02 \x01(\t\x12\x17\n\x0f\x63luster_address\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x63tive_node\x18\x04 \x01(\x08\x12\x0f\n\x07version\x18\x05 \x01(\t\"\x8e\x01\n\x11ReadHealthRequest\x12\x11\n\tstandbyok\x18\x01 \x01(\x08\x12\x15\n\rperfstandbyok\x18\x02 \x01(\x08\x12\x12\n\nactivecode\x18\x03 \x01(\x05\x12\x13\n\x0bstandbycode\x18\x04 \x01(\x05\x12\x12\n\nsealedcode\x18\x05 \x01(\x05\x12\x12\n\nuninitcode\x18\x06 \x01(\x05\"\xa8\x02\n\x12ReadHealthResponse\x12\x13\n\x0binitialized\x18\x01 \x01(\x08\x12\x0e\n\x06sealed\x18\x02 \x01(\x08\x12\x0f\n\x07standby\x18\x03 \x01(\x08\x12\x1b\n\x13performance_standby\x18\x04 \x01(\x08\x12$\n\x1creplication_performance_mode\x18\x05 \x01(\t\x12\x1b\n\x13replication_dr_mode\x18\x06 \x01(\t\x12\x17\n\x0fserver_time_utc\x18\x07 \x01(\x03\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x19\n\x0c\x63luster_name\x18\t \x01(\tH\x00\x88\x01\x01\x12\x17\n\ncluster_id\x18\n \x01(\tH\x01\x88\x01\x01\x42\x0f\n\r_cluster_nameB\r\n\x0b_cluster_id\"\x13\n\x11ReadLeaderRequest\"\x8e\x01\n\x12ReadLeaderResponse\x12\x12\n\nha_enabled\x18\x01 \x01(\x08\x12\x0f\n\x07is_self\x18\x02 \x01(\x08\x12\x16\n\x0eleader_address\x18\x03 \x01(\t\x12\x1e\n\x16leader_cluster_address\x18\x04 \x01(\t\x12\x1b\n\x13performance_standby\x18\x05 \x01(\x08\">\n\rRandomRequest\x12\r\n\x05\x62ytes\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\",\n\x0eRandomResponse\x12\x1a\n\x0crandom_bytes\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"E\n\x0bHashRequest\x12\x11\n\talgorithm\x18\x01 \x01(\t\x12\x13\n\x05input\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\"\x1b\n\x0cHashResponse\x12\x0b\n\x03sum\x18\x01 \x01(\t\"\x15\n\x13ReadHaStatusRequest\">\n\x14ReadHaStatusResponse\x12&\n\x05nodes\x18\x01 \x03(\x0b\x32\x17.strongroom.sys.v1.Node\"\x1f\n\x0fReadHelpRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"2\n\x10ReadHelpResponse\x12\x0c\n\x04help\x18\x01 \x01(\t\x12\x10\n\x08see_also\x18\x02 \x03(\t\"1\n\x12ReadOpenApiRequest\x12\x1b\n\x13generic_mount_paths\x18\x01 \x01(\x08\"-\n\x13ReadOpenApiResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\x32\xa6\x07\n\rSystemService\x12t\n\nReadHealth\x12$.strongroom.sys.v1.ReadHealthRequest\x1a%.strongroom.sys.v1.ReadHealthResponse\"\x19\xca\xf3\x18\x15\n\x0b/sys/health\x10\x01\x18\x01(\x02@\x01\x12t\n\nReadLeader\x12$.strongroom.sys.v1.ReadLeaderRequest\x1a%.strongroom.sys.v1.ReadLeaderResponse\"\x19\xca\xf3\x18\x15\n\x0b/sys/leader\x10\x01\x18\x01(\x02@\x01\x12\xa9\x01\n\x06Random\x12 .strongroom.sys.v1.RandomRequest\x1a!.strongroom.sys.v1.RandomResponse\"Z\xca\xf3\x18V\n\x11/sys/tools/random\n\x19/sys/tools/random/{bytes}\n\"/sys/tools/random/{source}/{bytes}\x10\x03\x38\x01\x12\x7f\n\x04Hash\x12\x1e.strongroom.sys.v1.HashRequest\x1a\x1f.strongroom.sys.v1.HashResponse\"6\xca\xf3\x18\x32\n\x0f/sys/tools/hash\n\x1b/sys/tools/hash/{algorithm}\x10\x03\x38\x01\x12y\n\x0cReadHaStatus\x12&.strongroom.sys.v1.ReadHaStatusRequest\x1a\'.strongroom.sys.v1.ReadHaStatusResponse\"\x18\xca\xf3\x18\x14\n\x0e/sys/ha-status\x10\x01(\x01\x12\x83\x01\n\x0bReadOpenApi\x12%.strongroom.sys.v1.ReadOpenApiRequest\x1a&.strongroom.sys.v1.ReadOpenApiResponse\"%\xca\xf3\x18!\n\x1b/sys/internal/specs/openapi\x10\x01(\x02\x12{\n\x08ReadHelp\x12\".strongroom.sys.v1.ReadHelpRequest\x1a#.strongroom.sys.v1.ReadHelpResponse\"&\xca\xf3\x18\"\n\x1c/sys/internal/help/{path=**}\x10\x01(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1estrongroom/sys/v1/system.proto\x12\x11strongroom.sys.v1\x1a#strongroom/options/v1/options.proto\"l\n\x04Node\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x13\n\x0b\x61pi_address\x18\x02 \x01(\t\x12\x17\n\x0f\x63luster_address\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x63tive_node\x18\x04 \x01(\x08\x12\x0f\n\x07version\x18\x05 \x01(\t\"\x8e\x01\n\x11ReadHealthRequest\x12\x11\n\tstandbyok\x18\x01 \x01(\x08\x12\x15\n\rperfstandbyok\x18\x02 \x01(\x08\x12\x12\n\nactivecode\x18\x03 \x01(\x05\x12\x13\n\x0bstandbycode\x18\x04 \x01(\x05\x12\x12\n\nsealedcode\x18\x05 \x01(\x05\x12\x12\n\nuninitcode\x18\x06 \x01(\x05\"\xa8\x02\n\x12ReadHealthResponse\x12\x13\n\x0binitialized\x18\x01 \x01(\x08\x12\x0e\n\x06sealed\x18\x02 \x01(\x08\x12\x0f\n\x07standby\x18\x03 \x01(\x08\x12\x1b\n\x13performance_standby\x18\x04 \x01(\x08\x12$\n\x1creplication_performance_mode\x18\x05 \x01(\t\x12\x1b\n\x13replication_dr_mode\x18\x06 \x01(\t\x12\x17\n\x0fserver_time_utc\x18\x07 \x01(\x03\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x19\n\x0c\x63luster_name\x18\t \x01(\tH\x00\x88\x01\x01\x12\x17\n\ncluster_id\x18\n \x01(\tH\x01\x88\x01\x01\x42\x0f\n\r_cluster_nameB\r\n\x0b_cluster_id\"\x13\n\x11ReadLeaderRequest\"\x8e\x01\n\x12ReadLeaderResponse\x12\x12\n\nha_enabled\x18\x01 \x01(\x08\x12\x0f\n\x07is_self\x18\x02 \x01(\x08\x12\x16\n\x0eleader_address\x18\x03 \x01(\t\x12\x1e\n\x16leader_cluster_address\x18\x04 \x01(\t\x12\x1b\n\x13performance_standby\x18\x05 \x01(\x08\"\x11\n\x0fStepDownRequest\"\x12\n\x10StepDownResponse\"\x19\n\x17ListUiNamespacesRequest\"(\n\x18ListUiNamespacesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\">\n\rRandomRequest\x12\r\n\x05\x62ytes\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\",\n\x0eRandomResponse\x12\x1a\n\x0crandom_bytes\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"E\n\x0bHashRequest\x12\x11\n\talgorithm\x18\x01 \x01(\t\x12\x13\n\x05input\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\"\x1b\n\x0cHashResponse\x12\x0b\n\x03sum\x18\x01 \x01(\t\"\x15\n\x13ReadHaStatusRequest\">\n\x14ReadHaStatusResponse\x12&\n\x05nodes\x18\x01 \x03(\x0b\x32\x17.strongroom.sys.v1.Node\"\x1f\n\x0fReadHelpRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"2\n\x10ReadHelpResponse\x12\x0c\n\x04help\x18\x01 \x01(\t\x12\x10\n\x08see_also\x18\x02 \x03(\t\"1\n\x12ReadOpenApiRequest\x12\x1b\n\x13generic_mount_paths\x18\x01 \x01(\x08\"-\n\x13ReadOpenApiResponse\x12\x16\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x04\xd0\xf3\x18\x04\x32\xa8\t\n\rSystemService\x12t\n\nReadHealth\x12$.strongroom.sys.v1.ReadHealthRequest\x1a%.strongroom.sys.v1.ReadHealthResponse\"\x19\xca\xf3\x18\x15\n\x0b/sys/health\x10\x01\x18\x01(\x02@\x01\x12t\n\nReadLeader\x12$.strongroom.sys.v1.ReadLeaderRequest\x1a%.strongroom.sys.v1.ReadLeaderResponse\"\x19\xca\xf3\x18\x15\n\x0b/sys/leader\x10\x01\x18\x01(\x02@\x01\x12m\n\x08StepDown\x12\".strongroom.sys.v1.StepDownRequest\x1a#.strongroom.sys.v1.StepDownResponse\"\x18\xca\xf3\x18\x14\n\x0e/sys/step-down\x10\x03 \x01\x12\x90\x01\n\x10ListUiNamespaces\x12*.strongroom.sys.v1.ListUiNamespacesRequest\x1a+.strongroom.sys.v1.ListUiNamespacesResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/internal/ui/namespaces\x10\x01\x12\xa9\x01\n\x06Random\x12 .strongroom.sys.v1.RandomRequest\x1a!.strongroom.sys.v1.RandomResponse\"Z\xca\xf3\x18V\n\x11/sys/tools/random\n\x19/sys/tools/random/{bytes}\n\"/sys/tools/random/{source}/{bytes}\x10\x03\x38\x01\x12\x7f\n\x04Hash\x12\x1e.strongroom.sys.v1.HashRequest\x1a\x1f.strongroom.sys.v1.HashResponse\"6\xca\xf3\x18\x32\n\x0f/sys/tools/hash\n\x1b/sys/tools/hash/{algorithm}\x10\x03\x38\x01\x12y\n\x0cReadHaStatus\x12&.strongroom.sys.v1.ReadHaStatusRequest\x1a\'.strongroom.sys.v1.ReadHaStatusResponse\"\x18\xca\xf3\x18\x14\n\x0e/sys/ha-status\x10\x01(\x01\x12\x83\x01\n\x0bReadOpenApi\x12%.strongroom.sys.v1.ReadOpenApiRequest\x1a&.strongroom.sys.v1.ReadOpenApiResponse\"%\xca\xf3\x18!\n\x1b/sys/internal/specs/openapi\x10\x01(\x02\x12{\n\x08ReadHelp\x12\".strongroom.sys.v1.ReadHelpRequest\x1a#.strongroom.sys.v1.ReadHelpResponse\"&\xca\xf3\x18\"\n\x1c/sys/internal/help/{path=**}\x10\x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYSTEMSERVICE'].methods_by_name['ReadHealth']._serialized_options = b'\312\363\030\025\n\013/sys/health\020\001\030\001(\002@\001'
   _globals['_SYSTEMSERVICE'].methods_by_name['ReadLeader']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['ReadLeader']._serialized_options = b'\312\363\030\025\n\013/sys/leader\020\001\030\001(\002@\001'
+  _globals['_SYSTEMSERVICE'].methods_by_name['StepDown']._loaded_options = None
+  _globals['_SYSTEMSERVICE'].methods_by_name['StepDown']._serialized_options = b'\312\363\030\024\n\016/sys/step-down\020\003 \001'
+  _globals['_SYSTEMSERVICE'].methods_by_name['ListUiNamespaces']._loaded_options = None
+  _globals['_SYSTEMSERVICE'].methods_by_name['ListUiNamespaces']._serialized_options = b'\312\363\030\037\n\033/sys/internal/ui/namespaces\020\001'
   _globals['_SYSTEMSERVICE'].methods_by_name['Random']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['Random']._serialized_options = b'\312\363\030V\n\021/sys/tools/random\n\031/sys/tools/random/{bytes}\n\"/sys/tools/random/{source}/{bytes}\020\0038\001'
   _globals['_SYSTEMSERVICE'].methods_by_name['Hash']._loaded_options = None
@@ -62,26 +66,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READLEADERREQUEST']._serialized_end=663
   _globals['_READLEADERRESPONSE']._serialized_start=666
   _globals['_READLEADERRESPONSE']._serialized_end=808
-  _globals['_RANDOMREQUEST']._serialized_start=810
-  _globals['_RANDOMREQUEST']._serialized_end=872
-  _globals['_RANDOMRESPONSE']._serialized_start=874
-  _globals['_RANDOMRESPONSE']._serialized_end=918
-  _globals['_HASHREQUEST']._serialized_start=920
-  _globals['_HASHREQUEST']._serialized_end=989
-  _globals['_HASHRESPONSE']._serialized_start=991
-  _globals['_HASHRESPONSE']._serialized_end=1018
-  _globals['_READHASTATUSREQUEST']._serialized_start=1020
-  _globals['_READHASTATUSREQUEST']._serialized_end=1041
-  _globals['_READHASTATUSRESPONSE']._serialized_start=1043
-  _globals['_READHASTATUSRESPONSE']._serialized_end=1105
-  _globals['_READHELPREQUEST']._serialized_start=1107
-  _globals['_READHELPREQUEST']._serialized_end=1138
-  _globals['_READHELPRESPONSE']._serialized_start=1140
-  _globals['_READHELPRESPONSE']._serialized_end=1190
-  _globals['_READOPENAPIREQUEST']._serialized_start=1192
-  _globals['_READOPENAPIREQUEST']._serialized_end=1241
-  _globals['_READOPENAPIRESPONSE']._serialized_start=1243
-  _globals['_READOPENAPIRESPONSE']._serialized_end=1288
-  _globals['_SYSTEMSERVICE']._serialized_start=1291
-  _globals['_SYSTEMSERVICE']._serialized_end=2225
+  _globals['_STEPDOWNREQUEST']._serialized_start=810
+  _globals['_STEPDOWNREQUEST']._serialized_end=827
+  _globals['_STEPDOWNRESPONSE']._serialized_start=829
+  _globals['_STEPDOWNRESPONSE']._serialized_end=847
+  _globals['_LISTUINAMESPACESREQUEST']._serialized_start=849
+  _globals['_LISTUINAMESPACESREQUEST']._serialized_end=874
+  _globals['_LISTUINAMESPACESRESPONSE']._serialized_start=876
+  _globals['_LISTUINAMESPACESRESPONSE']._serialized_end=916
+  _globals['_RANDOMREQUEST']._serialized_start=918
+  _globals['_RANDOMREQUEST']._serialized_end=980
+  _globals['_RANDOMRESPONSE']._serialized_start=982
+  _globals['_RANDOMRESPONSE']._serialized_end=1026
+  _globals['_HASHREQUEST']._serialized_start=1028
+  _globals['_HASHREQUEST']._serialized_end=1097
+  _globals['_HASHRESPONSE']._serialized_start=1099
+  _globals['_HASHRESPONSE']._serialized_end=1126
+  _globals['_READHASTATUSREQUEST']._serialized_start=1128
+  _globals['_READHASTATUSREQUEST']._serialized_end=1149
+  _globals['_READHASTATUSRESPONSE']._serialized_start=1151
+  _globals['_READHASTATUSRESPONSE']._serialized_end=1213
+  _globals['_READHELPREQUEST']._serialized_start=1215
+  _globals['_READHELPREQUEST']._serialized_end=1246
+  _globals['_READHELPRESPONSE']._serialized_start=1248
+  _globals['_READHELPRESPONSE']._serialized_end=1298
+  _globals['_READOPENAPIREQUEST']._serialized_start=1300
+  _globals['_READOPENAPIREQUEST']._serialized_end=1349
+  _globals['_READOPENAPIRESPONSE']._serialized_start=1351
+  _globals['_READOPENAPIRESPONSE']._serialized_end=1396
+  _globals['_SYSTEMSERVICE']._serialized_start=1399
+  _globals['_SYSTEMSERVICE']._serialized_end=2591
 # @@protoc_insertion_point(module_scope)

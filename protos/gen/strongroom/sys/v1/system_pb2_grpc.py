@@ -45,6 +45,16 @@ class SystemServiceStub:
                 request_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadLeaderRequest.SerializeToString,
                 response_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadLeaderResponse.FromString,
                 _registered_method=True)
+        self.StepDown = channel.unary_unary(
+                '/strongroom.sys.v1.SystemService/StepDown',
+                request_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.StepDownRequest.SerializeToString,
+                response_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.StepDownResponse.FromString,
+                _registered_method=True)
+        self.ListUiNamespaces = channel.unary_unary(
+                '/strongroom.sys.v1.SystemService/ListUiNamespaces',
+                request_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ListUiNamespacesRequest.SerializeToString,
+                response_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ListUiNamespacesResponse.FromString,
+                _registered_method=True)
         self.Random = channel.unary_unary(
                 '/strongroom.sys.v1.SystemService/Random',
                 request_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.RandomRequest.SerializeToString,
@@ -85,6 +95,20 @@ class SystemServiceServicer:
 
     def ReadLeader(self, request, context):
         """Says that this node is active, as every node is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StepDown(self, request, context):
+        """Does nothing: every node is active, and none can step down for another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUiNamespaces(self, request, context):
+        """Lists the namespaces below the root namespace: none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +161,16 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     servicer.ReadLeader,
                     request_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadLeaderRequest.FromString,
                     response_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ReadLeaderResponse.SerializeToString,
+            ),
+            'StepDown': grpc.unary_unary_rpc_method_handler(
+                    servicer.StepDown,
+                    request_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.StepDownRequest.FromString,
+                    response_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.StepDownResponse.SerializeToString,
+            ),
+            'ListUiNamespaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUiNamespaces,
+                    request_deserializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ListUiNamespacesRequest.FromString,
+                    response_serializer=strongroom_dot_sys_dot_v1_dot_system__pb2.ListUiNamespacesResponse.SerializeToString,
             ),
             'Random': grpc.unary_unary_rpc_method_handler(
                     servicer.Random,
@@ -219,6 +253,60 @@ class SystemService:
             '/strongroom.sys.v1.SystemService/ReadLeader',
             strongroom_dot_sys_dot_v1_dot_system__pb2.ReadLeaderRequest.SerializeToString,
             strongroom_dot_sys_dot_v1_dot_system__pb2.ReadLeaderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StepDown(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.sys.v1.SystemService/StepDown',
+            strongroom_dot_sys_dot_v1_dot_system__pb2.StepDownRequest.SerializeToString,
+            strongroom_dot_sys_dot_v1_dot_system__pb2.StepDownResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUiNamespaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.sys.v1.SystemService/ListUiNamespaces',
+            strongroom_dot_sys_dot_v1_dot_system__pb2.ListUiNamespacesRequest.SerializeToString,
+            strongroom_dot_sys_dot_v1_dot_system__pb2.ListUiNamespacesResponse.FromString,
             options,
             channel_credentials,
             insecure,

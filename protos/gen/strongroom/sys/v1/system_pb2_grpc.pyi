@@ -20,6 +20,10 @@ class SystemServiceStub:
     """Says whether this node can serve. Over HTTP the status tells it as well."""
     ReadLeader: _aio.UnaryUnaryMultiCallable[_system_pb2.ReadLeaderRequest, _system_pb2.ReadLeaderResponse]
     """Says that this node is active, as every node is."""
+    StepDown: _aio.UnaryUnaryMultiCallable[_system_pb2.StepDownRequest, _system_pb2.StepDownResponse]
+    """Does nothing: every node is active, and none can step down for another."""
+    ListUiNamespaces: _aio.UnaryUnaryMultiCallable[_system_pb2.ListUiNamespacesRequest, _system_pb2.ListUiNamespacesResponse]
+    """Lists the namespaces below the root namespace: none."""
     Random: _aio.UnaryUnaryMultiCallable[_system_pb2.RandomRequest, _system_pb2.RandomResponse]
     """Returns random bytes."""
     Hash: _aio.UnaryUnaryMultiCallable[_system_pb2.HashRequest, _system_pb2.HashResponse]
@@ -49,6 +53,22 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_system_pb2.ReadLeaderRequest, _abc.Awaitable[_system_pb2.ReadLeaderResponse]],
     ) -> _abc.Awaitable[_system_pb2.ReadLeaderResponse]:
         """Says that this node is active, as every node is."""
+
+    @_abc_1.abstractmethod
+    def StepDown(
+        self,
+        request: _system_pb2.StepDownRequest,
+        context: _aio.ServicerContext[_system_pb2.StepDownRequest, _abc.Awaitable[_system_pb2.StepDownResponse]],
+    ) -> _abc.Awaitable[_system_pb2.StepDownResponse]:
+        """Does nothing: every node is active, and none can step down for another."""
+
+    @_abc_1.abstractmethod
+    def ListUiNamespaces(
+        self,
+        request: _system_pb2.ListUiNamespacesRequest,
+        context: _aio.ServicerContext[_system_pb2.ListUiNamespacesRequest, _abc.Awaitable[_system_pb2.ListUiNamespacesResponse]],
+    ) -> _abc.Awaitable[_system_pb2.ListUiNamespacesResponse]:
+        """Lists the namespaces below the root namespace: none."""
 
     @_abc_1.abstractmethod
     def Random(

@@ -125,8 +125,15 @@ class TokenHandlers:
     ) -> pb.RevokeOrphanResponse:
         token_id = self._tokens.records.identify(request.token)
         if not await self._tokens.revoke(token_id, alone=True):
-            raise invalid("token: does not exist")
+            raise invalid("token to revoke not found")
         return pb.RevokeOrphanResponse()
+
+    async def CountTokens(
+        self, request: pb.CountTokensRequest, context: RequestContext
+    ) -> pb.CountTokensResponse:
+        total = await self._tokens.records.count()
+        counters = pb.TokenCounters(service_tokens=pb.TokenCounter(total=total))
+        return pb.CountTokensResponse(counters=counters)
 
     async def ListAccessors(
         self, request: pb.ListAccessorsRequest, context: RequestContext
@@ -188,7 +195,7 @@ class TokenHandlers:
         grant = Grant(
             policies=policies,
             path=f"auth/token/create{'/' + role_name if role_name else ''}{suffix}",
-            display_name=f"token-{parameters.display_name}" if parameters.display_name else "token",
+            display_name=rules.display_name(parameters.display_name),
             ttl=span.ttl,
             explicit_max=_explicit_max(parameters, role),
             period=role.period if role is not None and role.period else parameters.period,

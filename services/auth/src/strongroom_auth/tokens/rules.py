@@ -2,14 +2,22 @@
 
 import fnmatch
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 from strongroom_runtime.errors import invalid
+
+_NOT_SHOWN = re.compile("[^a-zA-Z0-9-]")
 
 
 def clean_policies(names: Iterable[str]) -> tuple[str, ...]:
     """Returns names trimmed, in lower case, sorted, each once. Every name passes here before it is looked at."""
     return tuple(sorted({name.strip().lower() for name in names} - {""}))
+
+
+def display_name(given: str) -> str:
+    """Returns the display name of a token that another one makes."""
+    return f"token-{_NOT_SHOWN.sub('-', given).strip('-')}".rstrip("-")
 
 
 def with_default(names: Sequence[str], without: bool) -> tuple[str, ...]:

@@ -85,6 +85,10 @@ class TokenStore:
         entry = await self.store.get((Plain("accessor"), accessor))
         return entry.value.decode() if entry is not None else ""
 
+    async def count(self) -> int:
+        """Returns how many tokens there are."""
+        return await self.store.count((_TOKEN,))
+
     async def accessors(self) -> list[str]:
         """Returns the accessors of all tokens, sorted."""
         return [name for name, _ in await self.store.children((Plain("accessor"),))]

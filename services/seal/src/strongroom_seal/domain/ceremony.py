@@ -102,7 +102,7 @@ def parse_share(text: str, length: int) -> bytes:
             continue
         if len(share) == length:
             return share
-    raise invalid(f"key: must be {length} bytes in hexadecimal or base64")
+    raise invalid(f"'key' must be a valid hex or base64 string of {length} bytes")
 
 
 def _base64(text: str) -> bytes:

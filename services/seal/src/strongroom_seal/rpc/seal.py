@@ -65,9 +65,11 @@ class SealHandlers:
         if request.migrate:
             raise invalid("migrate: moving to another seal is not supported")
         if request.reset:
+            if not self._seal.sealed:
+                raise invalid("vault is unsealed")
             self._seal.reset_shares()
         elif not request.key:
-            raise invalid("key: must be given, unless reset is true")
+            raise invalid("'key' must be specified in request body as JSON, or 'reset' set to true")
         else:
             await self._seal.add_share(request.key)
         return pb.UnsealResponse(status=await self._status())
@@ -100,14 +102,7 @@ class SealHandlers:
     async def StartGenerateRoot(
         self, request: pb.StartGenerateRootRequest, context: RequestContext
     ) -> pb.StartGenerateRootResponse:
-        if request.pgp_key:
-            raise invalid("pgp_key: not supported; use a one-time password")
-        password = request.otp or _new_password()
-        if len(password.encode()) != _OTP_LENGTH:
-            raise invalid(f"otp: must have {_OTP_LENGTH} characters of one byte each")
-        status = await self._attempt_status(await self._attempts.begin(Attempt("", otp=password)))
-        if not request.otp:
-            status.otp = password
+        status = await self._start(request.otp, request.pgp_key)
         return pb.StartGenerateRootResponse(status=status)
 
     async def CancelGenerateRoot(
@@ -119,10 +114,57 @@ class SealHandlers:
     async def UpdateGenerateRoot(
         self, request: pb.UpdateGenerateRootRequest, context: RequestContext
     ) -> pb.UpdateGenerateRootResponse:
+        status = await self._update(request.key, request.nonce)
+        return pb.UpdateGenerateRootResponse(status=status)
+
+    async def ReadGenerateRootToken(
+        self, request: pb.ReadGenerateRootTokenRequest, context: RequestContext
+    ) -> pb.ReadGenerateRootTokenResponse:
+        status = await self._attempt_status(await self._attempts.current())
+        return pb.ReadGenerateRootTokenResponse(status=status)
+
+    async def StartGenerateRootToken(
+        self, request: pb.StartGenerateRootTokenRequest, context: RequestContext
+    ) -> pb.StartGenerateRootTokenResponse:
+        status = await self._start(request.otp, request.pgp_key)
+        return pb.StartGenerateRootTokenResponse(status=status)
+
+    async def CancelGenerateRootToken(
+        self, request: pb.CancelGenerateRootTokenRequest, context: RequestContext
+    ) -> pb.CancelGenerateRootTokenResponse:
+        await self._attempts.cancel()
+        return pb.CancelGenerateRootTokenResponse()
+
+    async def UpdateGenerateRootToken(
+        self, request: pb.UpdateGenerateRootTokenRequest, context: RequestContext
+    ) -> pb.UpdateGenerateRootTokenResponse:
+        status = await self._update(request.key, request.nonce)
+        return pb.UpdateGenerateRootTokenResponse(status=status)
+
+    async def DecodeToken(
+        self, request: pb.DecodeTokenRequest, context: RequestContext
+    ) -> pb.DecodeTokenResponse:
+        if not request.encoded_token or not request.otp:
+            raise invalid("provided 'encoded_token' or 'otp' is empty")
+        token = ceremony.decode_with_password(request.encoded_token, request.otp)
+        return pb.DecodeTokenResponse(token=token)
+
+    async def _start(self, otp: str, pgp_key: str) -> pb.GenerateRootStatus:
+        if pgp_key:
+            raise invalid("pgp_key: not supported; use a one-time password")
+        password = otp or _new_password()
+        if len(password.encode()) != _OTP_LENGTH:
+            raise invalid(f"otp: must have {_OTP_LENGTH} characters of one byte each")
+        status = await self._attempt_status(await self._attempts.begin(Attempt("", otp=password)))
+        if not otp:
+            status.otp = password
+        return status
+
+    async def _update(self, key: str, nonce: str) -> pb.GenerateRootStatus:
         async def finish(attempt: Attempt, config: SealConfig, change: Transaction) -> None:
             await self._seal.store.commit(change)
 
-        attempt, complete = await self._attempts.add(request.key, request.nonce, finish)
+        attempt, complete = await self._attempts.add(key, nonce, finish)
         status = await self._attempt_status(attempt)
         if complete:
             # Only now, when this process alone has ended the attempt: whatever fails leaves no token behind.
@@ -130,13 +172,7 @@ class SealHandlers:
             status.complete = True
             status.encoded_token = ceremony.encode_with_password(token, attempt.otp)
             status.encoded_root_token = status.encoded_token
-        return pb.UpdateGenerateRootResponse(status=status)
-
-    async def DecodeToken(
-        self, request: pb.DecodeTokenRequest, context: RequestContext
-    ) -> pb.DecodeTokenResponse:
-        token = ceremony.decode_with_password(request.encoded_token, request.otp)
-        return pb.DecodeTokenResponse(token=token)
+        return status
 
     async def _status(self) -> pb.SealStatus:
         config, gathering = await self._seal.config(), self._seal.gathering
