@@ -159,7 +159,7 @@ async def test_deleted_versions_come_back_and_destroyed_ones_do_not(kv: Kv) -> N
     assert json.loads(error.data)["metadata"]["destroyed"] is True
     documents = [e for e in await kv.store.scan(()) if str(e.path[0]) == "v"]
     assert len(documents) == 1
-    await refused(kv("DestroyVersions", path="a"), Kind.INVALID, "no version number")
+    await refused(kv("DestroyVersions", path="a"), Kind.INVALID, "No version number")
 
 
 async def test_versions_delete_themselves(kv: Kv) -> None:
@@ -230,7 +230,11 @@ async def test_lists_folders_and_pages(kv: Kv) -> None:
     assert list((await kv("ScanSecrets", path="a")).keys) == ["b", "c/d"]
     detailed = await kv("ListDetailed", path="a")
     assert list(detailed.keys) == ["b", "c/"]
-    assert set(detailed.key_info) == {"b"}
+    assert detailed.key_info["b"].current_version == 1
+    assert detailed.key_info["c/"].current_version == 0
+    scanned = await kv("ScanDetailed", after="a/b", limit=2)
+    assert list(scanned.keys) == ["a/c/d", "e"]
+    assert set(scanned.key_info) == {"a/c/d", "e"}
 
 
 async def test_a_secret_and_the_folder_of_its_name_do_not_touch(kv: Kv) -> None:

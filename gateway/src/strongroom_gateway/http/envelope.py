@@ -58,15 +58,26 @@ def document(encoded: Encoded, body: int, request_id: str, mount_type: str) -> b
     return _encode(envelope)
 
 
-def error_document(error: ServiceError) -> bytes:
-    """Returns the body of an error."""
+def error_document(error: ServiceError, request_id: str = "", mount_type: str = "") -> bytes:
+    """Returns the body of an error.
+
+    One that carries data or warnings is an envelope, as an answer is: the metadata of a deleted version is there.
+    """
     message = error.message
     if error.kind is Kind.DENIED and message == "permission denied":
         # Clients look for this very text.
         message = "1 error occurred:\n\t* permission denied\n\n"
-    document: dict[str, Any] = {"errors": [message] if message else []}
-    if error.data:
-        document["data"] = msgspec.Raw(error.data)
-    if error.warnings:
-        document["warnings"] = list(error.warnings)
-    return _encode(document)
+    if not error.data and not error.warnings:
+        return _encode({"errors": [message] if message else []})
+    envelope: dict[str, Any] = {
+        "request_id": request_id,
+        "lease_id": "",
+        "renewable": False,
+        "lease_duration": 0,
+        "data": msgspec.Raw(error.data) if error.data else None,
+        "wrap_info": None,
+        "warnings": list(error.warnings) or None,
+        "auth": None,
+        "mount_type": mount_type,
+    }
+    return _encode({"errors": [message], **envelope} if message else envelope)

@@ -10,11 +10,19 @@ from strongroom_gateway.http.paths import canonical
 from strongroom_gateway.mounts.table import ACTIVE, MountTable, Snapshot
 from strongroom_gateway.pipeline import HELP
 from strongroom_runtime.context import MountContext
-from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 ABSOLUTE = ("sys/", "auth/token/")
+_WRITES = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
 _LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
 _KEPT = 20_000
+_COMMANDS: dict[int, str] = {
+    options.OPERATION_LIST: "list",
+    options.OPERATION_SCAN: "scan",
+    options.OPERATION_UPDATE: "put",
+    options.OPERATION_DELETE: "delete",
+    options.OPERATION_PATCH: "patch",
+}
 
 
 class Target(msgspec.Struct, gc=False):
@@ -71,7 +79,11 @@ class Targets:
             known.snapshot is None or known.snapshot is await self._mounts.current()
         ):
             return known
-        found = await self._find(canonical(path)[0], operation, helps=helps)
+        clean, folder = canonical(path)
+        if folder and operation in _WRITES and not clean.startswith(ABSOLUTE):
+            # Whether a secret of that name or one in that folder is meant, nobody can tell.
+            raise invalid("cannot write to a path ending in '/'")
+        found = await self._find(clean, operation, helps=helps)
         if len(self._kept) >= _KEPT:
             self._kept.clear()
         self._kept[name] = found
@@ -103,7 +115,8 @@ class Targets:
         try:
             spec, captures = self._routes.match(mount.kind, path[len(mount.path) :], operation)
         except ServiceError as error:
-            return Target(path, operation, snapshot=mounts, missing=error.again())
+            missing = _hint(error, operation) if mount.kind == ("kv", "2") else error.again()
+            return Target(path, operation, mount=context, snapshot=mounts, missing=missing)
         return Target(path, operation, spec, captures, context, mounts)
 
     async def _absolute(self, path: str, operation: int) -> Target:
@@ -116,6 +129,20 @@ class Targets:
         mounts = await self._mounts.current()
         mount = mounts.contexts["sys/" if path.startswith("sys/") else "auth/token/"]
         return Target(path, operation, spec, captures, mount, mounts)
+
+
+def _hint(error: ServiceError, operation: int) -> ServiceError:
+    """Returns the error for a path that a mount of versioned secrets does not have: people forget `data/`."""
+    if error.kind is not Kind.NOT_FOUND:
+        return error.again()
+    command = _COMMANDS.get(operation, "get")
+    return ServiceError(
+        Kind.NOT_FOUND,
+        warnings=(
+            "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to"
+            f" use. If using the OpenBao CLI, use 'bao kv {command}' for this operation.",
+        ),
+    )
 
 
 def _no_route(path: str) -> ServiceError:

@@ -115,8 +115,7 @@ class HttpWire:
             headers = extra if call is None else (*extra, *call.headers)
             if not request.path.startswith(PREFIX):
                 headers = (*headers, *await self._ui_headers())
-            status = envelope.STATUS[error.kind]
-            return HttpResponse(status, envelope.error_document(error), headers)
+            return HttpResponse(envelope.STATUS[error.kind], _error_body(call, error), headers)
         return _response(call, answer, extra)
 
     async def _cors(self, request: HttpRequest, origin: str) -> HeaderList:
@@ -268,6 +267,13 @@ _unique = _random_digits()
 def _uuid(digits: str) -> str:
     """Returns the first 32 hexadecimal digits as a random UUID (RFC 9562, version 4)."""
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
+
+
+def _error_body(call: Call | None, error: ServiceError) -> bytes:
+    if call is None:
+        return envelope.error_document(error)
+    mount_type = call.mount.type if call.mount is not None else ""
+    return envelope.error_document(error, call.request_id, mount_type)
 
 
 def _response(call: Call, answer: Answer, extra: HeaderList) -> HttpResponse:

@@ -114,11 +114,11 @@ class Secrets:
         children = await self._store.children((_SECRETS, Plain(mount), *_segments(folder)))
         return sorted(name + "/" if is_folder else name for name, is_folder in children)
 
-    async def all_names(self, mount: str, folder: str) -> list[str]:
-        """Returns the paths of all secrets below a folder, sorted, relative to it."""
+    async def below(self, mount: str, folder: str) -> dict[str, Secret]:
+        """Returns all secrets below a folder, by their paths relative to it."""
         prefix: Path = (_SECRETS, Plain(mount), *_segments(folder))
         entries = await self._store.scan(prefix)
-        return sorted("/".join(entry.path[len(prefix) :]) for entry in entries)
+        return {"/".join(entry.path[len(prefix) :]): _secret_in(entry) for entry in entries}
 
     async def revision(self) -> int:
         """Returns the store's current revision."""

@@ -11,6 +11,7 @@ from strongroom_gateway.mounts.table import REMOVING, MountTable, new_mount
 from strongroom_runtime.errors import Kind, ServiceError
 
 READ, LIST = options.OPERATION_READ, options.OPERATION_LIST
+UPDATE = options.OPERATION_UPDATE
 
 
 @pytest.fixture
@@ -53,6 +54,28 @@ async def test_a_list_ends_with_a_slash(targets: Targets, mounts: MountTable) ->
 
 async def test_what_works_sealed_rests_on_no_mounts(targets: Targets) -> None:
     assert (await find(targets, "/v1/sys/health")).snapshot is None
+
+
+async def test_a_forgotten_data_gets_a_hint(targets: Targets, mounts: MountTable) -> None:
+    mount = new_mount("secret/", "kv", options={"version": "2"})
+    await mounts.change(lambda known: {**known, "secret/": mount})
+    for operation, command in ((READ, "get"), (LIST, "list"), (UPDATE, "put")):
+        missing = (await find(targets, "/v1/secret/app", operation)).missing
+        assert missing is not None
+        assert missing.kind is Kind.NOT_FOUND
+        assert f"use 'bao kv {command}'" in missing.warnings[0]
+    unsupported = (await find(targets, "/v1/secret/config", LIST)).missing
+    assert unsupported is not None
+    assert unsupported.kind is Kind.UNSUPPORTED
+
+
+async def test_nothing_is_written_to_a_folder(targets: Targets, mounts: MountTable) -> None:
+    mount = new_mount("secret/", "kv")
+    await mounts.change(lambda known: {**known, "secret/": mount})
+    with pytest.raises(ServiceError, match="cannot write to a path ending in '/'"):
+        await find(targets, "/v1/secret/app/", UPDATE)
+    assert (await find(targets, "/v1/secret/app/", READ)).spec is not None
+    assert (await find(targets, "/v1/sys/mounts/new/", UPDATE)).spec is not None
 
 
 async def test_paths_that_mean_two_things_are_refused(targets: Targets) -> None:

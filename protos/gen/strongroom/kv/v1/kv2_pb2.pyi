@@ -634,7 +634,7 @@ class SecretMetadata(_message.Message):
     current_version: _builtins.int
     """The version that a read gives by default; 0 where there is none."""
     oldest_version: _builtins.int
-    """The oldest version kept; 0 where there is none."""
+    """The oldest version kept, once older ones were removed to make room; 0 before."""
     max_versions: _builtins.int
     """How many versions it keeps; 0 means as many as the mount says."""
     delete_version_after: _builtins.int
@@ -1202,7 +1202,7 @@ class ListDetailedResponse(_message.Message):
 
     @_builtins.property
     def key_info(self) -> _containers.MessageMap[_builtins.str, Global___SecretMetadata]:
-        """By name; folders have none."""
+        """By name; that of a folder says nothing."""
 
     def __init__(
         self,
@@ -1217,6 +1217,91 @@ class ListDetailedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDetailedResponse: _TypeAlias = ListDetailedResponse  # noqa: Y015
+
+@_typing.final
+class ScanDetailedRequest(_message.Message):
+    """Names a folder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its path below the mount; empty for the mount itself."""
+    after: _builtins.str
+    """Continue behind this path."""
+    limit: _builtins.int
+    """At most so many paths; 0 means all."""
+    mount: _builtins.str
+    """The path of the mount, such as secret/. Only over gRPC."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        after: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        mount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "mount", b"mount", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanDetailedRequest: _TypeAlias = ScanDetailedRequest  # noqa: Y015
+
+@_typing.final
+class ScanDetailedResponse(_message.Message):
+    """Paths, and what is known of the secrets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KeyInfoEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___SecretMetadata: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___SecretMetadata | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    KEY_INFO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sorted, relative to the folder."""
+
+    @_builtins.property
+    def key_info(self) -> _containers.MessageMap[_builtins.str, Global___SecretMetadata]:
+        """By path."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        key_info: _abc.Mapping[_builtins.str, Global___SecretMetadata] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_info", b"key_info", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanDetailedResponse: _TypeAlias = ScanDetailedResponse  # noqa: Y015
 
 @_typing.final
 class ReadSubkeysRequest(_message.Message):

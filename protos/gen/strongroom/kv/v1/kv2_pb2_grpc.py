@@ -121,6 +121,11 @@ class KvV2ServiceStub:
                 request_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListDetailedRequest.SerializeToString,
                 response_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListDetailedResponse.FromString,
                 _registered_method=True)
+        self.ScanDetailed = channel.unary_unary(
+                '/strongroom.kv.v1.KvV2Service/ScanDetailed',
+                request_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ScanDetailedRequest.SerializeToString,
+                response_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ScanDetailedResponse.FromString,
+                _registered_method=True)
         self.ReadSubkeys = channel.unary_unary(
                 '/strongroom.kv.v1.KvV2Service/ReadSubkeys',
                 request_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ReadSubkeysRequest.SerializeToString,
@@ -259,6 +264,13 @@ class KvV2ServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ScanDetailed(self, request, context):
+        """Lists the paths of all secrets below a path, however deep, with the metadata of each. NOT_FOUND where there are none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadSubkeys(self, request, context):
         """Returns the shape of a version: its keys, with null in place of every value.
         """
@@ -353,6 +365,11 @@ def add_KvV2ServiceServicer_to_server(servicer, server):
                     servicer.ListDetailed,
                     request_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListDetailedRequest.FromString,
                     response_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListDetailedResponse.SerializeToString,
+            ),
+            'ScanDetailed': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScanDetailed,
+                    request_deserializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ScanDetailedRequest.FromString,
+                    response_serializer=strongroom_dot_kv_dot_v1_dot_kv2__pb2.ScanDetailedResponse.SerializeToString,
             ),
             'ReadSubkeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadSubkeys,
@@ -821,6 +838,33 @@ class KvV2Service:
             '/strongroom.kv.v1.KvV2Service/ListDetailed',
             strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListDetailedRequest.SerializeToString,
             strongroom_dot_kv_dot_v1_dot_kv2__pb2.ListDetailedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScanDetailed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.kv.v1.KvV2Service/ScanDetailed',
+            strongroom_dot_kv_dot_v1_dot_kv2__pb2.ScanDetailedRequest.SerializeToString,
+            strongroom_dot_kv_dot_v1_dot_kv2__pb2.ScanDetailedResponse.FromString,
             options,
             channel_credentials,
             insecure,

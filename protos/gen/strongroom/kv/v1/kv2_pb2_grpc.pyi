@@ -63,6 +63,8 @@ class KvV2ServiceStub:
     """Lists the paths of all secrets below a path, however deep, relative to it. NOT_FOUND where there are none."""
     ListDetailed: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ListDetailedRequest, _kv2_pb2.ListDetailedResponse]
     """Lists the names below a path with the metadata of each secret among them. NOT_FOUND where there are none."""
+    ScanDetailed: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ScanDetailedRequest, _kv2_pb2.ScanDetailedResponse]
+    """Lists the paths of all secrets below a path, however deep, with the metadata of each. NOT_FOUND where there are none."""
     ReadSubkeys: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ReadSubkeysRequest, _kv2_pb2.ReadSubkeysResponse]
     """Returns the shape of a version: its keys, with null in place of every value."""
 
@@ -217,6 +219,14 @@ class KvV2ServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_kv2_pb2.ListDetailedRequest, _abc.Awaitable[_kv2_pb2.ListDetailedResponse]],
     ) -> _abc.Awaitable[_kv2_pb2.ListDetailedResponse]:
         """Lists the names below a path with the metadata of each secret among them. NOT_FOUND where there are none."""
+
+    @_abc_1.abstractmethod
+    def ScanDetailed(
+        self,
+        request: _kv2_pb2.ScanDetailedRequest,
+        context: _aio.ServicerContext[_kv2_pb2.ScanDetailedRequest, _abc.Awaitable[_kv2_pb2.ScanDetailedResponse]],
+    ) -> _abc.Awaitable[_kv2_pb2.ScanDetailedResponse]:
+        """Lists the paths of all secrets below a path, however deep, with the metadata of each. NOT_FOUND where there are none."""
 
     @_abc_1.abstractmethod
     def ReadSubkeys(

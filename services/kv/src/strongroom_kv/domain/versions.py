@@ -37,8 +37,9 @@ class Secret(msgspec.Struct, frozen=True):
 
     @property
     def oldest(self) -> int:
-        """The oldest version kept; 0 where there is none."""
-        return min(self.versions, default=0)
+        """The oldest version kept, once older ones were removed to make room; 0 before, as in Vault."""
+        oldest = min(self.versions, default=0)
+        return oldest if oldest > 1 else 0
 
 
 class MountConfig(msgspec.Struct, frozen=True):

@@ -75,7 +75,7 @@ class KvV1Handlers:
     async def ScanValues(
         self, request: pb.ScanValuesRequest, context: RequestContext
     ) -> pb.ScanValuesResponse:
-        names = await self._secrets.all_names(mount_of(context).uuid, folder_path(request.path))
+        names = sorted(await self._secrets.below(mount_of(context).uuid, folder_path(request.path)))
         return pb.ScanValuesResponse(keys=page(names, request.after, request.limit))
 
 

@@ -235,8 +235,8 @@ class KvV2Handlers:
     async def ScanSecrets(
         self, request: pb.ScanSecretsRequest, context: RequestContext
     ) -> pb.ScanSecretsResponse:
-        names = await self._secrets.all_names(mount_of(context).uuid, folder_path(request.path))
-        return pb.ScanSecretsResponse(keys=page(names, request.after, request.limit))
+        found = await self._secrets.below(mount_of(context).uuid, folder_path(request.path))
+        return pb.ScanSecretsResponse(keys=page(sorted(found), request.after, request.limit))
 
     async def ListDetailed(
         self, request: pb.ListDetailedRequest, context: RequestContext
@@ -246,10 +246,22 @@ class KvV2Handlers:
         response = pb.ListDetailedResponse(keys=keys)
         for name in keys:
             path = f"{folder}/{name}" if folder else name
-            secret = None if name.endswith("/") else await self._secrets.read(mount, path)
+            if name.endswith("/"):
+                response.key_info[name].SetInParent()
+                continue
+            secret = await self._secrets.read(mount, path)
             if secret is not None:  # it may have gone since it was listed
                 response.key_info[name].CopyFrom(secret_message(secret))
         return response
+
+    async def ScanDetailed(
+        self, request: pb.ScanDetailedRequest, context: RequestContext
+    ) -> pb.ScanDetailedResponse:
+        found = await self._secrets.below(mount_of(context).uuid, folder_path(request.path))
+        keys = page(sorted(found), request.after, request.limit)
+        return pb.ScanDetailedResponse(
+            keys=keys, key_info={name: secret_message(found[name]) for name in keys}
+        )
 
     async def ReadSubkeys(
         self, request: pb.ReadSubkeysRequest, context: RequestContext
@@ -317,7 +329,7 @@ def _unless_same(before: Secret, after: Secret) -> Change | None:
 
 def _numbers(numbers: list[int]) -> list[int]:
     if not numbers:
-        raise invalid("versions: no version number provided")
+        raise invalid("No version number provided")
     if any(n < 1 for n in numbers):
         raise invalid("versions: must be numbers from 1")
     return numbers
