@@ -140,7 +140,7 @@ async def test_secret_ids_are_looked_up_and_destroyed(roles: Roles) -> None:
         roles(
             "DestroySecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
         ),
-        Kind.DENIED,
+        Kind.NOT_FOUND,
     )
     for secret in (one, two):
         await refused(roles.login(role_id, secret.secret_id), Kind.INVALID, WRONG)
@@ -162,6 +162,29 @@ async def test_addresses_bind_secret_ids(roles: Roles) -> None:
     made = await roles.login(role_id, secret.secret_id, address="10.1.0.1")
     assert await roles.auth.entry(made.client_token, "10.2.0.1")
     await refused(roles.auth.entry(made.client_token, "10.1.0.1"), Kind.DENIED)
+
+
+async def test_a_secret_id_is_bound_no_wider_than_its_role(roles: Roles) -> None:
+    await roles.write(
+        secret_id_bound_cidrs=texts("10.0.0.0/8", "::/64"),
+        settings={"token_bound_cidrs": texts("10.2.0.0/16")},
+    )
+    await roles.secret(cidr_list=["10.1.0.0/16", "::1"], token_bound_cidrs=["10.2.3.4"])
+    for field, wider in (
+        ("cidr_list", "0.0.0.0/0"),
+        ("cidr_list", "11.0.0.1"),
+        ("cidr_list", "::/63"),
+        ("token_bound_cidrs", "10.0.0.0/8"),
+    ):
+        await refused(roles.secret(**{field: [wider]}), Kind.INVALID, f"{field}: must lie within")
+
+
+async def test_local_secret_ids_are_chosen_once(roles: Roles) -> None:
+    await roles.write(local_secret_ids=True)
+    await roles.write(local_secret_ids=True)
+    await refused(roles.write(local_secret_ids=False), Kind.INVALID, "during role creation")
+    for method in ("WriteRoleSetting", "DeleteRoleSetting"):
+        await refused(roles(method, role_name="app", setting="local-secret-ids"), Kind.UNSUPPORTED)
 
 
 @pytest.mark.parametrize("field", ["cidr_list", "token_bound_cidrs"])

@@ -41,8 +41,12 @@ def new_secret_id(role: Role, parameters: pb.SecretIdParameters, now: float) -> 
         raise invalid("num_uses: must not exceed the role's secret_id_num_uses")
     if role.secret_id_ttl and not 0 < ttl <= role.secret_id_ttl:
         raise invalid("ttl: must not exceed the role's secret_id_ttl")
-    rules.check_cidrs("cidr_list", parameters.cidr_list)
-    rules.check_cidrs("token_bound_cidrs", parameters.token_bound_cidrs)
+    for field, given, bounds in (
+        ("cidr_list", parameters.cidr_list, role.secret_id_cidrs),
+        ("token_bound_cidrs", parameters.token_bound_cidrs, role.settings.cidrs),
+    ):
+        rules.check_cidrs(field, given)
+        rules.check_within(field, given, bounds)
     return SecretId(
         accessor=str(uuid.uuid4()),
         created=now,

@@ -15,7 +15,7 @@ from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.rpc import page
 from strongroom_auth.tokens.tokens import RenewalRule, Tokens
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.errors import Kind, ServiceError, denied, invalid, not_found
 from strongroom_runtime.requests import mount_of
 
 
@@ -47,6 +47,13 @@ class AppRoleHandlers:
             if not (context.may_create if before is None else context.may_update):
                 raise denied()
             role = before or new_role()
+            local = request.role.local_secret_ids
+            if (
+                before
+                and request.role.HasField("local_secret_ids")
+                and local != role.local_secret_ids
+            ):
+                raise invalid("local_secret_ids can only be modified during role creation")
             if request.role_id:
                 role = msgspec.structs.replace(role, role_id=request.role_id)
             return messages.changed(role, request.role)
@@ -152,6 +159,7 @@ class AppRoleHandlers:
     async def WriteRoleSetting(
         self, request: pb.WriteRoleSettingRequest, context: RequestContext
     ) -> pb.WriteRoleSettingResponse:
+        _check_changes(request.setting)
         given = messages.only(request.role, request.setting)
         if given == pb.AppRole():
             raise invalid(f"{request.setting.replace('-', '_')}: must be given")
@@ -161,6 +169,7 @@ class AppRoleHandlers:
     async def DeleteRoleSetting(
         self, request: pb.DeleteRoleSettingRequest, context: RequestContext
     ) -> pb.DeleteRoleSettingResponse:
+        _check_changes(request.setting)
         await self._update(
             request.role_name, context, lambda role: messages.without(role, request.setting)
         )
@@ -219,7 +228,8 @@ class AppRoleHandlers:
         hashed = await self._roles.hash_by_accessor(mount_of(context).uuid, name, accessor)
         secret = await self._secret(name, hashed, context) if hashed else None
         if secret is None:
-            raise denied("failed to find accessor entry for secret_id_accessor")
+            # Terraform looks for this text.
+            raise not_found("failed to find accessor entry for secret_id_accessor")
         return name, hashed, secret
 
     async def _renewal(self, token: Token) -> RenewalRule:
@@ -227,6 +237,11 @@ class AppRoleHandlers:
         if role is None:
             raise invalid("the role of this token does not exist any more")
         return settings.renewal(role.settings, token.ttl, token.longest)
+
+
+def _check_changes(setting: str) -> None:
+    if setting == "local-secret-ids":
+        raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
 
 
 def _clean(name: str) -> str:

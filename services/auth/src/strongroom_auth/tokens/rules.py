@@ -54,6 +54,19 @@ def check_cidrs(field: str, cidrs: Iterable[str]) -> None:
             raise invalid(f"{field}: takes addresses or ranges such as 10.0.0.0/8") from None
 
 
+def check_within(field: str, cidrs: Iterable[str], bounds: Sequence[str]) -> None:
+    """Raises where an address range does not lie in one of some others, if there are any.
+
+    Raises:
+        ServiceError: INVALID; it names the field.
+    """
+    outer = [ipaddress.ip_network(bound, strict=False) for bound in bounds]
+    for cidr in cidrs:
+        inner = ipaddress.ip_network(cidr, strict=False)
+        if outer and not any(_lies_in(inner, each) for each in outer):
+            raise invalid(f"{field}: must lie within the address ranges of the role")
+
+
 def role_allows(
     name: str,
     allowed: Sequence[str],
@@ -65,6 +78,17 @@ def role_allows(
     if name in denied or _matches(name, denied_globs):
         return False
     return not (allowed or globs) or name in allowed or _matches(name, globs)
+
+
+def _lies_in(
+    inner: ipaddress.IPv4Network | ipaddress.IPv6Network,
+    outer: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> bool:
+    return (
+        inner.version == outer.version
+        and outer.network_address <= inner.network_address  # type: ignore[operator]
+        and inner.broadcast_address <= outer.broadcast_address  # type: ignore[operator]
+    )
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
