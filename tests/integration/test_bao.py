@@ -177,10 +177,79 @@ def test_path_help(platform: Platform) -> None:
 
 
 def test_the_description_of_the_api(platform: Platform) -> None:
-    document = platform.http("GET", "sys/internal/specs/openapi").json()
-    assert document["openapi"].startswith("3.0")
-    write = document["paths"]["/{kv_mount_path}/data/{path}"]["post"]
-    assert write["summary"].startswith("Writes a new version")
-    assert not any("watch" in path.lower() for path in document["paths"])
-    every = [o for item in document["paths"].values() for o in item.values() if isinstance(o, dict)]
-    assert all(operation["summary"] for operation in every)
+    asked = ("", "?generic_mount_paths=true")
+    for query, mount in zip(asked, ("secret", "{kv_mount_path}"), strict=True):
+        document = platform.http("GET", f"sys/internal/specs/openapi{query}").json()
+        assert document["openapi"].startswith("3.0")
+        write = document["paths"][f"/{mount}/data/{{path}}"]["post"]
+        assert write["summary"].startswith("Writes a new version")
+        assert not any("watch" in path.lower() for path in document["paths"])
+        items = document["paths"].values()
+        every = [o for item in items for o in item.values() if isinstance(o, dict)]
+        assert all(operation["summary"] for operation in every)
+    # Whoever may not see a mount does not find its paths.
+    policy = 'path "sys/internal/specs/openapi" { capabilities = ["read"] }'
+    platform.bao("policy", "write", "describe", "-", input=policy)
+    token = platform.bao("token", "create", "-policy=describe", "-field=token").strip()
+    shown = platform.http("GET", "sys/internal/specs/openapi", token).json()["paths"]
+    assert "/secret/data/{path}" not in shown
+    assert "/cubbyhole/{path}" in shown
+
+
+def test_what_operators_ask_for(platform: Platform) -> None:
+    assert "kv" in platform.bao("plugin", "list", "secret")
+    assert "userpass" in platform.bao("plugin", "info", "auth", "userpass")
+    assert "Success" in platform.bao("operator", "step-down")
+    for name in ("team/a", "team/b"):
+        platform.bao("policy", "write", name, "-", input='path "a" { capabilities = ["read"] }')
+    listed = platform.bao("list", "-format=json", "sys/policies/acl/team")
+    assert json.loads(listed) == ["team/a", "team/b"]
+    detailed = platform.http("LIST", "sys/policies/detailed/acl/team").json()["data"]["key_info"]
+    assert detailed["team/a"]["version"] == 1
+    tokens = platform.bao("read", "-format=json", "sys/internal/counters/tokens")
+    assert json.loads(tokens)["data"]["counters"]["service_tokens"]["total"] >= 1
+
+
+def test_locked_users_are_unlocked(platform: Platform) -> None:
+    platform.bao("auth", "enable", "-path=locks", "userpass")
+    platform.bao("write", "auth/locks/users/ann", "password=right")
+    for _ in range(5):
+        platform.http("POST", "auth/locks/login/ann", None, json={"password": "wrong"})
+    right = {"json": {"password": "right"}}
+    assert platform.http("POST", "auth/locks/login/ann", None, **right).status_code == 403
+    accessor = platform.http("GET", "sys/auth/locks").json()["data"]["accessor"]
+    found = platform.bao("read", "-format=json", "sys/locked-users", f"mount_accessor={accessor}")
+    (namespace,) = json.loads(found)["data"]["by_namespace"]
+    assert namespace["mount_accessors"] == [
+        {"mount_accessor": accessor, "counts": 1, "alias_identifiers": ["ann"]}
+    ]
+    platform.bao("write", "-f", f"sys/locked-users/{accessor}/unlock/ann")
+    assert platform.http("POST", "auth/locks/login/ann", None, **right).status_code == 200
+    assert platform.http("GET", "sys/locked-users").json()["data"]["total"] == 0
+    platform.bao("auth", "disable", "locks")
+
+
+def test_a_root_token_is_made_with_shares(platform: Platform) -> None:
+    started = json.loads(platform.bao("operator", "generate-root", "-init", "-format=json"))
+    assert "0/1" in platform.bao("operator", "generate-root", "-status")
+    done = platform.bao(
+        "operator", "generate-root", f"-nonce={started['nonce']}", "-format=json", "-",
+        input=platform.unseal_keys[0],
+    )  # fmt: skip
+    encoded = json.loads(done)["encoded_token"]
+    made = platform.bao(
+        "operator", "generate-root", f"-decode={encoded}", f"-otp={started['otp']}"
+    ).strip()
+    assert "root" in platform.bao("token", "lookup", token=made)
+    platform.bao("token", "revoke", "-self", token=made)
+    platform.bao("operator", "generate-root", "-init")
+    platform.bao("operator", "generate-root", "-cancel")
+
+
+def test_a_hint_where_data_was_forgotten(platform: Platform) -> None:
+    read = platform.run_bao("read", "secret/app")
+    assert "'bao kv get'" in read.stderr
+    platform.bao("kv", "put", "secret/gone", "a=1")
+    platform.bao("kv", "delete", "secret/gone")
+    shown = platform.run_bao("kv", "get", "-format=json", "secret/gone")
+    assert json.loads(shown.stdout)["data"]["metadata"]["deletion_time"]

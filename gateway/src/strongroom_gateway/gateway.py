@@ -204,7 +204,12 @@ class Gateway:
             return mount_help(self.routes, mount.kind)
         return path_help(self.routes, mount.kind, relative)
 
-    def _open_api(self) -> bytes:
+    async def _open_api(self, generic: bool, context: RequestContext) -> bytes:
         from strongroom_gateway.contract.openapi import describe
 
-        return describe(self.routes)
+        acl = await self._acl_of(context)
+        if generic or acl is None:
+            return describe(self.routes)
+        mounts = (await self._mounts.current()).mounts
+        shown = [(path, m.kind) for path, m in mounts.items() if acl.any_below(path)]
+        return describe(self.routes, shown)

@@ -176,7 +176,8 @@ async def test_a_secret_id_is_bound_no_wider_than_its_role(roles: Roles) -> None
         ("cidr_list", "::/63"),
         ("token_bound_cidrs", "10.0.0.0/8"),
     ):
-        await refused(roles.secret(**{field: [wider]}), Kind.INVALID, f"{field}: must lie within")
+        fields: dict[str, Any] = {field: [wider]}
+        await refused(roles.secret(**fields), Kind.INVALID, f"{field}: must lie within")
 
 
 async def test_local_secret_ids_are_chosen_once(roles: Roles) -> None:

@@ -1,5 +1,6 @@
 """The description of the HTTP API, made from the contracts (OpenAPI 3.0)."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import Field
-from strongroom_gateway.contract.routes import MethodSpec, RouteTable
+from strongroom_gateway.contract.routes import MethodSpec, MountKind, RouteTable
 from strongroom_runtime.handlers import Shape
 from strongroom_runtime.version import VERSION
 
@@ -23,12 +24,17 @@ _VERBS: dict[int, str] = {
 }
 
 
-def describe(routes: RouteTable) -> bytes:
-    """Returns the OpenAPI document as JSON. Mount paths are parameters, named after the type of mount."""
+def describe(routes: RouteTable, mounts: Sequence[tuple[str, MountKind]] | None = None) -> bytes:
+    """Returns the OpenAPI document as JSON.
+
+    Args:
+        routes: all methods.
+        mounts: path and kind of the mounts to describe; None for all kinds, with the mount's path as a parameter that
+            is named after its type.
+    """
     paths: dict[str, Any] = {}
     for spec in routes.methods.values():
-        for pattern in spec.patterns if spec.shape is Shape.UNARY else ():
-            path, names = _path(spec, pattern)
+        for path, names in _paths(spec, mounts) if spec.shape is Shape.UNARY else ():
             item = paths.setdefault(path, {})
             if spec.sudo:
                 item["x-vault-sudo"] = True
@@ -53,18 +59,27 @@ def describe(routes: RouteTable) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _path(spec: MethodSpec, pattern: str) -> tuple[str, list[str]]:
-    names: list[str] = []
-    segments = []
-    if spec.mount is not None:
-        prefix = (
-            "/auth"
-            if spec.descriptor.containing_service.GetOptions().Extensions[options.mount].auth
-            else ""
-        )
-        name = f"{spec.mount[0]}_mount_path"
-        names.append(name)
-        segments.append(f"{prefix}/{{{name}}}")
+def _paths(
+    spec: MethodSpec, mounts: Sequence[tuple[str, MountKind]] | None
+) -> Iterator[tuple[str, list[str]]]:
+    """Yields the paths of a method, with the names of what they capture."""
+    for pattern in spec.patterns:
+        if spec.mount is None:
+            yield _path(spec, pattern, [], [])
+        elif mounts is None:
+            service = spec.descriptor.containing_service.GetOptions()
+            prefix = "/auth" if service.Extensions[options.mount].auth else ""
+            name = f"{spec.mount[0]}_mount_path"
+            yield _path(spec, pattern, [f"{prefix}/{{{name}}}"], [name])
+        else:
+            for path, kind in mounts:
+                if kind == spec.mount:
+                    yield _path(spec, pattern, [f"/{path.rstrip('/')}"], [])
+
+
+def _path(
+    spec: MethodSpec, pattern: str, segments: list[str], names: list[str]
+) -> tuple[str, list[str]]:
     for segment in pattern.removeprefix("/").split("/") if pattern else []:
         if segment.startswith("{"):
             name = segment[1:-1].partition("=")[0]

@@ -23,7 +23,7 @@ class SystemHandlers:
         seal: Caller,
         clock: Clock,
         address: str,
-        open_api: Callable[[], bytes],
+        open_api: Callable[[bool, RequestContext], Awaitable[bytes]],
         help_on: Callable[[str], Awaitable[str]],
     ) -> None:
         self._help_on = help_on
@@ -97,4 +97,5 @@ class SystemHandlers:
     async def ReadOpenApi(
         self, request: pb.ReadOpenApiRequest, context: RequestContext
     ) -> pb.ReadOpenApiResponse:
-        return pb.ReadOpenApiResponse(document=self._open_api())
+        document = await self._open_api(request.generic_mount_paths, context)
+        return pb.ReadOpenApiResponse(document=document)

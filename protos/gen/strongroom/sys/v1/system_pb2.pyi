@@ -496,7 +496,7 @@ class ReadOpenApiRequest(_message.Message):
 
     GENERIC_MOUNT_PATHS_FIELD_NUMBER: _builtins.int
     generic_mount_paths: _builtins.bool
-    """Accepted: mount paths are always generic."""
+    """Describes all kinds of mounts, with the mount's path as a parameter; otherwise those mounts that the caller may see."""
     def __init__(
         self,
         *,
