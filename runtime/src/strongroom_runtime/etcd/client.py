@@ -1,13 +1,13 @@
-"""A thin client for etcd's v3 API on grpc.aio.
+"""A thin client for etcd's v3 API.
 
-All endpoints are used, with failover by grpc's round robin. Reads are retried while a leader is being elected;
+All endpoints are used in turn, as far as they can be reached. Reads are retried while a leader is being elected;
 transactions never are, since one that failed without an answer may have been committed. Only where etcd says that
 it began nothing because of the user's token, a call is made again with a new one.
 """
 
 import asyncio
 import contextlib
-import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,15 +16,11 @@ import grpc
 
 from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.http2 import Channel, Stream
 from strongroom_runtime.etcd.session import Login, Metadata, Session
-from strongroom_runtime.transport.credentials import CHANNEL_OPTIONS, Identity
+from strongroom_runtime.transport.credentials import Identity
 
 T = TypeVar("T")
-# Any: the stubs' types differ by method.
-Stream = grpc.aio.StreamStreamCall[Any, Any]
-
-# How grpc.aio reports a stream that broke: as such, or, to a write that comes too late, as a misuse.
-STREAM_BROKE = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 
 _READ_ATTEMPTS = 5
 _TOKEN_ATTEMPTS = 3
@@ -51,16 +47,18 @@ class EtcdConfig:
 
 
 class EtcdClient:
-    """One channel over all members of a cluster."""
+    """One for each process that talks to a cluster."""
 
     def __init__(self, config: EtcdConfig) -> None:
         self._timeout = config.timeout_seconds
         self._channel = _channel(config)
-        self._kv = etcd_pb2_grpc.KVStub(self._channel)
-        self._watch = etcd_pb2_grpc.WatchStub(self._channel)
-        self._lease = etcd_pb2_grpc.LeaseStub(self._channel)
-        self._maintenance = etcd_pb2_grpc.MaintenanceStub(self._channel)
-        self._auth = etcd_pb2_grpc.AuthStub(self._channel)
+        # Any: the stubs' types name grpc.aio's channel, and use no more of it than ours has.
+        channel: Any = self._channel
+        self._kv = etcd_pb2_grpc.KVStub(channel)
+        self._watch: Any = etcd_pb2_grpc.WatchStub(channel)
+        self._lease: Any = etcd_pb2_grpc.LeaseStub(channel)
+        self._maintenance = etcd_pb2_grpc.MaintenanceStub(channel)
+        self._auth = etcd_pb2_grpc.AuthStub(channel)
         self._session = Session(config.login, self._authenticate) if config.login else None
 
     async def range(
@@ -136,11 +134,11 @@ class EtcdClient:
         request = etcd_pb2.StatusRequest()
         return await self._read(self._maintenance.Status, request)
 
-    def watching(self) -> contextlib.AbstractAsyncContextManager["Stream"]:
+    def watching(self) -> contextlib.AbstractAsyncContextManager[Stream]:
         """Opens a stream of watches, and ends it."""
         return self._stream(self._watch.Watch)
 
-    def renewing(self) -> contextlib.AbstractAsyncContextManager["Stream"]:
+    def renewing(self) -> contextlib.AbstractAsyncContextManager[Stream]:
         """Opens a stream that keeps leases alive, and ends it."""
         return self._stream(self._lease.LeaseKeepAlive)
 
@@ -167,12 +165,12 @@ class EtcdClient:
         return await method(request, timeout=self._timeout, metadata=await session.metadata())
 
     @contextlib.asynccontextmanager
-    async def _stream(self, method: Callable[..., "Stream"]) -> AsyncIterator["Stream"]:
+    async def _stream(self, method: Callable[..., Stream]) -> AsyncIterator[Stream]:
         metadata: Metadata = await self._session.metadata() if self._session else ()
         stream = method(metadata=metadata)
         try:
             yield stream
-        except STREAM_BROKE:
+        except grpc.aio.AioRpcError:
             if self._session and stream.done():
                 self._session.refused(metadata, await stream.details())
             raise
@@ -198,35 +196,12 @@ def prefix_end(prefix: bytes) -> bytes:
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
 
 
-def _channel(config: EtcdConfig) -> grpc.aio.Channel:
-    target = _target(config.endpoints)
-    options = [*CHANNEL_OPTIONS, ("grpc.lb_policy_name", "round_robin")]
-    if config.identity is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    # Without it grpc checks the members' certificates against the list of addresses.
-    options.append(("grpc.default_authority", config.authority))
-    return grpc.aio.secure_channel(target, config.identity.channel_credentials(), options=options)
-
-
-def _target(endpoints: Sequence[str]) -> str:
-    """Returns grpc's name for a list of endpoints.
-
-    Raises:
-        ValueError: several endpoints that are not all IP addresses of one family.
-    """
-    hosts = [endpoint.rpartition(":")[0].strip("[]") for endpoint in endpoints]
-    try:
-        families = {ipaddress.ip_address(host).version for host in hosts}
-    except ValueError:
-        families = set()
-    if len(families) == 1:
-        return f"ipv{families.pop()}:{','.join(endpoints)}"
-    if len(endpoints) == 1:
-        return f"dns:///{endpoints[0]}"
-    raise ValueError(
-        "etcd endpoints must be one host name, or IP addresses of one family: "
-        "give the name that resolves to all members, or their addresses"
-    )
+def _channel(config: EtcdConfig) -> Channel:
+    context = config.identity.client_context() if config.identity is not None else None
+    if context is not None:
+        context.set_alpn_protocols(["h2"])
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # of releases of etcd that offer no more
+    return Channel(config.endpoints, context, config.authority)
 
 
 def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:

@@ -10,13 +10,14 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 
+import grpc
 import msgspec
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
-from strongroom_runtime.etcd.client import STREAM_BROKE, EtcdClient
+from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.members import MEMBERS, Confirm, Member, Peer
 from strongroom_runtime.etcd.prefix import PrefixView
 
@@ -184,7 +185,7 @@ class Cluster:
                 log.warning("the member lease was lost; registering anew")
                 await self._withdraw()
                 await self._register()
-            except (*STREAM_BROKE, ServiceError) as error:
+            except (grpc.aio.AioRpcError, ServiceError) as error:
                 log.info("etcd is away", extra={"error": type(error).__name__})
                 await asyncio.sleep(self._ttl / 10)
 

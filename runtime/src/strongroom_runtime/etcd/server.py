@@ -15,6 +15,7 @@ from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.transport.credentials import Identity
 
 _READY_SECONDS = 20.0
+_LOOK_SECONDS = 0.05
 _STOP_SECONDS = 10.0
 _GOGC = "400"
 _QUOTA_BYTES = 4 << 30
@@ -108,6 +109,7 @@ class EmbeddedEtcd:
             with contextlib.suppress(ServiceError):
                 await client.range(b"\0", limit=1)
                 return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _command(self, config: EtcdConfig) -> list[str]:
         scheme = "https" if self._identity else "http"

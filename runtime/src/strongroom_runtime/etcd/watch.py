@@ -5,9 +5,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 
+import grpc
+
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.etcd.client import STREAM_BROKE, EtcdClient, prefix_end
+from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.storage import CompactedError
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ async def watch(
             async for events in watch_once(client, prefix, following):
                 yield events
                 following = events[0].kv.mod_revision + 1
-        except STREAM_BROKE:
+        except grpc.aio.AioRpcError:
             pass
         except ServiceError as error:
             log.warning("cannot watch", extra={"reason": error.message})
@@ -59,7 +61,7 @@ async def watch_once(
     Raises:
         CompactedError: the revision to start from is gone.
         ServiceError: UNAVAILABLE where etcd refuses the watch.
-        grpc.aio.AioRpcError, asyncio.InvalidStateError: the stream broke.
+        grpc.aio.AioRpcError: the stream broke.
     """
     create = etcd_pb2.WatchCreateRequest(
         key=prefix, range_end=prefix_end(prefix), start_revision=start, fragment=True

@@ -1,0 +1,386 @@
+"""Calls over the members of a cluster: what the generated stubs take for a channel."""
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+
+from strongroom_runtime.etcd.http2.calls import (
+    Deserializer,
+    Serializer,
+    StreamCall,
+    UnaryCall,
+    error_of,
+    framed,
+)
+from strongroom_runtime.etcd.http2.connection import Connection
+from strongroom_runtime.etcd.http2.frames import HeaderList, Headers
+
+log = logging.getLogger(__name__)
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+_CONNECT_SECONDS = 5.0
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.05, 1.0
+_RESOLVE_SECONDS = 5.0
+_ATTEMPTS = 3
+_USUAL_SECONDS = 60.0
+
+Address = tuple[str, int]
+
+
+class Channel:
+    """Keeps a connection to each member and gives calls to them in turn.
+
+    A call fails at once where no member can be reached. One that a member has not begun with goes to another.
+
+    Args:
+        endpoints: host:port of the members; a name may stand for several.
+        context: for TLS; None for plain text.
+        authority: the name that a member's certificate must have.
+    """
+
+    def __init__(
+        self, endpoints: Iterable[str], context: ssl.SSLContext | None, authority: str
+    ) -> None:
+        self._endpoints = [_split(endpoint) for endpoint in endpoints]
+        self._context = context
+        self._authority = authority
+        self._headers = Headers()
+        self._members: dict[Address, _Member] = {}
+        self._ready: list[Connection] = []
+        self._turn = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._resolver: asyncio.Task[None] | None = None
+        self._unresolved = self._closed = False
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer,
+        response_deserializer: Deserializer,
+        **_: Any,
+    ) -> "UnaryUnary":
+        """Returns what makes calls of a method."""
+        return UnaryUnary(self, method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer,
+        response_deserializer: Deserializer,
+        **_: Any,
+    ) -> "StreamStream":
+        """Returns what opens streams of a method."""
+        return StreamStream(self, method, request_serializer, response_deserializer)
+
+    async def close(self) -> None:
+        """Ends all connections and what is under way on them."""
+        self._closed = True
+        tasks = [member.task for member in self._members.values()]
+        if self._resolver is not None:
+            tasks.append(self._resolver)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._members.clear()
+        for connection in list(self._ready):
+            connection.close()
+        self._changed()
+
+    def block(self, method: str, metadata: HeaderList, timeout: float | None) -> bytes:
+        """Returns the headers of a call."""
+        headers: HeaderList = (
+            (":method", "POST"),
+            (":scheme", "https" if self._context is not None else "http"),
+            (":path", method),
+            (":authority", self._authority),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        )
+        if timeout is not None:
+            headers = (*headers, ("grpc-timeout", f"{max(int(timeout * 1000), 1)}m"))
+        return self._headers.write((*headers, *metadata))
+
+    def pick(self) -> Connection | None:
+        """Returns the connection whose turn it is; None where there is none."""
+        if not self._ready:
+            return None
+        self._turn += 1
+        return self._ready[self._turn % len(self._ready)]
+
+    async def connection(self) -> Connection:
+        """Returns the connection whose turn it is, as soon as there is one.
+
+        Raises:
+            grpc.aio.AioRpcError: UNAVAILABLE; no member can be reached.
+        """
+        if self._resolver is None and not self._closed:
+            self._resolver = asyncio.create_task(self._resolve(), name="etcd-resolve")
+        while (found := self.pick()) is None:
+            if self._hopeless():
+                raise error_of(UNAVAILABLE, "no member can be reached")
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.add(changed)
+            try:
+                await changed
+            finally:
+                self._waiting.discard(changed)
+        return found
+
+    def _hopeless(self) -> bool:
+        if self._closed or not self._members:
+            return self._closed or self._unresolved
+        return all(member.failed for member in self._members.values())
+
+    def _changed(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def _resolve(self) -> None:
+        """Keeps to the addresses that the names stand for."""
+        while True:
+            found: set[Address] = set()
+            failed = False
+            for host, port in self._endpoints:
+                try:
+                    found |= await _addresses(host, port)
+                except OSError as error:
+                    failed = True
+                    log.warning("a name cannot be resolved", extra={"error": type(error).__name__})
+            if not failed:
+                for address in self._members.keys() - found:
+                    self._members.pop(address).task.cancel()
+            for address in found - self._members.keys():
+                self._members[address] = _Member(self, address)
+            self._unresolved = not self._members
+            self._changed()
+            await asyncio.sleep(_RESOLVE_SECONDS)
+
+    async def connect(self, address: Address) -> Connection:
+        """Returns a connection to a member that is ready for calls.
+
+        Raises:
+            OSError: it cannot be reached or is not who it should be; TimeoutError: it does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            transport, connection = await loop.create_connection(
+                lambda: Connection(self._headers, self._retire),
+                *address,
+                ssl=self._context,
+                server_hostname=self._authority if self._context is not None else None,
+            )
+            try:
+                if transport.get_extra_info("sockname") == transport.get_extra_info("peername"):
+                    raise ConnectionError("nobody listens, and the socket met itself")
+                tls = transport.get_extra_info("ssl_object")
+                if tls is not None and tls.selected_alpn_protocol() != "h2":
+                    raise ConnectionError("the other side does not speak HTTP/2")
+                await connection.ready
+                if not connection.usable:
+                    raise ConnectionError("the other side went at once")
+            except BaseException:
+                connection.ready.cancel()
+                transport.abort()
+                raise
+        self._ready.append(connection)
+        self._changed()
+        return connection
+
+    def _retire(self, connection: Connection) -> None:
+        if connection in self._ready:
+            self._ready.remove(connection)
+        for member in self._members.values():
+            member.retired(connection)
+
+    def report(self, member: "_Member", *, failed: bool) -> None:
+        """Takes how an attempt to reach a member went."""
+        member.failed = failed
+        self._changed()
+
+
+class _Member:
+    """An address, to which there is a connection as far as possible."""
+
+    def __init__(self, channel: Channel, address: Address) -> None:
+        self.failed = False
+        self._channel = channel
+        self._address = address
+        self._connection: Connection | None = None
+        self._lost = asyncio.Event()
+        self.task = asyncio.create_task(self._keep(), name="etcd-connection")
+
+    def retired(self, connection: Connection) -> None:
+        """Learns that a connection takes no more calls."""
+        if connection is self._connection:
+            self._lost.set()
+
+    async def _keep(self) -> None:
+        backoff = _FIRST_BACKOFF
+        try:
+            while True:
+                self._lost.clear()
+                try:
+                    self._connection = await self._channel.connect(self._address)
+                except (OSError, TimeoutError) as error:
+                    if not self.failed:
+                        log.info("etcd is not reached", extra={"error": type(error).__name__})
+                    self._channel.report(self, failed=True)
+                    await asyncio.sleep(backoff * random.uniform(0.8, 1.2))  # noqa: S311
+                    backoff = min(2 * backoff, _LONGEST_BACKOFF)
+                    continue
+                backoff = _FIRST_BACKOFF
+                self._channel.report(self, failed=False)
+                await self._lost.wait()
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+
+class UnaryUnary:
+    """Calls of one method."""
+
+    def __init__(
+        self, channel: Channel, method: str, serialize: Serializer, deserialize: Deserializer
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._serialize = serialize
+        self._deserialize = deserialize
+
+    async def __call__(
+        self, request: Any, *, timeout: float = _USUAL_SECONDS, metadata: HeaderList | None = None
+    ) -> Any:
+        """Returns the answer.
+
+        Args:
+            request: the message.
+            timeout: in seconds, for all of it.
+            metadata: further headers.
+
+        Raises:
+            grpc.aio.AioRpcError: as a channel of grpc.aio would.
+        """
+        block = self._channel.block(self._method, metadata or (), timeout)
+        data = framed(self._serialize(request))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        for _ in range(_ATTEMPTS):
+            connection = self._channel.pick()
+            if connection is None:
+                connection = await self._connection(deadline)
+            call = UnaryCall(block, loop.create_future())
+            connection.start(call, data, end=True)
+            timer = loop.call_at(deadline, call.expire)
+            try:
+                return self._deserialize(await call.future)
+            except grpc.aio.AioRpcError:
+                if not call.unprocessed:
+                    raise
+            except asyncio.CancelledError:
+                call.abandon()
+                raise
+            finally:
+                timer.cancel()
+        raise error_of(UNAVAILABLE, "no member takes calls")
+
+    async def _connection(self, deadline: float) -> Connection:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._channel.connection()
+        except TimeoutError:
+            raise error_of(UNAVAILABLE, "no member was reached in time") from None
+
+
+class StreamStream:
+    """Streams of one method."""
+
+    def __init__(
+        self, channel: Channel, method: str, serialize: Serializer, deserialize: Deserializer
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._serialize = serialize
+        self._deserialize = deserialize
+
+    def __call__(self, *, metadata: HeaderList | None = None) -> "Stream":
+        """Returns a stream, which begins with the first message that is written."""
+        block = self._channel.block(self._method, metadata or (), None)
+        return Stream(self._channel, StreamCall(block), self._serialize, self._deserialize)
+
+
+class Stream:
+    """Messages both ways."""
+
+    def __init__(
+        self, channel: Channel, call: StreamCall, serialize: Serializer, deserialize: Deserializer
+    ) -> None:
+        self._channel = channel
+        self._call = call
+        self._serialize = serialize
+        self._deserialize = deserialize
+
+    async def write(self, request: Any) -> None:
+        """Sends a message.
+
+        Raises:
+            grpc.aio.AioRpcError: the stream has ended, or could not begin.
+        """
+        data = framed(self._serialize(request))
+        call = self._call
+        if call.error is not None:
+            raise call.error
+        if call.sender is not None:
+            call.sender.send(call, data, end=False)
+        else:
+            (await self._channel.connection()).start(call, data)
+
+    async def read(self) -> Any:
+        """Returns the next message; grpc.aio.EOF behind the last one.
+
+        Raises:
+            grpc.aio.AioRpcError: the stream broke.
+        """
+        message = await self._call.read()
+        return grpc.aio.EOF if message is None else self._deserialize(message)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Yields the messages."""
+        while (message := await self._call.read()) is not None:
+            yield self._deserialize(message)
+
+    def cancel(self) -> None:
+        """Ends it."""
+        self._call.fail(grpc.StatusCode.CANCELLED, "ended from here")
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._call.finished
+
+    async def details(self) -> str:
+        """Returns what was said of its end."""
+        return str(self._call.error.details()) if self._call.error is not None else ""
+
+
+async def _addresses(host: str, port: int) -> set[Address]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return {(str(each[4][0]), int(each[4][1])) for each in found}
+
+
+def _split(endpoint: str) -> Address:
+    """Returns host and port.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise ValueError(f"etcd endpoint {endpoint!r}: takes host:port")
+    return host.strip("[]"), int(port)
