@@ -56,6 +56,23 @@ def test_a_quota_holds_both_wires_and_says_how_much_is_left(platform: Platform, 
     assert platform.http("GET", "cubbyhole/limited").status_code == 429
 
 
+def test_the_log_is_streamed_until_the_token_is_revoked(platform: Platform) -> None:
+    policy = 'path "sys/monitor" { capabilities = ["read", "sudo"] }'
+    platform.http("POST", "sys/policies/acl/monitor", json={"policy": policy})
+    body = {"policies": ["monitor"]}
+    made = platform.http("POST", "auth/token/create", json=body).json()["auth"]
+    token = made["client_token"]
+    with platform.http("GET", "sys/monitor?log_level=debug", token, stream=True) as shown:
+        assert (shown.status_code, shown.headers["Content-Type"]) == (200, "text/plain")
+        platform.http("POST", "auth/token/revoke-accessor", json={"accessor": made["accessor"]})
+        shown.content  # ends  # noqa: B018
+    refused = platform.http("GET", "sys/monitor", token)
+    assert refused.status_code == 403
+    for query in ("log_level=bogus", "log_format=bogus"):
+        answer = platform.http("GET", f"sys/monitor?{query}")
+        assert (answer.status_code, "unknown log" in answer.text) == (400, True)
+
+
 def test_a_quota_of_a_role_counts_its_logins_alone(platform: Platform) -> None:
     platform.http("POST", "sys/auth/limited", json={"type": "approle"})
     ids = {}

@@ -173,7 +173,9 @@ class Gateway:
         admission = Admission(self._gate, self._mounts, host.sealed)
         self.pipeline = Pipeline(services, admission, rules, audit, wraps, observer)
         self.streams = Streams(services, admission, rules, audit)
-        self.http = HttpWire(self.routes, self._mounts, self.pipeline, settings, host.clock)
+        self.http = HttpWire(
+            self.routes, self._mounts, self.pipeline, self.streams, settings, host.clock
+        )
         self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, self.streams, host.clock)
         self._tasks = BackgroundTasks()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import kv2_pb2
+from strongroom.sys.v1 import observe_pb2
 from strongroom_runtime.policy import Acl
 
 # (acl, path of the mount, message): returns what may be shown of it.
@@ -35,6 +36,13 @@ def _lease_events(
     return lease_pb2.WatchLeasesResponse(events=shown, revision=response.revision)
 
 
+def _log_lines(
+    acl: Acl, mount: str, response: observe_pb2.MonitorResponse
+) -> observe_pb2.MonitorResponse:
+    """Shows all: logs hold nothing secret, and the path alone decides."""
+    return response
+
+
 def _looks_up(acl: Acl, lease_id: str) -> bool:
     path = f"sys/leases/lookup/{lease_id}"
     return acl.decide(path, "update", parameters=dict, wrap_ttl=None).allowed
@@ -48,4 +56,5 @@ def _reads(acl: Acl, path: str) -> bool:
 SHOW: dict[str, Show] = {
     "/strongroom.kv.v1.KvV2Service/WatchSecrets": _secret_changes,
     "/strongroom.dbcreds.v1.LeaseService/WatchLeases": _lease_events,
+    "/strongroom.sys.v1.ObserveService/Monitor": _log_lines,
 }

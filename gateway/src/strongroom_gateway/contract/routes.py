@@ -123,7 +123,8 @@ class RouteTable:
 
     def _add(self, spec: MethodSpec) -> None:
         self.methods[spec.name] = spec
-        if spec.shape is not Shape.UNARY:
+        raw_stream = spec.shape is Shape.STREAM and spec.body == options.BODY_RAW
+        if spec.shape is not Shape.UNARY and not raw_stream:
             return  # over gRPC alone
         for pattern in spec.patterns:
             absolute = pattern.startswith("/")

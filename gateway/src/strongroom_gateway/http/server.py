@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class HttpServer:
             ssl_key=certificate[1] if certificate else None,
         )
         self._task: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begins to listen."""
@@ -54,10 +56,28 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Answers what is under way and stops."""
+        for sending in self._sending:
+            sending.cancel()
         if self._task is not None:
             self._server.stop()  # type: ignore[no-untyped-call]
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    async def _send(
+        self, begin: bytes, stream: AsyncGenerator[bytes], transport: Any, protocol: Any
+    ) -> None:
+        """Sends what comes until there is no more, the client leaves, or the server stops."""
+        sending = asyncio.create_task(_pass_on(begin, stream, transport), name="http-stream")
+        self._sending.add(sending)
+        leaving = asyncio.create_task(_gone(protocol), name="http-client")
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._sending.discard(sending)
+            for task in (sending, leaving):
+                task.cancel()
+            # How a stream ended is of no use to anybody: the client is gone, or has all there was.
+            await asyncio.gather(sending, leaving, return_exceptions=True)
 
     async def _answer(self, scope: Any, protocol: Any) -> None:
         if scope.proto != "http":
@@ -81,12 +101,36 @@ class HttpServer:
         headers = _JSON if response.body else _EMPTY
         if response.headers or response.content_type != JSON:
             headers = [*_EMPTY, *response.headers]
-            if response.body:
+            if response.body or response.stream is not None:
                 headers.append(("content-type", response.content_type))
-        if response.body and request.method != "HEAD":
+        if response.stream is not None:
+            await self._send(
+                response.body,
+                response.stream,
+                protocol.response_stream(response.status, headers),
+                protocol,
+            )
+        elif response.body and request.method != "HEAD":
             protocol.response_bytes(response.status, headers, response.body)
         else:
             protocol.response_empty(response.status, headers)
+
+
+async def _pass_on(begin: bytes, stream: AsyncGenerator[bytes], transport: Any) -> None:
+    """Sends what comes. However it ends, the transport is let go: Granian ends the response when nobody has it."""
+    try:
+        async with contextlib.aclosing(stream):
+            if begin:
+                await transport.send_bytes(begin)
+            async for part in stream:
+                await transport.send_bytes(part)
+    finally:
+        del transport
+
+
+async def _gone(protocol: Any) -> None:
+    """Returns when the client has left. What Granian gives to wait for is a future in name only."""
+    await protocol.client_disconnect()
 
 
 async def _body(length: str | None, protocol: Any) -> bytes:

@@ -1,8 +1,9 @@
 """From an HTTP request to a call of the pipeline, and from its answer to an HTTP response."""
 
+import contextlib
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,9 +21,11 @@ from strongroom_gateway.http.targets import Targets
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.pipeline import Answer, Pipeline
 from strongroom_gateway.settings.store import SettingsStore
+from strongroom_gateway.streams import Streams
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.handlers import Shape
 
 JSON = "application/json"
 MAX_SECONDS = 90.0
@@ -75,12 +78,14 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
         body: empty for none.
         headers: by names in lower case.
         content_type: of the body.
+        stream: what follows the body, for as long as the client listens; None for nothing.
     """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = JSON
+    stream: AsyncGenerator[bytes] | None = None
 
 
 class HttpWire:
@@ -91,10 +96,12 @@ class HttpWire:
         routes: RouteTable,
         mounts: MountTable,
         pipeline: Pipeline,
+        streams: Streams,
         settings: SettingsStore,
         clock: Clock,
     ) -> None:
         self._pipeline = pipeline
+        self._streams = streams
         self._settings = settings
         self._clock = clock
         self._targets = Targets(routes, mounts)
@@ -110,6 +117,8 @@ class HttpWire:
                 if extra and request.method == "OPTIONS":
                     return HttpResponse(200, headers=extra)
             call = await self._call(request)
+            if call.spec is not None and call.spec.shape is not Shape.UNARY:
+                return await self._stream(call, extra)
             answer = await self._pipeline.handle(call)
         except ServiceError as error:
             headers = extra if call is None else (*extra, *call.headers)
@@ -117,6 +126,23 @@ class HttpWire:
                 headers = (*headers, *await self._ui_headers())
             return HttpResponse(envelope.STATUS[error.kind], _error_body(call, error), headers)
         return _response(call, answer, extra)
+
+    async def _stream(self, call: Call, extra: HeaderList) -> HttpResponse:
+        """Returns the response that begins with the first message; a refusal comes before any.
+
+        Raises:
+            ServiceError: what the client is to be told.
+        """
+        call.deadline = 0.0  # it goes on for as long as the client listens
+        messages = self._streams.watch(call, _anyway)
+        first = await anext(messages)
+        return HttpResponse(
+            200,
+            first.document,
+            (*extra, *call.headers),
+            first.content_type,
+            stream=_documents(messages),
+        )
 
     async def _cors(self, request: HttpRequest, origin: str) -> HeaderList:
         """Returns what an answer says to a page of another origin; nothing where none may.
@@ -194,6 +220,18 @@ class HttpWire:
                 "Endpoint replaced the value of these parameters with the values captured from the "
                 f"endpoint's path: [{' '.join(replaced)}]"
             )
+
+
+async def _anyway() -> None:
+    """Streams over HTTP hang on no mount."""
+
+
+async def _documents(messages: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+    """Yields the documents of messages until there are no more, or they are refused: the status is sent by then."""
+    async with contextlib.aclosing(messages):
+        with contextlib.suppress(ServiceError):
+            async for message in messages:
+                yield message.document
 
 
 def _operation(method: str, query: dict[str, str]) -> int:

@@ -1,7 +1,8 @@
 """ObserveService: what operators look at, as messages."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
@@ -9,6 +10,7 @@ from strongroom.sys.v1 import observe_pb2 as pb
 from strongroom_gateway.mounts.table import REMOVING, Mount, MountTable
 from strongroom_gateway.observe import loggers
 from strongroom_gateway.observe.host import host_info
+from strongroom_gateway.observe.monitor import lines
 from strongroom_gateway.observe.observer import Observer
 from strongroom_gateway.observe.shown_metrics import as_json, as_prometheus
 from strongroom_gateway.observe.versions import VersionHistory
@@ -39,6 +41,13 @@ class ObserveHandlers:
         write = as_prometheus if request.format else as_json
         kind, document = write(self._metrics.registry)
         return pb.ReadMetricsResponse(content_type=kind, document=document)
+
+    async def Monitor(
+        self, request: pb.MonitorRequest, context: RequestContext
+    ) -> AsyncIterator[pb.MonitorResponse]:
+        async with contextlib.aclosing(lines(request.log_level, request.log_format)) as shown:
+            async for line in shown:
+                yield pb.MonitorResponse(content_type="text/plain", document=line.encode())
 
     async def ReadHostInfo(
         self, request: pb.ReadHostInfoRequest, context: RequestContext

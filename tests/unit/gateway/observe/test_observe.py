@@ -1,12 +1,15 @@
 """What operators look at."""
 
+import asyncio
 import json
+import logging
 
 import pytest
 from tests.fakes.store import MemoryStore
 
 from strongroom_gateway.observe import loggers
 from strongroom_gateway.observe.host import host_info
+from strongroom_gateway.observe.monitor import lines
 from strongroom_gateway.observe.shown_metrics import as_json, as_prometheus
 from strongroom_gateway.observe.versions import VersionHistory
 from strongroom_runtime.errors import ServiceError
@@ -61,6 +64,46 @@ def test_the_levels_of_loggers_are_set_and_reset() -> None:
 def test_other_loggers_and_levels_are_refused(name: str, level: str, text: str) -> None:
     with pytest.raises(ServiceError, match=text):
         loggers.set_level(name, level)
+
+
+async def test_log_lines_come_as_they_are_written() -> None:
+    log = logging.getLogger("strongroom_test")
+    log.setLevel(logging.DEBUG)
+    shown = lines("warn", "")
+    assert await anext(shown) == ""
+    log.info("not shown")
+    log.warning("look here", extra={"count": 3})
+    line = await anext(shown)
+    assert "[WARNING] strongroom_test: look here: count=3\n" in line
+    await shown.aclose()
+    as_json = lines("", "json")
+    await anext(as_json)
+    log.error("again")
+    assert json.loads(await anext(as_json))["message"] == "again"
+    await as_json.aclose()
+    assert not any(type(handler).__name__ == "_Lines" for handler in logging.getLogger().handlers)
+
+
+@pytest.mark.parametrize(
+    ("level", "form", "text"), [("bogus", "", "log level"), ("", "x", "log format")]
+)
+async def test_a_log_that_cannot_be_shown_is_refused(level: str, form: str, text: str) -> None:
+    with pytest.raises(ServiceError, match=text):
+        await anext(lines(level, form))
+
+
+async def test_who_reads_a_log_slowly_misses_lines_and_is_told() -> None:
+    log = logging.getLogger("strongroom_test")
+    shown = lines("", "")
+    await anext(shown)
+    for number in range(600):
+        log.warning("line", extra={"number": number})
+    await asyncio.sleep(0)
+    seen = [await anext(shown) for _ in range(512)]
+    log.warning("after")
+    assert "(88 lines were missed)" in await anext(shown)
+    assert "number=511" in seen[-1]
+    await shown.aclose()
 
 
 def test_the_machine_is_described() -> None:

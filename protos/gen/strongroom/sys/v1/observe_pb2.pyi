@@ -20,6 +20,58 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class MonitorRequest(_message.Message):
+    """What to show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_LEVEL_FIELD_NUMBER: _builtins.int
+    LOG_FORMAT_FIELD_NUMBER: _builtins.int
+    log_level: _builtins.str
+    """The level of the least that is shown, at the least that at which the process logs; info where empty."""
+    log_format: _builtins.str
+    """standard or json; standard where empty."""
+    def __init__(
+        self,
+        *,
+        log_level: _builtins.str = ...,
+        log_format: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_format", b"log_format", "log_level", b"log_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MonitorRequest: _TypeAlias = MonitorRequest  # noqa: Y015
+
+@_typing.final
+class MonitorResponse(_message.Message):
+    """Lines of a log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    content_type: _builtins.str
+    """Always text/plain."""
+    document: _builtins.bytes
+    """Whole lines; none in the first message, which says that it has begun."""
+    def __init__(
+        self,
+        *,
+        content_type: _builtins.str = ...,
+        document: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MonitorResponse: _TypeAlias = MonitorResponse  # noqa: Y015
+
+@_typing.final
 class ReadMetricsRequest(_message.Message):
     """Asks for the metrics."""
 

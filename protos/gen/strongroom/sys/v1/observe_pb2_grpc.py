@@ -40,6 +40,11 @@ class ObserveServiceStub:
                 request_serializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadMetricsRequest.SerializeToString,
                 response_deserializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadMetricsResponse.FromString,
                 _registered_method=True)
+        self.Monitor = channel.unary_stream(
+                '/strongroom.sys.v1.ObserveService/Monitor',
+                request_serializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.MonitorRequest.SerializeToString,
+                response_deserializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.MonitorResponse.FromString,
+                _registered_method=True)
         self.ReadHostInfo = channel.unary_unary(
                 '/strongroom.sys.v1.ObserveService/ReadHostInfo',
                 request_serializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadHostInfoRequest.SerializeToString,
@@ -103,6 +108,14 @@ class ObserveServiceServicer:
 
     def ReadMetrics(self, request, context):
         """Returns the metrics.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Monitor(self, request, context):
+        """Streams the log of the process that answers, from now on. Ends when the token is revoked or its policies no longer allow
+        it. INVALID_ARGUMENT for a level or a format that does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,6 +206,11 @@ def add_ObserveServiceServicer_to_server(servicer, server):
                     request_deserializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadMetricsRequest.FromString,
                     response_serializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadMetricsResponse.SerializeToString,
             ),
+            'Monitor': grpc.unary_stream_rpc_method_handler(
+                    servicer.Monitor,
+                    request_deserializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.MonitorRequest.FromString,
+                    response_serializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.MonitorResponse.SerializeToString,
+            ),
             'ReadHostInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadHostInfo,
                     request_deserializer=strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadHostInfoRequest.FromString,
@@ -277,6 +295,33 @@ class ObserveService:
             '/strongroom.sys.v1.ObserveService/ReadMetrics',
             strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadMetricsRequest.SerializeToString,
             strongroom_dot_sys_dot_v1_dot_observe__pb2.ReadMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Monitor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/strongroom.sys.v1.ObserveService/Monitor',
+            strongroom_dot_sys_dot_v1_dot_observe__pb2.MonitorRequest.SerializeToString,
+            strongroom_dot_sys_dot_v1_dot_observe__pb2.MonitorResponse.FromString,
             options,
             channel_credentials,
             insecure,

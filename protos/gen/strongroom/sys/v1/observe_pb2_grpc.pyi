@@ -18,6 +18,10 @@ class ObserveServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadMetrics: _aio.UnaryUnaryMultiCallable[_observe_pb2.ReadMetricsRequest, _observe_pb2.ReadMetricsResponse]
     """Returns the metrics."""
+    Monitor: _aio.UnaryStreamMultiCallable[_observe_pb2.MonitorRequest, _observe_pb2.MonitorResponse]
+    """Streams the log of the process that answers, from now on. Ends when the token is revoked or its policies no longer allow
+    it. INVALID_ARGUMENT for a level or a format that does not exist.
+    """
     ReadHostInfo: _aio.UnaryUnaryMultiCallable[_observe_pb2.ReadHostInfoRequest, _observe_pb2.ReadHostInfoResponse]
     """Describes the machine."""
     ReadInFlightRequests: _aio.UnaryUnaryMultiCallable[_observe_pb2.ReadInFlightRequestsRequest, _observe_pb2.ReadInFlightRequestsResponse]
@@ -51,6 +55,16 @@ class ObserveServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_observe_pb2.ReadMetricsRequest, _abc.Awaitable[_observe_pb2.ReadMetricsResponse]],
     ) -> _abc.Awaitable[_observe_pb2.ReadMetricsResponse]:
         """Returns the metrics."""
+
+    @_abc_1.abstractmethod
+    def Monitor(
+        self,
+        request: _observe_pb2.MonitorRequest,
+        context: _aio.ServicerContext[_observe_pb2.MonitorRequest, _abc.AsyncIterator[_observe_pb2.MonitorResponse]],
+    ) -> _abc.AsyncIterator[_observe_pb2.MonitorResponse]:
+        """Streams the log of the process that answers, from now on. Ends when the token is revoked or its policies no longer allow
+        it. INVALID_ARGUMENT for a level or a format that does not exist.
+        """
 
     @_abc_1.abstractmethod
     def ReadHostInfo(
