@@ -136,7 +136,8 @@ def revoke(subject: Subject) -> str:
     """
     server, started = subject.server, time.monotonic()
     server.call("PUT", "/v1/sys/leases/revoke-prefix/database", {"sync": False}, seconds=3600)
-    certain, gone, left, highest = time.monotonic() - started, started, -1, 0.0
+    gone = time.monotonic()
+    certain, left, highest = gone - started, -1, 0.0
     while left and time.monotonic() < gone + _CALM_SECONDS:
         before, left = left, count(server)
         if left != before:

@@ -86,6 +86,15 @@ async def test_changes_that_were_joined_are_made_together(store: Store) -> None:
     assert not large.join(Transaction(puts={B: b"x"}))
 
 
+async def test_folders_are_found_whatever_lies_in_them(store: Store) -> None:
+    for path in ((Plain("m"), "a"), (Plain("m"), "b", "x"), (Plain("m"), "b", "y")):
+        await store.commit(Transaction(puts={path: b""}))
+    await store.commit(Transaction(puts={(Plain("m"), "c", "x", "y"): b"", (Plain("n"), "d"): b""}))
+    assert await store.folders((Plain("m"),)) == ["b", "c"]
+    assert await store.folders((Plain("m"), "c")) == ["x"]
+    assert await store.folders((Plain("none"),)) == []
+
+
 async def test_a_conflict_changes_nothing(store: Store) -> None:
     await store.commit(Transaction(puts={A: b"1"}))
     with pytest.raises(ConflictError):

@@ -14,7 +14,10 @@ Hook = Callable[[str], Awaitable[None]]
 
 @dataclass
 class Database:
-    """Users by name. `down` refuses, `refuses` says no to statements, `hangs` never answers."""
+    """Users by name. `down` refuses, `refuses` says no to statements, `hangs` never answers.
+
+    `hanging` names the user of those connections that never answer.
+    """
 
     users: dict[str, NewUser] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)  # of those who log in, where it matters
@@ -22,6 +25,7 @@ class Database:
     down: bool = False
     refuses: str = ""
     hangs: bool = False
+    hanging: str = ""
     opened: int = 0
     closed: int = 0
     before: Hook | None = None
@@ -38,11 +42,11 @@ class Database:
         await asyncio.sleep(0)
         if self.before is not None:
             await self.before(call)
-        if self.hangs:
+        user = connection.details.get("username", "")
+        if self.hangs or (user and user == self.hanging):
             await asyncio.Event().wait()
         if self.down:
             raise ServiceError(Kind.UNAVAILABLE, "connection refused")
-        user = connection.details.get("username", "")
         if user in self.passwords and connection.details.get("password") != self.passwords[user]:
             raise ServiceError(Kind.UNAVAILABLE, "password authentication failed")
         if self.refuses:

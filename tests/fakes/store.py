@@ -68,6 +68,9 @@ class MemoryStore:
             {(str(p[depth]), len(p) > depth + 1) for p in self._entries if _below(p, prefix)}
         )
 
+    async def folders(self, prefix: Path) -> list[str]:
+        return [name for name, folder in await self.children(prefix) if folder]
+
     async def commit(self, transaction: Transaction) -> int:
         await asyncio.sleep(0)
         transaction.check()

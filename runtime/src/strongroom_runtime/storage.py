@@ -171,6 +171,10 @@ class Store(Protocol):
         """
         ...
 
+    async def folders(self, prefix: Path) -> list[str]:
+        """Returns the next segments below a prefix below which something lies; looks at one key of each."""
+        ...
+
     async def commit(self, transaction: Transaction) -> int:
         """Applies a transaction, waits until every member that caches the prefix has seen it; returns its revision.
 

@@ -83,6 +83,17 @@ class Dbcreds:
         await self.role(**role)
         return self
 
+    async def two_databases(self) -> None:
+        """Makes the connection `db` as the user `slow`, and `other` as `quick`."""
+        for name, user in (("db", "slow"), ("other", "quick")):
+            details = connection_pb2.ConnectionDetails(username=user)
+            fields: dict[str, Any] = {
+                "plugin_name": "fake",
+                "allowed_roles": texts("*"),
+                "details": details,
+            }
+            await self("WriteConnection", name=name, **fields)
+
     async def role(self, name: str = "app", **fields: Any) -> None:
         await self("WriteRole", name=name, **{"db_name": "db", "default_ttl": 3600, **fields})
 
@@ -125,7 +136,7 @@ class Dbcreds:
 
     async def nothing_left(self) -> bool:
         """Whether neither users nor leases nor index entries are left."""
-        kinds = ("lease", "due", "prefix", "token", "mount", "failing")
+        kinds = ("lease", "queue", "prefix", "token", "mount", "failing")
         return not self.database.users and not any([await self.stored(kind) for kind in kinds])
 
 

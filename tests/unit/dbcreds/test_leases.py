@@ -23,7 +23,7 @@ from strongroom_dbcreds.config import Config
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
-from strongroom_runtime.storage import Transaction
+from strongroom_runtime.storage import Plain, Transaction
 
 
 @pytest_asyncio.fixture
@@ -454,10 +454,12 @@ async def test_all_go_as_soon_as_the_database_is_back(dbcreds: Dbcreds) -> None:
     dbcreds.database.down = True
     await dbcreds.pass_time(3601)
     await dbcreds.service.expiry.probe_once()
+    await dbcreds.service.expiry.settle()
     assert len(dbcreds.database.users) == 150
     dbcreds.database.down = False
     dbcreds.clock.advance(30)
     await dbcreds.service.expiry.probe_once()
+    await dbcreds.service.expiry.settle()
     assert await dbcreds.nothing_left()
 
 
@@ -488,7 +490,7 @@ async def test_force_forgets_what_cannot_be_revoked(dbcreds: Dbcreds) -> None:
     assert await dbcreds.count() == 10
     await dbcreds("ForceRevokePrefix", prefix="database")
     assert await dbcreds.count() == 0
-    assert await dbcreds.stored("due") == 0
+    assert await dbcreds.stored("queue") == 0
     assert len(dbcreds.database.users) == 10
 
 
@@ -532,6 +534,7 @@ async def test_a_lease_outlives_its_connection_and_its_role(dbcreds: Dbcreds) ->
     await dbcreds("WriteConnection", name="db", plugin_name="fake")
     dbcreds.clock.advance(60)
     await dbcreds.service.expiry.probe_once()
+    await dbcreds.service.expiry.settle()
     assert await dbcreds.nothing_left()
 
 
@@ -547,7 +550,7 @@ async def test_a_service_that_stops_while_revocations_fail_leaves_all_of_them_qu
     await dbcreds.service.stop()
     await refused(dbcreds("CountLeases", OPERATOR), Kind.UNAVAILABLE, "starting")
     assert await dbcreds.stored("lease") == 100
-    assert await dbcreds.stored("due") == 100
+    assert await dbcreds.stored("queue") == 100
     dbcreds.database.down = False
     again = await dbcreds.twin().prepare()
     await again.pass_time(400)
@@ -575,6 +578,66 @@ async def test_a_mount_with_many_leases_and_no_database_is_asked_for_again_cheap
     before = dbcreds.store.current
     await refused(dbcreds("DropMount", mount_uuid="mount-1"), Kind.UNAVAILABLE, "50 leases")
     assert dbcreds.store.current == before
+
+
+async def test_a_database_that_hangs_keeps_no_lease_of_another_waiting(dbcreds: Dbcreds) -> None:
+    await dbcreds.two_databases()
+    for role, name in (("app", "db"), ("other", "other")):
+        await dbcreds.role(role, db_name=name)
+    for _ in range(200):
+        await dbcreds.creds()
+    for _ in range(3):
+        await dbcreds.creds("other")
+    dbcreds.database.hanging = "slow"
+    dbcreds.clock.advance(3601)
+    await dbcreds.service.start()
+    async with asyncio.timeout(10):
+        while await dbcreds.count() > 200:
+            await asyncio.sleep(0.01)
+        # Those that hang are given up and tried again, and still nobody else waits.
+        dbcreds.clock.advance(60)
+        await dbcreds.creds("other")
+        await dbcreds("RevokePrefix", prefix="database/creds/other", sync=False)
+        while await dbcreds.count() > 200:
+            await asyncio.sleep(0.01)
+    assert len(dbcreds.database.users) == 200
+    await dbcreds.service.stop()
+
+
+async def test_a_probe_that_hangs_keeps_no_other_database_waiting(dbcreds: Dbcreds) -> None:
+    await dbcreds.two_databases()
+    for role, name in (("app", "db"), ("other", "other")):
+        await dbcreds.role(role, db_name=name)
+    for role in ("app", "other"):
+        await dbcreds.creds(role)
+    dbcreds.database.down = True
+    await dbcreds.pass_time(3601)
+    dbcreds.database.down, dbcreds.database.hanging = False, "slow"
+    dbcreds.clock.advance(30)
+    await dbcreds.service.expiry.probe_once()
+    async with asyncio.timeout(10):
+        while await dbcreds.count() > 1:
+            await asyncio.sleep(0.01)
+    await dbcreds.service.start()
+    await dbcreds.service.stop()
+    assert len(dbcreds.database.users) == 1
+
+
+async def test_leases_in_the_index_of_earlier_versions_end_too(dbcreds: Dbcreds) -> None:
+    for _ in range(120):
+        await dbcreds.creds()
+    for entry in await dbcreds.store.scan(("queue",)):
+        old = (Plain("due"), *entry.path[-2:])
+        await dbcreds.store.commit(Transaction(puts={old: b""}, deletes=[entry.path]))
+    await dbcreds.store.commit(Transaction(puts={(Plain("due"), Plain("1"), Plain("gone")): b""}))
+    dbcreds.clock.advance(3601)
+    await dbcreds.service.start()
+    async with asyncio.timeout(10):
+        while await dbcreds.count():
+            await asyncio.sleep(0.01)
+    await dbcreds.service.stop()
+    assert await dbcreds.nothing_left()
+    assert await dbcreds.stored("due") == 0
 
 
 async def test_events_tell_what_happens(dbcreds: Dbcreds) -> None:

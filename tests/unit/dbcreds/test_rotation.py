@@ -299,26 +299,16 @@ async def test_policies_make_passwords(dbcreds: Dbcreds) -> None:
 
 
 async def test_a_database_that_hangs_keeps_no_other_waiting(dbcreds: Dbcreds) -> None:
-    await dbcreds("WriteConnection", name="other", plugin_name="fake", allowed_roles=texts("*"))
-    await static(dbcreds, "stuck", username="stuck", rotation_period=1800)
+    await dbcreds.two_databases()
+    for number in range(120):
+        await static(dbcreds, f"stuck-{number}", username=f"stuck{number}", rotation_period=1800)
     await static(dbcreds, db_name="other")
     before = await known(dbcreds)
-    calls = 0
-
-    async def hang(call: str) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            await asyncio.Event().wait()
-
-    dbcreds.database.before = hang
-    dbcreds.clock.advance(1801)
+    dbcreds.database.hanging = "slow"
+    dbcreds.clock.advance(3601)
     await dbcreds.service.start()
     async with asyncio.timeout(10):
-        while not calls:
-            await asyncio.sleep(0.01)
-        dbcreds.clock.advance(1801)
         while await known(dbcreds) == before:
             await asyncio.sleep(0.01)
     await dbcreds.service.stop()
-    assert (await dbcreds("ReadStaticRole", name="stuck")).HasField("last_vault_rotation")
+    assert (await dbcreds("ReadStaticRole", name="stuck-0")).HasField("last_vault_rotation")

@@ -203,6 +203,17 @@ class EtcdStore:
                 return sorted(found)
             start = prefix_end(folder) if folder else response.kvs[-1].key + b"\0"
 
+    async def folders(self, prefix: Path) -> list[str]:
+        """Returns the folders below a prefix; what lies in them is jumped over."""
+        start = base = self.codec.encode_prefix(prefix)
+        end, found = prefix_end(base), []
+        while kvs := (await self._client.range(start, end, limit=1, keys_only=True)).kvs:
+            name, slash, _ = kvs[0].key[len(base) :].partition(b"/")
+            if slash:
+                found.append(str(self.codec.decode_path(base + name)[-1]))
+            start = prefix_end(base + name + b"/") if slash else kvs[0].key + b"\0"
+        return sorted(found)
+
     async def commit(self, transaction: Transaction) -> int:
         """Applies a transaction, waits until every member knows, and returns its revision."""
         transaction.check()

@@ -22,7 +22,7 @@ class Config:
         probe_seconds: how soon a database that was away is asked whether it is back; the wait doubles each time.
         longest_probe_seconds: the longest such wait.
         expiry_seconds: how often leases whose time is over are looked for.
-        parallel: how many leases one replica revokes at a time, and how many passwords it changes.
+        parallel: how many leases of one database one replica revokes at a time, and how many passwords it changes.
         rotation_seconds: how often passwords that are to be changed are looked for.
         change_seconds: how long one attempt to change a password may take.
         change_claim_seconds: how long one replica has the record to itself for that, beyond the attempt's own time.
@@ -41,7 +41,7 @@ class Config:
     probe_seconds: float = 2.0
     longest_probe_seconds: float = 30.0
     expiry_seconds: float = 1.0
-    parallel: int = 32
+    parallel: int = 16
     rotation_seconds: float = 1.0
     change_seconds: float = 10.0
     change_claim_seconds: float = 5.0

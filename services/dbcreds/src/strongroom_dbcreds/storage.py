@@ -8,7 +8,7 @@ gone/<mount>                         the mount was disabled: nothing is kept of 
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -143,14 +143,15 @@ def static_roles(store: Store, attempts: int) -> Named[StaticRole]:
     return Named(store, STATIC, StaticRole, attempts, lambda record: record.account)
 
 
-async def due_rotations(store: Store, now: float) -> list[tuple[str, str, str]]:
-    """Returns the passwords that are to be changed, the longest due first: kind of record, mount and name; a page."""
-    entries = await store.scan((_ROTATION,), limit=_PAGE)
-    return [
-        (str(entry.path[2]), str(entry.path[3]), str(entry.path[4]))
-        for entry in entries
-        if int(entry.path[1]) <= now * 1000
-    ]
+async def due_rotations(store: Store, now: float) -> AsyncIterator[tuple[str, str, str]]:
+    """Yields the passwords that are to be changed, the longest due first: kind of record, mount and name."""
+    after: Path | None = None
+    while entries := await store.scan((_ROTATION,), after=after, limit=_PAGE):
+        for entry in entries:
+            if int(entry.path[1]) > now * 1000:
+                return
+            yield str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
+        after = entries[-1].path
 
 
 def gone_path(mount: str) -> Path:

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Iterable
 
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.revoke import Revoker
-from strongroom_dbcreds.leases.storage import PAGE, Leases
+from strongroom_dbcreds.leases.storage import Kept, Leases, Queue
 from strongroom_runtime.errors import ServiceError
 
 log = logging.getLogger(__name__)
@@ -17,9 +18,10 @@ _STOP_SECONDS = 2.0
 
 
 class Expiry:
-    """Takes leases from the index of due ones. Every replica may run it; a claim in the record settles who does what.
+    """Takes leases from the queues of due ones. Every replica may; a claim in the record settles who does what.
 
-    Its memory and its start do not depend on how many leases there are: it looks at a page of the oldest.
+    Each connection has a queue and a number of places of its own: a database that hangs or is slow keeps no lease of
+    another one waiting. Memory and start do not depend on how many leases there are: it looks at the oldest of each.
     """
 
     def __init__(
@@ -29,69 +31,99 @@ class Expiry:
         self._revoker = revoker
         self._clock = clock
         self._config = config
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._ended = asyncio.Event()
-        # Databases that were probed in vain, by (mount, connection): when to probe again, and the wait before that.
-        self._waits: dict[tuple[str, str], tuple[float, float]] = {}
+        self._running: dict[Queue, dict[str, asyncio.Task[None]]] = {}
+        self._probes: dict[Queue, asyncio.Task[None]] = {}
+        # Databases that were probed in vain: when to probe again, and the wait before that.
+        self._waits: dict[Queue, tuple[float, float]] = {}
 
     async def run(self) -> None:
         """Works until cancelled; ends what it began before it returns."""
         await self._clock.found()
         try:
             while True:
-                busy = False
                 try:
-                    busy = await self.step()
+                    await self.step()
                 except ServiceError as error:
                     log.info("expiry waits", extra={"kind": error.kind.value})
                 except Exception as error:
                     # A bug, or a record that does not open: the work for all others goes on.
                     log.error("expiry failed", extra={"error": type(error).__name__})
-                await self._rest(busy)
+                await self._rest()
         finally:
-            await self._end_all()
+            await _end(self._tasks())
 
     async def step(self) -> bool:
-        """Begins what is due, as far as there is room; returns whether there may be more at once."""
-        self._ended.clear()
+        """Begins what is due, as far as its database has room; returns whether more is due there."""
         self._revoker.wake.clear()
-        due = await self._leases.due(self._clock.now())
+        queues, now = await self._leases.queues(), self._clock.now()
+        return any(await asyncio.gather(*(self._begin(queue, now) for queue in queues)))
+
+    async def _begin(self, queue: Queue, now: float) -> bool:
+        running, places = self._running.get(queue, {}), self._config.parallel
+        if len(running) >= places:
+            return True
+        due = await self._leases.due(queue, now, 2 * places)
+        waiting = [(time, key) for time, key in due if key not in running]
         # Replicas that look at one page begin at different places of it.
-        waiting = [(time, key) for time, key in due if key not in self._running]
         random.shuffle(waiting)
-        for time, key in waiting:
-            if len(self._running) >= self._config.parallel:
-                break
-            task = asyncio.create_task(self._one(time, key), name=f"revoke-{key[:6]}")
-            self._running[key] = task
-            task.add_done_callback(lambda _, key=key: self._over(key))  # type: ignore[misc]
-        return len(due) == PAGE or len(waiting) > len(self._running)
+        for time, key in waiting[: places - len(running)]:
+            self._start(queue, time, key)
+        return len(due) == 2 * places or len(waiting) > places - len(running)
+
+    def _start(self, queue: Queue, time: float, key: str) -> None:
+        running = self._running.setdefault(queue, {})
+        task = asyncio.create_task(self._one(queue, time, key), name=f"revoke-{key[:6]}")
+        running[key] = task
+
+        def over(_: asyncio.Task[None]) -> None:
+            del running[key]
+            if not running and self._running.get(queue) is running:
+                del self._running[queue]
+            self._revoker.wake.set()
+
+        task.add_done_callback(over)
 
     async def settle(self) -> None:
         """Waits until what was begun is over."""
-        while self._running:
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+        while tasks := [*self._tasks(), *self._probes.values()]:
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def probe(self) -> None:
         """Tries one lease of each database that was away; where it is back, all the others. Works until cancelled."""
         await self._clock.found()
-        while True:
-            try:
-                await self.probe_once()
-            except ServiceError as error:
-                log.info("probing waits", extra={"kind": error.kind.value})
-            except Exception as error:
-                log.error("probing failed", extra={"error": type(error).__name__})
-            await asyncio.sleep(self._config.probe_seconds * random.uniform(0.7, 1.3))  # noqa: S311
+        try:
+            while True:
+                try:
+                    await self._leases.refile()
+                    await self.probe_once()
+                except ServiceError as error:
+                    log.info("probing waits", extra={"kind": error.kind.value})
+                await asyncio.sleep(self._config.probe_seconds * random.uniform(0.7, 1.3))  # noqa: S311
+        finally:
+            await _end(self._probes.values())
 
     async def probe_once(self) -> None:
-        """Probes each database that was away, at the same time, but those that were probed in vain a moment ago."""
+        """Begins to probe each database that was away, but those that were probed in vain a moment ago.
+
+        A probe of a database that hangs takes long, and keeps nobody waiting.
+        """
         failing = set(await self._leases.failing())
         for gone in self._waits.keys() - failing:
             del self._waits[gone]
         now = self._clock.now()
-        ready = [each for each in failing if self._waits.get(each, (0.0, 0.0))[0] <= now]
-        await asyncio.gather(*(self._probe(mount, database) for mount, database in ready))
+        for queue in failing - self._probes.keys():
+            if self._waits.get(queue, (0.0, 0.0))[0] <= now:
+                task = asyncio.create_task(self._probe_safely(queue), name="probe")
+                self._probes[queue] = task
+                task.add_done_callback(lambda _, queue=queue: self._probes.pop(queue, None))  # type: ignore[misc]
+
+    async def _probe_safely(self, queue: Queue) -> None:
+        try:
+            await self._probe(*queue)
+        except ServiceError as error:
+            log.info("a probe waits", extra={"kind": error.kind.value})
+        except Exception as error:
+            log.error("a probe failed", extra={"error": type(error).__name__})
 
     async def _probe(self, mount: str, database: str) -> None:
         back = False
@@ -134,11 +166,11 @@ class Expiry:
         wait = min(before * 2, self._config.longest_probe_seconds)
         self._waits[(mount, database)] = (self._clock.now() + wait, wait)
 
-    async def _one(self, time: float, key: str) -> None:
+    async def _one(self, queue: Queue, time: float, key: str) -> None:
         try:
             kept = await self._leases.get(key)
             if kept is None or round(kept.lease.due * 1000) != round(time * 1000):
-                await self._stale(time, key)
+                await self._stale(queue, time, kept, key)
                 return
             await self._revoker.revoke(key)
         except ServiceError as error:
@@ -146,31 +178,27 @@ class Expiry:
         except Exception as error:
             log.error("a due lease cannot be worked on", extra={"error": type(error).__name__})
 
-    async def _stale(self, time: float, key: str) -> None:
+    async def _stale(self, queue: Queue, time: float, kept: Kept | None, key: str) -> None:
         """Removes an index entry that leads nowhere, unless a lease has just moved."""
-        kept = await self._leases.get(key)
         if kept is None or round(kept.lease.due * 1000) > round(time * 1000):
-            await self._leases.forget_due(time, key)
+            await self._leases.forget_due(queue, time, key)
 
-    def _over(self, key: str) -> None:
-        self._running.pop(key, None)
-        self._ended.set()
-
-    async def _rest(self, busy: bool) -> None:
-        """Waits until there is room where there was too much, else for a moment or until somebody wakes it."""
-        if busy and len(self._running) < self._config.parallel:
-            await asyncio.sleep(0)
-            return
-        event = self._ended if busy else self._revoker.wake
+    async def _rest(self) -> None:
+        """Waits for a moment, or until somebody wakes it: who adds something, or makes room."""
+        seconds = self._config.expiry_seconds * random.uniform(0.7, 1.3)  # noqa: S311
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._config.expiry_seconds * random.uniform(0.7, 1.3)):  # noqa: S311
-                await event.wait()
+            async with asyncio.timeout(seconds):
+                await self._revoker.wake.wait()
 
-    async def _end_all(self) -> None:
-        running = list(self._running.values())
-        if running:
-            # What is nearly done is done; what is not stays recorded, and is taken up by the next who comes.
-            await asyncio.wait(running, timeout=_STOP_SECONDS)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for running in self._running.values() for task in running.values()]
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Ends tasks. What is nearly done is done; what is not stays recorded, and is taken up by the next who comes."""
+    running = list(tasks)
+    if running:
+        await asyncio.wait(running, timeout=_STOP_SECONDS)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

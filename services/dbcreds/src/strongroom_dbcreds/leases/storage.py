@@ -1,14 +1,16 @@
 """Where leases are kept. Every change is one transaction.
 
 lease/<key>                      the lease
-due/<time>/<key>                 when something is to be done about it, in milliseconds
+queue/<uuid>/<database>/<time>/<key>  when something is to be done about it, in milliseconds, by connection
 prefix/<segment>/…/<key>         all leases that are not ghosts, by the segments of their ids
 token/<token>/<key>              by the token that obtained them
 mount/<uuid>/<key>               by mount
 failing/<uuid>/<database>/<key>  those that could not be revoked, by connection
 event/<shard>                    what happened last to a lease of the shard: read by watching
+due/<time>/<key>                 as `queue`, of earlier versions
 """
 
+import contextlib
 import secrets
 import string
 from collections.abc import Sequence
@@ -20,13 +22,16 @@ from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.storage import gone_path
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
-_LEASE, _DUE, _PREFIX = Plain("lease"), Plain("due"), Plain("prefix")
+_LEASE, _QUEUE, _PREFIX, _DUE = Plain("lease"), Plain("queue"), Plain("prefix"), Plain("due")
 _TOKEN, _MOUNT, _FAILING, _EVENT = Plain("token"), Plain("mount"), Plain("failing"), Plain("event")
 PAGE = 100
 _SHARDS = 64
 _LETTERS = string.ascii_letters + string.digits
 
 ISSUED, RENEWED, REVOKED, FAILED = "issued", "renewed", "revoked", "failed"
+
+# The uuid of a mount and a connection of it: whose leases are worked on beside those of others.
+Queue = tuple[str, str]
 
 _decode = msgspec.msgpack.Decoder(Lease).decode
 _encode = msgspec.msgpack.encode
@@ -156,15 +161,39 @@ class Leases:
         _tell(transaction, kept.lease.key, event)
         await self.store.commit(transaction)
 
-    async def due(self, now: float) -> list[tuple[float, str]]:
-        """Returns (time, key) of leases about which something is to be done, the oldest first, a page of them."""
-        entries = await self.store.scan((_DUE,), limit=PAGE)
-        found = [(int(entry.path[1]) / 1000, str(entry.path[2])) for entry in entries]
+    async def queues(self) -> list[Queue]:
+        """Returns the connections that have leases."""
+        mounts = await self.store.folders((_QUEUE,))
+        return [
+            (mount, database)
+            for mount in mounts
+            for database in await self.store.folders((_QUEUE, Plain(mount)))
+        ]
+
+    async def due(self, queue: Queue, now: float, limit: int) -> list[tuple[float, str]]:
+        """Returns (time, key) of a connection's leases about which something is to be done, the oldest first."""
+        entries = await self.store.scan(_queue_path(queue), limit=limit)
+        found = [(int(entry.path[-2]) / 1000, str(entry.path[-1])) for entry in entries]
         return [(time, key) for time, key in found if time <= now]
 
-    async def forget_due(self, time: float, key: str) -> None:
+    async def forget_due(self, queue: Queue, time: float, key: str) -> None:
         """Removes an entry of the index of due leases that leads nowhere."""
-        await self.store.commit(Transaction(deletes=[_due_path(time, key)]))
+        await self.store.commit(Transaction(deletes=[(*_queue_path(queue), *_when(time, key))]))
+
+    async def refile(self) -> None:
+        """Puts into the queues what an earlier version put into one index. May be repeated, by any replica."""
+        while entries := await self.store.scan((_DUE,), limit=PAGE):
+            known = {
+                kept.lease.key: kept for kept in await self.get_many([e.path[-1] for e in entries])
+            }
+            for entry in entries:
+                kept = known.get(entry.path[-1])
+                transaction = Transaction(deletes=[entry.path])
+                if kept is not None:
+                    transaction.expect[_path(kept.lease)] = kept.revision
+                    transaction.puts[_due(kept.lease)] = b""
+                with contextlib.suppress(ConflictError):
+                    await self.store.commit(transaction)
 
     async def of_token(self, token: str, after: str = "") -> list[str]:
         """Returns keys of the leases that a token obtained, a page of them behind a key."""
@@ -202,7 +231,7 @@ class Leases:
         """Returns how many leases a mount has."""
         return await self.store.count((_MOUNT, Plain(mount)))
 
-    async def failing(self) -> list[tuple[str, str]]:
+    async def failing(self) -> list[Queue]:
         """Returns (mount, connection) of leases that could not be revoked."""
         found = []
         for mount, _ in await self.store.children((_FAILING,)):
@@ -252,12 +281,16 @@ def _replacement(before: Kept, after: Lease) -> Transaction:
     )
 
 
-def _due_path(time: float, key: str) -> Path:
-    return (_DUE, Plain(f"{round(time * 1000):015}"), Plain(key))
+def _queue_path(queue: Queue) -> Path:
+    return (_QUEUE, Plain(queue[0]), queue[1])
+
+
+def _when(time: float, key: str) -> Path:
+    return (Plain(f"{round(time * 1000):015}"), Plain(key))
 
 
 def _due(lease: Lease) -> Path:
-    return _due_path(lease.due, lease.key)
+    return (*_queue_path((lease.mount, lease.database)), *_when(lease.due, lease.key))
 
 
 def _prefix_path(prefix: str) -> Path:

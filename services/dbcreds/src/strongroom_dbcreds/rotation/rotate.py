@@ -13,6 +13,7 @@ import contextlib
 import logging
 import random
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,7 @@ class Rotator:
         self._config = config
         self._locks = KeyedLocks()
         self._running: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._busy: Counter[tuple[str, str]] = Counter()  # by mount and connection
 
     async def run(self) -> None:
         """Changes what is due, until cancelled; a database that hangs keeps no other waiting."""
@@ -78,17 +80,33 @@ class Rotator:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def step(self) -> None:
-        """Makes one attempt at each of the longest due, and waits for what comes of it."""
+        """Makes one attempt at each that is due, as far as there is room, and waits for what comes of it."""
         await self._begin()
         await asyncio.gather(*self._running.values())
 
     async def _begin(self) -> None:
-        """Begins with the longest due, as far as there is room."""
-        for each in await due_rotations(self._store, self._clock.now()):
-            if each not in self._running and len(self._running) < self._config.parallel:
-                task = asyncio.create_task(self._one(*each), name="rotate")
-                self._running[each] = task
-                task.add_done_callback(lambda _, each=each: self._running.pop(each, None))  # type: ignore[misc]
+        """Begins with the longest due of each database, as far as that has room."""
+        async for each in due_rotations(self._store, self._clock.now()):
+            if each not in self._running:
+                kind, mount, name = each
+                subject = self._subjects[kind]
+                found = await subject.records.get(mount, name)
+                if found is not None:
+                    self._start(each, (mount, subject.database(name, found[0])))
+
+    def _start(self, each: tuple[str, str, str], queue: tuple[str, str]) -> None:
+        if self._busy[queue] >= self._config.parallel:
+            return
+
+        def over(_: asyncio.Task[None]) -> None:
+            del self._running[each]
+            self._busy[queue] -= 1
+            if not self._busy[queue]:
+                del self._busy[queue]
+
+        self._busy[queue] += 1
+        self._running[each] = task = asyncio.create_task(self._one(*each), name="rotate")
+        task.add_done_callback(over)
 
     async def _one(self, kind: str, mount: str, name: str) -> None:
         with contextlib.suppress(ServiceError, _Busy):

@@ -29,6 +29,10 @@ class Subject(Protocol[T]):
         """Returns when it is changed by itself."""
         ...
 
+    def database(self, name: str, record: T) -> str:
+        """Returns the connection whose database is told."""
+        ...
+
     def replaced(self, record: T, account: Account) -> T:
         """Returns a record as it is with another account."""
         ...
@@ -67,6 +71,10 @@ class StaticRoles:
     def plan(self, record: StaticRole) -> Plan:
         """Returns when it is changed by itself."""
         return record.plan
+
+    def database(self, name: str, record: StaticRole) -> str:
+        """Returns the connection whose database is told."""
+        return record.database
 
     def replaced(self, record: StaticRole, account: Account) -> StaticRole:
         """Returns a role as it is with another account."""
@@ -126,6 +134,10 @@ class Roots:
     def plan(self, record: Connection) -> Plan:
         """Returns when it is changed by itself."""
         return record.plan if record.automated else Plan()
+
+    def database(self, name: str, record: Connection) -> str:
+        """Returns the connection whose database is told."""
+        return name
 
     def replaced(self, record: Connection, account: Account) -> Connection:
         """Returns a connection as it is with another account; a new password becomes its own."""
