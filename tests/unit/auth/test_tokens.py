@@ -1,5 +1,6 @@
 """Tokens: making, using, renewing, revoking, and what is left of them."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.unit.auth.harness import ROOT, Auth, count, refused, texts
 from strongroom.auth.v1 import token_pb2
 from strongroom_auth.config import Config
 from strongroom_auth.service import build
+from strongroom_auth.tokens.tokens import Grant
 from strongroom_runtime import lifetimes
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.service import Host
@@ -122,6 +124,7 @@ async def test_what_a_token_obtained_is_removed_even_if_that_takes_long(auth: Au
     await auth.clean()
     assert await auth.stored("cleanup") == 1
     auth.kv.away = False
+    auth.clock.advance(5)
     await auth.clean()
     assert auth.kv.dropped == [token_id]
     assert await auth.stored("cleanup") == 0
@@ -411,7 +414,36 @@ async def test_dbcreds_is_told_of_tokens_that_ended_until_it_has_heard(auth: Aut
         await service._cleanup.step()
     assert told == []
     away = False
+    auth.clock.advance(5)
     for _ in range(3):
         await service._cleanup.step()
     assert told == [token_id]
     assert auth.kv.dropped == [token_id]
+
+
+async def test_jobs_that_fail_or_hang_keep_no_other_waiting(auth: Auth) -> None:
+    told: list[str] = []
+    hanging: set[str] = set()
+    failing: set[str] = set()
+
+    class Dbcreds:
+        async def call(self, method: str, request: Any, context: Any) -> Any:
+            if request.token_id in hanging:
+                await asyncio.Event().wait()
+            if request.token_id in failing:
+                raise ServiceError(Kind.UNAVAILABLE, "away")
+            told.append(request.token_id)
+
+    service = build(Host(auth.store, auth.clock, {"dbcreds": Dbcreds()}), Config(bcrypt_rounds=4))
+    await service.start()
+    made = [await service._tokens.create(Grant(("app",), "x", "x", ttl=60)) for _ in range(320)]
+    ids = sorted(each.token.id for each in made)
+    # All that come first in storage order.
+    hanging, failing = set(ids[:10]), set(ids[10:300])
+    for token_id in ids:
+        await service._tokens.revoke(token_id)
+    async with asyncio.timeout(10):
+        while set(told) != set(ids[300:]):
+            await asyncio.sleep(0.01)
+    await service.stop()
+    assert await auth.stored("cleanup") == 300

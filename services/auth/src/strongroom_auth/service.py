@@ -95,7 +95,9 @@ def build(host: Host, config: Config | None = None) -> AuthService:
     listeners = [
         listener(host.peers[name]) for name, listener in _LISTENERS.items() if name in host.peers
     ]
-    return AuthService(handlers, tokens, Cleanup(tokens, listeners, config.tidy_seconds))
+    return AuthService(
+        handlers, tokens, Cleanup(tokens, listeners, config.tidy_seconds, host.clock)
+    )
 
 
 def _kv_listener(kv: Caller) -> Listener:

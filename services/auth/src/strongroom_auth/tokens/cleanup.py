@@ -7,10 +7,15 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from strongroom_auth.tokens.tokens import Tokens
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.storage import ConflictError
 
 log = logging.getLogger(__name__)
+
+_PARALLEL = 16
+_ATTEMPT_SECONDS = 60.0  # what an attempt did so far is kept, and the next one goes on there
+_LONGEST_WAIT_SECONDS = 30.0
 
 # (token id): removes what belonged to a token elsewhere; raises ServiceError where it could not yet.
 Listener = Callable[[str], Awaitable[None]]
@@ -23,31 +28,90 @@ class Cleanup:
     revoked. It matters for what tokens obtained, and for room.
     """
 
-    def __init__(self, tokens: Tokens, listeners: Sequence[Listener], seconds: float) -> None:
+    def __init__(
+        self, tokens: Tokens, listeners: Sequence[Listener], seconds: float, clock: Clock
+    ) -> None:
         self._tokens = tokens
         self._records = tokens.records
         self._listeners = listeners
         self._seconds = seconds
+        self._clock = clock
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._did = False
+        # Jobs that failed, by token: when to try again, by the monotonic clock, and the wait before that.
+        self._waits: dict[str, tuple[float, float]] = {}
 
     async def run(self) -> None:
         """Works until cancelled; what fails is tried again."""
-        while True:
-            try:
-                busy = await self.step()
-            except ServiceError as error:
-                log.info("cleaning waits", extra={"kind": error.kind.value})
+        try:
+            while True:
                 busy = False
-            # Replicas that started together should not do the same work at the same moment for ever.
-            await asyncio.sleep(0 if busy else self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
+                try:
+                    busy = await self._begin() or self._finished()
+                except ServiceError as error:
+                    log.info("cleaning waits", extra={"kind": error.kind.value})
+                # Replicas that started together should not do the same work at the same moment for ever.
+                await asyncio.sleep(0 if busy else self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
+        finally:
+            running = list(self._running.values())
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def step(self) -> bool:
-        """Does a page of work; returns whether there may be more at once."""
-        done = False
+        """Does all the work but what failed a moment ago; returns whether there may be more at once."""
+        ended = await self._begin()
+        await asyncio.gather(*self._running.values())
+        return self._finished() or ended
+
+    def _finished(self) -> bool:
+        """Returns whether a job was done since this was last asked: its end may be the beginning of others."""
+        finished, self._did = self._did, False
+        return finished
+
+    async def _begin(self) -> bool:
+        """Ends tokens whose time is over, and begins each job as soon as there is a place for it.
+
+        All jobs are looked at, however many fail or take long: none keeps those behind it waiting.
+        """
+        ended = False
         for token_id in await self._records.due(self._tokens.now()):
-            done = await self._expire(token_id) or done
-        for token_id, parent in await self._records.jobs():
-            done = await self._clean(token_id, parent) or done
-        return done
+            ended = await self._expire(token_id) or ended
+        after, seen = "", set[str]()
+        while jobs := await self._records.jobs(after):
+            for token_id, parent in jobs:
+                seen.add(token_id)
+                due, _ = self._waits.get(token_id, (0.0, 0.0))
+                if token_id not in self._running and self._clock.monotonic() >= due:
+                    await self._start(token_id, parent)
+            after = jobs[-1][0]
+        for gone in self._waits.keys() - seen:
+            del self._waits[gone]
+        return ended
+
+    async def _start(self, token_id: str, parent: str) -> None:
+        while len(self._running) >= _PARALLEL:
+            await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._try(token_id, parent), name="token-cleanup-job")
+        self._running[token_id] = task
+        task.add_done_callback(lambda _: self._running.pop(token_id, None))
+
+    async def _try(self, token_id: str, parent: str) -> None:
+        """Makes one attempt at a job, which ends in time; what fails is put off, longer each time."""
+        _, before = self._waits.get(token_id, (0.0, self._seconds / 2))
+        wait = min(before * 2, _LONGEST_WAIT_SECONDS)
+        try:
+            async with asyncio.timeout(_ATTEMPT_SECONDS):
+                await self._clean(token_id, parent)
+            self._did = True
+        except (ServiceError, TimeoutError) as error:
+            kind = error.kind.value if isinstance(error, ServiceError) else "timeout"
+            log.warning("what a token obtained is not yet removed", extra={"kind": kind})
+            self._waits[token_id] = (self._clock.monotonic() + wait, wait)
+        except Exception as error:
+            # A bug, or a record that does not open: the work for all others goes on.
+            log.error("a job cannot be done", extra={"error": type(error).__name__})
+            self._waits[token_id] = (self._clock.monotonic() + wait, wait)
 
     async def _expire(self, token_id: str) -> bool:
         found = await self._records.get(token_id)
@@ -58,7 +122,7 @@ class Cleanup:
             return True
         return False
 
-    async def _clean(self, token_id: str, parent: str) -> bool:
+    async def _clean(self, token_id: str, parent: str) -> None:
         found = await self._records.get(token_id)
         severed = found is not None and found[0].severed
         if not severed:
@@ -66,21 +130,14 @@ class Cleanup:
                 for child in children:
                     await self._tokens.revoke(child)
                     await self._records.forget_index(child, parent=token_id)
-        try:
-            for listener in self._listeners:
-                await listener(token_id)
-        except ServiceError as error:
-            log.warning(
-                "what a token obtained is not yet removed", extra={"kind": error.kind.value}
-            )
-            return False
+        for listener in self._listeners:
+            await listener(token_id)
         if parent and not severed:
             await self._records.forget_index(token_id, parent=parent)
             await self._drop_if_childless(parent)
         if severed:
             await self._drop_if_childless(token_id)
         await self._records.finish_job(token_id)
-        return True
 
     async def _drop_if_childless(self, token_id: str) -> None:
         found = await self._records.get(token_id)

@@ -163,9 +163,10 @@ class TokenStore:
         entries = await self.store.scan((_DUE,), limit=_PAGE)
         return [str(e.path[2]) for e in entries if int(e.path[1]) <= now]
 
-    async def jobs(self) -> list[tuple[str, str]]:
-        """Returns (id, parent) of revoked tokens that are not cleaned up, a page of them."""
-        entries = await self.store.scan((_CLEANUP,), limit=_PAGE)
+    async def jobs(self, after: str = "") -> list[tuple[str, str]]:
+        """Returns (id, parent) of revoked tokens that are not cleaned up, a page of them behind an id."""
+        behind = _cleanup(after) if after else None
+        entries = await self.store.scan((_CLEANUP,), after=behind, limit=_PAGE)
         return [(str(e.path[1]), e.value.decode()) for e in entries]
 
     async def children(self, token_id: str) -> list[str]:
