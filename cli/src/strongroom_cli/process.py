@@ -29,6 +29,7 @@ from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
 from strongroom_cli.settings import SCALED, VIEWED, ServerConfig, called_by, public_url, sanitized
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
+from strongroom_gateway.system.seals import Seals
 from strongroom_runtime import otlp_metrics
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
@@ -214,10 +215,11 @@ class Process:
 
     def _build_gateway(self, callers: Mapping[str, StreamCaller]) -> Gateway:
         holder = self._holders["gateway"]
+        seals = self._remote.get("seal")
         return Gateway(
             GatewayHost(
                 store=self._store("gateway"),
-                services=callers,
+                services=callers if seals is None else {**callers, "seal": Seals(seals)},
                 views={name: self._cluster.view(f"{name}/") for name in VIEWED},
                 sealed=lambda: holder.sealed,
                 address=public_url(self._config),

@@ -81,37 +81,66 @@ class RemoteCaller:
         """How many calls and streams are open at the replica that has the fewest."""
         return min((r.load for r in self._replicas.values() if r.usable), default=0)
 
-    async def call(self, method: str, request: Message, context: RequestContext) -> Any:
+    async def call(
+        self,
+        method: str,
+        request: Message,
+        context: RequestContext,
+        *,
+        passing_over: Kind | None = None,
+    ) -> Any:
         """Sends a call and returns the response message.
+
+        Args:
+            method: full gRPC name.
+            request: its message.
+            context: travels with it.
+            passing_over: an error by which a replica says that it did nothing, so that another is asked.
 
         Raises:
             ServiceError: as the handler raised it; UNAVAILABLE where no replica is usable or the
                 stream broke before the reply (the call may have run); DEADLINE.
         """
         remaining = self._remaining(context)
-        call = link_pb2.Call(
-            id=next(self._ids),
-            method=method,
-            request=request.SerializeToString(),
-            context=context_to_wire(context),
-            timeout_microseconds=int(remaining * 1e6),
-        )
-        loop = asyncio.get_running_loop()
-        expires = loop.time() + remaining if remaining else 0.0
-        for _ in range(_ATTEMPTS):
-            replica = await self._choose()
-            pending = Pending(call, loop.create_future())
-            replica.send(pending)
-            timer = loop.call_at(expires, _expire, pending.future) if expires else None
+        call = self._made(method, request, context, remaining)
+        expires = asyncio.get_running_loop().time() + remaining if remaining else 0.0
+        refused: dict[Replica, ServiceError] = {}
+        attempts = _ATTEMPTS
+        while attempts:
+            replica = await self._choose(refused)
+            if replica in refused:
+                raise refused[replica]
             try:
-                return self._methods[method].FromString(await pending.future)
+                return await self._ask(replica, call, expires)
             except NotBegunError:
-                continue
-            finally:
-                if timer is not None:
-                    timer.cancel()
-                replica.open.pop(call.id, None)
+                attempts -= 1
+            except ServiceError as error:
+                if error.kind is not passing_over:
+                    raise
+                refused[replica] = error
         raise unavailable()
+
+    async def call_each(
+        self, method: str, request: Message, context: RequestContext
+    ) -> list[Any | ServiceError]:
+        """Sends a call to every replica that is usable; returns what each answers or raises.
+
+        Raises:
+            ServiceError: UNAVAILABLE where none is usable; DEADLINE.
+        """
+        first = await self._choose()
+        others = [r for r in self._replicas.values() if r.usable and r is not first]
+        remaining = self._remaining(context)
+        expires = asyncio.get_running_loop().time() + remaining if remaining else 0.0
+
+        async def ask(replica: Replica) -> Any | ServiceError:
+            try:
+                call = self._made(method, request, context, remaining)
+                return await self._ask(replica, call, expires)
+            except ServiceError as error:
+                return error
+
+        return list(await asyncio.gather(*(ask(replica) for replica in (first, *others))))
 
     async def stream(
         self, method: str, request: Message, context: RequestContext
@@ -163,6 +192,29 @@ class RemoteCaller:
             finally:
                 sending.cancel()
                 await asyncio.wait({sending})
+
+    def _made(
+        self, method: str, request: Message, context: RequestContext, remaining: float
+    ) -> link_pb2.Call:
+        return link_pb2.Call(
+            id=next(self._ids),
+            method=method,
+            request=request.SerializeToString(),
+            context=context_to_wire(context),
+            timeout_microseconds=int(remaining * 1e6),
+        )
+
+    async def _ask(self, replica: Replica, call: link_pb2.Call, expires: float) -> Any:
+        loop = asyncio.get_running_loop()
+        pending = Pending(call, loop.create_future())
+        replica.send(pending)
+        timer = loop.call_at(expires, _expire, pending.future) if expires else None
+        try:
+            return self._methods[call.method].FromString(await pending.future)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            replica.open.pop(call.id, None)
 
     async def close(self) -> None:
         """Closes every stream; calls under way fail."""

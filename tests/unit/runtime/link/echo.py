@@ -59,8 +59,11 @@ class Echo:
         self.waiting = asyncio.Event()
         self.release = asyncio.Event()
         self.taken = 0  # requests of streams
+        self.refuses: Kind | None = None
 
     async def Echo(self, request: Text, context: RequestContext) -> Text:
+        if self.refuses is not None:
+            raise ServiceError(self.refuses, "refused")
         return Text(value=request.value)
 
     async def Fail(self, request: Text, context: RequestContext) -> Text:

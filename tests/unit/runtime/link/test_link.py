@@ -41,8 +41,10 @@ class Served:
     folder: Path
     echo: Echo
     port: int = 0
+    refuses: Kind | None = None
 
     async def start(self) -> None:
+        self.echo.refuses = self.refuses
         self.link = LinkServer(table(self.echo), DOMAIN)
         self.server = grpc.aio.server(options=SERVER_OPTIONS)
         self.server.add_generic_rpc_handlers([self.link])
@@ -149,6 +151,30 @@ async def test_a_draining_replica_gets_no_new_calls_and_answers_the_old(
     served.echo.release.set()
     assert await waiting == "old"
     await remote.close()
+    await both.close()
+    await second.server.stop(None)
+
+
+async def test_a_call_to_each_reaches_every_replica(served: Served, identities: Path) -> None:
+    second = Served(identities, Echo(), refuses=Kind.SEALED)
+    await second.start()
+    both = caller(identities, "gateway", served.port, second.port)
+    request = Text(value="x")
+    async with asyncio.timeout(10):
+        while len(answers := await both.call_each(f"/{NAME}/Echo", request, CONTEXT)) < 2:
+            await asyncio.sleep(0.02)
+    kinds = {a.kind if isinstance(a, ServiceError) else a.value for a in answers}
+    assert kinds == {"x", Kind.SEALED}
+    # Whoever can, answers; where nobody can, that is said.
+    for _ in range(20):
+        answer = await both.call(f"/{NAME}/Echo", request, CONTEXT, passing_over=Kind.SEALED)
+        assert answer.value == "x"
+    await served.server.stop(0)
+    with pytest.raises(ServiceError) as caught:
+        async with asyncio.timeout(10):
+            while True:
+                await both.call(f"/{NAME}/Echo", request, CONTEXT, passing_over=Kind.SEALED)
+    assert caught.value.kind in (Kind.SEALED, Kind.UNAVAILABLE)
     await both.close()
     await second.server.stop(None)
 
