@@ -18,7 +18,7 @@ from strongroom_runtime.service import BackgroundTasks
 # etcd counts operations along a path of nested transactions, 128 by default; and bytes, 1.5 MiB.
 _MOST = 60
 # So many waiting are worth a second request beside the one under way: this process works while etcd writes.
-_ENOUGH = 6
+_ENOUGH = 16
 _MOST_OPERATIONS = 60
 _MOST_BYTES = 500_000
 
