@@ -100,10 +100,14 @@ class Pipeline:
                 subject.token = identity.token
                 reads = reads and not identity.last_use
             context = await self._admission.decide(call, identity, context)
-            if not reads or (spec is not None and _may_create(spec, context)):
-                await self._audit.request(subject, context)
-                announced = True
-            answer = await self._run(call, identity, context)
+            answer: Answer | None = None
+            if reads and _may_create(spec, context):
+                answer = await self._without_making(call, identity, context)
+            if answer is None:
+                if not reads or _may_create(spec, context):
+                    await self._audit.request(subject, context)
+                    announced = True
+                answer = await self._run(call, identity, context)
         except ServiceError as error:
             outcome = Outcome(error=error.message or error.kind.value)
             await self._record(subject, outcome, context, announced=announced)
@@ -127,6 +131,19 @@ class Pipeline:
             await self._audit.response(subject, outcome, context)
         else:
             await self._audit.both(subject, outcome, context)
+
+    async def _without_making(
+        self, call: Call, identity: Identity | None, context: RequestContext
+    ) -> Answer | None:
+        """Returns the answer where what the method works on is there; None where it would have to be made."""
+        try:
+            return await self._run(
+                call, identity, msgspec.structs.replace(context, may_create=False)
+            )
+        except ServiceError as error:
+            if error.kind is not Kind.DENIED:
+                raise
+        return None
 
     async def _run(self, call: Call, identity: Identity | None, context: RequestContext) -> Answer:
         spec = call.spec
@@ -169,9 +186,13 @@ class Pipeline:
         return await service_of(self._services, spec).call(spec.name, message, context)
 
 
-def _may_create(spec: MethodSpec, context: RequestContext) -> bool:
+def _may_create(spec: MethodSpec | None, context: RequestContext) -> bool:
     """Returns whether a method that changes nothing may yet make what it works on, as encrypting makes keys."""
-    return spec.operation == options.OPERATION_CREATE_OR_UPDATE and context.may_create
+    return (
+        spec is not None
+        and spec.operation == options.OPERATION_CREATE_OR_UPDATE
+        and context.may_create
+    )
 
 
 def _fill_own_token(method: str, response: Any, text: str) -> None:

@@ -5,79 +5,24 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import pytest
+from tests.unit.gateway.fakes import ALLOWED, Audit, Gate, Mounts, Rules
 
 from strongroom.transit.v1 import stream_pb2
 from strongroom_gateway import streams
 from strongroom_gateway.admission import Admission
-from strongroom_gateway.audit.entries import Outcome, Subject
 from strongroom_gateway.call import Call
 from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.streams import Streams
-from strongroom_gateway.tokens import Identity
-from strongroom_runtime.context import MountContext, RequestContext, TokenContext
-from strongroom_runtime.errors import Kind, ServiceError, denied
-from strongroom_runtime.policy import Acl, parse_policy
+from strongroom_runtime.context import MountContext, RequestContext
+from strongroom_runtime.errors import Kind, ServiceError
 
 ROUTES = RouteTable(stream_pb2.DESCRIPTOR.services_by_name.values())
 ENCRYPT = ROUTES.methods["/strongroom.transit.v1.TransitStreamService/EncryptStream"]
 CIPHER = ROUTES.methods["/strongroom.transit.v1.StreamCipherService/Encrypt"]
 MOUNT = MountContext("transit/", "transit", "uuid", "transit_1")
-ALLOWED = 'path "transit/encrypt/orders" { capabilities = ["update"] }'
 EncryptStreamRequest = stream_pb2.EncryptStreamRequest
 EncryptStreamItem = stream_pb2.EncryptStreamItem
-
-
-@dataclass
-class Gate:
-    """Tokens and policies that a test changes."""
-
-    policy: str = ALLOWED
-    revoked: bool = False
-    limited: bool = False
-
-    async def resolve(self, text: str, address: str, context: RequestContext) -> Identity:
-        if self.revoked:
-            raise denied()
-        token = TokenContext("id", "accessor", policies=("p",))
-        return Identity(token, 0.0, (), last_use=False, limited=self.limited)
-
-    async def acl(self, policies: tuple[str, ...], context: RequestContext) -> Acl:
-        return Acl.compile([parse_policy("p", self.policy)])
-
-    async def finish(self, identity: Identity, context: RequestContext) -> None:
-        raise AssertionError("no token is at its last use")
-
-
-@dataclass
-class Audit:
-    """Keeps entries; fails when told to."""
-
-    entries: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
-    broken: bool = False
-
-    async def _write(self, kind: str, subject: Subject, outcome: Outcome) -> None:
-        if self.broken:
-            raise ServiceError(Kind.INTERNAL, "internal error: no audit device took the entry")
-        data = msgspec.json.decode(outcome.data) if outcome.data is not None else {}
-        shown = subject.parameters if kind == "request" else data
-        self.entries.append((kind, shown, outcome.error))
-
-    async def request(self, subject: Subject, context: RequestContext) -> None:
-        await self._write("request", subject, Outcome())
-
-    async def response(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
-        await self._write("response", subject, outcome)
-
-    async def pair(
-        self, asked: Subject, answered: Subject, outcome: Outcome, context: RequestContext
-    ) -> None:
-        await self._write("request", asked, outcome)
-        await self._write("response", answered, outcome)
-
-    async def both(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
-        await self.pair(subject, subject, outcome, context)
 
 
 class Service:
@@ -111,17 +56,6 @@ class Service:
         self.contexts.append(context)
         async for request in requests:
             yield stream_pb2.StreamCipherServiceEncryptResponse(data=request.data[::-1])
-
-
-class Mounts:
-    """No request acts upon a path."""
-
-
-class Rules:
-    """No settings demand anything."""
-
-    async def apply(self, call: Call, context: RequestContext) -> None:
-        pass
 
 
 @dataclass
