@@ -20,7 +20,7 @@ import strongroom_seal.config
 import strongroom_seal.service
 import strongroom_transit.service
 from strongroom.audit.v1 import audit_pb2
-from strongroom.auth.v1 import gate_pb2
+from strongroom.auth.v1 import gate_pb2, token_lease_pb2
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 _CALLABLE: tuple[ServiceDescriptor, ...] = (
     *public_services(),
     gate_pb2.DESCRIPTOR.services_by_name["TokenGateService"],
+    token_lease_pb2.DESCRIPTOR.services_by_name["TokenLeaseService"],
     audit_pb2.DESCRIPTOR.services_by_name["AuditLogService"],
     cubbyhole_pb2.DESCRIPTOR.services_by_name["KvLifecycleService"],
     lease_pb2.DESCRIPTOR.services_by_name["LeaseLifecycleService"],

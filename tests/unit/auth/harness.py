@@ -8,7 +8,15 @@ import pytest
 from google.protobuf.message import Message
 from tests.fakes.store import MemoryStore
 
-from strongroom.auth.v1 import approle_pb2, gate_pb2, login_pb2, policy_pb2, token_pb2, userpass_pb2
+from strongroom.auth.v1 import (
+    approle_pb2,
+    gate_pb2,
+    login_pb2,
+    policy_pb2,
+    token_lease_pb2,
+    token_pb2,
+    userpass_pb2,
+)
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom_auth.config import Config
 from strongroom_auth.service import AuthService, build
@@ -18,7 +26,7 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
 from strongroom_runtime.service import Host
 
-MODULES = (token_pb2, gate_pb2, policy_pb2, userpass_pb2, approle_pb2)
+MODULES = (token_pb2, gate_pb2, policy_pb2, userpass_pb2, approle_pb2, token_lease_pb2)
 ROOT = "srs.root-token-of-the-tests"
 TOKEN_MOUNT = MountContext("auth/token/", "token", "token", "auth_token_1")
 LOGIN_MOUNT = MountContext("auth/people/", "userpass", "login-mount", "auth_people_1")

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from tests.fakes.database import Database
 from tests.fakes.store import MemoryStore
 
-from strongroom.auth.v1 import gate_pb2, login_pb2
+from strongroom.auth.v1 import gate_pb2, login_pb2, token_lease_pb2
 from strongroom.dbcreds.v1 import (
     connection_pb2,
     lease_pb2,
@@ -43,6 +43,8 @@ class Auth:
         self.asked = 0
 
     async def call(self, method: str, request: Message, context: RequestContext) -> Any:
+        if isinstance(request, token_lease_pb2.ListTokenLeasesRequest):
+            return token_lease_pb2.ListTokenLeasesResponse()
         assert isinstance(request, gate_pb2.CheckTokenRequest)
         self.asked += 1
         if self.away:

@@ -2,7 +2,14 @@
 
 import uuid
 
-from strongroom.auth.v1 import approle_pb2, gate_pb2, policy_pb2, token_pb2, userpass_pb2
+from strongroom.auth.v1 import (
+    approle_pb2,
+    gate_pb2,
+    policy_pb2,
+    token_lease_pb2,
+    token_pb2,
+    userpass_pb2,
+)
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom_auth.approle.logins import METHOD as APPROLE
@@ -15,6 +22,7 @@ from strongroom_auth.policies.rpc import PolicyHandlers
 from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens.cleanup import Cleanup, Listener
 from strongroom_auth.tokens.gate_rpc import TokenGateHandlers
+from strongroom_auth.tokens.lease_rpc import TokenLeaseHandlers
 from strongroom_auth.tokens.roles import TokenRoles
 from strongroom_auth.tokens.rpc import TokenHandlers
 from strongroom_auth.tokens.tokens import Tokens
@@ -82,6 +90,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
             "TokenGateService",
             TokenGateHandlers(host.store, tokens, policies, drop_data, role_of, lockouts),
         ),
+        (token_lease_pb2, "TokenLeaseService", TokenLeaseHandlers(tokens)),
         (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),
         (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of, host.clock)),
         (

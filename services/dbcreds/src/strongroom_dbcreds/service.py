@@ -23,6 +23,7 @@ from strongroom_dbcreds.leases.quotas import Quotas
 from strongroom_dbcreds.leases.renew import Renewer
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases
+from strongroom_dbcreds.leases.tokens import TokenLeases
 from strongroom_dbcreds.policies import PasswordPolicies
 from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rotation.subjects import Roots, StaticRoles
@@ -98,6 +99,7 @@ def build(
         clock,
         config,
     )
+    tokens = TokenLeases(host.peers["auth"])
     renewer = Renewer(leases, roles, connections, clock)
     drops = (static.records.drop, roles.drop, records.drop)
     handlers = HandlerTable()
@@ -106,7 +108,7 @@ def build(
         (role_pb2, "RoleService", RoleHandlers(roles, issuer)),
         (static_pb2, "StaticRoleService", StaticRoleHandlers(static, rotator, clock)),
         (passwords_pb2, "PasswordPolicyService", PasswordPolicyHandlers(policies)),
-        (lease_pb2, "LeaseService", LeaseHandlers(leases, renewer, revoker, clock)),
+        (lease_pb2, "LeaseService", LeaseHandlers(leases, tokens, renewer, revoker, clock)),
         (lease_pb2, "LeaseLifecycleService", LifecycleHandlers(leases, revoker, clock, drops)),
         (quota_pb2, "LeaseQuotaService", LeaseQuotaHandlers(quotas)),
     ):

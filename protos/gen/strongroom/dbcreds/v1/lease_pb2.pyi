@@ -104,7 +104,7 @@ class LookupLeaseResponse(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends."""
+        """When it ends; null for a token that does not."""
 
     @_builtins.property
     def last_renewal(self) -> _timestamp_pb2.Timestamp:

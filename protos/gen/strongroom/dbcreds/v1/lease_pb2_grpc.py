@@ -31,6 +31,9 @@ class LeaseServiceStub:
 
     A lease id is no credential. A lease that another token obtained can be looked up, renewed and revoked only by those whose
     policies allow the method with the id behind its path, as in sys/leases/revoke/database/creds/app/…; `sys/leases/*` does.
+
+    Tokens are leases too, by the paths that made them: auth/approle/login/h…, auth/token/create/h…. They can be looked up, listed and
+    revoked here, by prefix as well, with all that descends from them; they are renewed as tokens, under auth/token.
     """
 
     def __init__(self, channel):
@@ -97,6 +100,9 @@ class LeaseServiceServicer:
 
     A lease id is no credential. A lease that another token obtained can be looked up, renewed and revoked only by those whose
     policies allow the method with the id behind its path, as in sys/leases/revoke/database/creds/app/…; `sys/leases/*` does.
+
+    Tokens are leases too, by the paths that made them: auth/approle/login/h…, auth/token/create/h…. They can be looked up, listed and
+    revoked here, by prefix as well, with all that descends from them; they are renewed as tokens, under auth/token.
     """
 
     def LookupLease(self, request, context):
@@ -241,6 +247,9 @@ class LeaseService:
 
     A lease id is no credential. A lease that another token obtained can be looked up, renewed and revoked only by those whose
     policies allow the method with the id behind its path, as in sys/leases/revoke/database/creds/app/…; `sys/leases/*` does.
+
+    Tokens are leases too, by the paths that made them: auth/approle/login/h…, auth/token/create/h…. They can be looked up, listed and
+    revoked here, by prefix as well, with all that descends from them; they are renewed as tokens, under auth/token.
     """
 
     @staticmethod

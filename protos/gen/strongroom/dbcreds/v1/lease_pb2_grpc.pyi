@@ -18,6 +18,9 @@ class LeaseServiceStub:
 
     A lease id is no credential. A lease that another token obtained can be looked up, renewed and revoked only by those whose
     policies allow the method with the id behind its path, as in sys/leases/revoke/database/creds/app/…; `sys/leases/*` does.
+
+    Tokens are leases too, by the paths that made them: auth/approle/login/h…, auth/token/create/h…. They can be looked up, listed and
+    revoked here, by prefix as well, with all that descends from them; they are renewed as tokens, under auth/token.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -56,6 +59,9 @@ class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A lease id is no credential. A lease that another token obtained can be looked up, renewed and revoked only by those whose
     policies allow the method with the id behind its path, as in sys/leases/revoke/database/creds/app/…; `sys/leases/*` does.
+
+    Tokens are leases too, by the paths that made them: auth/approle/login/h…, auth/token/create/h…. They can be looked up, listed and
+    revoked here, by prefix as well, with all that descends from them; they are renewed as tokens, under auth/token.
     """
 
     @_abc_1.abstractmethod

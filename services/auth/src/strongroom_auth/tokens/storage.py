@@ -5,6 +5,7 @@ token/<id>                  the token
 accessor/<accessor>         its id
 child/<parent>/<id>         children of a token
 mount/<uuid>/<id>           tokens that a login mount made
+lease/<segment>/…/<id>      all but root's first, by the segments of the paths that made them
 due/<time>/<id>             when it ends, for the worker that removes what has ended
 cleanup/<id>                work that is left after a revocation
 """
@@ -20,9 +21,10 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import ConflictError, Path, Plain, ReadSet, Store, Transaction
 
 _TOKEN, _CHILD, _MOUNT = Plain("token"), Plain("child"), Plain("mount")
-_DUE, _CLEANUP = Plain("due"), Plain("cleanup")
+_DUE, _CLEANUP, _LEASE = Plain("due"), Plain("cleanup"), Plain("lease")
 _SALT: Path = (Plain("salt"),)
 _PAGE = 100
+ROOT_PATH = "auth/token/root"  # of the token that is made at the start
 
 _decode = msgspec.msgpack.Decoder(Token).decode
 _encode = msgspec.msgpack.encode
@@ -179,6 +181,18 @@ class TokenStore:
         """Returns ids of the tokens that a mount made, a page of them."""
         return [str(e.path[2]) for e in await self.store.scan((_MOUNT, Plain(mount)), limit=_PAGE)]
 
+    async def lease_names(self, prefix: str) -> list[tuple[str, bool]]:
+        """Returns the next segments of the paths that made tokens, below a prefix, and ids of tokens there.
+
+        The flag is True for a segment.
+        """
+        return await self.store.children(_lease_path(prefix))
+
+    async def leases_below(self, prefix: str, after: Path | None) -> list[Path]:
+        """Returns paths, each with a token's id at its end, of tokens made below a prefix; a page behind a path."""
+        entries = await self.store.scan(_lease_path(prefix), after=after, limit=_PAGE)
+        return [entry.path for entry in entries]
+
     async def forget_index(
         self, token_id: str, *, parent: str = "", mount: str = "", due: float = 0.0
     ) -> None:
@@ -220,8 +234,17 @@ def _due(token: Token) -> Path:
     return (_DUE, Plain(f"{int(token.expires) + 1:012}"), Plain(token.id))
 
 
+def _lease_path(path: str) -> Path:
+    return (_LEASE, *(segment for segment in path.split("/") if segment))
+
+
+def _leases(token: Token) -> list[Path]:
+    """Returns where a token stands among the leases: nowhere for the one that is made at the start."""
+    return [] if token.path == ROOT_PATH else [(*_lease_path(token.path), Plain(token.id))]
+
+
 def _indexes(token: Token) -> list[Path]:
-    paths: list[Path] = []
+    paths = _leases(token)
     if token.parent:
         paths.append((_CHILD, Plain(token.parent), Plain(token.id)))
     if token.mount:
@@ -233,7 +256,7 @@ def _indexes(token: Token) -> list[Path]:
 
 def _handles(token: Token) -> list[Path]:
     """Returns what leads to a token, but for the index of its parent's children, which the cleaning needs."""
-    paths: list[Path] = [(Plain("accessor"), token.accessor)]
+    paths = [(Plain("accessor"), token.accessor), *_leases(token)]
     if token.mount:
         paths.append((_MOUNT, Plain(token.mount), Plain(token.id)))
     if token.expires:

@@ -10,7 +10,7 @@ import msgspec
 from strongroom_auth.config import Config
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.records import Token
-from strongroom_auth.tokens.storage import TokenStore
+from strongroom_auth.tokens.storage import ROOT_PATH, TokenStore
 from strongroom_runtime import lifetimes
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
@@ -229,7 +229,7 @@ class Tokens:
         """Makes a text a root token; done before, it changes nothing."""
         if await self.records.get(self.records.identify(text)) is not None:
             return
-        grant = Grant(("root",), "auth/token/root", "root", text=text, renewable=False)
+        grant = Grant(("root",), ROOT_PATH, "root", text=text, renewable=False)
         with contextlib.suppress(ServiceError):
             await self.create(grant)
         if await self.records.get(self.records.identify(text)) is None:

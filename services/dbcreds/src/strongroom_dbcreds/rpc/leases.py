@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+from strongroom.auth.v1.token_lease_pb2 import LookupTokenLeaseResponse
 from strongroom.dbcreds.v1 import lease_pb2 as pb
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.leases import storage
@@ -9,6 +10,7 @@ from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.renew import Renewer
 from strongroom_dbcreds.leases.revoke import Failures, Revoker
 from strongroom_dbcreds.leases.storage import EVENTS, Happened, Kept, Leases
+from strongroom_dbcreds.leases.tokens import TokenLeases, of_tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.requests import page
@@ -30,9 +32,15 @@ class LeaseHandlers:
     """Answers requests to sys/leases/, and to sys/renew and sys/revoke."""
 
     def __init__(
-        self, leases: Leases, renewer: Renewer, revoker: Revoker, clock: SharedClock
+        self,
+        leases: Leases,
+        tokens: TokenLeases,
+        renewer: Renewer,
+        revoker: Revoker,
+        clock: SharedClock,
     ) -> None:
         self._leases = leases
+        self._tokens = tokens
         self._renewer = renewer
         self._revoker = revoker
         self._clock = clock
@@ -40,6 +48,8 @@ class LeaseHandlers:
     async def LookupLease(
         self, request: pb.LookupLeaseRequest, context: RequestContext
     ) -> pb.LookupLeaseResponse:
+        if of_tokens(request.lease_id):
+            return _token_message(request.lease_id, await self._token(request.lease_id, context))
         lease = (await self._one(request.lease_id, context)).lease
         now = self._clock.now()
         response = pb.LookupLeaseResponse(
@@ -58,7 +68,12 @@ class LeaseHandlers:
     async def ListLeases(
         self, request: pb.ListLeasesRequest, context: RequestContext
     ) -> pb.ListLeasesResponse:
-        names = await self._leases.names(request.prefix)
+        if of_tokens(request.prefix):
+            names = await self._tokens.names(request.prefix)
+        else:
+            names = await self._leases.names(request.prefix)
+            if not request.prefix.strip("/"):
+                names = sorted({*names, *await self._tokens.names("")})
         return pb.ListLeasesResponse(keys=page(names, request.after, request.limit))
 
     async def RenewLease(
@@ -66,6 +81,13 @@ class LeaseHandlers:
     ) -> pb.RenewLeaseResponse:
         if request.increment < 0:
             raise invalid("increment: must not be negative")
+        if of_tokens(request.lease_id):
+            token = await self._token(request.lease_id, context)
+            raise invalid(
+                "tokens cannot be renewed through this endpoint"
+                if token.renewable
+                else "lease is not renewable"
+            )
         kept = await self._one(request.lease_id, context)
         if not kept.lease.alive(self._clock.now()):
             raise invalid("lease not found or lease is not renewable")
@@ -80,6 +102,10 @@ class LeaseHandlers:
     async def RevokeLease(
         self, request: pb.RevokeLeaseRequest, context: RequestContext
     ) -> pb.RevokeLeaseResponse:
+        if of_tokens(request.lease_id):
+            if await self._found_token(request.lease_id, context) is not None:
+                await self._tokens.revoke(request.lease_id)
+            return pb.RevokeLeaseResponse()
         kept = await self._found(request.lease_id, context)
         if kept is None:
             return pb.RevokeLeaseResponse()  # as in Vault: gone is what was asked for
@@ -94,8 +120,11 @@ class LeaseHandlers:
     async def RevokePrefix(
         self, request: pb.RevokePrefixRequest, context: RequestContext
     ) -> pb.RevokePrefixResponse:
-        pages = self._revoker.below(_prefix(request.prefix))
+        if of_tokens(request.prefix):
+            await self._tokens.revoke_below(request.prefix)
+            return pb.RevokePrefixResponse()
         await self._clock.ready()
+        pages = self._revoker.below(request.prefix)
         # All are certain to end before any is waited for: this may take long, and be cut off.
         await self._revoker.mark_all(pages)
         if request.HasField("sync") and not request.sync:
@@ -108,10 +137,12 @@ class LeaseHandlers:
     async def ForceRevokePrefix(
         self, request: pb.ForceRevokePrefixRequest, context: RequestContext
     ) -> pb.ForceRevokePrefixResponse:
-        prefix = _prefix(request.prefix)
+        if of_tokens(request.prefix):
+            await self._tokens.revoke_below(request.prefix)
+            return pb.ForceRevokePrefixResponse()
         await self._clock.ready()
-        await self._revoker.mark_all(self._revoker.below(prefix))
-        await self._revoker.revoke_all(self._revoker.below(prefix), force=True)
+        await self._revoker.mark_all(self._revoker.below(request.prefix))
+        await self._revoker.revoke_all(self._revoker.below(request.prefix), force=True)
         return pb.ForceRevokePrefixResponse()
 
     async def TidyLeases(
@@ -199,6 +230,22 @@ class LeaseHandlers:
             raise invalid("invalid lease")
         return kept
 
+    async def _found_token(
+        self, lease_id: str, context: RequestContext
+    ) -> LookupTokenLeaseResponse | None:
+        """Returns the lease of a token, if the caller may act on it; None where there is none."""
+        found = await self._tokens.find(lease_id)
+        own = found is not None and context.token is not None and found.token_id == context.token.id
+        if not (own or context.of_others):
+            raise denied()  # whether there is such a lease or not
+        return found
+
+    async def _token(self, lease_id: str, context: RequestContext) -> LookupTokenLeaseResponse:
+        found = await self._found_token(lease_id, context)
+        if found is None:
+            raise invalid("invalid lease")
+        return found
+
     async def _failing(self) -> AsyncIterator[Lease]:
         for mount, database in await self._leases.failing():
             after = ""
@@ -220,11 +267,14 @@ class LeaseHandlers:
         return counts
 
 
-def _prefix(text: str) -> str:
-    prefix = text.strip("/")
-    if prefix.split("/")[0] == "auth":
-        raise invalid("prefix: tokens are revoked by auth/token/revoke-accessor, not as leases")
-    return prefix
+def _token_message(lease_id: str, token: LookupTokenLeaseResponse) -> pb.LookupLeaseResponse:
+    shown = pb.LookupLeaseResponse(
+        id=lease_id.strip("/"), renewable=token.renewable, ttl=token.ttl, path=token.path
+    )
+    for name in ("issue_time", "expire_time", "last_renewal"):
+        if token.HasField(name):
+            getattr(shown, name).CopyFrom(getattr(token, name))
+    return shown
 
 
 def _below(lease_id: str, prefix: str) -> bool:

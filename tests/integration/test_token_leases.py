@@ -1,0 +1,123 @@
+"""Tokens under sys/leases, on both wires, as OpenBao has them."""
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+
+from strongroom.dbcreds.v1 import lease_pb2, lease_pb2_grpc
+from tests.integration.platforms import ROOT, Platform, until
+
+
+def leases(platform: Platform, prefix: str) -> list[str]:
+    answer = platform.http("LIST", f"sys/leases/lookup/{prefix}")
+    return list(answer.json()["data"]["keys"]) if answer.status_code == 200 else []
+
+
+def login(platform: Platform, mount: str, policies: str = "default") -> str:
+    """Logs in to a new AppRole mount, or one that is there; returns the token."""
+    platform.http("POST", f"sys/auth/{mount}", json={"type": "approle"})
+    platform.http(
+        "POST", f"auth/{mount}/role/api", json={"token_ttl": "1h", "token_policies": policies}
+    )
+    role = platform.http("GET", f"auth/{mount}/role/api/role-id").json()["data"]["role_id"]
+    made = platform.http("POST", f"auth/{mount}/role/api/secret-id").json()["data"]["secret_id"]
+    body = {"role_id": role, "secret_id": made}
+    answer = platform.http("POST", f"auth/{mount}/login", None, json=body)
+    return str(answer.json()["auth"]["client_token"])
+
+
+def alive(platform: Platform, token: str) -> bool:
+    return platform.http("GET", "auth/token/lookup-self", token).status_code == 200
+
+
+def test_a_login_is_looked_up_and_revoked_as_a_lease(platform: Platform) -> None:
+    token = login(platform, "leased")
+    assert leases(platform, "auth/leased") == ["login/"]
+    assert "auth/" in leases(platform, "")
+    (name,) = leases(platform, "auth/leased/login/")
+    lease = {"lease_id": f"auth/leased/login/{name}"}
+    shown = platform.http("POST", "sys/leases/lookup", json=lease).json()["data"]
+    assert shown["id"] == lease["lease_id"]
+    assert (shown["path"], shown["renewable"]) == ("auth/leased/login", True)
+    assert (shown["last_renewal"], 3590 < shown["ttl"] <= 3600) == (None, True)
+    assert shown["issue_time"] < shown["expire_time"]
+    assert platform.http("POST", "sys/leases/lookup", token, json=lease).status_code == 200
+    refused = platform.http("POST", "sys/leases/renew", json=lease)
+    assert refused.status_code == 400
+    assert refused.json()["errors"] == ["tokens cannot be renewed through this endpoint"]
+    for _ in range(2):
+        assert platform.http("POST", "sys/leases/revoke", json=lease).status_code == 204
+        assert not alive(platform, token)
+    refused = platform.http("POST", "sys/leases/lookup", json=lease)
+    assert (refused.status_code, refused.json()["errors"]) == (400, ["invalid lease"])
+
+
+def test_the_lease_of_another_token_is_not_told_of(platform: Platform) -> None:
+    stranger, token = login(platform, "strangers"), login(platform, "owners")
+    (name,) = leases(platform, "auth/owners/login/")
+    lease = {"lease_id": f"auth/owners/login/{name}"}
+    for path in ("lookup", "renew"):
+        answer = platform.http("POST", f"sys/leases/{path}", stranger, json=lease)
+        assert answer.status_code == 403
+    assert alive(platform, token)
+
+
+def test_a_token_without_an_end_has_no_expire_time(platform: Platform) -> None:
+    body = {"policies": ["root"], "id": "leased-without-end"}
+    platform.http("POST", "auth/token/create", json=body)
+    shown: list[Any] = []
+    for name in leases(platform, "auth/token/create/"):
+        lease = {"lease_id": f"auth/token/create/{name}"}
+        shown.append(platform.http("POST", "sys/leases/lookup", json=lease).json()["data"])
+    endless = [each for each in shown if each["expire_time"] is None]
+    assert endless
+    assert (endless[0]["ttl"], endless[0]["renewable"]) == (0, False)
+    lease = {"lease_id": endless[0]["id"]}
+    refused = platform.http("POST", "sys/leases/renew", json=lease)
+    assert refused.json()["errors"] == ["lease is not renewable"]
+    platform.http("POST", "auth/token/revoke", json={"token": "leased-without-end"})
+
+
+@pytest.mark.parametrize("how", ["revoke-prefix", "revoke-force"])
+def test_all_logins_of_a_mount_end_by_its_prefix(platform: Platform, how: str) -> None:
+    policy = 'path "auth/token/create" { capabilities = ["update"] }'
+    platform.http("PUT", "sys/policies/acl/default-and-create", json={"policy": policy})
+    tokens = [login(platform, "prefixed", policies="default-and-create") for _ in range(3)]
+    other = login(platform, "prefixed2")
+    child = platform.http("POST", "auth/token/create", tokens[0], json={}).json()["auth"]
+    answer = platform.http("PUT", f"sys/leases/{how}/auth/prefixed/login")
+    assert answer.status_code == 204
+    assert not any(alive(platform, each) for each in (*tokens, child["client_token"]))
+    assert alive(platform, other)
+    until(lambda: not leases(platform, "auth/prefixed/"))
+    assert platform.http("LIST", "sys/leases/lookup/auth/prefixed").status_code == 404
+
+
+def test_the_command_line_and_grpc_do_the_same(platform: Platform) -> None:
+    tokens = [login(platform, "both-wires") for _ in range(2)]
+    first, second = leases(platform, "auth/both-wires/login/")
+    shown = json.loads(
+        platform.bao("lease", "lookup", "-format=json", f"auth/both-wires/login/{first}")
+    )
+    assert shown["data"]["path"] == "auth/both-wires/login"
+    platform.bao("lease", "revoke", f"auth/both-wires/login/{first}")
+    assert sum(alive(platform, token) for token in tokens) == 1
+    with platform.channel() as channel:
+        stub: Any = lease_pb2_grpc.LeaseServiceStub(channel)  # type: ignore[arg-type]
+        metadata = (("x-vault-token", ROOT),)
+        listed = stub.ListLeases(
+            lease_pb2.ListLeasesRequest(prefix="auth/both-wires/login"), metadata=metadata
+        )
+        assert list(listed.keys) == [second]
+        lease_id = f"auth/both-wires/login/{second}"
+        found = stub.LookupLease(lease_pb2.LookupLeaseRequest(lease_id=lease_id), metadata=metadata)
+        assert (found.id, found.path) == (lease_id, "auth/both-wires/login")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.RenewLease(lease_pb2.RenewLeaseRequest(lease_id=lease_id), metadata=metadata)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        stub.RevokePrefix(
+            lease_pb2.RevokePrefixRequest(prefix="auth/both-wires"), metadata=metadata
+        )
+    assert not any(alive(platform, token) for token in tokens)
