@@ -155,6 +155,37 @@ def test_streams_of_items_and_of_bytes(platform: Platform, mount: str) -> None:
     assert ROOT not in log
 
 
+def test_streams_of_signatures_and_hmacs(platform: Platform, mount: str) -> None:
+    platform.http("POST", "transit/keys/signer", json={"type": "ed25519"})
+    texts = [[b"%d-%d" % (batch, n) for n in range(100)] for batch in range(5)]
+    with platform.channel() as channel:
+        streams = stub(stream_pb2_grpc.TransitStreamServiceStub, channel)
+        ask, item = stream_pb2.SignStreamRequest, stream_pb2.SignStreamItem
+        batches = [ask(items=[item(input=text) for text in batch]) for batch in texts]
+        batches[0].mount, batches[0].name = "transit", "signer"
+        signed = [r for a in streams.SignStream(iter(batches), metadata=AS_ROOT) for r in a.items]
+        ask_hmac, hmac_item = stream_pb2.HmacStreamRequest, stream_pb2.HmacStreamItem
+        wanted = ask_hmac(
+            mount="transit",
+            name="signer",
+            items=[hmac_item(input=texts[0][0])],
+            algorithm="sha2-512",
+        )
+        (hmacs,) = streams.HmacStream(iter([wanted]), metadata=AS_ROOT)
+    flat = [text for batch in texts for text in batch]
+    checks = [
+        {"input": b64(text), "signature": each.signature}
+        for text, each in zip(flat, signed, strict=True)
+    ]
+    checks.append({"input": b64(b"other"), "signature": signed[0].signature})
+    checks.append({"input": b64(flat[0]), "hmac": hmacs.items[0].hmac})
+    answer = platform.http(
+        "POST", "transit/verify/signer", json={"batch_input": checks, "algorithm": "sha2-512"}
+    )
+    valid = [each["valid"] for each in answer.json()["data"]["batch_results"]]
+    assert valid == [True] * 500 + [False, True]
+
+
 def test_hvac_signs_and_makes_hmacs(platform: Platform, mount: str) -> None:
     transit = platform.hvac().secrets.transit
     for kind in ("ed25519", "ecdsa-p256", "rsa-2048"):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.unit.transit.test_service import Transit, refused
 
-from strongroom.transit.v1 import signature_pb2
+from strongroom.transit.v1 import signature_pb2, stream_pb2
 from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import Keyset
 from strongroom_transit.domain.kinds import TYPES
@@ -188,3 +188,75 @@ async def test_random_and_hash(transit: Transit) -> None:
     digest = hashlib.sha3_512(b"x").digest()
     answer = await transit("Hash", algorithm="sha3-512", input=b"x", format="base64")
     assert answer.sum == b64encode(digest).decode()
+
+
+@pytest.mark.parametrize(("kind", "scheme"), SCHEMES)
+async def test_what_a_stream_signs_is_what_single_requests_verify(
+    transit: Transit, kind: str, scheme: dict[str, Any]
+) -> None:
+    scheme = dict(scheme)
+    context = scheme.pop("context", b"")
+    await transit("CreateKey", name="k", type=kind, derived=bool(context))
+    items = [
+        stream_pb2.SignStreamItem(input=b"%d" % n, context=context, reference=str(n))
+        for n in range(6)
+    ]
+    made = await transit("SignStream", name="k", items=items, **scheme)
+    assert made.key_version == 1
+    assert [each.reference for each in made.items] == [str(n) for n in range(6)]
+    for number, each in enumerate(made.items):
+        assert bool(each.publickey) is bool(context)
+        fields = {"input": b"%d" % number, "signature": each.signature, "context": context}
+        assert (await transit("Verify", name="k", **fields, **scheme)).valid
+
+
+async def test_a_stream_says_what_is_wrong_with_an_item_and_signs_the_others(
+    transit: Transit,
+) -> None:
+    await transit("CreateKey", name="k", type="ecdsa-p256")
+    items = [stream_pb2.SignStreamItem(input=b"x" * size) for size in (32, 31, 32)]
+    made = await transit("SignStream", name="k", items=items, prehashed=True)
+    assert [bool(each.signature) for each in made.items] == [True, False, True]
+    assert "input: does not fit" in made.items[1].error
+    await transit("CreateKey", name="a", type="aes256-gcm96")
+    await refused(transit("SignStream", name="a", items=items), "does not support signing")
+    await refused(transit("SignStream", name="none", items=items), "key not found")
+    await refused(transit("SignStream", name="k", items=items, key_version=2), "key_version")
+
+
+@pytest.mark.parametrize("algorithm", ["", "sha2-512", "sha3-256"])
+async def test_hmacs_of_a_stream_are_those_of_single_requests(
+    transit: Transit, algorithm: str
+) -> None:
+    await transit("CreateKey", name="k", type="hmac", key_size=64)
+    items = [stream_pb2.HmacStreamItem(input=b"%d" % n, reference=str(n)) for n in range(6)]
+    made = await transit("HmacStream", name="k", items=items, algorithm=algorithm)
+    single = [
+        (await transit("Hmac", name="k", input=item.input, algorithm=algorithm)).hmac
+        for item in items
+    ]
+    assert [each.hmac for each in made.items] == single
+    await refused(transit("HmacStream", name="k", items=items, algorithm="md5"), "algorithm")
+
+
+async def test_the_status_of_a_batch_that_failed_in_part_may_be_chosen(transit: Transit) -> None:
+    await transit("CreateKey", name="k", type="ecdsa-p256")
+    await transit("CreateKey", name="c", type="aes128-cmac")
+    requests: list[tuple[str, str, Any, dict[str, Any]]] = [
+        ("Sign", "k", signature_pb2.SignItem, {"input": b"x"}),
+        ("Verify", "k", signature_pb2.VerifyItem, {"input": b"x", "hmac": "vault:v1:AAAA"}),
+        ("Hmac", "k", signature_pb2.HmacItem, {"input": b"x"}),
+        ("Cmac", "c", signature_pb2.CmacItem, {"input": b"x"}),
+    ]
+    for method, name, item, good in requests:
+        batch = {"name": name, "batch_input": [item(**good), item()]}
+        chosen = await transit(method, **batch, partial_failure_response_code=207)
+        assert chosen.status == 207, method
+        assert (await transit(method, **batch)).status == 400
+        await refused(
+            transit(method, **batch, partial_failure_response_code=7), "takes an HTTP status"
+        )
+        bad = await transit(
+            method, name=name, batch_input=[item()], partial_failure_response_code=207
+        )
+        assert bad.status == 400

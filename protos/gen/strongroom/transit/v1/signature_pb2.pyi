@@ -124,6 +124,7 @@ class SignRequest(_message.Message):
     SALT_LENGTH_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     BATCH_INPUT_FIELD_NUMBER: _builtins.int
+    PARTIAL_FAILURE_RESPONSE_CODE_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The key."""
@@ -147,6 +148,8 @@ class SignRequest(_message.Message):
     """For pss: auto (the longest), hash (that of the hash) or a number of bytes; auto where empty."""
     reference: _builtins.str
     """Comes back with the result of a batch."""
+    partial_failure_response_code: _builtins.int
+    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -167,11 +170,12 @@ class SignRequest(_message.Message):
         salt_length: _builtins.str = ...,
         reference: _builtins.str = ...,
         batch_input: _abc.Iterable[Global___SignItem] | None = ...,
+        partial_failure_response_code: _builtins.int = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "context", b"context", "hash_algorithm", b"hash_algorithm", "input", b"input", "key_version", b"key_version", "marshaling_algorithm", b"marshaling_algorithm", "mount", b"mount", "name", b"name", "prehashed", b"prehashed", "reference", b"reference", "salt_length", b"salt_length", "signature_algorithm", b"signature_algorithm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "context", b"context", "hash_algorithm", b"hash_algorithm", "input", b"input", "key_version", b"key_version", "marshaling_algorithm", b"marshaling_algorithm", "mount", b"mount", "name", b"name", "partial_failure_response_code", b"partial_failure_response_code", "prehashed", b"prehashed", "reference", b"reference", "salt_length", b"salt_length", "signature_algorithm", b"signature_algorithm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
@@ -335,6 +339,7 @@ class VerifyRequest(_message.Message):
     BATCH_INPUT_FIELD_NUMBER: _builtins.int
     CMAC_FIELD_NUMBER: _builtins.int
     MAC_LENGTH_FIELD_NUMBER: _builtins.int
+    PARTIAL_FAILURE_RESPONSE_CODE_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The key."""
@@ -362,6 +367,8 @@ class VerifyRequest(_message.Message):
     """vault:v<version>:<base64>, instead of a signature."""
     mac_length: _builtins.int
     """Bytes of a CMAC, as it was made with; 16 where 0."""
+    partial_failure_response_code: _builtins.int
+    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -385,11 +392,12 @@ class VerifyRequest(_message.Message):
         batch_input: _abc.Iterable[Global___VerifyItem] | None = ...,
         cmac: _builtins.str = ...,
         mac_length: _builtins.int = ...,
+        partial_failure_response_code: _builtins.int = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "cmac", b"cmac", "context", b"context", "hash_algorithm", b"hash_algorithm", "hmac", b"hmac", "input", b"input", "mac_length", b"mac_length", "marshaling_algorithm", b"marshaling_algorithm", "mount", b"mount", "name", b"name", "prehashed", b"prehashed", "reference", b"reference", "salt_length", b"salt_length", "signature", b"signature", "signature_algorithm", b"signature_algorithm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "cmac", b"cmac", "context", b"context", "hash_algorithm", b"hash_algorithm", "hmac", b"hmac", "input", b"input", "mac_length", b"mac_length", "marshaling_algorithm", b"marshaling_algorithm", "mount", b"mount", "name", b"name", "partial_failure_response_code", b"partial_failure_response_code", "prehashed", b"prehashed", "reference", b"reference", "salt_length", b"salt_length", "signature", b"signature", "signature_algorithm", b"signature_algorithm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
@@ -512,6 +520,7 @@ class HmacRequest(_message.Message):
     KEY_VERSION_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     BATCH_INPUT_FIELD_NUMBER: _builtins.int
+    PARTIAL_FAILURE_RESPONSE_CODE_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The key."""
@@ -523,6 +532,8 @@ class HmacRequest(_message.Message):
     """The version to use; 0 for the newest."""
     reference: _builtins.str
     """Comes back with the result of a batch."""
+    partial_failure_response_code: _builtins.int
+    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -538,11 +549,12 @@ class HmacRequest(_message.Message):
         key_version: _builtins.int = ...,
         reference: _builtins.str = ...,
         batch_input: _abc.Iterable[Global___HmacItem] | None = ...,
+        partial_failure_response_code: _builtins.int = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "algorithm", b"algorithm", "batch_input", b"batch_input", "input", b"input", "key_version", b"key_version", "mount", b"mount", "name", b"name", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "algorithm", b"algorithm", "batch_input", b"batch_input", "input", b"input", "key_version", b"key_version", "mount", b"mount", "name", b"name", "partial_failure_response_code", b"partial_failure_response_code", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
@@ -666,6 +678,7 @@ class CmacRequest(_message.Message):
     KEY_VERSION_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     BATCH_INPUT_FIELD_NUMBER: _builtins.int
+    PARTIAL_FAILURE_RESPONSE_CODE_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A key of type aes128-cmac, aes192-cmac or aes256-cmac."""
@@ -679,6 +692,8 @@ class CmacRequest(_message.Message):
     """The version to use; 0 for the newest."""
     reference: _builtins.str
     """Comes back with the result of a batch."""
+    partial_failure_response_code: _builtins.int
+    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -695,11 +710,12 @@ class CmacRequest(_message.Message):
         key_version: _builtins.int = ...,
         reference: _builtins.str = ...,
         batch_input: _abc.Iterable[Global___CmacItem] | None = ...,
+        partial_failure_response_code: _builtins.int = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "input", b"input", "key_version", b"key_version", "mac_length", b"mac_length", "mount", b"mount", "name", b"name", "reference", b"reference", "url_mac_length", b"url_mac_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "batch_input", b"batch_input", "input", b"input", "key_version", b"key_version", "mac_length", b"mac_length", "mount", b"mount", "name", b"name", "partial_failure_response_code", b"partial_failure_response_code", "reference", b"reference", "url_mac_length", b"url_mac_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015

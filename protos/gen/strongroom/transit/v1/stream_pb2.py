@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strongroom/transit/v1/stream.proto\x12\x15strongroom.transit.v1\x1a#strongroom/options/v1/options.proto\"\x87\x01\n\x14\x45ncryptStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x37\n\x05items\x18\x04 \x03(\x0b\x32(.strongroom.transit.v1.EncryptStreamItem\"i\n\x11\x45ncryptStreamItem\x12\x17\n\tplaintext\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x03 \x01(\x0c\x12\x11\n\treference\x18\x04 \x01(\t\"g\n\x15\x45ncryptStreamResponse\x12\x13\n\x0bkey_version\x18\x01 \x01(\x03\x12\x39\n\x05items\x18\x02 \x03(\x0b\x32*.strongroom.transit.v1.EncryptStreamResult\"Q\n\x13\x45ncryptStreamResult\x12\x12\n\nciphertext\x18\x01 \x01(\t\x12\x13\n\x05\x65rror\x18\x02 \x01(\tB\x04\xe8\xf3\x18\x01\x12\x11\n\treference\x18\x03 \x01(\t\"r\n\x14\x44\x65\x63ryptStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x37\n\x05items\x18\x03 \x03(\x0b\x32(.strongroom.transit.v1.DecryptStreamItem\"d\n\x11\x44\x65\x63ryptStreamItem\x12\x12\n\nciphertext\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x03 \x01(\x0c\x12\x11\n\treference\x18\x04 \x01(\t\"R\n\x15\x44\x65\x63ryptStreamResponse\x12\x39\n\x05items\x18\x01 \x03(\x0b\x32*.strongroom.transit.v1.DecryptStreamResult\"V\n\x13\x44\x65\x63ryptStreamResult\x12\x17\n\tplaintext\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x13\n\x05\x65rror\x18\x02 \x01(\tB\x04\xe8\xf3\x18\x01\x12\x11\n\treference\x18\x03 \x01(\t\"\x86\x01\n\x13RewrapStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x37\n\x05items\x18\x04 \x03(\x0b\x32(.strongroom.transit.v1.DecryptStreamItem\"f\n\x14RewrapStreamResponse\x12\x13\n\x0bkey_version\x18\x01 \x01(\x03\x12\x39\n\x05items\x18\x02 \x03(\x0b\x32*.strongroom.transit.v1.EncryptStreamResult\"\x99\x01\n!StreamCipherServiceEncryptRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x0f\n\x07\x63ontext\x18\x04 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x05 \x01(\x0c\x12\x12\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\"2\n\"StreamCipherServiceEncryptResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"~\n!StreamCipherServiceDecryptRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x04 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"8\n\"StreamCipherServiceDecryptResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x32\xc8\x03\n\x14TransitStreamService\x12\x8a\x01\n\rEncryptStream\x12+.strongroom.transit.v1.EncryptStreamRequest\x1a,.strongroom.transit.v1.EncryptStreamResponse\"\x1a\xca\xf3\x18\x16\n\x0e\x65ncrypt/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x12\x8a\x01\n\rDecryptStream\x12+.strongroom.transit.v1.DecryptStreamRequest\x1a,.strongroom.transit.v1.DecryptStreamResponse\"\x1a\xca\xf3\x18\x16\n\x0e\x64\x65\x63rypt/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x12\x86\x01\n\x0cRewrapStream\x12*.strongroom.transit.v1.RewrapStreamRequest\x1a+.strongroom.transit.v1.RewrapStreamResponse\"\x19\xca\xf3\x18\x15\n\rrewrap/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x1a\r\xca\xf3\x18\t\n\x07transit2\xe2\x02\n\x13StreamCipherService\x12\x9c\x01\n\x07\x45ncrypt\x12\x38.strongroom.transit.v1.StreamCipherServiceEncryptRequest\x1a\x39.strongroom.transit.v1.StreamCipherServiceEncryptResponse\"\x18\xca\xf3\x18\x14\n\x0e\x65ncrypt/{name}\x10\x03\x38\x01(\x01\x30\x01\x12\x9c\x01\n\x07\x44\x65\x63rypt\x12\x38.strongroom.transit.v1.StreamCipherServiceDecryptRequest\x1a\x39.strongroom.transit.v1.StreamCipherServiceDecryptResponse\"\x18\xca\xf3\x18\x14\n\x0e\x64\x65\x63rypt/{name}\x10\x03\x38\x01(\x01\x30\x01\x1a\r\xca\xf3\x18\t\n\x07transitb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strongroom/transit/v1/stream.proto\x12\x15strongroom.transit.v1\x1a#strongroom/options/v1/options.proto\"\x87\x01\n\x14\x45ncryptStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x37\n\x05items\x18\x04 \x03(\x0b\x32(.strongroom.transit.v1.EncryptStreamItem\"i\n\x11\x45ncryptStreamItem\x12\x17\n\tplaintext\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x03 \x01(\x0c\x12\x11\n\treference\x18\x04 \x01(\t\"g\n\x15\x45ncryptStreamResponse\x12\x13\n\x0bkey_version\x18\x01 \x01(\x03\x12\x39\n\x05items\x18\x02 \x03(\x0b\x32*.strongroom.transit.v1.EncryptStreamResult\"Q\n\x13\x45ncryptStreamResult\x12\x12\n\nciphertext\x18\x01 \x01(\t\x12\x13\n\x05\x65rror\x18\x02 \x01(\tB\x04\xe8\xf3\x18\x01\x12\x11\n\treference\x18\x03 \x01(\t\"r\n\x14\x44\x65\x63ryptStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x37\n\x05items\x18\x03 \x03(\x0b\x32(.strongroom.transit.v1.DecryptStreamItem\"d\n\x11\x44\x65\x63ryptStreamItem\x12\x12\n\nciphertext\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x03 \x01(\x0c\x12\x11\n\treference\x18\x04 \x01(\t\"R\n\x15\x44\x65\x63ryptStreamResponse\x12\x39\n\x05items\x18\x01 \x03(\x0b\x32*.strongroom.transit.v1.DecryptStreamResult\"V\n\x13\x44\x65\x63ryptStreamResult\x12\x17\n\tplaintext\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x13\n\x05\x65rror\x18\x02 \x01(\tB\x04\xe8\xf3\x18\x01\x12\x11\n\treference\x18\x03 \x01(\t\"\x86\x01\n\x13RewrapStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x37\n\x05items\x18\x04 \x03(\x0b\x32(.strongroom.transit.v1.DecryptStreamItem\"f\n\x14RewrapStreamResponse\x12\x13\n\x0bkey_version\x18\x01 \x01(\x03\x12\x39\n\x05items\x18\x02 \x03(\x0b\x32*.strongroom.transit.v1.EncryptStreamResult\"\xfc\x01\n\x11SignStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x16\n\x0ehash_algorithm\x18\x04 \x01(\t\x12\x11\n\tprehashed\x18\x05 \x01(\x08\x12\x1b\n\x13signature_algorithm\x18\x06 \x01(\t\x12\x1c\n\x14marshaling_algorithm\x18\x07 \x01(\t\x12\x13\n\x0bsalt_length\x18\x08 \x01(\t\x12\x34\n\x05items\x18\t \x03(\x0b\x32%.strongroom.transit.v1.SignStreamItem\"I\n\x0eSignStreamItem\x12\x13\n\x05input\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x11\n\treference\x18\x03 \x01(\t\"a\n\x12SignStreamResponse\x12\x13\n\x0bkey_version\x18\x01 \x01(\x03\x12\x36\n\x05items\x18\x02 \x03(\x0b\x32\'.strongroom.transit.v1.SignStreamResult\"f\n\x10SignStreamResult\x12\x17\n\tsignature\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x11\n\tpublickey\x18\x02 \x01(\x0c\x12\x13\n\x05\x65rror\x18\x03 \x01(\tB\x04\xe8\xf3\x18\x01\x12\x11\n\treference\x18\x04 \x01(\t\"\x94\x01\n\x11HmacStreamRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x34\n\x05items\x18\x05 \x03(\x0b\x32%.strongroom.transit.v1.HmacStreamItem\"8\n\x0eHmacStreamItem\x12\x13\n\x05input\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x11\n\treference\x18\x02 \x01(\t\"a\n\x12HmacStreamResponse\x12\x13\n\x0bkey_version\x18\x01 \x01(\x03\x12\x36\n\x05items\x18\x02 \x03(\x0b\x32\'.strongroom.transit.v1.HmacStreamResult\"N\n\x10HmacStreamResult\x12\x12\n\x04hmac\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x13\n\x05\x65rror\x18\x02 \x01(\tB\x04\xe8\xf3\x18\x01\x12\x11\n\treference\x18\x03 \x01(\t\"\x99\x01\n!StreamCipherServiceEncryptRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bkey_version\x18\x03 \x01(\x03\x12\x0f\n\x07\x63ontext\x18\x04 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x05 \x01(\x0c\x12\x12\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\"2\n\"StreamCipherServiceEncryptResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"~\n!StreamCipherServiceDecryptRequest\x12\x13\n\x05mount\x18\x01 \x01(\tB\x04\xf0\xf3\x18\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12\x17\n\x0f\x61ssociated_data\x18\x04 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"8\n\"StreamCipherServiceDecryptResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x32\xc8\x05\n\x14TransitStreamService\x12\x8a\x01\n\rEncryptStream\x12+.strongroom.transit.v1.EncryptStreamRequest\x1a,.strongroom.transit.v1.EncryptStreamResponse\"\x1a\xca\xf3\x18\x16\n\x0e\x65ncrypt/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x12\x8a\x01\n\rDecryptStream\x12+.strongroom.transit.v1.DecryptStreamRequest\x1a,.strongroom.transit.v1.DecryptStreamResponse\"\x1a\xca\xf3\x18\x16\n\x0e\x64\x65\x63rypt/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x12\x86\x01\n\x0cRewrapStream\x12*.strongroom.transit.v1.RewrapStreamRequest\x1a+.strongroom.transit.v1.RewrapStreamResponse\"\x19\xca\xf3\x18\x15\n\rrewrap/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x12~\n\nSignStream\x12(.strongroom.transit.v1.SignStreamRequest\x1a).strongroom.transit.v1.SignStreamResponse\"\x17\xca\xf3\x18\x13\n\x0bsign/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x12~\n\nHmacStream\x12(.strongroom.transit.v1.HmacStreamRequest\x1a).strongroom.transit.v1.HmacStreamResponse\"\x17\xca\xf3\x18\x13\n\x0bhmac/{name}\x10\x03\x38\x01X\x01(\x01\x30\x01\x1a\r\xca\xf3\x18\t\n\x07transit2\xe2\x02\n\x13StreamCipherService\x12\x9c\x01\n\x07\x45ncrypt\x12\x38.strongroom.transit.v1.StreamCipherServiceEncryptRequest\x1a\x39.strongroom.transit.v1.StreamCipherServiceEncryptResponse\"\x18\xca\xf3\x18\x14\n\x0e\x65ncrypt/{name}\x10\x03\x38\x01(\x01\x30\x01\x12\x9c\x01\n\x07\x44\x65\x63rypt\x12\x38.strongroom.transit.v1.StreamCipherServiceDecryptRequest\x1a\x39.strongroom.transit.v1.StreamCipherServiceDecryptResponse\"\x18\xca\xf3\x18\x14\n\x0e\x64\x65\x63rypt/{name}\x10\x03\x38\x01(\x01\x30\x01\x1a\r\xca\xf3\x18\t\n\x07transitb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECRYPTSTREAMRESULT'].fields_by_name['error']._serialized_options = b'\350\363\030\001'
   _globals['_REWRAPSTREAMREQUEST'].fields_by_name['mount']._loaded_options = None
   _globals['_REWRAPSTREAMREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
+  _globals['_SIGNSTREAMREQUEST'].fields_by_name['mount']._loaded_options = None
+  _globals['_SIGNSTREAMREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
+  _globals['_SIGNSTREAMITEM'].fields_by_name['input']._loaded_options = None
+  _globals['_SIGNSTREAMITEM'].fields_by_name['input']._serialized_options = b'\310\363\030\001'
+  _globals['_SIGNSTREAMRESULT'].fields_by_name['signature']._loaded_options = None
+  _globals['_SIGNSTREAMRESULT'].fields_by_name['signature']._serialized_options = b'\310\363\030\001'
+  _globals['_SIGNSTREAMRESULT'].fields_by_name['error']._loaded_options = None
+  _globals['_SIGNSTREAMRESULT'].fields_by_name['error']._serialized_options = b'\350\363\030\001'
+  _globals['_HMACSTREAMREQUEST'].fields_by_name['mount']._loaded_options = None
+  _globals['_HMACSTREAMREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
+  _globals['_HMACSTREAMITEM'].fields_by_name['input']._loaded_options = None
+  _globals['_HMACSTREAMITEM'].fields_by_name['input']._serialized_options = b'\310\363\030\001'
+  _globals['_HMACSTREAMRESULT'].fields_by_name['hmac']._loaded_options = None
+  _globals['_HMACSTREAMRESULT'].fields_by_name['hmac']._serialized_options = b'\310\363\030\001'
+  _globals['_HMACSTREAMRESULT'].fields_by_name['error']._loaded_options = None
+  _globals['_HMACSTREAMRESULT'].fields_by_name['error']._serialized_options = b'\350\363\030\001'
   _globals['_STREAMCIPHERSERVICEENCRYPTREQUEST'].fields_by_name['mount']._loaded_options = None
   _globals['_STREAMCIPHERSERVICEENCRYPTREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
   _globals['_STREAMCIPHERSERVICEENCRYPTREQUEST'].fields_by_name['data']._loaded_options = None
@@ -62,6 +78,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSITSTREAMSERVICE'].methods_by_name['DecryptStream']._serialized_options = b'\312\363\030\026\n\016decrypt/{name}\020\0038\001X\001'
   _globals['_TRANSITSTREAMSERVICE'].methods_by_name['RewrapStream']._loaded_options = None
   _globals['_TRANSITSTREAMSERVICE'].methods_by_name['RewrapStream']._serialized_options = b'\312\363\030\025\n\rrewrap/{name}\020\0038\001X\001'
+  _globals['_TRANSITSTREAMSERVICE'].methods_by_name['SignStream']._loaded_options = None
+  _globals['_TRANSITSTREAMSERVICE'].methods_by_name['SignStream']._serialized_options = b'\312\363\030\023\n\013sign/{name}\020\0038\001X\001'
+  _globals['_TRANSITSTREAMSERVICE'].methods_by_name['HmacStream']._loaded_options = None
+  _globals['_TRANSITSTREAMSERVICE'].methods_by_name['HmacStream']._serialized_options = b'\312\363\030\023\n\013hmac/{name}\020\0038\001X\001'
   _globals['_STREAMCIPHERSERVICE']._loaded_options = None
   _globals['_STREAMCIPHERSERVICE']._serialized_options = b'\312\363\030\t\n\007transit'
   _globals['_STREAMCIPHERSERVICE'].methods_by_name['Encrypt']._loaded_options = None
@@ -88,16 +108,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REWRAPSTREAMREQUEST']._serialized_end=1056
   _globals['_REWRAPSTREAMRESPONSE']._serialized_start=1058
   _globals['_REWRAPSTREAMRESPONSE']._serialized_end=1160
-  _globals['_STREAMCIPHERSERVICEENCRYPTREQUEST']._serialized_start=1163
-  _globals['_STREAMCIPHERSERVICEENCRYPTREQUEST']._serialized_end=1316
-  _globals['_STREAMCIPHERSERVICEENCRYPTRESPONSE']._serialized_start=1318
-  _globals['_STREAMCIPHERSERVICEENCRYPTRESPONSE']._serialized_end=1368
-  _globals['_STREAMCIPHERSERVICEDECRYPTREQUEST']._serialized_start=1370
-  _globals['_STREAMCIPHERSERVICEDECRYPTREQUEST']._serialized_end=1496
-  _globals['_STREAMCIPHERSERVICEDECRYPTRESPONSE']._serialized_start=1498
-  _globals['_STREAMCIPHERSERVICEDECRYPTRESPONSE']._serialized_end=1554
-  _globals['_TRANSITSTREAMSERVICE']._serialized_start=1557
-  _globals['_TRANSITSTREAMSERVICE']._serialized_end=2013
-  _globals['_STREAMCIPHERSERVICE']._serialized_start=2016
-  _globals['_STREAMCIPHERSERVICE']._serialized_end=2370
+  _globals['_SIGNSTREAMREQUEST']._serialized_start=1163
+  _globals['_SIGNSTREAMREQUEST']._serialized_end=1415
+  _globals['_SIGNSTREAMITEM']._serialized_start=1417
+  _globals['_SIGNSTREAMITEM']._serialized_end=1490
+  _globals['_SIGNSTREAMRESPONSE']._serialized_start=1492
+  _globals['_SIGNSTREAMRESPONSE']._serialized_end=1589
+  _globals['_SIGNSTREAMRESULT']._serialized_start=1591
+  _globals['_SIGNSTREAMRESULT']._serialized_end=1693
+  _globals['_HMACSTREAMREQUEST']._serialized_start=1696
+  _globals['_HMACSTREAMREQUEST']._serialized_end=1844
+  _globals['_HMACSTREAMITEM']._serialized_start=1846
+  _globals['_HMACSTREAMITEM']._serialized_end=1902
+  _globals['_HMACSTREAMRESPONSE']._serialized_start=1904
+  _globals['_HMACSTREAMRESPONSE']._serialized_end=2001
+  _globals['_HMACSTREAMRESULT']._serialized_start=2003
+  _globals['_HMACSTREAMRESULT']._serialized_end=2081
+  _globals['_STREAMCIPHERSERVICEENCRYPTREQUEST']._serialized_start=2084
+  _globals['_STREAMCIPHERSERVICEENCRYPTREQUEST']._serialized_end=2237
+  _globals['_STREAMCIPHERSERVICEENCRYPTRESPONSE']._serialized_start=2239
+  _globals['_STREAMCIPHERSERVICEENCRYPTRESPONSE']._serialized_end=2289
+  _globals['_STREAMCIPHERSERVICEDECRYPTREQUEST']._serialized_start=2291
+  _globals['_STREAMCIPHERSERVICEDECRYPTREQUEST']._serialized_end=2417
+  _globals['_STREAMCIPHERSERVICEDECRYPTRESPONSE']._serialized_start=2419
+  _globals['_STREAMCIPHERSERVICEDECRYPTRESPONSE']._serialized_end=2475
+  _globals['_TRANSITSTREAMSERVICE']._serialized_start=2478
+  _globals['_TRANSITSTREAMSERVICE']._serialized_end=3190
+  _globals['_STREAMCIPHERSERVICE']._serialized_start=3193
+  _globals['_STREAMCIPHERSERVICE']._serialized_end=3547
 # @@protoc_insertion_point(module_scope)

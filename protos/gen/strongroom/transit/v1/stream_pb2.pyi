@@ -331,6 +331,278 @@ class RewrapStreamResponse(_message.Message):
 Global___RewrapStreamResponse: _TypeAlias = RewrapStreamResponse  # noqa: Y015
 
 @_typing.final
+class SignStreamRequest(_message.Message):
+    """A batch to sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOUNT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    KEY_VERSION_FIELD_NUMBER: _builtins.int
+    HASH_ALGORITHM_FIELD_NUMBER: _builtins.int
+    PREHASHED_FIELD_NUMBER: _builtins.int
+    SIGNATURE_ALGORITHM_FIELD_NUMBER: _builtins.int
+    MARSHALING_ALGORITHM_FIELD_NUMBER: _builtins.int
+    SALT_LENGTH_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    mount: _builtins.str
+    """The path of the mount."""
+    name: _builtins.str
+    """The key."""
+    key_version: _builtins.int
+    """The version to sign with; 0 for the latest."""
+    hash_algorithm: _builtins.str
+    """As in SignRequest."""
+    prehashed: _builtins.bool
+    """The inputs are hashes already."""
+    signature_algorithm: _builtins.str
+    """For RSA keys: pss or pkcs1v15; pss where empty."""
+    marshaling_algorithm: _builtins.str
+    """For ECDSA keys: asn1 or jws; asn1 where empty."""
+    salt_length: _builtins.str
+    """For pss: auto (the longest), hash (that of the hash) or a number of bytes; auto where empty."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignStreamItem]:
+        """What to sign."""
+
+    def __init__(
+        self,
+        *,
+        mount: _builtins.str = ...,
+        name: _builtins.str = ...,
+        key_version: _builtins.int = ...,
+        hash_algorithm: _builtins.str = ...,
+        prehashed: _builtins.bool = ...,
+        signature_algorithm: _builtins.str = ...,
+        marshaling_algorithm: _builtins.str = ...,
+        salt_length: _builtins.str = ...,
+        items: _abc.Iterable[Global___SignStreamItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_algorithm", b"hash_algorithm", "items", b"items", "key_version", b"key_version", "marshaling_algorithm", b"marshaling_algorithm", "mount", b"mount", "name", b"name", "prehashed", b"prehashed", "salt_length", b"salt_length", "signature_algorithm", b"signature_algorithm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignStreamRequest: _TypeAlias = SignStreamRequest  # noqa: Y015
+
+@_typing.final
+class SignStreamItem(_message.Message):
+    """A text to sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    input: _builtins.bytes
+    """The text, or its hash."""
+    context: _builtins.bytes
+    """The context, where the key is derived."""
+    reference: _builtins.str
+    """Comes back with the result."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.bytes = ...,
+        context: _builtins.bytes = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "input", b"input", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignStreamItem: _TypeAlias = SignStreamItem  # noqa: Y015
+
+@_typing.final
+class SignStreamResponse(_message.Message):
+    """The results of a batch, in its order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_VERSION_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    key_version: _builtins.int
+    """The version that was signed with."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignStreamResult]:
+        """One for each item."""
+
+    def __init__(
+        self,
+        *,
+        key_version: _builtins.int = ...,
+        items: _abc.Iterable[Global___SignStreamResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "key_version", b"key_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignStreamResponse: _TypeAlias = SignStreamResponse  # noqa: Y015
+
+@_typing.final
+class SignStreamResult(_message.Message):
+    """The signature, or what is wrong."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    PUBLICKEY_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    signature: _builtins.str
+    """vault:v<version>:<base64>."""
+    publickey: _builtins.bytes
+    """For derived keys: the public key of the context."""
+    error: _builtins.str
+    """What is wrong with the item; empty where it was signed."""
+    reference: _builtins.str
+    """That of the item."""
+    def __init__(
+        self,
+        *,
+        signature: _builtins.str = ...,
+        publickey: _builtins.bytes = ...,
+        error: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "publickey", b"publickey", "reference", b"reference", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignStreamResult: _TypeAlias = SignStreamResult  # noqa: Y015
+
+@_typing.final
+class HmacStreamRequest(_message.Message):
+    """A batch to make HMACs of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOUNT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    KEY_VERSION_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    mount: _builtins.str
+    """The path of the mount."""
+    name: _builtins.str
+    """The key."""
+    key_version: _builtins.int
+    """The version to use; 0 for the latest."""
+    algorithm: _builtins.str
+    """sha2-224 to sha2-512 or sha3-224 to sha3-512; sha2-256 where empty."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___HmacStreamItem]:
+        """What to make HMACs of."""
+
+    def __init__(
+        self,
+        *,
+        mount: _builtins.str = ...,
+        name: _builtins.str = ...,
+        key_version: _builtins.int = ...,
+        algorithm: _builtins.str = ...,
+        items: _abc.Iterable[Global___HmacStreamItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "items", b"items", "key_version", b"key_version", "mount", b"mount", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HmacStreamRequest: _TypeAlias = HmacStreamRequest  # noqa: Y015
+
+@_typing.final
+class HmacStreamItem(_message.Message):
+    """A text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    input: _builtins.bytes
+    """The text."""
+    reference: _builtins.str
+    """Comes back with the result."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.bytes = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HmacStreamItem: _TypeAlias = HmacStreamItem  # noqa: Y015
+
+@_typing.final
+class HmacStreamResponse(_message.Message):
+    """The results of a batch, in its order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_VERSION_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    key_version: _builtins.int
+    """The version that was used."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___HmacStreamResult]:
+        """One for each item."""
+
+    def __init__(
+        self,
+        *,
+        key_version: _builtins.int = ...,
+        items: _abc.Iterable[Global___HmacStreamResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "key_version", b"key_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HmacStreamResponse: _TypeAlias = HmacStreamResponse  # noqa: Y015
+
+@_typing.final
+class HmacStreamResult(_message.Message):
+    """The HMAC, or what is wrong."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HMAC_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    hmac: _builtins.str
+    """vault:v<version>:<base64>."""
+    error: _builtins.str
+    """What is wrong with the item; empty where there is one."""
+    reference: _builtins.str
+    """That of the item."""
+    def __init__(
+        self,
+        *,
+        hmac: _builtins.str = ...,
+        error: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "hmac", b"hmac", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HmacStreamResult: _TypeAlias = HmacStreamResult  # noqa: Y015
+
+@_typing.final
 class StreamCipherServiceEncryptRequest(_message.Message):
     """A piece of plaintext; the first one also says how."""
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TransitStreamServiceStub:
-    """Encryption of millions of items over one stream: batches of items go up, each is answered by one batch of results in
+    """Encryption, signatures and HMACs of millions of items over one stream: batches of items go up, each is answered by one batch of results in
     the same order. The policies are those of the single operations, on the same paths.
 
     The first batch names the mount and the key; later ones may leave both empty and cannot name others. A batch has at most
@@ -57,10 +57,20 @@ class TransitStreamServiceStub:
                 request_serializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.RewrapStreamRequest.SerializeToString,
                 response_deserializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.RewrapStreamResponse.FromString,
                 _registered_method=True)
+        self.SignStream = channel.stream_stream(
+                '/strongroom.transit.v1.TransitStreamService/SignStream',
+                request_serializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.SignStreamRequest.SerializeToString,
+                response_deserializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.SignStreamResponse.FromString,
+                _registered_method=True)
+        self.HmacStream = channel.stream_stream(
+                '/strongroom.transit.v1.TransitStreamService/HmacStream',
+                request_serializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.HmacStreamRequest.SerializeToString,
+                response_deserializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.HmacStreamResponse.FromString,
+                _registered_method=True)
 
 
 class TransitStreamServiceServicer:
-    """Encryption of millions of items over one stream: batches of items go up, each is answered by one batch of results in
+    """Encryption, signatures and HMACs of millions of items over one stream: batches of items go up, each is answered by one batch of results in
     the same order. The policies are those of the single operations, on the same paths.
 
     The first batch names the mount and the key; later ones may leave both empty and cannot name others. A batch has at most
@@ -91,6 +101,20 @@ class TransitStreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignStream(self, request_iterator, context):
+        """Signs items.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HmacStream(self, request_iterator, context):
+        """Makes HMACs of items.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TransitStreamServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +133,16 @@ def add_TransitStreamServiceServicer_to_server(servicer, server):
                     request_deserializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.RewrapStreamRequest.FromString,
                     response_serializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.RewrapStreamResponse.SerializeToString,
             ),
+            'SignStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SignStream,
+                    request_deserializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.SignStreamRequest.FromString,
+                    response_serializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.SignStreamResponse.SerializeToString,
+            ),
+            'HmacStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.HmacStream,
+                    request_deserializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.HmacStreamRequest.FromString,
+                    response_serializer=strongroom_dot_transit_dot_v1_dot_stream__pb2.HmacStreamResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'strongroom.transit.v1.TransitStreamService', rpc_method_handlers)
@@ -118,7 +152,7 @@ def add_TransitStreamServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TransitStreamService:
-    """Encryption of millions of items over one stream: batches of items go up, each is answered by one batch of results in
+    """Encryption, signatures and HMACs of millions of items over one stream: batches of items go up, each is answered by one batch of results in
     the same order. The policies are those of the single operations, on the same paths.
 
     The first batch names the mount and the key; later ones may leave both empty and cannot name others. A batch has at most
@@ -199,6 +233,60 @@ class TransitStreamService:
             '/strongroom.transit.v1.TransitStreamService/RewrapStream',
             strongroom_dot_transit_dot_v1_dot_stream__pb2.RewrapStreamRequest.SerializeToString,
             strongroom_dot_transit_dot_v1_dot_stream__pb2.RewrapStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/strongroom.transit.v1.TransitStreamService/SignStream',
+            strongroom_dot_transit_dot_v1_dot_stream__pb2.SignStreamRequest.SerializeToString,
+            strongroom_dot_transit_dot_v1_dot_stream__pb2.SignStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HmacStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/strongroom.transit.v1.TransitStreamService/HmacStream',
+            strongroom_dot_transit_dot_v1_dot_stream__pb2.HmacStreamRequest.SerializeToString,
+            strongroom_dot_transit_dot_v1_dot_stream__pb2.HmacStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

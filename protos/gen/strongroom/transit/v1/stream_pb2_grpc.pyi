@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TransitStreamServiceStub:
-    """Encryption of millions of items over one stream: batches of items go up, each is answered by one batch of results in
+    """Encryption, signatures and HMACs of millions of items over one stream: batches of items go up, each is answered by one batch of results in
     the same order. The policies are those of the single operations, on the same paths.
 
     The first batch names the mount and the key; later ones may leave both empty and cannot name others. A batch has at most
@@ -30,9 +30,13 @@ class TransitStreamServiceStub:
     """Decrypts items."""
     RewrapStream: _aio.StreamStreamMultiCallable[_stream_pb2.RewrapStreamRequest, _stream_pb2.RewrapStreamResponse]
     """Encrypts ciphertexts anew with the latest version of their key, without showing the plaintexts."""
+    SignStream: _aio.StreamStreamMultiCallable[_stream_pb2.SignStreamRequest, _stream_pb2.SignStreamResponse]
+    """Signs items."""
+    HmacStream: _aio.StreamStreamMultiCallable[_stream_pb2.HmacStreamRequest, _stream_pb2.HmacStreamResponse]
+    """Makes HMACs of items."""
 
 class TransitStreamServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Encryption of millions of items over one stream: batches of items go up, each is answered by one batch of results in
+    """Encryption, signatures and HMACs of millions of items over one stream: batches of items go up, each is answered by one batch of results in
     the same order. The policies are those of the single operations, on the same paths.
 
     The first batch names the mount and the key; later ones may leave both empty and cannot name others. A batch has at most
@@ -65,6 +69,22 @@ class TransitStreamServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_stream_pb2.RewrapStreamRequest], _abc.AsyncIterator[_stream_pb2.RewrapStreamResponse]],
     ) -> _abc.AsyncIterator[_stream_pb2.RewrapStreamResponse]:
         """Encrypts ciphertexts anew with the latest version of their key, without showing the plaintexts."""
+
+    @_abc_1.abstractmethod
+    def SignStream(
+        self,
+        request_iterator: _abc.AsyncIterator[_stream_pb2.SignStreamRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_stream_pb2.SignStreamRequest], _abc.AsyncIterator[_stream_pb2.SignStreamResponse]],
+    ) -> _abc.AsyncIterator[_stream_pb2.SignStreamResponse]:
+        """Signs items."""
+
+    @_abc_1.abstractmethod
+    def HmacStream(
+        self,
+        request_iterator: _abc.AsyncIterator[_stream_pb2.HmacStreamRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_stream_pb2.HmacStreamRequest], _abc.AsyncIterator[_stream_pb2.HmacStreamResponse]],
+    ) -> _abc.AsyncIterator[_stream_pb2.HmacStreamResponse]:
+        """Makes HMACs of items."""
 
 def add_TransitStreamServiceServicer_to_server(servicer: TransitStreamServiceServicer, server: _aio.Server) -> None: ...
 

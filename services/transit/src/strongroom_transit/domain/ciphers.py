@@ -66,7 +66,6 @@ def check_encrypts(keyset: Keyset, verb: str = "encryption") -> None:
     Raises:
         ServiceError: INVALID.
     """
-    keyset.key.check_usable()
     kind = keyset.key.kind
     if not kind.encrypts:
         raise invalid(f"message {verb} not supported for key type {kind.name}")

@@ -149,6 +149,15 @@ def verify(keyset: Keyset, data: bytes, text: str, context: bytes, scheme: Schem
     return True
 
 
+def check_hmac(algorithm: str) -> None:
+    """Raises where HMACs are not made with a hash.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    hash_name(algorithm or _USUAL)
+
+
 def make_hmac(keyset: Keyset, data: bytes, wanted: int, algorithm: str) -> str:
     """Returns an HMAC of some data, made with a version or (0) the newest.
 

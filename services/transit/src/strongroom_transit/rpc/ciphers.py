@@ -8,7 +8,7 @@ import msgspec
 
 from strongroom.transit.v1 import cipher_pb2 as pb
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.errors import invalid
 from strongroom_runtime.requests import check_right, mount_of
 from strongroom_transit.config import Config
 from strongroom_transit.creation import Maker, new_key
@@ -16,7 +16,15 @@ from strongroom_transit.domain import ciphers
 from strongroom_transit.domain.ciphers import Encrypted
 from strongroom_transit.domain.keyset import Keyset, version_in
 from strongroom_transit.domain.kinds import type_named
-from strongroom_transit.rpc.common import check_partial, existing, readable, run, status_of
+from strongroom_transit.rpc.common import (
+    check_partial,
+    existing,
+    outcomes,
+    readable,
+    run,
+    status_of,
+    usable,
+)
 from strongroom_transit.storage import Keys
 
 _BITS = (128, 256, 512)
@@ -47,7 +55,7 @@ class CipherHandlers:
         keyset = await self._for_encryption(request, items, context)
         results = await run(keyset, items, readable(_encrypt_item), self._config)
         return pb.EncryptResponse(
-            batch_results=_encrypted(items, results),
+            batch_results=outcomes(items, results, pb.EncryptResult, _encrypted),
             status=status_of(results, request.partial_failure_response_code),
         )
 
@@ -64,12 +72,7 @@ class CipherHandlers:
         keyset = await self._for_decryption(request.name, items, context)
         results = await run(keyset, items, readable(ciphers.decrypt), self._config)
         return pb.DecryptResponse(
-            batch_results=[
-                pb.DecryptResult(error=result.message, reference=item.reference)
-                if type(result) is ServiceError
-                else pb.DecryptResult(plaintext=result, reference=item.reference)
-                for item, result in zip(items, results, strict=True)
-            ],
+            batch_results=outcomes(items, results, pb.DecryptResult, _decrypted),
             status=status_of(results, request.partial_failure_response_code),
         )
 
@@ -85,7 +88,7 @@ class CipherHandlers:
         keyset = await self._for_decryption(request.name, items, context, rewrap=True)
         results = await run(keyset, items, readable(ciphers.rewrap), self._config)
         return pb.RewrapResponse(
-            batch_results=_encrypted(items, results),
+            batch_results=outcomes(items, results, pb.EncryptResult, _encrypted),
             status=status_of(results, request.partial_failure_response_code),
         )
 
@@ -99,14 +102,7 @@ class CipherHandlers:
             raise invalid("bits: takes 128, 256 or 512")
         if request.nonce:
             raise invalid("nonce: provided when not allowed")
-        mount = mount_of(context).uuid
-        keyset = await existing(
-            self._keys,
-            mount,
-            request.name,
-            (request.key_version,),
-            linearizable=context.linearizable,
-        )
+        keyset = await usable(self._keys, request.name, (request.key_version,), context)
         ciphers.check_encrypts(keyset)
         secret = os.urandom(bits // 8)
         ciphertext, version = ciphers.seal(
@@ -129,6 +125,7 @@ class CipherHandlers:
         if keyset is None:
             await self._make(mount, request, items)
             keyset = await existing(self._keys, mount, request.name, versions)
+        keyset.key.check_usable()
         ciphers.check_encrypts(keyset)
         return keyset
 
@@ -153,13 +150,7 @@ class CipherHandlers:
         versions = {version_in(item.ciphertext) for item in items}
         if rewrap:
             versions |= {item.key_version for item in items}
-        keyset = await existing(
-            self._keys,
-            mount_of(context).uuid,
-            name,
-            versions,
-            linearizable=context.linearizable,
-        )
+        keyset = await usable(self._keys, name, versions, context)
         ciphers.check_encrypts(keyset, "decryption")
         return keyset
 
@@ -170,12 +161,11 @@ def _encrypt_item(keyset: Keyset, item: pb.EncryptItem) -> Encrypted:
     return ciphers.encrypt(keyset, item)
 
 
-def _encrypted(items: Sequence[Any], results: Sequence[Any]) -> list[pb.EncryptResult]:
-    return [
-        pb.EncryptResult(error=result.message, reference=item.reference)
-        if type(result) is ServiceError
-        else pb.EncryptResult(
-            ciphertext=result.ciphertext, key_version=result.version, reference=item.reference
-        )
-        for item, result in zip(items, results, strict=True)
-    ]
+def _encrypted(result: Encrypted, reference: str) -> pb.EncryptResult:
+    return pb.EncryptResult(
+        ciphertext=result.ciphertext, key_version=result.version, reference=reference
+    )
+
+
+def _decrypted(plaintext: bytes, reference: str) -> pb.DecryptResult:
+    return pb.DecryptResult(plaintext=plaintext, reference=reference)

@@ -3,13 +3,15 @@
 import asyncio
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives import serialization
 
 from strongroom.transit.v1 import key_pb2 as pb
+from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
+from strongroom_runtime.requests import mount_of
 from strongroom_runtime.timestamps import rfc3339
 from strongroom_transit.config import Config
 from strongroom_transit.domain.ciphers import each
@@ -19,6 +21,8 @@ from strongroom_transit.domain.kinds import Family
 from strongroom_transit.domain.material import Loaded, Version
 from strongroom_transit.domain.transfer import chain_pem
 from strongroom_transit.storage import Keys
+
+M = TypeVar("M")
 
 _PARTIAL = range(100, 600)
 # From so many items on, what takes long for each is done beside the event loop.
@@ -40,6 +44,21 @@ async def existing(
     keyset = await keys.keyset(mount, name, versions, linearizable=linearizable)
     if keyset is None:
         raise invalid("encryption key not found")
+    return keyset
+
+
+async def usable(
+    keys: Keys, name: str, versions: Collection[int], context: RequestContext
+) -> Keyset:
+    """Returns a key that a request works with, and some of its versions.
+
+    Raises:
+        ServiceError: INVALID where there is no such key, or it was deleted softly.
+    """
+    keyset = await existing(
+        keys, mount_of(context).uuid, name, versions, linearizable=context.linearizable
+    )
+    keyset.key.check_usable()
     return keyset
 
 
@@ -77,6 +96,28 @@ def readable(operation: Callable[[Keyset, Any], Any]) -> Callable[[Keyset, Any],
         return operation(keyset, item)
 
     return checked
+
+
+def outcomes(
+    items: Sequence[Any],
+    results: Sequence[Any],
+    kind: Callable[..., M],
+    made: Callable[[Any, str], M],
+) -> list[M]:
+    """Returns the messages that say what became of the items of a batch.
+
+    Args:
+        items: as they came.
+        results: what `run` gave.
+        kind: makes the message of an item that failed, of its error and reference.
+        made: makes the message of a result and a reference.
+    """
+    return [
+        kind(error=result.message, reference=item.reference)
+        if type(result) is ServiceError
+        else made(result, item.reference)
+        for item, result in zip(items, results, strict=True)
+    ]
 
 
 def status_of(results: Sequence[Any], wanted: int) -> int:

@@ -4,15 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from strongroom.transit.v1 import signature_pb2 as pb
+from strongroom.transit.v1.stream_pb2 import SignStreamRequest
 from strongroom_runtime import tools
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import ServiceError, invalid
-from strongroom_runtime.requests import mount_of
+from strongroom_runtime.errors import invalid
 from strongroom_transit.config import Config
 from strongroom_transit.domain import cmacs, signatures
 from strongroom_transit.domain.keyset import Keyset, version_in
 from strongroom_transit.domain.signatures import Scheme, Signed
-from strongroom_transit.rpc.common import existing, readable, run, status_of
+from strongroom_transit.rpc.common import (
+    check_partial,
+    outcomes,
+    readable,
+    run,
+    status_of,
+    usable,
+)
 from strongroom_transit.storage import Keys
 
 
@@ -24,8 +31,9 @@ class SignatureHandlers:
         self._config = config
 
     async def Sign(self, request: pb.SignRequest, context: RequestContext) -> pb.SignResponse:
-        keyset = await self._keyset(request.name, {request.key_version}, context)
-        scheme = _scheme(request)
+        check_partial(request.partial_failure_response_code)
+        keyset = await usable(self._keys, request.name, {request.key_version}, context)
+        scheme = scheme_of(request)
         scheme.check(keyset.key.kind)
 
         def sign(keyset: Keyset, item: Any) -> Signed:
@@ -38,42 +46,29 @@ class SignatureHandlers:
         items = request.batch_input
         results = await run(keyset, items, readable(sign), self._config)
         return pb.SignResponse(
-            batch_results=[
-                pb.SignResult(error=result.message, reference=item.reference)
-                if type(result) is ServiceError
-                else pb.SignResult(
-                    signature=result.signature,
-                    key_version=result.version,
-                    publickey=result.public_key,
-                    reference=item.reference,
-                )
-                for item, result in zip(items, results, strict=True)
-            ],
-            status=status_of(results, 0),
+            batch_results=outcomes(items, results, pb.SignResult, _signed),
+            status=status_of(results, request.partial_failure_response_code),
         )
 
     async def Verify(self, request: pb.VerifyRequest, context: RequestContext) -> pb.VerifyResponse:
         items = request.batch_input
+        check_partial(request.partial_failure_response_code)
         versions = {
             version_in(each.signature or each.hmac or each.cmac) for each in items or (request,)
         }
-        keyset = await self._keyset(request.name, versions, context)
+        keyset = await usable(self._keys, request.name, versions, context)
         verify = _verifier(request)
         if not items:
             return pb.VerifyResponse(valid=verify(keyset, request))
         results = await run(keyset, items, readable(verify), self._config)
         return pb.VerifyResponse(
-            batch_results=[
-                pb.VerifyResult(error=result.message, reference=item.reference)
-                if type(result) is ServiceError
-                else pb.VerifyResult(valid=result, reference=item.reference)
-                for item, result in zip(items, results, strict=True)
-            ],
-            status=status_of(results, 0),
+            batch_results=outcomes(items, results, pb.VerifyResult, _verified),
+            status=status_of(results, request.partial_failure_response_code),
         )
 
     async def Hmac(self, request: pb.HmacRequest, context: RequestContext) -> pb.HmacResponse:
-        keyset = await self._keyset(request.name, {request.key_version}, context)
+        check_partial(request.partial_failure_response_code)
+        keyset = await usable(self._keys, request.name, {request.key_version}, context)
 
         def make(keyset: Keyset, item: Any) -> str:
             data = _input(item)
@@ -84,17 +79,13 @@ class SignatureHandlers:
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
         return pb.HmacResponse(
-            batch_results=[
-                pb.HmacResult(error=result.message, reference=item.reference)
-                if type(result) is ServiceError
-                else pb.HmacResult(hmac=result, reference=item.reference)
-                for item, result in zip(items, results, strict=True)
-            ],
-            status=status_of(results, 0),
+            batch_results=outcomes(items, results, pb.HmacResult, _with_hmac),
+            status=status_of(results, request.partial_failure_response_code),
         )
 
     async def Cmac(self, request: pb.CmacRequest, context: RequestContext) -> pb.CmacResponse:
-        keyset = await self._keyset(request.name, {request.key_version}, context)
+        check_partial(request.partial_failure_response_code)
+        keyset = await usable(self._keys, request.name, {request.key_version}, context)
         cmacs.check(keyset)
         size = cmacs.length(request.mac_length, request.url_mac_length)
 
@@ -106,13 +97,8 @@ class SignatureHandlers:
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
         return pb.CmacResponse(
-            batch_results=[
-                pb.CmacResult(error=result.message, reference=item.reference)
-                if type(result) is ServiceError
-                else pb.CmacResult(cmac=result, reference=item.reference)
-                for item, result in zip(items, results, strict=True)
-            ],
-            status=status_of(results, 0),
+            batch_results=outcomes(items, results, pb.CmacResult, _with_cmac),
+            status=status_of(results, request.partial_failure_response_code),
         )
 
     async def Random(self, request: pb.RandomRequest, context: RequestContext) -> pb.RandomResponse:
@@ -124,15 +110,9 @@ class SignatureHandlers:
             sum=tools.hash_text(request.input, request.algorithm, request.format)
         )
 
-    async def _keyset(self, name: str, versions: set[int], context: RequestContext) -> Keyset:
-        keyset = await existing(
-            self._keys, mount_of(context).uuid, name, versions, linearizable=context.linearizable
-        )
-        keyset.key.check_usable()
-        return keyset
 
-
-def _scheme(request: pb.SignRequest | pb.VerifyRequest) -> Scheme:
+def scheme_of(request: pb.SignRequest | pb.VerifyRequest | SignStreamRequest) -> Scheme:
+    """Returns how a request wants its signatures."""
     return Scheme(
         request.hash_algorithm,
         request.prehashed,
@@ -143,7 +123,7 @@ def _scheme(request: pb.SignRequest | pb.VerifyRequest) -> Scheme:
 
 
 def _verifier(request: pb.VerifyRequest) -> Callable[[Keyset, Any], bool]:
-    scheme = _scheme(request)
+    scheme = scheme_of(request)
 
     def verify(keyset: Keyset, item: Any) -> bool:
         if sum(map(bool, (item.signature, item.hmac, item.cmac))) != 1:
@@ -165,3 +145,24 @@ def _input(item: Any) -> bytes:
         raise invalid("input: is missing")
     data: bytes = item.input
     return data
+
+
+def _signed(result: Signed, reference: str) -> pb.SignResult:
+    return pb.SignResult(
+        signature=result.signature,
+        key_version=result.version,
+        publickey=result.public_key,
+        reference=reference,
+    )
+
+
+def _verified(valid: bool, reference: str) -> pb.VerifyResult:
+    return pb.VerifyResult(valid=valid, reference=reference)
+
+
+def _with_hmac(hmac: str, reference: str) -> pb.HmacResult:
+    return pb.HmacResult(hmac=hmac, reference=reference)
+
+
+def _with_cmac(cmac: str, reference: str) -> pb.CmacResult:
+    return pb.CmacResult(cmac=cmac, reference=reference)

@@ -1,7 +1,7 @@
 """TransitStreamService and StreamCipherService: many items, and data of any length, over one stream."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,13 +9,14 @@ from strongroom.transit.v1 import stream_pb2 as pb
 from strongroom_client.sealed_stream import Header, HeaderReader
 from strongroom_client.streaming_aead import Decryptor, Encryptor, StreamError
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import ServiceError, invalid
-from strongroom_runtime.requests import mount_of
+from strongroom_runtime.errors import invalid
 from strongroom_transit.config import Config
-from strongroom_transit.domain import ciphers
+from strongroom_transit.domain import ciphers, signatures
 from strongroom_transit.domain.ciphers import Encrypted
 from strongroom_transit.domain.keyset import Keyset, version_in
-from strongroom_transit.rpc.common import existing, run
+from strongroom_transit.domain.signatures import Signed
+from strongroom_transit.rpc.common import outcomes, run, usable
+from strongroom_transit.rpc.signatures import scheme_of
 from strongroom_transit.storage import Keys
 
 _DATA_KEY_BYTES = 32
@@ -31,7 +32,7 @@ class TransitStreamHandlers:
     async def EncryptStream(
         self, request: pb.EncryptStreamRequest, context: RequestContext
     ) -> pb.EncryptStreamResponse:
-        keyset = await _usable(self._keys, request.name, {request.key_version}, context)
+        keyset = await _encrypting(self._keys, request.name, {request.key_version}, context)
         number = keyset.key.version_for_encryption(request.key_version)
 
         def encrypt(keyset: Keyset, item: pb.EncryptStreamItem) -> Encrypted:
@@ -39,29 +40,25 @@ class TransitStreamHandlers:
 
         results = await run(keyset, request.items, encrypt, self._config)
         return pb.EncryptStreamResponse(
-            key_version=number, items=_encrypted(request.items, results)
+            key_version=number,
+            items=outcomes(request.items, results, pb.EncryptStreamResult, _encrypted),
         )
 
     async def DecryptStream(
         self, request: pb.DecryptStreamRequest, context: RequestContext
     ) -> pb.DecryptStreamResponse:
         versions = {version_in(item.ciphertext) for item in request.items}
-        keyset = await _usable(self._keys, request.name, versions, context)
+        keyset = await _encrypting(self._keys, request.name, versions, context)
         results = await run(keyset, request.items, ciphers.decrypt, self._config)
         return pb.DecryptStreamResponse(
-            items=[
-                pb.DecryptStreamResult(error=result.message, reference=item.reference)
-                if type(result) is ServiceError
-                else pb.DecryptStreamResult(plaintext=result, reference=item.reference)
-                for item, result in zip(request.items, results, strict=True)
-            ]
+            items=outcomes(request.items, results, pb.DecryptStreamResult, _decrypted)
         )
 
     async def RewrapStream(
         self, request: pb.RewrapStreamRequest, context: RequestContext
     ) -> pb.RewrapStreamResponse:
         versions = {version_in(item.ciphertext) for item in request.items} | {request.key_version}
-        keyset = await _usable(self._keys, request.name, versions, context)
+        keyset = await _encrypting(self._keys, request.name, versions, context)
         number = keyset.key.version_for_encryption(request.key_version)
 
         def rewrap(keyset: Keyset, item: pb.DecryptStreamItem) -> Encrypted:
@@ -69,7 +66,43 @@ class TransitStreamHandlers:
             return ciphers.seal(keyset, plaintext, item.context, item.associated_data, number)
 
         results = await run(keyset, request.items, rewrap, self._config)
-        return pb.RewrapStreamResponse(key_version=number, items=_encrypted(request.items, results))
+        return pb.RewrapStreamResponse(
+            key_version=number,
+            items=outcomes(request.items, results, pb.EncryptStreamResult, _encrypted),
+        )
+
+    async def SignStream(
+        self, request: pb.SignStreamRequest, context: RequestContext
+    ) -> pb.SignStreamResponse:
+        keyset = await usable(self._keys, request.name, {request.key_version}, context)
+        scheme = scheme_of(request)
+        scheme.check(keyset.key.kind)
+        number = keyset.key.version_for_encryption(request.key_version)
+
+        def sign(keyset: Keyset, item: pb.SignStreamItem) -> Signed:
+            return signatures.sign(keyset, item.input, item.context, number, scheme)
+
+        results = await run(keyset, request.items, sign, self._config)
+        return pb.SignStreamResponse(
+            key_version=number,
+            items=outcomes(request.items, results, pb.SignStreamResult, _signed),
+        )
+
+    async def HmacStream(
+        self, request: pb.HmacStreamRequest, context: RequestContext
+    ) -> pb.HmacStreamResponse:
+        keyset = await usable(self._keys, request.name, {request.key_version}, context)
+        number = keyset.key.version_for_encryption(request.key_version)
+        signatures.check_hmac(request.algorithm)
+
+        def make(keyset: Keyset, item: pb.HmacStreamItem) -> str:
+            return signatures.make_hmac(keyset, item.input, number, request.algorithm)
+
+        results = await run(keyset, request.items, make, self._config)
+        return pb.HmacStreamResponse(
+            key_version=number,
+            items=outcomes(request.items, results, pb.HmacStreamResult, _with_hmac),
+        )
 
 
 class StreamCipherHandlers:
@@ -118,7 +151,7 @@ class StreamCipherHandlers:
     async def _new_header(
         self, request: pb.StreamCipherServiceEncryptRequest, context: RequestContext
     ) -> tuple[Header, bytes]:
-        keyset = await _usable(self._keys, request.name, {request.key_version}, context)
+        keyset = await _encrypting(self._keys, request.name, {request.key_version}, context)
         data_key = os.urandom(_DATA_KEY_BYTES)
         wrapped = ciphers.seal(keyset, data_key, request.context, b"", request.key_version)
         return Header(request.name, wrapped.ciphertext), data_key
@@ -130,17 +163,15 @@ class StreamCipherHandlers:
         context: RequestContext,
     ) -> Decryptor:
         versions = {version_in(header.wrapped_key)}
-        keyset = await _usable(self._keys, first.name, versions, context)
+        keyset = await _encrypting(self._keys, first.name, versions, context)
         wrapped = pb.DecryptStreamItem(ciphertext=header.wrapped_key, context=first.context)
         data_key = ciphers.decrypt(keyset, wrapped)
         with _named_errors():
             return header.decryptor(data_key, first.associated_data)
 
 
-async def _usable(keys: Keys, name: str, versions: set[int], context: RequestContext) -> Keyset:
-    keyset = await existing(
-        keys, mount_of(context).uuid, name, versions, linearizable=context.linearizable
-    )
+async def _encrypting(keys: Keys, name: str, versions: set[int], context: RequestContext) -> Keyset:
+    keyset = await usable(keys, name, versions, context)
     ciphers.check_encrypts(keyset)
     return keyset
 
@@ -165,10 +196,19 @@ def _named_errors() -> Iterator[None]:
         raise invalid(f"data: {error}") from None
 
 
-def _encrypted(items: Sequence[Any], results: Sequence[Any]) -> list[pb.EncryptStreamResult]:
-    return [
-        pb.EncryptStreamResult(error=result.message, reference=item.reference)
-        if type(result) is ServiceError
-        else pb.EncryptStreamResult(ciphertext=result.ciphertext, reference=item.reference)
-        for item, result in zip(items, results, strict=True)
-    ]
+def _encrypted(result: Encrypted, reference: str) -> pb.EncryptStreamResult:
+    return pb.EncryptStreamResult(ciphertext=result.ciphertext, reference=reference)
+
+
+def _decrypted(plaintext: bytes, reference: str) -> pb.DecryptStreamResult:
+    return pb.DecryptStreamResult(plaintext=plaintext, reference=reference)
+
+
+def _signed(result: Signed, reference: str) -> pb.SignStreamResult:
+    return pb.SignStreamResult(
+        signature=result.signature, publickey=result.public_key or b"", reference=reference
+    )
+
+
+def _with_hmac(hmac: str, reference: str) -> pb.HmacStreamResult:
+    return pb.HmacStreamResult(hmac=hmac, reference=reference)
