@@ -373,3 +373,22 @@ def test_a_mount_is_disabled_after_its_last_user(
     assert not names & database.users()
     assert time.monotonic() - started < 60
     assert platform.http("GET", f"{mount}/creds/app").status_code == 404
+
+
+def test_a_mount_that_moves_ends_the_users_that_it_gave(
+    platform: Platform, database: Postgres, mount: str
+) -> None:
+    old = creds(platform, mount)
+    target = f"{mount}-moved"
+    assert (
+        platform.http("POST", "sys/remount", json={"from": mount, "to": target}).status_code == 200
+    )
+    until(lambda: old["data"]["username"] not in database.users())
+    assert platform.http("LIST", f"sys/leases/lookup/{mount}").status_code == 404
+    made = creds(platform, target)
+    assert made["lease_id"].startswith(f"{target}/creds/app/")
+    assert database.logs_in(made["data"]["username"], made["data"]["password"])
+    renewed = platform.http("PUT", "sys/leases/renew", json={"lease_id": made["lease_id"]})
+    assert renewed.status_code == 200
+    assert platform.http("DELETE", f"sys/mounts/{target}").status_code == 204
+    assert made["data"]["username"] not in database.users()

@@ -121,3 +121,21 @@ def test_the_command_line_and_grpc_do_the_same(platform: Platform) -> None:
             lease_pb2.RevokePrefixRequest(prefix="auth/both-wires"), metadata=metadata
         )
     assert not any(alive(platform, token) for token in tokens)
+
+
+def test_a_login_mount_that_moves_ends_the_tokens_that_it_gave(platform: Platform) -> None:
+    token = login(platform, "leaving")
+    child = platform.http("POST", "auth/token/create", json={"ttl": "1h"}).json()["auth"]
+    body = {"from": "auth/leaving", "to": "auth/arrived"}
+    moved = platform.http("POST", "sys/remount", json=body).json()["data"]["migration_id"]
+    status = platform.http("GET", f"sys/remount/status/{moved}").json()["data"]
+    assert status["migration_info"]["status"] == "success"
+    assert not alive(platform, token)
+    assert alive(platform, child["client_token"])
+    assert leases(platform, "auth/leaving") == []
+    role = platform.http("GET", "auth/arrived/role/api/role-id").json()["data"]["role_id"]
+    made = platform.http("POST", "auth/arrived/role/api/secret-id").json()["data"]["secret_id"]
+    body = {"role_id": role, "secret_id": made}
+    again = platform.http("POST", "auth/arrived/login", None, json=body).json()["auth"]
+    assert alive(platform, again["client_token"])
+    assert leases(platform, "auth/arrived") == ["login/"]

@@ -181,7 +181,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Starts background work. Called once there are keys, again after each unseal."""
-        self._tasks.start(self._mount_handlers.finish_removals(), "mount-removals")
+        self._tasks.start(self._mount_handlers.finish_changes(), "mount-removals")
         self._tasks.start(self._wrapping.sweep(), "wrap-sweep")
         await self._versions.note(VERSION, self._clock.now())
 

@@ -523,6 +523,45 @@ async def test_a_mount_goes_after_its_last_lease(dbcreds: Dbcreds) -> None:
     assert await dbcreds.stored("config") == await dbcreds.stored("role") == 0
 
 
+async def test_a_mount_that_moves_ends_what_it_gave_under_its_old_path(dbcreds: Dbcreds) -> None:
+    old = [await dbcreds.creds() for _ in range(3)]
+    there = msgspec.structs.replace(CONTEXT, mount=replace(MOUNT, path="moved/"))
+    dbcreds.database.down = True
+    move: dict[str, Any] = {"mount_uuid": "mount-1", "path": "moved/", "moves": 1}
+    await dbcreds("EndMovedLeases", **move)  # certain from here on
+    dbcreds.database.down = False
+    await refused(dbcreds.creds(), Kind.NOT_FOUND, "moved")
+    made = await dbcreds.creds(context=there)
+    assert made.lease_id.startswith("moved/creds/app/")
+    await dbcreds("EndMovedLeases", **move)
+    await dbcreds.pass_time(60)
+    assert list(dbcreds.database.users) == [made.username]
+    for each in old:
+        await refused(dbcreds("LookupLease", OPERATOR, lease_id=each.lease_id), Kind.INVALID)
+    # What is said late of an earlier move changes nothing.
+    await dbcreds("EndMovedLeases", **{**move, "path": "database/", "moves": 2})
+    await dbcreds("EndMovedLeases", **move)
+    await dbcreds.creds()
+    await refused(dbcreds.creds(context=there), Kind.NOT_FOUND, "moved")
+    await dbcreds("DropMount", mount_uuid="mount-1")
+    assert await dbcreds.nothing_left()
+    await dbcreds("EndMovedLeases", **{**move, "moves": 3})
+    assert await dbcreds.stored("moved") == 0
+
+
+async def test_a_request_from_before_a_move_gets_no_lease_after_it(dbcreds: Dbcreds) -> None:
+    commit = dbcreds.store.commit
+
+    async def moved_first(transaction: Transaction) -> int:
+        dbcreds.store.commit = commit  # type: ignore[method-assign]
+        await dbcreds("EndMovedLeases", mount_uuid="mount-1", path="moved/", moves=1)
+        return await commit(transaction)
+
+    dbcreds.store.commit = moved_first  # type: ignore[method-assign]
+    await refused(dbcreds.creds(), Kind.NOT_FOUND, "moved")
+    assert await dbcreds.nothing_left()
+
+
 async def test_a_lease_outlives_its_connection_and_its_role(dbcreds: Dbcreds) -> None:
     await dbcreds.creds()
     await dbcreds("DeleteRole", name="app")
@@ -682,6 +721,8 @@ async def test_events_tell_what_happens(dbcreds: Dbcreds) -> None:
         ("CreateCredentials", {"name": "none"}, "unknown role"),
         ("DropMount", {}, "mount_uuid"),
         ("DropTokenLeases", {}, "token_id"),
+        ("EndMovedLeases", {"path": "x/"}, "mount_uuid"),
+        ("EndMovedLeases", {"mount_uuid": "x"}, "path"),
         ("WriteLeaseQuota", {"name": "q", "max_leases": 0}, "max_leases"),
         ("WriteLeaseQuota", {"name": "q", "max_leases": 1, "role": "r"}, "role"),
     ],

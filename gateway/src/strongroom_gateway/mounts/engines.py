@@ -11,6 +11,19 @@ from strongroom.transit.v1 import key_pb2
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """Ends what a mount gave under earlier paths than the one it has now. It may be repeated.
+
+    Args:
+        method: of the engine's service.
+        request: its message, with `mount_uuid`, `path` and `moves`.
+    """
+
+    method: str
+    request: type[Message]
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """One type of mount.
 
@@ -18,20 +31,31 @@ class Engine:
         service: who answers its requests.
         drop: the method that removes the data of a mount. It may be repeated.
         request: its message, with a `mount_uuid`.
+        moved: ends what a mount gave under earlier paths; None for those that give nothing.
     """
 
     service: str
     drop: str
     request: type[Message]
+    moved: Ending | None = None
 
 
-_LOGIN = Engine("auth", "/strongroom.auth.v1.TokenGateService/DropMount", gate_pb2.DropMountRequest)
+_LOGIN = Engine(
+    "auth",
+    "/strongroom.auth.v1.TokenGateService/DropMount",
+    gate_pb2.DropMountRequest,
+    Ending("/strongroom.auth.v1.TokenGateService/EndMovedTokens", gate_pb2.EndMovedTokensRequest),
+)
 
 SECRETS: dict[str, Engine] = {
     "database": Engine(
         "dbcreds",
         "/strongroom.dbcreds.v1.LeaseLifecycleService/DropMount",
         lease_pb2.DropMountRequest,
+        Ending(
+            "/strongroom.dbcreds.v1.LeaseLifecycleService/EndMovedLeases",
+            lease_pb2.EndMovedLeasesRequest,
+        ),
     ),
     "kv": Engine(
         "kv", "/strongroom.kv.v1.KvLifecycleService/DropMount", cubbyhole_pb2.DropMountRequest

@@ -1,6 +1,7 @@
 """MountService: the contract to and from the mount table."""
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -142,16 +143,25 @@ class MountHandlers:
             if mount.auth != target.startswith("auth/"):
                 raise invalid(f"cannot remount to destination {target}")
             check_free(mounts, target)
-            return {**mounts, target: msgspec.structs.replace(mount, path=target)}
+            moved = msgspec.structs.replace(
+                mount, path=target, moves=mount.moves + 1, settling=True
+            )
+            return {**mounts, target: moved}
 
         await self._table.change(change)
+        mount = (await self._table.current()).mounts.get(target)
+        if mount is not None:
+            with contextlib.suppress(ServiceError):
+                await self._settle(mount)  # what cannot be done now is done by `finish_changes`
         return pb.RemountResponse(migration_id=_migration(source, target))
 
     async def ReadRemountStatus(
         self, request: pb.ReadRemountStatusRequest, context: RequestContext
     ) -> pb.ReadRemountStatusResponse:
         source, _, target = bytes.fromhex(_hex(request.migration_id)).decode().partition("\0")
-        info = pb.MigrationInfo(source_mount=source, target_mount=target, status="success")
+        mount = (await self._table.current()).mounts.get(target)
+        status = "in-progress" if mount is not None and mount.settling else "success"
+        info = pb.MigrationInfo(source_mount=source, target_mount=target, status=status)
         return pb.ReadRemountStatusResponse(migration_id=request.migration_id, migration_info=info)
 
     async def ListUiMounts(
@@ -182,15 +192,22 @@ class MountHandlers:
         path = found[0].path.removeprefix("auth/")
         return pb.ReadUiMountResponse(path=path, mount=messages.info(found[0]))
 
-    async def finish_removals(self) -> None:
-        """Removes what mounts that are being disabled left, after crashes too. Runs until cancelled."""
+    async def finish_changes(self) -> None:
+        """Ends what mounts left that are being disabled or were moved, after crashes too. Runs until cancelled."""
         while True:
             try:
-                for path, mount in list((await self._table.current()).mounts.items()):
+                mounts = list((await self._table.current()).mounts.items())
+            except ServiceError as error:
+                log.info("the mounts cannot be read", extra={"kind": error.kind.value})
+                mounts = []
+            for path, mount in mounts:
+                try:
                     if mount.state == REMOVING:
                         await self._remove(path, mount)
-            except ServiceError as error:
-                log.info("a mount's removal waits", extra={"kind": error.kind.value})
+                    elif mount.settling:
+                        await self._settle(mount)
+                except ServiceError as error:
+                    log.info("the end of a mount's change waits", extra={"kind": error.kind.value})
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _list(self, *, auth: bool) -> dict[str, pb.MountInfo]:
@@ -277,6 +294,24 @@ class MountHandlers:
             if known is None or known.uuid != mount.uuid:
                 return None
             return {p: m for p, m in mounts.items() if p != path}
+
+        await self._table.change(change)
+
+    async def _settle(self, mount: Mount) -> None:
+        """Ends what a mount gave before it was moved."""
+        engine = (LOGINS if mount.auth else SECRETS)[mount.type]
+        if engine.moved is not None:
+            request = engine.moved.request(
+                mount_uuid=mount.uuid, path=mount.path, moves=mount.moves
+            )
+            context = RequestContext(str(uuid.uuid4()))
+            await self._services[engine.service].call(engine.moved.method, request, context)
+
+        def change(mounts: Mounts) -> Mounts | None:
+            known = mounts.get(mount.path)
+            if known is None or (known.uuid, known.moves) != (mount.uuid, mount.moves):
+                return None
+            return {**mounts, mount.path: msgspec.structs.replace(known, settling=False)}
 
         await self._table.change(change)
 

@@ -24,6 +24,7 @@ ACTIVE, REMOVING = "active", "removing"
 class Mount(msgspec.Struct, frozen=True):
     """One mount. Spans in seconds, 0 for the system's; `path` ends with a slash, and begins with auth/ for logins.
 
+    `moves` says how often it was moved, `settling` that what it gave before has not yet ended for certain.
     `tuning` holds what the gateway and services read of it beside, by the names of the contract.
     """
 
@@ -38,6 +39,8 @@ class Mount(msgspec.Struct, frozen=True):
     local: bool = False
     seal_wrap: bool = False
     state: str = ACTIVE
+    moves: int = 0
+    settling: bool = False
     created: float = 0.0
     tuning: dict[str, object] = {}
 

@@ -1,5 +1,6 @@
 """Which mounts may be made and removed by which requests, and what clients are told of those that are not there."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -21,8 +22,15 @@ class Engines:
 
     def __init__(self) -> None:
         self.dropped: list[str] = []
+        self.moved: list[str] = []
+        self.away = False
 
     async def call(self, method: str, request: Any, context: RequestContext) -> Any:
+        if self.away:
+            raise ServiceError(Kind.UNAVAILABLE, "away")
+        if isinstance(request, gate_pb2.EndMovedTokensRequest):
+            self.moved.append(request.path)
+            return gate_pb2.EndMovedTokensResponse()
         self.dropped.append(method)
         if isinstance(request, gate_pb2.DropMountRequest):
             return gate_pb2.DropMountResponse()
@@ -36,7 +44,7 @@ class Mounts:
         self.engines = Engines()
         services = dict.fromkeys(("auth", "kv"), self.engines)
         self.table = MountTable(MemoryStore())
-        self._handlers = MountHandlers(self.table, services, self._acl)
+        self.handlers = MountHandlers(self.table, services, self._acl)
 
     async def _acl(self, context: RequestContext) -> Acl | None:
         return Acl.compile(
@@ -45,7 +53,7 @@ class Mounts:
 
     async def __call__(self, method: str, **fields: Any) -> Any:
         request: type[Message] = getattr(mounts_pb2, f"{method}Request")
-        return await getattr(self._handlers, method)(request(**fields), RequestContext("r"))
+        return await getattr(self.handlers, method)(request(**fields), RequestContext("r"))
 
 
 @pytest.fixture
@@ -114,3 +122,24 @@ async def test_unknown_types_are_refused(mounts: Mounts) -> None:
     await refused(mounts("EnableMount", path="x", type="nope"), "plugin not found in the catalog")
     await refused(mounts("EnableMount", path="x"), "backend type must be specified")
     await refused(mounts("EnableAuth", path="x", type="kv"), "plugin not found in the catalog")
+
+
+async def test_a_move_is_over_once_what_was_given_before_it_is_certain_to_end(
+    mounts: Mounts,
+) -> None:
+    async def status(migration: str) -> str:
+        found = await mounts("ReadRemountStatus", migration_id=migration)
+        return str(found.migration_info.status)
+
+    moved = await mounts("Remount", **{"from": "secret", "to": "elsewhere"})
+    assert (await status(moved.migration_id), mounts.engines.moved) == ("success", [])
+    mounts.engines.away = True
+    moved = await mounts("Remount", **{"from": "auth/people", "to": "auth/staff"})
+    assert await status(moved.migration_id) == "in-progress"
+    mounts.engines.away = False
+    task = asyncio.create_task(mounts.handlers.finish_changes())
+    async with asyncio.timeout(10):
+        while await status(moved.migration_id) == "in-progress":
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert mounts.engines.moved == ["auth/staff/"]

@@ -75,6 +75,11 @@ class TokenGateServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameResponse.FromString,
                 _registered_method=True)
+        self.EndMovedTokens = channel.unary_unary(
+                '/strongroom.auth.v1.TokenGateService/EndMovedTokens',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.EndMovedTokensRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.EndMovedTokensResponse.FromString,
+                _registered_method=True)
         self.DropMount = channel.unary_unary(
                 '/strongroom.auth.v1.TokenGateService/DropMount',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.DropMountRequest.SerializeToString,
@@ -143,6 +148,13 @@ class TokenGateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndMovedTokens(self, request, context):
+        """Revokes the tokens that a login mount gave under another path than it has now. May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DropMount(self, request, context):
         """Revokes all tokens of a login mount that was disabled, and removes its data. May be repeated.
         """
@@ -192,6 +204,11 @@ def add_TokenGateServiceServicer_to_server(servicer, server):
                     servicer.UnlockName,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameResponse.SerializeToString,
+            ),
+            'EndMovedTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndMovedTokens,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.EndMovedTokensRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.EndMovedTokensResponse.SerializeToString,
             ),
             'DropMount': grpc.unary_unary_rpc_method_handler(
                     servicer.DropMount,
@@ -416,6 +433,33 @@ class TokenGateService:
             '/strongroom.auth.v1.TokenGateService/UnlockName',
             strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_gate__pb2.UnlockNameResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndMovedTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenGateService/EndMovedTokens',
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.EndMovedTokensRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.EndMovedTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,8 @@ class TokenGateServiceStub:
     """Lists the names that are locked after failed logins; the mount is that of the request."""
     UnlockName: _aio.UnaryUnaryMultiCallable[_gate_pb2.UnlockNameRequest, _gate_pb2.UnlockNameResponse]
     """Forgets the failed logins of a name; the mount is that of the request. Not an error where there are none."""
+    EndMovedTokens: _aio.UnaryUnaryMultiCallable[_gate_pb2.EndMovedTokensRequest, _gate_pb2.EndMovedTokensResponse]
+    """Revokes the tokens that a login mount gave under another path than it has now. May be repeated."""
     DropMount: _aio.UnaryUnaryMultiCallable[_gate_pb2.DropMountRequest, _gate_pb2.DropMountResponse]
     """Revokes all tokens of a login mount that was disabled, and removes its data. May be repeated."""
 
@@ -105,6 +107,14 @@ class TokenGateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_gate_pb2.UnlockNameRequest, _abc.Awaitable[_gate_pb2.UnlockNameResponse]],
     ) -> _abc.Awaitable[_gate_pb2.UnlockNameResponse]:
         """Forgets the failed logins of a name; the mount is that of the request. Not an error where there are none."""
+
+    @_abc_1.abstractmethod
+    def EndMovedTokens(
+        self,
+        request: _gate_pb2.EndMovedTokensRequest,
+        context: _aio.ServicerContext[_gate_pb2.EndMovedTokensRequest, _abc.Awaitable[_gate_pb2.EndMovedTokensResponse]],
+    ) -> _abc.Awaitable[_gate_pb2.EndMovedTokensResponse]:
+        """Revokes the tokens that a login mount gave under another path than it has now. May be repeated."""
 
     @_abc_1.abstractmethod
     def DropMount(

@@ -766,6 +766,53 @@ class DropMountResponse(_message.Message):
 Global___DropMountResponse: _TypeAlias = DropMountResponse  # noqa: Y015
 
 @_typing.final
+class EndMovedLeasesRequest(_message.Message):
+    """Names a mount that was moved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOUNT_UUID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    mount_uuid: _builtins.str
+    """Its uuid."""
+    path: _builtins.str
+    """Its path now, with a slash at its end."""
+    moves: _builtins.int
+    """How often it was moved: what was said of an earlier move changes nothing."""
+    def __init__(
+        self,
+        *,
+        mount_uuid: _builtins.str = ...,
+        path: _builtins.str = ...,
+        moves: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount_uuid", b"mount_uuid", "moves", b"moves", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMovedLeasesRequest: _TypeAlias = EndMovedLeasesRequest  # noqa: Y015
+
+@_typing.final
+class EndMovedLeasesResponse(_message.Message):
+    """Says that the leases given under its earlier paths will be revoked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMovedLeasesResponse: _TypeAlias = EndMovedLeasesResponse  # noqa: Y015
+
+@_typing.final
 class DropTokenLeasesRequest(_message.Message):
     """Names a token."""
 

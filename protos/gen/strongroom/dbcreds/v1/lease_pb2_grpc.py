@@ -538,6 +538,11 @@ class LeaseLifecycleServiceStub:
                 request_serializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.DropMountRequest.SerializeToString,
                 response_deserializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.DropMountResponse.FromString,
                 _registered_method=True)
+        self.EndMovedLeases = channel.unary_unary(
+                '/strongroom.dbcreds.v1.LeaseLifecycleService/EndMovedLeases',
+                request_serializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.EndMovedLeasesRequest.SerializeToString,
+                response_deserializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.EndMovedLeasesResponse.FromString,
+                _registered_method=True)
         self.DropTokenLeases = channel.unary_unary(
                 '/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeases',
                 request_serializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.DropTokenLeasesRequest.SerializeToString,
@@ -551,6 +556,14 @@ class LeaseLifecycleServiceServicer:
 
     def DropMount(self, request, context):
         """Revokes all leases of a mount, then removes its connections and roles. UNAVAILABLE while leases are left: repeat it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndMovedLeases(self, request, context):
+        """Ends the leases that a mount gave under another path than it has now: when it returns, it is certain that they
+        will be revoked, and none is given under another path any more. May be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -570,6 +583,11 @@ def add_LeaseLifecycleServiceServicer_to_server(servicer, server):
                     servicer.DropMount,
                     request_deserializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.DropMountRequest.FromString,
                     response_serializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.DropMountResponse.SerializeToString,
+            ),
+            'EndMovedLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndMovedLeases,
+                    request_deserializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.EndMovedLeasesRequest.FromString,
+                    response_serializer=strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.EndMovedLeasesResponse.SerializeToString,
             ),
             'DropTokenLeases': grpc.unary_unary_rpc_method_handler(
                     servicer.DropTokenLeases,
@@ -605,6 +623,33 @@ class LeaseLifecycleService:
             '/strongroom.dbcreds.v1.LeaseLifecycleService/DropMount',
             strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.DropMountRequest.SerializeToString,
             strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.DropMountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndMovedLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.dbcreds.v1.LeaseLifecycleService/EndMovedLeases',
+            strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.EndMovedLeasesRequest.SerializeToString,
+            strongroom_dot_dbcreds_dot_v1_dot_lease__pb2.EndMovedLeasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -160,6 +160,10 @@ class LeaseLifecycleServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     DropMount: _aio.UnaryUnaryMultiCallable[_lease_pb2.DropMountRequest, _lease_pb2.DropMountResponse]
     """Revokes all leases of a mount, then removes its connections and roles. UNAVAILABLE while leases are left: repeat it."""
+    EndMovedLeases: _aio.UnaryUnaryMultiCallable[_lease_pb2.EndMovedLeasesRequest, _lease_pb2.EndMovedLeasesResponse]
+    """Ends the leases that a mount gave under another path than it has now: when it returns, it is certain that they
+    will be revoked, and none is given under another path any more. May be repeated.
+    """
     DropTokenLeases: _aio.UnaryUnaryMultiCallable[_lease_pb2.DropTokenLeasesRequest, _lease_pb2.DropTokenLeasesResponse]
     """Ends all leases that a token obtained: when it returns, it is certain that they will be revoked. May be repeated."""
 
@@ -173,6 +177,16 @@ class LeaseLifecycleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_lease_pb2.DropMountRequest, _abc.Awaitable[_lease_pb2.DropMountResponse]],
     ) -> _abc.Awaitable[_lease_pb2.DropMountResponse]:
         """Revokes all leases of a mount, then removes its connections and roles. UNAVAILABLE while leases are left: repeat it."""
+
+    @_abc_1.abstractmethod
+    def EndMovedLeases(
+        self,
+        request: _lease_pb2.EndMovedLeasesRequest,
+        context: _aio.ServicerContext[_lease_pb2.EndMovedLeasesRequest, _abc.Awaitable[_lease_pb2.EndMovedLeasesResponse]],
+    ) -> _abc.Awaitable[_lease_pb2.EndMovedLeasesResponse]:
+        """Ends the leases that a mount gave under another path than it has now: when it returns, it is certain that they
+        will be revoked, and none is given under another path any more. May be repeated.
+        """
 
     @_abc_1.abstractmethod
     def DropTokenLeases(

@@ -206,14 +206,15 @@ class MountServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Remount(self, request, context):
-        """Moves a mount to another path; leases, tokens and data come along.
+        """Moves a mount to another path, with its data. Leases and tokens that it gave under the old one are revoked, as in Vault; that
+        of leases whose database is away goes on by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadRemountStatus(self, request, context):
-        """Tells how far a move is. Moves are done when they are answered.
+        """Tells how far a move is: `in-progress` while leases and tokens given under the old path are not yet certain to end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

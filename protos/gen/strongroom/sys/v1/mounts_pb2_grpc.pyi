@@ -41,9 +41,11 @@ class MountServiceStub:
     TuneAuth: _aio.UnaryUnaryMultiCallable[_mounts_pb2.TuneAuthRequest, _mounts_pb2.TuneAuthResponse]
     """Changes how a login method is tuned; what is not given stays."""
     Remount: _aio.UnaryUnaryMultiCallable[_mounts_pb2.RemountRequest, _mounts_pb2.RemountResponse]
-    """Moves a mount to another path; leases, tokens and data come along."""
+    """Moves a mount to another path, with its data. Leases and tokens that it gave under the old one are revoked, as in Vault; that
+    of leases whose database is away goes on by itself.
+    """
     ReadRemountStatus: _aio.UnaryUnaryMultiCallable[_mounts_pb2.ReadRemountStatusRequest, _mounts_pb2.ReadRemountStatusResponse]
-    """Tells how far a move is. Moves are done when they are answered."""
+    """Tells how far a move is: `in-progress` while leases and tokens given under the old path are not yet certain to end."""
     ListUiMounts: _aio.UnaryUnaryMultiCallable[_mounts_pb2.ListUiMountsRequest, _mounts_pb2.ListUiMountsResponse]
     """Lists the mounts that the caller may see: those of which a policy speaks, and those listed to everyone."""
     ReadUiMount: _aio.UnaryUnaryMultiCallable[_mounts_pb2.ReadUiMountRequest, _mounts_pb2.ReadUiMountResponse]
@@ -154,7 +156,9 @@ class MountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mounts_pb2.RemountRequest,
         context: _aio.ServicerContext[_mounts_pb2.RemountRequest, _abc.Awaitable[_mounts_pb2.RemountResponse]],
     ) -> _abc.Awaitable[_mounts_pb2.RemountResponse]:
-        """Moves a mount to another path; leases, tokens and data come along."""
+        """Moves a mount to another path, with its data. Leases and tokens that it gave under the old one are revoked, as in Vault; that
+        of leases whose database is away goes on by itself.
+        """
 
     @_abc_1.abstractmethod
     def ReadRemountStatus(
@@ -162,7 +166,7 @@ class MountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mounts_pb2.ReadRemountStatusRequest,
         context: _aio.ServicerContext[_mounts_pb2.ReadRemountStatusRequest, _abc.Awaitable[_mounts_pb2.ReadRemountStatusResponse]],
     ) -> _abc.Awaitable[_mounts_pb2.ReadRemountStatusResponse]:
-        """Tells how far a move is. Moves are done when they are answered."""
+        """Tells how far a move is: `in-progress` while leases and tokens given under the old path are not yet certain to end."""
 
     @_abc_1.abstractmethod
     def ListUiMounts(

@@ -115,6 +115,20 @@ class TokenGateHandlers:
         await self._lockouts[mount.type].forget(mount, request.name)
         return pb.UnlockNameResponse()
 
+    async def EndMovedTokens(
+        self, request: pb.EndMovedTokensRequest, context: RequestContext
+    ) -> pb.EndMovedTokensResponse:
+        if not request.mount_uuid or not request.path:
+            raise invalid("mount_uuid and path: must not be empty")
+        records, after = self._tokens.records, ""
+        while token_ids := await records.of_mount(request.mount_uuid, after):
+            for token_id in token_ids:
+                found = await records.get(token_id)
+                if found is not None and not found[0].path.startswith(request.path):
+                    await self._tokens.revoke(token_id)
+            after = token_ids[-1]
+        return pb.EndMovedTokensResponse()
+
     async def DropMount(
         self, request: pb.DropMountRequest, context: RequestContext
     ) -> pb.DropMountResponse:

@@ -177,9 +177,11 @@ class TokenStore:
             str(e.path[2]) for e in await self.store.scan((_CHILD, Plain(token_id)), limit=_PAGE)
         ]
 
-    async def of_mount(self, mount: str) -> list[str]:
-        """Returns ids of the tokens that a mount made, a page of them."""
-        return [str(e.path[2]) for e in await self.store.scan((_MOUNT, Plain(mount)), limit=_PAGE)]
+    async def of_mount(self, mount: str, after: str = "") -> list[str]:
+        """Returns ids of the tokens that a mount made, a page of them behind an id."""
+        prefix = (_MOUNT, Plain(mount))
+        behind = (*prefix, Plain(after)) if after else None
+        return [str(e.path[2]) for e in await self.store.scan(prefix, after=behind, limit=_PAGE)]
 
     async def lease_names(self, prefix: str) -> list[tuple[str, bool]]:
         """Returns the next segments of the paths that made tokens, below a prefix, and ids of tokens there.

@@ -39,6 +39,10 @@ class Failures:
 Pages = Callable[[str], Awaitable[list[str]]]
 
 
+def _all(lease: Lease) -> bool:
+    return True
+
+
 class Revoker:
     """Revokes leases. Which replica drops a user is settled by a claim in the lease's record."""
 
@@ -144,22 +148,26 @@ class Revoker:
             after = keys[-1]
         return failures
 
-    async def mark_all(self, pages: Pages) -> None:
+    async def mark_all(self, pages: Pages, doomed: Callable[[Lease], bool] = _all) -> None:
         """Ends leases, many in one transaction: when it returns, they will all be revoked.
 
         Those marked before a crash are revoked all the same; who asked asks again for the others.
+
+        Args:
+            pages: gives keys.
+            doomed: which of them.
         """
         after = ""
         while keys := await pages(after):
-            await self._mark_many(keys)
+            await self._mark_many(keys, doomed)
             after = keys[-1]
 
-    async def _mark_many(self, keys: list[str]) -> None:
+    async def _mark_many(self, keys: list[str], doomed: Callable[[Lease], bool]) -> None:
         now = self._clock.now()
         changes = []
         for kept in await self._leases.get_many(keys):
             after = domain.ended(kept.lease, now)
-            if after is not kept.lease:
+            if after is not kept.lease and doomed(kept.lease):
                 changes.append((kept, after))
         for key in await self._leases.replace_many(changes):
             await self.mark(key)  # one that changed meanwhile must not keep the others from ending

@@ -6,7 +6,7 @@ from strongroom.dbcreds.v1 import lease_pb2 as pb
 from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases
-from strongroom_dbcreds.storage import mark_gone
+from strongroom_dbcreds.storage import Moved, mark_gone, mark_moved
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
@@ -55,6 +55,21 @@ class LifecycleHandlers:
         for drop in self._drops:
             await drop(mount)
         return pb.DropMountResponse()
+
+    async def EndMovedLeases(
+        self, request: pb.EndMovedLeasesRequest, context: RequestContext
+    ) -> pb.EndMovedLeasesResponse:
+        mount, path = _named(request.mount_uuid, "mount_uuid"), _named(request.path, "path")
+        await self._clock.ready()
+        # From here on no lease can be added under another path: what adds one expects this record as it was.
+        if not await mark_moved(self._leases.store, mount, Moved(path, request.moves)):
+            return pb.EndMovedLeasesResponse()  # it was moved again, or disabled: that is seen to
+
+        async def pages(after: str) -> list[str]:
+            return await self._leases.of_mount(mount, after)
+
+        await self._revoker.mark_all(pages, lambda lease: not lease.id.startswith(path))
+        return pb.EndMovedLeasesResponse()
 
     async def DropTokenLeases(
         self, request: pb.DropTokenLeasesRequest, context: RequestContext
