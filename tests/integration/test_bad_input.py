@@ -2,13 +2,14 @@
 
 import http.client
 import json
+import socket
 import ssl
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from tests.integration.platforms import ROOT, Platform
+from tests.integration.platforms import ROOT, Platform, until
 
 
 def raw(
@@ -115,6 +116,48 @@ def test_a_key_that_comes_twice_is_refused(platform: Platform) -> None:
         assert (answer.status_code, "twice" in answer.text) == (400, True)
     wrap = {"X-Vault-Wrap-TTL": "60"}
     assert platform.http("POST", "sys/wrapping/wrap", data=twice, headers=wrap).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"data":{"a":1}}',
+        '{"data":{"a":"\u00e4"}}'.encode("utf-16"),
+        '{"data":{"a":"\u00e4"}}'.encode("latin-1"),
+        b'{"data":{"a":"\\ud800"}}',
+        b'{"data":{"a":"\x00"}}',
+        b'{"data":{"a":NaN}}',
+        b'{"data":{"a":1}}x',
+        b"{'data':1}",
+        b'{"a":' * 100_000,
+        b"\x1f\x8b\x08\x00",
+        b"--x\r\nContent-Disposition: form-data",
+    ],
+)
+def test_what_is_not_json_is_said_to_be_so(platform: Platform, body: bytes) -> None:
+    for path in ("secret/data/odd", "cubbyhole/odd", "auth/token/create", "sys/mounts/odd"):
+        answer = platform.http("POST", path, data=body)
+        assert (answer.status_code, "JSON" in answer.text) == (400, True), answer.text
+
+
+def test_a_client_that_leaves_is_no_error(platform: Platform) -> None:
+    def errors() -> int:
+        return (platform.folder / "output.log").read_text().count("a request failed")
+
+    before = errors()
+    host, _, port = platform.address.removeprefix("https://").rpartition(":")
+    context = ssl.create_default_context(cafile=platform.ca)
+    for body in (b'{"data":', b""):
+        with (
+            socket.create_connection((host, int(port))) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            head = f"POST /v1/secret/data/x HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {ROOT}\r\n"
+            secured.sendall(f"{head}Content-Length: 100\r\n\r\n".encode() + body)
+    # The next request is answered after those were given up.
+    assert platform.http("GET", "sys/health", None).status_code == 200
+    until(lambda: len(platform.http("GET", "sys/in-flight-req").json()) == 1)
+    assert errors() == before
 
 
 def test_unknown_parameters_are_warned_of(platform: Platform) -> None:

@@ -154,7 +154,12 @@ def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None
             platform.bao("operator", "unseal", key)
         platform.bao("secrets", "enable", "-path=secret", "-version=2", "kv", token=root)
         platform.bao("kv", "put", "secret/x", "v=1", token=root)
+        log = platform.audit_log
+        platform.bao("audit", "enable", "file", f"file_path={log}", token=root)
         platform.bao("operator", "seal", token=root)
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        about = [e["type"] for e in entries if e.get("request", {}).get("path") == "sys/seal"]
+        assert about == ["request"]
         answer = platform.http("GET", "secret/data/x", root)
         assert (answer.status_code, answer.json()) == (503, {"errors": ["Vault is sealed"]})
         for key in keys[1:]:
@@ -164,6 +169,8 @@ def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None
 
 def test_path_help(platform: Platform) -> None:
     assert "data/{path}" in platform.bao("path-help", "secret")
+    assert "/sys/mounts/{path}/tune" in platform.bao("path-help", "sys")
+    assert "/auth/token/lookup-self" in platform.bao("path-help", "auth/token")
     text = platform.bao("path-help", "secret/data/app")
     assert "Writes a new version" in text
     assert "type (string)" in platform.bao("path-help", "sys/audit/file")

@@ -203,7 +203,7 @@ class Gateway:
         mount, _ = found
         relative = path[len(mount.path) :]
         if not relative:
-            return mount_help(self.routes, mount.kind)
+            return mount_help(self.routes, mount.kind, mount.path)
         return path_help(self.routes, mount.kind, relative)
 
     async def _open_api(self, generic: bool, context: RequestContext) -> bytes:

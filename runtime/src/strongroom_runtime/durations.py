@@ -46,3 +46,11 @@ def format_seconds(seconds: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{remainder}s"
     return f"{minutes}m{remainder}s" if minutes else f"{remainder}s"
+
+
+def short_seconds(seconds: int) -> str:
+    """Returns the same for people to read, without what is zero at its end: 768h, 1h30m."""
+    text = format_seconds(seconds)
+    if text.endswith("m0s"):
+        text = text.removesuffix("0s")
+    return text.removesuffix("0m") if text.endswith("h0m") else text

@@ -5,6 +5,8 @@ All times are wall time in seconds since 1970, all spans seconds; 0 is never or 
 
 from dataclasses import dataclass
 
+from strongroom_runtime.durations import short_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -47,6 +49,7 @@ def span(
     return Span(
         left,
         (
-            f'TTL of "{ttl}s" exceeded the effective max_ttl of "{left}s"; TTL value is capped accordingly',
+            f'TTL of "{short_seconds(ttl)}" exceeded the effective max_ttl of "{short_seconds(left)}";'
+            " TTL value is capped accordingly",
         ),
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom_runtime.durations import MAX_SECONDS, format_seconds, parse_seconds
+from strongroom_runtime.durations import MAX_SECONDS, format_seconds, parse_seconds, short_seconds
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_refuses_the_rest_without_repeating_it(value: str | int) -> None:
 @given(st.integers(0, MAX_SECONDS))
 def test_what_is_written_is_read_again(seconds: int) -> None:
     assert parse_seconds(format_seconds(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (30, "30s"), (60, "1m"), (5400, "1h30m"), (3605, "1h0m5s"), (2_764_800, "768h")],
+)
+def test_people_read_it_without_zeros_at_its_end(seconds: int, text: str) -> None:
+    assert short_seconds(seconds) == text
+    assert parse_seconds(text) == seconds

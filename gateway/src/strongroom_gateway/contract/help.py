@@ -31,9 +31,13 @@ def path_help(routes: RouteTable, mount: MountKind | None, path: str) -> str:
     return "\n".join(parts)
 
 
-def mount_help(routes: RouteTable, mount: MountKind) -> str:
-    """Returns the help on all paths of a kind of mount."""
-    specs = [spec for spec in routes.methods.values() if spec.mount == mount]
+def mount_help(routes: RouteTable, mount: MountKind, path: str) -> str:
+    """Returns the help on all paths of a mount, or of those that are always there by the mount's path."""
+    specs = [
+        spec
+        for spec in routes.methods.values()
+        if spec.mount == mount or any(p.startswith(f"/{path}") for p in spec.patterns)
+    ]
     services = dict.fromkeys(spec.descriptor.containing_service.full_name for spec in specs)
     lines = ["## DESCRIPTION", "", *(comment(name) for name in services), "", "## PATHS", ""]
     lines += ["What you may do with them depends on your policies.", ""]

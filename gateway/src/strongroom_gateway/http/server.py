@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from granian.constants import Interfaces
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
 from strongroom_gateway.contract.decode import MAX_BODY
@@ -94,6 +95,8 @@ class HttpServer:
         )
         try:
             response = await self._wire.handle(request)
+        except ProtocolClosed:
+            return  # the client left in the middle of its body
         except Exception:
             log.exception("a request failed")
             protocol.response_bytes(500, _JSON, _INTERNAL)
