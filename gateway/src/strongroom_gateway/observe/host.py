@@ -1,34 +1,32 @@
-"""What Linux tells of the machine, in the shape of Vault (Vault documentation, "/sys/host-info").
+"""What the system tells of the machine, in the shape of Vault (Vault documentation, "/sys/host-info").
 
-What cannot be read is left out: other systems, and containers that hide it.
+What cannot be read is left out, as in containers that hide it.
 """
 
 import contextlib
 import os
 import platform
-import shutil
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from strongroom_runtime.timestamps import rfc3339
 
-_TICKS = 100.0  # of /proc/stat in a second (proc(5): USER_HZ, 100 on every common machine)
-_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest")
-_MEMORY = {
-    "MemTotal": "total",
-    "MemAvailable": "available",
-    "MemFree": "free",
-    "Active": "active",
-    "Inactive": "inactive",
-    "Buffers": "buffers",
-    "Cached": "cached",
-    "Shmem": "shared",
-    "SwapTotal": "swaptotal",
-    "SwapFree": "swapfree",
+# By psutil's names; it leaves out what the system does not tell.
+_TIMES = {"guest_nice": "guestNice"}
+_CPU = {
+    "vendor_id": "vendorId",
+    "model name": "modelName",
+    "cpu family": "family",
+    "model": "model",
 }
+_MEMORY = (
+    "total", "available", "used", "free", "active", "inactive", "buffers", "cached", "shared",
+)  # fmt: skip
 
 
 def host_info(data_folder: str = "/") -> dict[str, Any]:
@@ -48,21 +46,15 @@ def host_info(data_folder: str = "/") -> dict[str, Any]:
     return info
 
 
-def _pairs(file: str) -> list[tuple[str, str]]:
-    lines = Path(file).read_text().splitlines()
-    pairs = [line.partition(":") for line in lines if ":" in line]
-    return [(name.strip(), value.strip()) for name, _, value in pairs]
-
-
 def _cpu() -> list[dict[str, Any]]:
+    """Returns the processors, with what the kernel says of them and psutil does not."""
     cpus: list[dict[str, Any]] = []
-    for name, value in _pairs("/proc/cpuinfo"):
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = (part.strip() for part in line.partition(":"))
         if name == "processor":
             cpus.append({"cpu": int(value)})
-        elif name == "vendor_id":
-            cpus[-1]["vendorId"] = value
-        elif name == "model name":
-            cpus[-1]["modelName"] = value
+        elif name in _CPU:
+            cpus[-1][_CPU[name]] = value
         elif name == "cpu MHz":
             cpus[-1]["mhz"] = float(value)
         elif name == "flags":
@@ -71,23 +63,20 @@ def _cpu() -> list[dict[str, Any]]:
 
 
 def _cpu_times() -> list[dict[str, Any]]:
-    times = []
-    for line in Path("/proc/stat").read_text().splitlines():
-        name, *ticks = line.split()
-        if name.startswith("cpu") and name != "cpu":
-            seconds = (int(tick) / _TICKS for tick in ticks)
-            times.append({"cpu": name, **dict(zip(_TIMES, seconds, strict=False))})
-    return times
+    return [
+        {"cpu": f"cpu{number}", **{_TIMES.get(k, k): v for k, v in times._asdict().items()}}
+        for number, times in enumerate(psutil.cpu_times(percpu=True))
+    ]
 
 
 def _disk(folder: str) -> dict[str, Any]:
-    usage, inodes = shutil.disk_usage(folder), os.statvfs(folder)
+    usage, inodes = psutil.disk_usage(folder), os.statvfs(folder)
     return {
         "path": folder,
         "total": usage.total,
         "free": usage.free,
         "used": usage.used,
-        "usedPercent": 100 * usage.used / usage.total,
+        "usedPercent": usage.percent,
         "inodesTotal": inodes.f_files,
         "inodesFree": inodes.f_ffree,
         "inodesUsed": inodes.f_files - inodes.f_ffree,
@@ -95,12 +84,12 @@ def _disk(folder: str) -> dict[str, Any]:
 
 
 def _host() -> dict[str, Any]:
-    uptime = int(float(Path("/proc/uptime").read_text().split()[0]))
+    booted = int(psutil.boot_time())
     return {
         "hostname": socket.gethostname(),
-        "uptime": uptime,
-        "bootTime": int(time.time()) - uptime,
-        "procs": sum(1 for each in os.listdir("/proc") if each.isdigit()),
+        "uptime": int(time.time()) - booted,
+        "bootTime": booted,
+        "procs": len(psutil.pids()),
         "os": platform.system().lower(),
         "kernelVersion": platform.release(),
         "kernelArch": platform.machine(),
@@ -108,10 +97,11 @@ def _host() -> dict[str, Any]:
 
 
 def _memory() -> dict[str, Any]:
-    found = {
-        _MEMORY[name]: int(value.split()[0]) * 1024
-        for name, value in _pairs("/proc/meminfo")
-        if name in _MEMORY
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    found = {name: getattr(memory, name) for name in _MEMORY if hasattr(memory, name)}
+    return {
+        **found,
+        "usedPercent": memory.percent,
+        "swaptotal": swap.total,
+        "swapfree": swap.free,
     }
-    found["used"] = found["total"] - found["available"]
-    return {**found, "usedPercent": 100 * found["used"] / found["total"]}
