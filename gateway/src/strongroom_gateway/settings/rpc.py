@@ -85,21 +85,13 @@ class ConfigHandlers:
         if not values or not all(_VALUE.fullmatch(value) for value in values):
             raise invalid("values: takes at least one text of printable ASCII")
 
-        def change(settings: Settings) -> Settings:
-            headers = _bounded({**settings.ui_headers, name: values})
-            return msgspec.structs.replace(settings, ui_headers=headers)
-
-        await self._settings.change(change)
+        await self._put("ui_headers", name, values)
         return pb.WriteUiHeaderResponse()
 
     async def DeleteUiHeader(
         self, request: pb.DeleteUiHeaderRequest, context: RequestContext
     ) -> pb.DeleteUiHeaderResponse:
-        def change(settings: Settings) -> Settings:
-            headers = _without(settings.ui_headers, _name(request.header))
-            return msgspec.structs.replace(settings, ui_headers=headers)
-
-        await self._settings.change(change)
+        await self._remove("ui_headers", _name(request.header))
         return pb.DeleteUiHeaderResponse()
 
     async def ReadAuditedHeaders(
@@ -125,21 +117,13 @@ class ConfigHandlers:
         if name in _SECRET and not request.hmac:
             raise invalid("hmac: must be true for a header that holds a secret")
 
-        def change(settings: Settings) -> Settings:
-            headers = _bounded({**settings.audited_headers, name: request.hmac})
-            return msgspec.structs.replace(settings, audited_headers=headers)
-
-        await self._settings.change(change)
+        await self._put("audited_headers", name, request.hmac)
         return pb.WriteAuditedHeaderResponse()
 
     async def DeleteAuditedHeader(
         self, request: pb.DeleteAuditedHeaderRequest, context: RequestContext
     ) -> pb.DeleteAuditedHeaderResponse:
-        def change(settings: Settings) -> Settings:
-            headers = _without(settings.audited_headers, _name(request.header))
-            return msgspec.structs.replace(settings, audited_headers=headers)
-
-        await self._settings.change(change)
+        await self._remove("audited_headers", _name(request.header))
         return pb.DeleteAuditedHeaderResponse()
 
     async def ReadSanitizedState(
@@ -149,6 +133,30 @@ class ConfigHandlers:
 
     async def _change(self, **changes: object) -> None:
         await self._settings.change(lambda settings: msgspec.structs.replace(settings, **changes))
+
+    async def _put(self, kind: str, name: str, value: object) -> None:
+        """Sets one header of a kind, `ui_headers` or `audited_headers`.
+
+        Raises:
+            ServiceError: INVALID where there are too many.
+        """
+
+        def change(settings: Settings) -> Settings:
+            headers = {**getattr(settings, kind), name: value}
+            if len(headers) > _MOST:
+                raise invalid(f"there may be at most {_MOST} headers")
+            return msgspec.structs.replace(settings, **{kind: headers})
+
+        await self._settings.change(change)
+
+    async def _remove(self, kind: str, name: str) -> None:
+        """Forgets one header of a kind."""
+
+        def change(settings: Settings) -> Settings:
+            headers = {k: v for k, v in getattr(settings, kind).items() if k != name}
+            return msgspec.structs.replace(settings, **{kind: headers})
+
+        await self._settings.change(change)
 
 
 def _cors(request: pb.WriteCorsRequest) -> Cors:
@@ -186,13 +194,3 @@ def _name(header: str) -> str:
     if not _TOKEN.fullmatch(header):
         raise invalid("header: takes the name of a header")
     return header.lower()
-
-
-def _bounded(headers: dict[str, object]) -> dict[str, object]:
-    if len(headers) > _MOST:
-        raise invalid(f"there may be at most {_MOST} headers")
-    return headers
-
-
-def _without(headers: Mapping[str, object], name: str) -> dict[str, object]:
-    return {each: value for each, value in headers.items() if each != name}
