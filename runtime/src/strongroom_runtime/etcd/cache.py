@@ -9,6 +9,7 @@ from strongroom_runtime.storage import Entry
 MAX_ENTRIES = 100_000
 MAX_BYTES = 256 << 20
 _RECENT = 10_000
+_OBJECTS = 600  # bytes that the objects of one key take themselves
 
 
 @dataclass(slots=True)
@@ -140,4 +141,10 @@ class Invalidation:
 
 
 def _size(key: bytes, cached: Cached) -> int:
-    return len(key) + len(cached.raw or b"") + 200  # about what the objects themselves take
+    """Returns about how many bytes a key takes in memory.
+
+    A value comes to stand there three times over: as it is in etcd, opened, and in what its service makes of it
+    (`Entry.made`), such as an answer that holds it once more. All are counted from the first, so that the bound holds
+    whatever is made later.
+    """
+    return len(key) + 3 * len(cached.raw or b"") + _OBJECTS

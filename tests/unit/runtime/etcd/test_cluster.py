@@ -284,6 +284,27 @@ async def test_a_cache_is_bounded(platform: Platform) -> None:
     for number in range(30):
         await node.store.get((Plain("m"), str(number)))
     assert len(cache) == 10
-    cache._max_bytes = 1000
+    cache._max_bytes = 3000
     await node.store.get((Plain("m"), "more"))
     assert len(cache) < 5
+
+
+async def test_a_cache_counts_what_is_made_of_its_values(platform: Platform) -> None:
+    """An opened value and an answer with it stay with an entry, beside what stands in etcd."""
+    node = await platform.join("a")
+    cache = node.store._cache
+    assert cache is not None
+    size = 100_000
+    cache._max_bytes = 10 * size
+    for number in range(12):
+        path = (Plain("m"), str(number))
+        await node.store.commit(Transaction(puts={path: os.urandom(size)}))
+        entry = await node.store.get(path)
+        assert entry is not None
+        entry.made = bytes(entry.value)
+    held = sum(
+        len(cached.raw or b"") + len(cached.decoded.value) + len(cached.decoded.made)
+        for cached in cache.entries.values()
+        if cached.decoded is not None
+    )
+    assert 0 < held <= cache._max_bytes
