@@ -375,6 +375,33 @@ def test_a_mount_is_disabled_after_its_last_user(
     assert platform.http("GET", f"{mount}/creds/app").status_code == 404
 
 
+@pytest.mark.parametrize("kind", ["roles", "static-roles"])
+def test_credentials_that_a_database_does_not_know_are_refused(
+    platform: Platform, mount: str, kind: str
+) -> None:
+    body = {"db_name": "pg", "credential_type": "rsa_private_key"}
+    if kind == "static-roles":
+        body |= {"username": "someone", "rotation_period": "1h"}
+    refused = platform.http("POST", f"{mount}/{kind}/app", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["errors"] == [
+        "credential_type: users of postgresql-database-plugin log in with password or client_certificate, "
+        "not with rsa_private_key"
+    ]
+    # A role that was written before its connection is refused when it is used, and nothing is made.
+    platform.http("POST", f"{mount}/roles/early", json=body | {"db_name": "late"})
+    config = {
+        "plugin_name": "postgresql-database-plugin",
+        "connection_url": "postgresql://127.0.0.1:1/x",
+        "verify_connection": False,
+        "allowed_roles": "*",
+    }
+    platform.http("POST", f"{mount}/config/late", json=config)
+    refused = platform.http("GET", f"{mount}/creds/early")
+    assert (refused.status_code, "rsa_private_key" in refused.text) == (400, True)
+    assert platform.http("LIST", f"sys/leases/lookup/{mount}").status_code == 404
+
+
 def test_a_mount_that_moves_ends_the_users_that_it_gave(
     platform: Platform, database: Postgres, mount: str
 ) -> None:

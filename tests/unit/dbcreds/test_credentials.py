@@ -209,6 +209,18 @@ async def test_client_certificates(key_type: str) -> None:
     assert "ca_private_key" not in shown.credential_config
 
 
+async def test_a_certificate_is_in_the_users_name_where_nothing_else_is_said() -> None:
+    certificate, key, _ = authority()
+    config = {"ca_cert": certificate, "ca_private_key": key, "key_type": "ec"}
+    dbcreds = await Dbcreds().furnish(
+        credential_type="client_certificate", credential_config=config
+    )
+    made = await dbcreds.creds()
+    issued = x509.load_pem_x509_certificate(made.client_certificate.encode())
+    assert issued.subject.rfc4514_string() == f"CN={made.username}"
+    assert dbcreds.database.users[made.username].credential.common_name == made.username  # type: ignore[union-attr]
+
+
 async def test_certificates_that_cannot_be_made_are_named() -> None:
     certificate, key, _ = authority()
     usual = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from strongroom_dbcreds.domain import keys, usernames
 from strongroom_dbcreds.domain.usernames import Known
+from strongroom_dbcreds.drivers import CREDENTIAL_TYPES, NAMED_BY_SUBJECT
 from strongroom_dbcreds.drivers.base import ClientCertificate, Credential, Password, RsaPublicKey
 from strongroom_dbcreds.policies import PasswordPolicies
 from strongroom_dbcreds.records import Connection, Role
@@ -61,10 +62,13 @@ class Credentials:
         Raises:
             ServiceError: INVALID where a template, a policy or the role's credential_config does not allow one.
         """
+        check_possible(connection, role.credential_type)
         username = usernames.render(template_of(connection), known)
         if role.credential_type == "client_certificate":
             issuing = keys.check_certificate(role.credential_config)
-            common_name = usernames.render(issuing.template, known)
+            common_name = username
+            if issuing.template:
+                common_name = usernames.render(issuing.template, known)
             made = await asyncio.to_thread(
                 keys.certificate, issuing, common_name, known.now, expires
             )
@@ -73,7 +77,9 @@ class Credentials:
                 "private_key": made.private_key,
                 "private_key_type": made.key_type,
             }
-            return Made(username, ClientCertificate(made.subject), told)
+            if connection.plugin in NAMED_BY_SUBJECT:
+                username = made.subject
+            return Made(username, ClientCertificate(made.subject, common_name), told)
         secrets = await self.secrets(connection, role.credential_type, role.credential_config)
         return Made(username, credential(secrets), secrets)
 
@@ -81,6 +87,7 @@ class Credentials:
         self, connection: Connection, credential_type: str, config: Mapping[str, str]
     ) -> dict[str, str]:
         """Returns a new password or key, by the fields of the contract; raises as `make`."""
+        check_possible(connection, credential_type)
         if credential_type == "rsa_private_key":
             return {
                 "rsa_private_key": await asyncio.to_thread(keys.rsa_key, keys.check_rsa(config))
@@ -101,9 +108,24 @@ def check(credential_type: str, config: Mapping[str, str], types: tuple[str, ...
         keys.check_rsa(config)
     elif credential_type == "client_certificate":
         issuing = keys.check_certificate(config)
-        usernames.render(issuing.template, Known("token", "role", 0.0))
+        if issuing.template:
+            usernames.render(issuing.template, Known("token", "role", 0.0))
     elif unknown := config.keys() - {"password_policy"}:
         raise invalid(f"credential_config: takes password_policy, not {sorted(unknown)[0][:40]}")
+
+
+def check_possible(connection: Connection, credential_type: str) -> None:
+    """Raises where a database knows no users with such credentials.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    possible = CREDENTIAL_TYPES.get(connection.plugin, TYPES)
+    if credential_type not in possible:
+        raise invalid(
+            f"credential_type: users of {connection.plugin} log in with {' or '.join(possible)}, "
+            f"not with {credential_type}"
+        )
 
 
 def shown(config: Mapping[str, str]) -> dict[str, str]:

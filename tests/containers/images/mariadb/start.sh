@@ -6,7 +6,8 @@ tls=
 if [ -n "${TLS_CERTIFICATE:-}" ]; then
   printf %s "$TLS_CERTIFICATE" >/tmp/server.crt
   (umask 077 && printf %s "$TLS_KEY" >/tmp/server.key)
-  tls="--ssl-cert=/tmp/server.crt --ssl-key=/tmp/server.key --require-secure-transport=on"
+  printf %s "$TLS_CA" >/tmp/ca.crt
+  tls="--ssl-ca=/tmp/ca.crt --ssl-cert=/tmp/server.crt --ssl-key=/tmp/server.key --require-secure-transport=on"
 fi
 exec mariadbd --no-defaults --datadir=/var/lib/mysql --socket=/tmp/mariadb.sock --bind-address=0.0.0.0 --skip-name-resolve \
   --init-file=/tmp/users.sql $tls

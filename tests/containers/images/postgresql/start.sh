@@ -10,7 +10,7 @@ if [ -n "${TLS_CERTIFICATE:-}" ]; then
   (umask 077 && printf %s "$TLS_KEY" >"$data/server.key")
   printf %s "$TLS_CA" >"$data/ca.crt"
   tls="-c ssl=on -c ssl_ca_file=ca.crt"
-  printf 'hostssl all certified all cert\nhostssl all all all scram-sha-256\nlocal all all scram-sha-256\n' >"$data/pg_hba.conf"
+  printf 'hostssl all +certified all cert\nhostssl all all all scram-sha-256\nlocal all all scram-sha-256\n' >"$data/pg_hba.conf"
 else
   echo 'host all all all scram-sha-256' >>"$data/pg_hba.conf"
 fi

@@ -33,10 +33,11 @@ _Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Priva
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A client certificate and its key, PEM; `subject` as RFC 4514 writes it."""
+    """A client certificate and its key, PEM; `subject` as RFC 4514 writes it, with the one common name alone."""
 
     certificate: str
     subject: str
+    common_name: str
     key_type: str
     private_key: str = field(repr=False)
 
@@ -66,7 +67,7 @@ def rsa_public(private_pem: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Issuing:
-    """How client certificates are made, checked."""
+    """How client certificates are made, checked. Without a template the common name is that of the user."""
 
     ca: x509.Certificate
     ca_key: _Private = field(repr=False)
@@ -86,7 +87,7 @@ def check_certificate(config: Mapping[str, str]) -> Issuing:
         "ca_cert", "ca_private_key", "common_name_template", "key_type", "key_bits", "signature_bits",
     )  # fmt: skip
     _only(config, known)
-    for name in ("ca_cert", "ca_private_key", "common_name_template"):
+    for name in ("ca_cert", "ca_private_key"):
         if not config.get(name):
             raise invalid(f"credential_config: {name} must be given")
     key_type = config.get("key_type", "")
@@ -110,7 +111,8 @@ def check_certificate(config: Mapping[str, str]) -> Issuing:
     if not isinstance(ca_key, _Private) or ca_key.public_key() != ca.public_key():
         raise invalid("credential_config: ca_private_key is not the key of ca_cert")
     signature = _bits(config, "signature_bits", tuple(_HASHES), 256)
-    return Issuing(ca, ca_key, config["common_name_template"], key_type, bits, signature)
+    template = config.get("common_name_template", "")
+    return Issuing(ca, ca_key, template, key_type, bits, signature)
 
 
 def certificate(issuing: Issuing, common_name: str, now: float, expires: float) -> Certificate:
@@ -156,6 +158,7 @@ def certificate(issuing: Issuing, common_name: str, now: float, expires: float) 
     return Certificate(
         signed.public_bytes(Encoding.PEM).decode(),
         subject.rfc4514_string(),
+        common_name,
         issuing.key_type,
         _private_pem(key),
     )

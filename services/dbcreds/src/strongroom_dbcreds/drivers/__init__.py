@@ -15,3 +15,20 @@ PLUGINS: Mapping[str, Factory] = {
     "redis-database-plugin": valkey.driver,
     "valkey-database-plugin": valkey.driver,
 }
+
+_PASSWORD, _CERTIFICATE = "password", "client_certificate"
+
+# What users of a database can log in with, where it is not everything.
+CREDENTIAL_TYPES: Mapping[str, tuple[str, ...]] = {
+    "postgresql-database-plugin": (_PASSWORD, _CERTIFICATE),
+    "mysql-database-plugin": (_PASSWORD, _CERTIFICATE),
+    "mysql-aurora-database-plugin": (_PASSWORD, _CERTIFICATE),
+    "mysql-rds-database-plugin": (_PASSWORD, _CERTIFICATE),
+    "mysql-legacy-database-plugin": (_PASSWORD, _CERTIFICATE),
+    "mongodb-database-plugin": (_PASSWORD, _CERTIFICATE),
+    "redis-database-plugin": (_PASSWORD,),
+    "valkey-database-plugin": (_PASSWORD,),
+}
+
+# Where the user of a client certificate has the certificate's subject as its name.
+NAMED_BY_SUBJECT = frozenset({"mongodb-database-plugin"})

@@ -32,9 +32,10 @@ class RsaPublicKey:
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """The subject of a certificate to log in with, as RFC 4514 writes it."""
+    """The subject of a certificate to log in with: as RFC 4514 writes it, and the common name, which is all of it."""
 
     subject: str
+    common_name: str
 
 
 Credential = Password | RsaPublicKey | ClientCertificate

@@ -5,6 +5,7 @@ Statements are JSON, as Vault has it: {"db": "admin", "roles": [{"role": "readWr
 
 import base64
 import binascii
+import contextlib
 import datetime
 import json
 import tempfile
@@ -31,6 +32,7 @@ from strongroom_runtime.errors import Kind, ServiceError, invalid
 _KNOWN = (
     "connection_url", "disable_escaping", "write_concern", "tls_ca", "tls_certificate_key",
 )  # fmt: skip
+_CERTIFICATES = "$external"  # the database in which users of certificates are
 _USER_NOT_FOUND = 11
 _AUTHENTICATION_FAILED = 18
 
@@ -71,7 +73,7 @@ class MongoDriver:
         if not isinstance(command["roles"], list):
             raise invalid("creation_statements: roles must be a list")
         if isinstance(user.credential, ClientCertificate):
-            await self._command("$external", {"createUser": user.credential.subject, **command})
+            await self._command(_CERTIFICATES, {"createUser": user.credential.subject, **command})
             return
         password = _password(user.credential)
         await self._command(
@@ -87,10 +89,12 @@ class MongoDriver:
         """Removes a user; the database ends what it may do at once."""
         texts = templates.texts(statements)
         wanted = _json(texts[0], "revocation_statements") if texts else {}
-        try:
-            await self._command(str(wanted.get("db") or "admin"), {"dropUser": username})
-        except _NoSuchUserError:
-            return
+        databases = [str(wanted.get("db") or "admin")]
+        if username.startswith("CN="):
+            databases.append(_CERTIFICATES)  # the subject of a certificate
+        for database in databases:
+            with contextlib.suppress(_NoSuchUserError):
+                await self._command(database, {"dropUser": username})
 
     async def change_credential(
         self, statements: Sequence[str], username: str, credential: Credential

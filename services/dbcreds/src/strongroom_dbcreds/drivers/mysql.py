@@ -119,7 +119,9 @@ class MySqlDriver:
         if isinstance(credential, Password):
             hidden = values["password"] = credential.password
         elif isinstance(credential, ClientCertificate):
-            values["subject"] = credential.subject
+            values["subject"] = (
+                f"/CN={credential.common_name}"  # OpenSSL's form (X509_NAME_oneline)
+            )
         elif credential is not None:
             raise invalid("credential_type: this plugin_name takes password or client_certificate")
         try:

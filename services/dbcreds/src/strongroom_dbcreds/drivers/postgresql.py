@@ -146,7 +146,7 @@ class PostgresDriver:
         if isinstance(credential, ClientCertificate):
             return {"subject": credential.subject}
         if not isinstance(credential, Password):
-            raise invalid("credential_type: PostgreSQL takes password or client_certificate")
+            raise invalid("credential_type: this plugin_name takes password or client_certificate")
         if not self._scram:
             return {"password": credential.password}
         verifier = connection.pgconn.encrypt_password(

@@ -98,6 +98,7 @@ class StaticRoles:
             raise invalid("db_name: the role's connection does not exist")
         if not found[0].allows(name):
             raise invalid(f'"{name}" is not an allowed role')
+        credentials.check_possible(found[0], record.credential_type)
         return found[0]
 
     async def tell(self, mount: str, record: StaticRole) -> None:

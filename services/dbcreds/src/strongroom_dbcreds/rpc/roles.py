@@ -7,7 +7,7 @@ import msgspec
 from strongroom.dbcreds.v1 import role_pb2 as pb
 from strongroom_dbcreds import credentials
 from strongroom_dbcreds.leases.issue import Issuer
-from strongroom_dbcreds.records import Role
+from strongroom_dbcreds.records import Connection, Role
 from strongroom_dbcreds.storage import Named
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
@@ -33,8 +33,9 @@ _SCALARS = {
 class RoleHandlers:
     """Answers requests to roles/ and creds/."""
 
-    def __init__(self, roles: Named[Role], issuer: Issuer) -> None:
+    def __init__(self, roles: Named[Role], connections: Named[Connection], issuer: Issuer) -> None:
         self._roles = roles
+        self._connections = connections
         self._issuer = issuer
 
     async def ListRoles(
@@ -66,6 +67,10 @@ class RoleHandlers:
         async def change(before: Role | None) -> Role:
             check_right(context, before is not None)
             after = _changed(before, request)
+            # A role may be written before its connection; what is asked of it then is told when it is used.
+            found = await self._connections.get(mount.uuid, after.database)
+            if found is not None:
+                credentials.check_possible(found[0], after.credential_type)
             written[:] = [after]
             return after
 
