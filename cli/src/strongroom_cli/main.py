@@ -135,6 +135,41 @@ _SETTINGS: list[tuple[str, str]] = [
     ("audit-dir", "Below which audit files may be."),
     ("audit-files", "Further audit files that may be named over the API."),
     ("log-level", "debug, info, warning or error."),
+    ("dbcreds-creation-seconds", "How long making a database user may take, in seconds."),
+    (
+        "dbcreds-aftercheck-seconds",
+        "How much later a user whose making was given up is removed once more.",
+    ),
+    (
+        "dbcreds-claim-seconds",
+        "How long beyond an attempt's time one replica has a lease that it revokes.",
+    ),
+    (
+        "dbcreds-revocation-seconds",
+        "How long one attempt to remove a user may take; roles may say otherwise.",
+    ),
+    (
+        "dbcreds-first-retry-seconds",
+        "The wait after a first failure; it doubles with each further one.",
+    ),
+    ("dbcreds-longest-retry-seconds", "The longest such wait; roles may say otherwise."),
+    (
+        "dbcreds-irrevocable-seconds",
+        "After how long of failing a lease is called irrevocable.",
+    ),
+    ("dbcreds-probe-seconds", "How soon a database that was away is asked whether it is back."),
+    ("dbcreds-longest-probe-seconds", "The longest wait between two such questions."),
+    ("dbcreds-expiry-seconds", "How often leases whose time is over are looked for."),
+    (
+        "dbcreds-parallel",
+        "How many leases, and passwords, of one database are worked on at a time.",
+    ),
+    ("dbcreds-rotation-seconds", "How often passwords that are to be changed are looked for."),
+    ("dbcreds-change-seconds", "How long one attempt to change a password may take."),
+    (
+        "dbcreds-change-claim-seconds",
+        "How long beyond that one replica has a password that it changes.",
+    ),
 ]
 
 

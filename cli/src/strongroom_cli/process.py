@@ -14,6 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 import strongroom_audit.config
 import strongroom_audit.service
 import strongroom_auth.service
+import strongroom_dbcreds.config
 import strongroom_dbcreds.service
 import strongroom_kv.service
 import strongroom_seal.config
@@ -26,7 +27,16 @@ from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom.transit.v1 import key_pb2
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
-from strongroom_cli.settings import SCALED, VIEWED, ServerConfig, called_by, public_url, sanitized
+from strongroom_cli.settings import (
+    DBCREDS,
+    SCALED,
+    VIEWED,
+    ServerConfig,
+    called_by,
+    of_service,
+    public_url,
+    sanitized,
+)
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.system.seals import Seals
@@ -189,7 +199,8 @@ class Process:
             )
         if "dbcreds" in config.targets:
             self._services["dbcreds"] = strongroom_dbcreds.service.build(
-                Host(self._store("dbcreds"), peers={"auth": callers["auth"]})
+                Host(self._store("dbcreds"), peers={"auth": callers["auth"]}),
+                strongroom_dbcreds.config.Config(**of_service(DBCREDS, config)),
             )
         if "auth" in config.targets:
             self._services["auth"] = strongroom_auth.service.build(

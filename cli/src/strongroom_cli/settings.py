@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SERVICES = ("seal", "audit", "kv", "transit", "dbcreds", "auth", "gateway")
 # Services whose replicas are taken as they come, beside those that are named or run in the same process.
 SCALED = ("transit",)
 # Whose changes the gateway follows, to drop what it keeps of their answers.
 VIEWED = ("auth", "audit")
+DBCREDS = "dbcreds_"  # how the settings of that service begin
 ETCD_PASSWORD = "STRONGROOM_ETCD_PASSWORD"  # noqa: S105 (where it is, not what it is)
 # Whom a service calls; the gateway calls all.
 _CALLS = {"auth": ("kv", "dbcreds"), "dbcreds": ("auth",), "seal": ("auth",)}
@@ -46,6 +48,24 @@ class ServerConfig:
         audit_dir: below which audit files may be; empty for one below data_dir.
         audit_files: further audit files that may be named over the API.
         log_level: debug, info, warning or error.
+        dbcreds_creation_seconds: how long making a database user may take; half of it is for the statements.
+        dbcreds_aftercheck_seconds: after which further time a user whose making was given up is removed once more.
+        dbcreds_claim_seconds: how long, beyond the attempt's own time, one replica has a lease to itself that it
+            revokes.
+        dbcreds_revocation_seconds: how long one attempt to remove a user may take, where its role does not say.
+        dbcreds_first_retry_seconds: the wait after a first failure to remove a user or change a password; it
+            doubles with each further one.
+        dbcreds_longest_retry_seconds: the longest such wait, where the role does not say.
+        dbcreds_irrevocable_seconds: after how long of failing a lease is called irrevocable, where its role does
+            not say.
+        dbcreds_probe_seconds: how soon a database that was away is asked whether it is back; the wait doubles each
+            time.
+        dbcreds_longest_probe_seconds: the longest wait between two such questions.
+        dbcreds_expiry_seconds: how often leases whose time is over are looked for.
+        dbcreds_parallel: how many leases, and how many passwords, of one database a replica works on at a time.
+        dbcreds_rotation_seconds: how often passwords that are to be changed are looked for.
+        dbcreds_change_seconds: how long one attempt to change a password may take.
+        dbcreds_change_claim_seconds: how long, beyond that, one replica has the record to itself.
     """
 
     target: str = "all"
@@ -72,6 +92,20 @@ class ServerConfig:
     audit_dir: Path | None = None
     audit_files: tuple[str, ...] = ()
     log_level: str = "info"
+    dbcreds_creation_seconds: float = 60.0
+    dbcreds_aftercheck_seconds: float = 600.0
+    dbcreds_claim_seconds: float = 15.0
+    dbcreds_revocation_seconds: int = 30
+    dbcreds_first_retry_seconds: float = 1.0
+    dbcreds_longest_retry_seconds: int = 300
+    dbcreds_irrevocable_seconds: int = 86400
+    dbcreds_probe_seconds: float = 2.0
+    dbcreds_longest_probe_seconds: float = 30.0
+    dbcreds_expiry_seconds: float = 1.0
+    dbcreds_parallel: int = 16
+    dbcreds_rotation_seconds: float = 1.0
+    dbcreds_change_seconds: float = 10.0
+    dbcreds_change_claim_seconds: float = 5.0
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -108,6 +142,16 @@ class ServerConfig:
         return self.seal_key_file or self.data_dir / "seal.key"
 
 
+def _named(prefix: str, config: ServerConfig) -> list[str]:
+    """Returns the settings whose names begin with a prefix."""
+    return [field.name for field in dataclasses.fields(config) if field.name.startswith(prefix)]
+
+
+def of_service(prefix: str, config: ServerConfig) -> dict[str, Any]:
+    """Returns the settings of one service, by the names that it knows them by."""
+    return {name.removeprefix(prefix): getattr(config, name) for name in _named(prefix, config)}
+
+
 def called_by(targets: Collection[str]) -> tuple[str, ...]:
     """Returns the services that some services call."""
     if "gateway" in targets:
@@ -128,6 +172,11 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         wrong.append("seal: takes static or shamir")
     if config.log_level not in ("debug", "info", "warning", "error"):
         wrong.append("log_level: takes debug, info, warning or error")
+    wrong += [
+        f"{name}: takes a number above 0"
+        for name in _named(DBCREDS, config)
+        if not 0 < getattr(config, name) < float("inf")
+    ]
     for name in ("listen", "grpc_listen", "internal_listen"):
         host, _, port = getattr(config, name).rpartition(":")
         if not host or not port.isdigit() or int(port) > 65_535:

@@ -1,14 +1,24 @@
 """The command line."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from strongroom_cli.main import main
+from strongroom_cli.main import _SETTINGS, main
 from strongroom_cli.outside_etcd import etcd_config
-from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, ServerConfig, check, sanitized
+from strongroom_cli.settings import (
+    DBCREDS,
+    ETCD_PASSWORD,
+    SERVICES,
+    ServerConfig,
+    check,
+    of_service,
+    sanitized,
+)
+from strongroom_dbcreds.config import Config
+from strongroom_runtime.config import load
 
 
 def test_pki_init_makes_what_is_missing(tmp_path: Path) -> None:
@@ -75,3 +85,32 @@ def test_a_password_comes_from_a_file_or_the_environment(
         assert login is not None
         assert login.password() == password
         assert password not in f"{config}{etcd_config(config)}{sanitized(config)}"
+
+
+def test_the_time_outs_of_dbcreds_are_settings_with_the_defaults_of_the_service(
+    tmp_path: Path,
+) -> None:
+    assert Config(**of_service(DBCREDS, ServerConfig())) == Config()
+    flags = {name.replace("-", "_") for name, _ in _SETTINGS}
+    assert {field.name for field in fields(ServerConfig)} == flags | {"split"}
+    file = tmp_path / "server.toml"
+    file.write_text("dbcreds_probe_seconds = 4\ndbcreds_parallel = 3\n")
+    loaded = load(
+        ServerConfig,
+        file=file,
+        environment={"STRONGROOM_DBCREDS_CHANGE_SECONDS": "2.5"},
+        flags={"dbcreds_parallel": "5"},
+    )
+    made = Config(**of_service(DBCREDS, loaded))
+    assert (made.probe_seconds, made.change_seconds, made.parallel) == (4.0, 2.5, 5)
+    assert check(loaded, {}) == []
+    document = Path("docs/databases.md").read_text()
+    for name, value in of_service(DBCREDS, ServerConfig()).items():
+        assert f"| `dbcreds_{name}` | {value:g} |" in document
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x"])
+def test_time_outs_that_are_none_are_refused(value: str) -> None:
+    result = CliRunner().invoke(main, ["server", f"--dbcreds-creation-seconds={value}"])
+    assert result.exit_code != 0
+    assert "dbcreds" in result.output and "takes a number" in result.output
