@@ -111,6 +111,59 @@ def audit_verify(file: Path) -> None:
         sys.exit(1)
 
 
+@main.group()
+def transit() -> None:
+    """Work in bulk with the keys of transit, over gRPC."""
+
+
+@transit.command("rewrap")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--key", required=True, help="The key that the ciphertexts are of.")
+@click.option("--mount", default="transit", show_default=True, help="The path of its mount.")
+@click.option("--key-version", default=0, help="The version to encrypt with; 0 for the latest.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["auto", "lines", "csv", "jsonl"]),
+    default="auto",
+    show_default=True,
+    help="auto goes by the name of SOURCE: .csv, .jsonl or .ndjson, else lines.",
+)
+@click.option("--column", default="", help="Of CSV or JSON Lines: where the ciphertexts are.")
+@click.option("--context-column", default="", help="The contexts of derived keys, base64.")
+@click.option("--associated-data-column", default="", help="The associated data, base64.")
+@click.option("--delimiter", default=",", show_default=True, help="Between the fields of CSV.")
+@click.option(
+    "--address",
+    envvar="STRONGROOM_GRPC_ADDR",
+    default="127.0.0.1:8202",
+    show_default=True,
+    help="HOST:PORT of the gateway's gRPC listener.",
+)
+@click.option(
+    "--ca-cert",
+    envvar=["STRONGROOM_CACERT", "BAO_CACERT", "VAULT_CACERT"],
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The CA of its certificate; else the machine's.",
+)
+@click.option("--no-tls", is_flag=True, help="Speak plain text; to loopback only.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Has the token; read again for each new stream. Else STRONGROOM_TOKEN, BAO_TOKEN or VAULT_TOKEN has it.",
+)
+def transit_rewrap(**options: Any) -> None:
+    """Encrypt the ciphertexts in SOURCE anew, into TARGET, which may be the same file.
+
+    Needs `update` on MOUNT/rewrap/KEY. The same command goes on where one that was interrupted ended. A record that
+    cannot be rewrapped stays as it is and is named in TARGET.rewrap.errors; the command then exits 1.
+    """
+    from strongroom_cli.rewrap import command
+
+    sys.exit(command.run(**options))
+
+
 _SETTINGS: list[tuple[str, str]] = [
     ("target", "all, or names of services, separated by commas."),
     ("workers", "How many processes serve clients."),

@@ -188,9 +188,9 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         name, separator, address = each.partition("=")
         if name not in SERVICES or not separator or ":" not in address:
             wrong.append("services: takes name=host:port, separated by commas")
-    if not config.tls and not _loopback(config.listen):
+    if not config.tls and not is_loopback(config.listen):
         wrong.append("tls: can be turned off only where listen is a loopback address")
-    if not config.tls and not _loopback(config.grpc_listen):
+    if not config.tls and not is_loopback(config.grpc_listen):
         wrong.append("tls: can be turned off only where grpc_listen is a loopback address")
     missing = {"seal", *called_by(config.targets)} - set(config.targets) - set(config.remote)
     if missing and not wrong and not config.etcd_endpoints:
@@ -229,7 +229,8 @@ def sanitized(config: ServerConfig) -> dict[str, object]:
     }
 
 
-def _loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Returns whether HOST:PORT is on this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")
 
