@@ -9,7 +9,6 @@ import grpc
 import pytest
 
 from strongroom.transit.v1 import stream_pb2 as pb
-from strongroom.transit.v1 import stream_pb2_grpc
 from strongroom_client import bulk
 from strongroom_client.bulk import BulkTransit
 
@@ -18,7 +17,7 @@ Say = Callable[
 ]  # by the number of the batch, counted over all streams
 
 
-class Platform(stream_pb2_grpc.TransitStreamServiceServicer):
+class Platform:
     """Turns texts round; ends streams where a test says so, before or behind the answer."""
 
     def __init__(self) -> None:
@@ -48,7 +47,7 @@ class Platform(stream_pb2_grpc.TransitStreamServiceServicer):
                     return
                 await context.abort(code, "behind")
 
-    async def EncryptStream(self, requests: Any, context: Any) -> Any:  # type: ignore[override]
+    async def encrypt(self, requests: Any, context: Any) -> Any:
         def answer(request: Any) -> Any:
             return pb.EncryptStreamResponse(
                 items=[
@@ -73,7 +72,18 @@ async def client(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     monkeypatch.setattr(bulk, "BATCH_ITEMS", 10)
     monkeypatch.setattr(bulk, "_FIRST_WAIT", 0.01)
     server = grpc.aio.server()
-    stream_pb2_grpc.add_TransitStreamServiceServicer_to_server(platform, server)
+    method = grpc.stream_stream_rpc_method_handler(
+        platform.encrypt,
+        pb.EncryptStreamRequest.FromString,
+        pb.EncryptStreamResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                "strongroom.transit.v1.TransitStreamService", {"EncryptStream": method}
+            ),
+        )
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     counter = itertools.count(1)
