@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from testcontainers.core.container import DockerContainer
@@ -20,6 +21,7 @@ from strongroom_dbcreds.policies import PasswordPolicies
 from strongroom_dbcreds.records import Connection, Role
 from strongroom_runtime.errors import Kind, ServiceError
 from tests.conformance.test_drivers import connection_to
+from tests.containers import ferretdb
 from tests.containers.certificates import Pair, authority, issued
 from tests.containers.cluster import ROOT, build
 from tests.fakes.store import MemoryStore
@@ -108,12 +110,46 @@ async def test_the_suite_of_the_drivers(plain: dict[str, str]) -> None:
         driver = PLUGINS[known.plugin](known)
         await eventually(driver)
         await driver.close()
+    _run_suite("mysql or valkey", plain)
+
+
+def _run_suite(which: str, servers: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-k", "mysql or valkey", "tests/conformance/test_drivers.py"],
-        env=os.environ | plain, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-k", which, "tests/conformance/test_drivers.py"],
+        env=os.environ | servers, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:]
     assert "names no server" not in done.stdout
+
+
+@pytest.fixture(scope="module")
+def ferret() -> Path:
+    program = ferretdb.built()
+    if program is None:
+        pytest.skip("there is no Go to build FerretDB with, and MongoDB cannot be had")
+    return program
+
+
+def test_the_suite_of_the_drivers_on_ferretdb(ferret: Path) -> None:
+    with ferretdb.ferretdb(ferret) as port:
+        url = f"mongodb://{ferretdb.USER}:{ferretdb.PASSWORD}@127.0.0.1:{port}"
+        _run_suite("ferretdb", {"STRONGROOM_TEST_FERRETDB": url})
+
+
+async def test_the_certificate_of_mongodb_is_checked(ferret: Path, ca: Pair) -> None:
+    with ferretdb.ferretdb(ferret, issued(ca, "server", "127.0.0.1")) as port:
+        url = f"mongodb://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{port}/admin"
+        details = {"username": ferretdb.USER, "password": ferretdb.PASSWORD, "connection_url": url}
+        known = Connection("mongodb-database-plugin", details)
+        good = opened(known, tls_ca=ca.certificate)
+        await eventually(good)
+        await good.close()
+        bad = opened(known, tls_ca=authority("others").certificate)
+        with pytest.raises(ServiceError) as caught:
+            await bad.verify()
+        assert caught.value.kind is Kind.UNAVAILABLE
+        assert "verify failed" in caught.value.message
+        await bad.close()
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "valkey"])
