@@ -5,7 +5,7 @@ PostgreSQL comes from PyPI. The others are taken where an environment variable n
 STRONGROOM_TEST_MYSQL=mysql://root:password@127.0.0.1:3306
 STRONGROOM_TEST_VALKEY=redis://default:password@127.0.0.1:6379
 STRONGROOM_TEST_MONGODB=mongodb://root:password@127.0.0.1:27017
-STRONGROOM_TEST_FERRETDB=mongodb://root:password@127.0.0.1:27017 (version 1 with users of its own, which have no roles)
+STRONGROOM_TEST_FERRETDB=mongodb://root:password@127.0.0.1:27017 (version 1; its users have no roles)
 """
 
 import datetime
