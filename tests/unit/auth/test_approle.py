@@ -55,6 +55,20 @@ async def test_a_role_id_and_a_secret_id_make_a_token(roles: Roles) -> None:
     assert secret.secret_id not in stored
 
 
+async def test_a_role_makes_no_root_tokens(roles: Roles) -> None:
+    for policies in (texts("root"), texts(" ROOT")):
+        await refused(
+            roles.write(settings={"token_policies": policies}), Kind.INVALID, "root tokens"
+        )
+    await roles.write()
+    given = pb.AppRole(settings=login_pb2.TokenSettings(token_policies=texts("Root")))
+    await refused(
+        roles("WriteRoleSetting", role_name="app", setting="policies", role=given),
+        Kind.INVALID,
+        "root tokens",
+    )
+
+
 async def test_wrong_ids_look_alike(roles: Roles) -> None:
     role_id = await roles.write()
     other_id = await roles.write("other")

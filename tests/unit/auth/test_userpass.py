@@ -5,11 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import bcrypt
+import msgspec
 import pytest
 from tests.unit.auth.harness import LOGIN_MOUNT, Auth, count, login_context, refused, texts
 
 from strongroom.auth.v1 import login_pb2
+from strongroom_auth.settings import Settings
+from strongroom_auth.userpass.users import User
 from strongroom_runtime.errors import Kind
+from strongroom_runtime.storage import Plain, Transaction
 
 WRONG = "invalid username or password"
 
@@ -114,6 +118,8 @@ async def test_passwords_and_policies_are_changed(auth: Auth) -> None:
         ({"password_hash": "nonsense"}, "bcrypt"),
         ({"password": "a", "settings": {"token_type": "batch"}}, "token_type"),
         ({"password": "a", "settings": {"token_ttl": -1}}, "negative"),
+        ({"password": "a", "settings": {"token_policies": texts("Root ")}}, "root tokens"),
+        ({"password": "a", "settings": {"token_policies": texts("a", "ROOT")}}, "root tokens"),
         ({"password": "a", "settings": {"token_ttl": 9, "token_max_ttl": 1}}, "token_max_ttl"),
     ],
 )
@@ -122,6 +128,14 @@ async def test_bad_users_are_refused(auth: Auth, fields: dict[str, Any], message
         auth("WriteUser", login_context(), username="bob", **fields), Kind.INVALID, message
     )
     await refused(auth("ReadUser", login_context(), username="bob"), Kind.NOT_FOUND)
+
+
+async def test_a_user_that_was_given_root_before_it_was_refused_does_not_get_it(auth: Auth) -> None:
+    await write(auth)
+    stored = User(bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)), Settings(policies=("root",)))
+    path = (Plain("userpass"), Plain(LOGIN_MOUNT.uuid), Plain("u"), "ann")
+    await auth.store.commit(Transaction(puts={path: msgspec.msgpack.encode(stored)}))
+    await refused(login(auth), Kind.INVALID, "cannot create root tokens")
 
 
 async def test_create_and_update_are_rights_of_their_own(auth: Auth) -> None:

@@ -54,6 +54,7 @@ def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
     if message.HasField("token_bound_cidrs"):
         changes["cidrs"] = tuple(message.token_bound_cidrs.values)
     after = msgspec.structs.replace(before, **changes)
+    _check_no_root(after)
     if after.type not in _TYPES:
         raise invalid("token_type: only service tokens are supported")
     if min(after.ttl, after.max_ttl, after.explicit_max, after.uses, after.period) < 0:
@@ -87,6 +88,7 @@ def grant(
 ) -> tuple[Grant, tuple[str, ...]]:
     """Returns the token that a login makes, and what is done otherwise than its role says."""
     mount = mount_of(context)
+    _check_no_root(settings)
     span = lifetimes.span(
         now=now,
         created=now,
@@ -111,6 +113,12 @@ def grant(
         login=login,
     )
     return made, span.warnings
+
+
+def _check_no_root(settings: Settings) -> None:
+    """Raises where a login would make a root token: whoever may write users and roles would be root."""
+    if "root" in settings.policies:
+        raise invalid("auth methods cannot create root tokens")
 
 
 def renewal(settings: Settings, ttl: int, longest: int) -> RenewalRule:
