@@ -140,6 +140,50 @@ def test_what_is_not_json_is_said_to_be_so(platform: Platform, body: bytes) -> N
         assert (answer.status_code, "JSON" in answer.text) == (400, True), answer.text
 
 
+def test_no_attempt_is_begun_or_given_up_without_a_token(platform: Platform) -> None:
+    attempts = (
+        "sys/generate-root/attempt",
+        "sys/generate-root-token/attempt",
+        "sys/rekey/init",
+        "sys/rekey-recovery-key/init",
+        "sys/rotate/root/init",
+        "sys/rotate/recovery/init",
+    )
+    body = {"secret_shares": 1, "secret_threshold": 1}
+    default = platform.http("POST", "auth/token/create", json={"policies": ["default"]}).json()
+    for path in attempts:
+        for token in (None, "", "srs.unknown", default["auth"]["client_token"]):
+            assert platform.http("POST", path, token, json=body).status_code == 403
+    started = platform.http("POST", "sys/generate-root/attempt").json()
+    for path in attempts:
+        assert platform.http("DELETE", path, None).status_code == 403
+    shown = platform.http("GET", "sys/generate-root/attempt", None).json()
+    assert (shown["started"], shown["nonce"]) == (True, started["nonce"])
+    assert platform.http("DELETE", "sys/generate-root/attempt").status_code == 204
+    for path in ("sys/seal", "sys/rotate", "sys/step-down"):
+        assert platform.http("POST", path, None).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Vault-Operation"]
+)
+def test_a_header_does_not_change_what_a_request_does(platform: Platform, header: str) -> None:
+    platform.http("POST", "cubbyhole/override", json={"a": "1"})
+    for method in ("DELETE", "alias-lookahead", "resolve-role", "renew"):
+        answer = platform.http("GET", "cubbyhole/override", headers={header: method})
+        assert answer.json()["data"] == {"a": "1"}
+    assert platform.http("GET", "cubbyhole/override").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "method", ["ALIAS-LOOKAHEAD", "RESOLVE-ROLE", "ROLLBACK", "REVOKE", "RENEW", "HELP", "HEADER"]
+)
+def test_methods_that_no_client_may_use_do_nothing(platform: Platform, method: str) -> None:
+    for path in ("/v1/auth/token/create", "/v1/cubbyhole/x", "/v1/sys/mounts"):
+        answer, body = raw(platform, method, path, b"{}")
+        assert (answer, b"unsupported" in body) == (405, True)
+
+
 def test_a_client_that_leaves_is_no_error(platform: Platform) -> None:
     def errors() -> int:
         return (platform.folder / "output.log").read_text().count("a request failed")

@@ -1,5 +1,11 @@
 """Processes die; nothing that was acknowledged is lost, and the platform comes back by itself."""
 
+import json
+import os
+import random
+import signal
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -79,6 +85,55 @@ def test_a_killed_service_comes_back_and_nothing_is_lost(split: Platform, servic
         if int(version) in writer.acknowledged:
             assert document == {"n": writer.acknowledged[int(version)]}
     assert set(map(str, writer.acknowledged)) <= set(metadata["versions"])
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_half_written(split: Platform) -> None:
+    split.http("POST", "secret/config", json={"max_versions": 100_000})
+    host, _, port = split.address.removeprefix("https://").rpartition(":")
+    context = ssl.create_default_context(cafile=split.ca)
+    body = json.dumps({"data": {"n": "x" * 2000}}).encode()
+    head = (
+        f"POST /v1/secret/data/left HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {ROOT}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    request = head + body
+    for number in range(200):
+        with (
+            socket.create_connection((host, int(port))) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            # Some leave in the middle of the request, some right after it, some a little later.
+            secured.sendall(request[: len(request) * (number % 5 + 1) // 4])
+            time.sleep(random.random() / 200)
+    split.http("POST", "secret/data/left", json={"data": {"n": "last"}})
+    versions = split.http("GET", "secret/metadata/left").json()["data"]["versions"]
+    for version in versions:
+        answer = split.http("GET", f"secret/data/left?version={version}")
+        assert answer.status_code == 200, (version, answer.text)
+
+
+def test_a_platform_that_has_lost_its_store_answers_nothing_from_memory(split: Platform) -> None:
+    split.http("POST", "secret/data/warm", json={"data": {"v": 1}})
+    session = requests.Session()
+
+    def read() -> int:
+        return session.get(
+            f"{split.address}/v1/secret/data/warm", headers={"X-Vault-Token": ROOT},
+            verify=split.ca, timeout=90,
+        ).status_code  # fmt: skip
+
+    assert read() == 200
+    etcd = split.child("etcd")
+    os.kill(etcd, signal.SIGSTOP)
+    try:
+        until(
+            lambda: read() != 200
+        )  # while its lease is certain nobody else can have changed anything
+        for _ in range(3):
+            assert read() >= 500
+    finally:
+        os.kill(etcd, signal.SIGCONT)
+    until(lambda: read() == 200, 60)
 
 
 def test_the_state_survives_the_end_of_everything(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,50 @@ def test_uses_are_counted_exactly(pair: tuple[Platform, Platform]) -> None:
         thread.join()
     assert statuses.count(200) == 20
     assert set(statuses) <= {200, 403}
+
+
+def at_once(count: int, work: Callable[[int], int]) -> list[int]:
+    """Returns what some work gives that is begun by many threads at the same moment."""
+    barrier = threading.Barrier(count)
+
+    def begin(number: int) -> int:
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(begin, range(count)))
+
+
+def opened(pair: tuple[Platform, Platform], token: str, number: int) -> int:
+    return pair[number % 2].http("POST", "sys/wrapping/unwrap", token).status_code
+
+
+def test_a_wrapped_answer_is_opened_once_wherever_it_was_wrapped(
+    pair: tuple[Platform, Platform],
+) -> None:
+    headers = {"X-Vault-Wrap-TTL": "60"}
+    for wrapping, opening in (pair, pair[::-1]):
+        made = wrapping.http("GET", "sys/mounts", headers=headers).json()["wrap_info"]
+        looked = opening.http("POST", "sys/wrapping/lookup", None, json={"token": made["token"]})
+        assert looked.json()["data"]["creation_path"] == "sys/mounts"
+        unwrap = partial(opened, pair, made["token"])
+        assert sorted(at_once(12, unwrap)) == [200, *[400] * 11]
+
+
+def test_the_first_logins_may_come_at_once(pair: tuple[Platform, Platform]) -> None:
+    first = Session(pair[0])
+    first("POST", "sys/auth/fresh", body={"type": "approle"})
+    first("POST", "auth/fresh/role/app", body={"token_policies": "default"})
+    role = first("GET", "auth/fresh/role/app/role-id").json()["data"]["role_id"]
+    made = first("POST", "auth/fresh/role/app/secret-id").json()["data"]["secret_id"]
+    body = {"role_id": role, "secret_id": made}
+
+    def login(number: int) -> int:
+        session = Session(pair[number % 2])
+        return session("POST", "auth/fresh/login", "", body).status_code
+
+    assert at_once(20, login) == [200] * 20
+    first("DELETE", "sys/auth/fresh")
 
 
 @pytest.mark.parametrize("seconds", [1, 8, 40])

@@ -12,7 +12,7 @@ from tests.unit.auth.harness import LOGIN_MOUNT, Auth, count, login_context, ref
 from strongroom.auth.v1 import login_pb2
 from strongroom_auth.settings import Settings
 from strongroom_auth.userpass.users import User
-from strongroom_runtime.errors import Kind
+from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import Plain, Transaction
 
 WRONG = "invalid username or password"
@@ -136,6 +136,16 @@ async def test_a_user_that_was_given_root_before_it_was_refused_does_not_get_it(
     path = (Plain("userpass"), Plain(LOGIN_MOUNT.uuid), Plain("u"), "ann")
     await auth.store.commit(Transaction(puts={path: msgspec.msgpack.encode(stored)}))
     await refused(login(auth), Kind.INVALID, "cannot create root tokens")
+
+
+async def test_a_failed_login_makes_nothing(auth: Auth) -> None:
+    await write(auth)
+    before = [await auth.stored(kind) for kind in ("token", "accessor", "mount", "due")]
+    auth.store.fail_next_commit = ServiceError(Kind.UNAVAILABLE, "away")
+    await refused(login(auth), Kind.UNAVAILABLE)
+    after = [await auth.stored(kind) for kind in ("token", "accessor", "mount", "due")]
+    assert after == before
+    assert (await login(auth)).auth.client_token
 
 
 async def test_create_and_update_are_rights_of_their_own(auth: Auth) -> None:
