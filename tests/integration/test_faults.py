@@ -136,6 +136,18 @@ def test_a_platform_that_has_lost_its_store_answers_nothing_from_memory(split: P
     until(lambda: read() == 200, 60)
 
 
+@pytest.mark.parametrize("topology", ["all", "split"])
+def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, topology: str) -> None:
+    with start(tmp_path, topology) as platform:
+        platform.http("POST", "secret/data/kept", json={"data": {"v": 1}})
+        children = [platform.child(name) for name in platform.pids]
+        platform.process.kill()
+        platform.process.wait()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    with start(tmp_path, topology, command="server") as again:
+        assert again.http("GET", "secret/data/kept").json()["data"]["data"] == {"v": 1}
+
+
 def test_the_state_survives_the_end_of_everything(tmp_path: Path) -> None:
     with start(tmp_path, "all") as platform:
         platform.bao("kv", "put", "secret/kept", "v=1")

@@ -242,7 +242,7 @@ def _config(flags: dict[str, Any], **defaults: Any) -> "ServerConfig":
 
     file = flags.pop("config", None)
     try:
-        environment = {k: v for k, v in os.environ.items() if k != "STRONGROOM_SUPERVISED"}
+        environment = dict(os.environ)
         given = {name: value for name, value in flags.items() if value is not None}
         config = load(ServerConfig, file=file, environment=environment, flags={**defaults, **given})
     except ConfigError as error:

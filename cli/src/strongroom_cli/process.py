@@ -318,11 +318,14 @@ class Process:
         self._grpc = grpc.aio.server(options=options)
         self._grpc.add_generic_rpc_handlers([gateway.grpc])
         _add_reflection(self._grpc, gateway)
-        if certificate is None:
-            self._grpc.add_insecure_port(config.grpc_listen)
-        else:
-            pair = (certificate[1].read_bytes(), certificate[0].read_bytes())
-            self._grpc.add_secure_port(config.grpc_listen, grpc.ssl_server_credentials([pair]))
+        try:
+            if certificate is None:
+                self._grpc.add_insecure_port(config.grpc_listen)
+            else:
+                pair = (certificate[1].read_bytes(), certificate[0].read_bytes())
+                self._grpc.add_secure_port(config.grpc_listen, grpc.ssl_server_credentials([pair]))
+        except RuntimeError:
+            raise OSError(f"cannot listen on {config.grpc_listen}") from None
         await self._grpc.start()
         await _accepting(host.strip("[]"), int(port))
         log.info("listening", extra={"http": config.listen, "grpc": config.grpc_listen})

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from strongroom_cli.claims import check_address, claim_folder
 from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.process import free_port, make_static_key
 from strongroom_cli.settings import SERVICES, ServerConfig
+from strongroom_runtime.children import end_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss
 from strongroom_runtime.transport import pki
@@ -58,6 +60,7 @@ class Supervisor:
         self._etcd_task: asyncio.Task[None] | None = None
         self._children: list[Child] = []
         self._stopping = False
+        self._claim = -1
 
     @property
     def pids(self) -> dict[str, int]:
@@ -71,10 +74,14 @@ class Supervisor:
         """Makes what is missing on the disk, and starts everything.
 
         Raises:
-            RuntimeError: etcd cannot be started.
+            RuntimeError: etcd cannot be started, or something else has the folder or an address.
         """
         config = self._config
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._claim = claim_folder(config.data_dir)
+        if "gateway" in config.targets:
+            check_address("listen", config.listen)
+            check_address("grpc_listen", config.grpc_listen)
         if config.pki_dir is None:
             pki.initialise(config.certificates, config.trust_domain, [*SERVICES, "etcd", "client"])
         if config.static_key_file is not None and config.seal_key_file is None:
@@ -103,6 +110,8 @@ class Supervisor:
                 await self._etcd_task
         if self._etcd is not None:
             await self._etcd.stop()
+        if self._claim >= 0:
+            os.close(self._claim)
 
     def signal(self, number: int) -> None:
         """Passes a signal on to the servers."""
@@ -131,6 +140,7 @@ class Supervisor:
         while True:
             await etcd.wait()
             log.warning("etcd ended; starting it again")
+            await asyncio.sleep(_BACK_OFF[0])
             try:
                 await etcd.start()
             except (RuntimeError, ServiceError) as error:
@@ -142,11 +152,8 @@ class Supervisor:
             *child.arguments,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
-            env={
-                "GRPC_EXPERIMENTS": _GRPC_EXPERIMENTS,
-                **os.environ,
-                "STRONGROOM_SUPERVISED": str(os.getpid()),
-            },
+            preexec_fn=end_with_parent,
+            env={"GRPC_EXPERIMENTS": _GRPC_EXPERIMENTS, **os.environ},
         )
 
     async def _watch(self, child: Child) -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+from strongroom_runtime.children import end_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.session import Login
@@ -69,6 +70,7 @@ class EmbeddedEtcd:
                 # Its heap is small, and by default it is collected again and again under load.
                 env={"GOGC": _GOGC, **os.environ},
                 start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops it last
+                preexec_fn=end_with_parent,
             )
         client = EtcdClient(config)
         try:
