@@ -1,5 +1,6 @@
 """Starts and ends whole platforms on loopback."""
 
+import base64
 import contextlib
 import json
 import os
@@ -95,6 +96,11 @@ class Platform:
         if self.process.returncode is None:
             self.process.kill()
             self.process.wait()
+
+
+def b64(data: bytes) -> str:
+    """Returns base64, as JSON carries bytes."""
+    return base64.b64encode(data).decode()
 
 
 def free_port() -> int:

@@ -10,12 +10,8 @@ import hvac
 import pytest
 
 from strongroom.transit.v1 import cipher_pb2, cipher_pb2_grpc, stream_pb2, stream_pb2_grpc
-from tests.integration.platforms import ROOT, Platform
+from tests.integration.platforms import ROOT, Platform, b64
 from tests.integration.test_grpc import AS_ROOT, code_of, stub
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 @pytest.fixture

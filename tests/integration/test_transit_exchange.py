@@ -1,7 +1,7 @@
 """What OpenBao encrypts, signs and authenticates with a key opens here with the same key, and the other way round."""
 
 import subprocess
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from strongroom_transit.domain.keyset import Keyset
 from strongroom_transit.domain.kinds import TYPES
 from strongroom_transit.domain.material import Loaded, Version, private_der, public_der
 from strongroom_transit.domain.signatures import Scheme
-from tests.integration.platforms import BIN, free_port, until
+from tests.integration.platforms import BIN, b64, free_port, until
 
 CIPHERS = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "rsa-2048"]
 SIGNERS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048"]
@@ -77,10 +77,6 @@ def brought_along(bao: Any, kind: str, **settings: Any) -> tuple[Any, Keyset]:
         version = Version(0.0, private_der(private), public_der(private.public_key()), hmac_key)
     loaded = Loaded(key.kind, version, derived=key.derived, convergent=key.convergent)
     return (transit, name), Keyset(key, {1: loaded})
-
-
-def b64(data: bytes) -> str:
-    return b64encode(data).decode()
 
 
 @pytest.mark.parametrize("kind", CIPHERS)
