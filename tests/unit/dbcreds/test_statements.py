@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from strongroom_dbcreds.domain.statements import MYSQL, fill, split, texts
+from strongroom_dbcreds.domain.statements import MYSQL, ORACLE, fill, split, texts
 from strongroom_runtime.errors import ServiceError
 
 HOSTILE = """a"; DROP TABLE x; --'\\ """
@@ -101,3 +101,35 @@ def test_places_in_which_nothing_can_be_quoted_are_refused() -> None:
         with pytest.raises(ServiceError):
             fill(statement, {"name": "$"})
     assert fill("menu&'{{name}}'", {"name": "x"}) == "menu&'x'"
+
+
+def test_oracle_quotes_names_and_passwords_alike() -> None:
+    hostile = "a; DROP USER x; --'\\ :n"
+    values = {"name": hostile, "password": hostile, "expiration": "2030-01-01"}
+    creation = """CREATE USER {{username}} IDENTIFIED BY {{password}}; -- it's {{password}}
+        GRANT CREATE SESSION TO "{{name}}"; COMMENT ON TABLE t IS 'a "{{name}}"; b'"""
+    assert split(creation, values, ORACLE) == [
+        f'CREATE USER "{hostile}" IDENTIFIED BY "{hostile}"',
+        f"""-- it's 
+        GRANT CREATE SESSION TO "{hostile}\"""",
+        """COMMENT ON TABLE t IS 'a "{}"; b'""".format(hostile.replace("'", "''")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("DROP USER {{name}}", 'a"b'),
+        ('IDENTIFIED BY "{{password}}"', 'a" ACCOUNT UNLOCK --'),
+        ("x q'[it's {{name}}]'", "x"),
+        ("x nq'[it's]' {{name}}", "x"),
+        ('"{{name}}"', "x\0"),
+    ],
+)
+def test_what_oracle_cannot_quote_is_refused(statement: str, value: str) -> None:
+    with pytest.raises(ServiceError):
+        split(statement, {"name": value, "password": value}, ORACLE)
+
+
+def test_quotations_of_oracle_hold_no_placeholders_open() -> None:
+    assert split("x'q' || seq'q' {{name}}", {"name": "n"}, ORACLE) == ["x'q' || seq'q' \"n\""]

@@ -77,6 +77,7 @@ DATABASES = (
     "postgresql-database-plugin",
     "redis-database-plugin",
     "valkey-database-plugin",
+    "vault-plugin-database-oracle",
 )
 
 LOGINS: dict[str, Engine] = {"approle": _LOGIN, "userpass": _LOGIN}

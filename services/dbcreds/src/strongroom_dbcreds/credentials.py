@@ -20,6 +20,7 @@ _TEMPLATES = {
     "mysql-rds-database-plugin": "mysql-legacy",
     "mysql-legacy-database-plugin": "mysql-legacy",
     "mongodb-database-plugin": "mongodb",
+    "vault-plugin-database-oracle": "oracle",
     "redis-database-plugin": "valkey",
     "valkey-database-plugin": "valkey",
 }

@@ -2,7 +2,8 @@
 
 A value is written by the rules of the place where its placeholder stands, so that it can never end a quotation and
 become part of the statement: in a string, in a quoted identifier, or bare, where it is quoted as a whole; in a
-comment it is left out. The rules are PostgreSQL's ("Lexical Structure") and MySQL's ("String Literals", "Comments").
+comment it is left out. The rules are PostgreSQL's ("Lexical Structure"), MySQL's ("String Literals", "Comments") and
+Oracle's ("Literals", "Database Object Names and Qualifiers").
 """
 
 import base64
@@ -28,6 +29,8 @@ class Dialect:
         name_quote: how a bare name is quoted.
         dollar: bodies stand between dollar quotes, which are read as statements themselves.
         nested: block comments nest.
+        no_escape: quotation marks that cannot stand in what they quote.
+        credential_quote: how a bare password is quoted.
     """
 
     tokens: re.Pattern[str]
@@ -35,6 +38,8 @@ class Dialect:
     name_quote: str
     dollar: bool
     nested: bool
+    no_escape: frozenset[str] = frozenset()
+    credential_quote: str = "'"
 
 
 # The letter in front of a quotation counts only where it is a word of its own: date'…' is no escape string.
@@ -59,6 +64,21 @@ MYSQL = Dialect(
     name_quote="'",
     dollar=False,
     nested=False,
+)
+
+
+ORACLE = Dialect(
+    re.compile(
+        rf"""{_FIELD} | (?P<line>--) | (?P<block>/\*) | (?P<dollar>(?!)) | (?P<refused>(?<![\w$\#])[nN]?[qQ]')
+          | (?P<quote>['"]) | (?P<end>;)""",
+        re.VERBOSE,
+    ),
+    backslash=frozenset(),
+    name_quote='"',
+    dollar=False,
+    nested=False,
+    no_escape=frozenset({'"'}),
+    credential_quote='"',
 )
 
 
@@ -158,6 +178,8 @@ class _Scanner:
         return stop
 
     def _refused(self, position: int, quote: str, stop: int) -> int:
+        if self._dialect is ORACLE:
+            raise invalid("statements: texts of the form q'…' are not understood; write '…'")
         end = self._text.find(quote, position, stop)
         end = stop if end < 0 else end + 1
         if re.search(_FIELD, self._text[position:end]):
@@ -183,10 +205,15 @@ class _Scanner:
             raise invalid(f"{name}: with a dollar sign, cannot stand between dollar quotes")
         whole = not quote
         if whole:
-            quote = self._dialect.name_quote if name == "name" else "'"
+            quotes = {"name": self._dialect.name_quote, "password": self._dialect.credential_quote}
+            quote = quotes.get(name, "'")
         if quote in self._dialect.backslash:
             value = value.replace("\\", "\\\\")
         mark = quote[-1]
+        if mark in self._dialect.no_escape and mark in value:
+            raise invalid(
+                f"{name}: must not have the character {mark}, which this database cannot quote"
+            )
         value = value.replace(mark, mark * 2)
         return f"{mark}{value}{mark}" if whole else value
 

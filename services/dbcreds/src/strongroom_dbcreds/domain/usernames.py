@@ -24,6 +24,8 @@ DEFAULTS = {
     "mysql-legacy": '{{ printf "v-%s-%s" (.RoleName | truncate 4) (random 20) | truncate 16 }}',
     "mongodb": '{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 15) (.RoleName | truncate 15) (random 20)'
     ' (unix_time) | replace "." "-" | truncate 100 }}',
+    "oracle": '{{ printf "V_%s_%s_%s_%s" (.DisplayName | truncate 8) (.RoleName | truncate 8) (random 20)'
+    ' (unix_time) | truncate 30 | uppercase | replace "-" "_" | replace "." "_" }}',
     "valkey": '{{ printf "V_%s_%s_%s_%s" (.DisplayName | truncate 15 | uppercase)'
     " (.RoleName | truncate 15 | uppercase) (random 20 | uppercase) (unix_time) | truncate 64 }}",
 }  # fmt: skip

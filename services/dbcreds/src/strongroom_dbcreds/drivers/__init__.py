@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from strongroom_dbcreds.drivers import mongodb, mysql, postgresql, valkey
+from strongroom_dbcreds.drivers import mongodb, mysql, oracle, postgresql, valkey
 from strongroom_dbcreds.drivers.base import Factory
 
 PLUGINS: Mapping[str, Factory] = {
@@ -12,6 +12,7 @@ PLUGINS: Mapping[str, Factory] = {
     "mysql-rds-database-plugin": mysql.driver,
     "mysql-legacy-database-plugin": mysql.driver,
     "mongodb-database-plugin": mongodb.driver,
+    "vault-plugin-database-oracle": oracle.driver,
     "redis-database-plugin": valkey.driver,
     "valkey-database-plugin": valkey.driver,
 }
@@ -26,6 +27,7 @@ CREDENTIAL_TYPES: Mapping[str, tuple[str, ...]] = {
     "mysql-rds-database-plugin": (_PASSWORD, _CERTIFICATE),
     "mysql-legacy-database-plugin": (_PASSWORD, _CERTIFICATE),
     "mongodb-database-plugin": (_PASSWORD, _CERTIFICATE),
+    "vault-plugin-database-oracle": (_PASSWORD,),
     "redis-database-plugin": (_PASSWORD,),
     "valkey-database-plugin": (_PASSWORD,),
 }

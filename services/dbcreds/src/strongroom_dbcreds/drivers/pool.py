@@ -95,6 +95,8 @@ class Pool(Generic[T]):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._connect(), time.monotonic()
+        except TimeoutError:
+            raise  # an OSError without a text, of which drivers could not tell anything
         except Exception as error:
             told = self._told(error, False)
             if told is None:
