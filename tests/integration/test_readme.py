@@ -28,5 +28,13 @@ def test_the_tour(platform: Platform) -> None:
     assert result.stdout.count("hunter2") == 2
     assert "not allowed, as it should be" in result.stdout
     assert "revoked, and refused at once" in result.stdout
+    program = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert program is not None
+    source = program.group(1).replace("127.0.0.1:8202", platform.grpc_address)
+    result = subprocess.run(
+        [BIN / "python", "-c", source],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "hunter2" in result.stdout, result.stderr
     platform.bao("auth", "disable", "approle")
     platform.bao("policy", "delete", "app")
