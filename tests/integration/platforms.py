@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,9 +126,13 @@ def until(check: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 @contextlib.contextmanager
 def start(
-    folder: Path, topology: str = "all", *extra: str, command: str = "dev"
+    folder: Path,
+    topology: str = "all",
+    *extra: str,
+    command: str = "dev",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Platform]:
-    """Starts a platform and ends it."""
+    """Starts a platform, with further variables in its environment, and ends it."""
     folder.mkdir(parents=True, exist_ok=True)
     ready, port, grpc_port = folder / "ready.json", free_port(), free_port()
     arguments = [
@@ -143,7 +147,8 @@ def start(
     ready.unlink(missing_ok=True)
     # What is announced once to the operator is not the log.
     with (folder / "output.log").open("ab") as log, (folder / "said.txt").open("ab") as said:
-        process = subprocess.Popen(arguments, stdout=said, stderr=log)
+        variables = {**os.environ, **(environment or {})}
+        process = subprocess.Popen(arguments, stdout=said, stderr=log, env=variables)
     deadline = time.monotonic() + 60
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -160,3 +165,20 @@ def start(
         yield platform
     finally:
         platform.stop()
+
+
+@contextlib.contextmanager
+def start_beside(
+    first: Platform, folder: Path, topology: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Platform]:
+    """Starts another platform on the etcd of one that runs, and ends it."""
+    data = first.folder / "data"
+    endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
+    options = (
+        f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
+        f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
+    )  # fmt: skip
+    with start(folder, topology, *options, command="server", environment=environment) as second:
+        second.ca = first.ca
+        until(lambda: second.http("GET", "auth/token/lookup-self").status_code == 200)
+        yield second

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.platforms import ROOT, TOPOLOGIES, Platform, start, until
+from tests.integration.platforms import ROOT, TOPOLOGIES, Platform, start, start_beside, until
 
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
@@ -21,17 +21,11 @@ def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Platform, Platform]]:
     folder = tmp_path_factory.mktemp("pair")
-    with start(folder / "first", request.param) as first:
-        data = folder / "first" / "data"
-        endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
-        options = (
-            f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
-            f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
-        )  # fmt: skip
-        with start(folder / "second", request.param, *options, command="server") as second:
-            second.ca = first.ca
-            until(lambda: second.http("GET", "auth/token/lookup-self").status_code == 200)
-            yield first, second
+    with (
+        start(folder / "first", request.param) as first,
+        start_beside(first, folder / "second", request.param) as second,
+    ):
+        yield first, second
 
 
 class Session:

@@ -1,0 +1,57 @@
+"""Two platforms on one etcd, one of them on a machine whose clock is wrong by five minutes."""
+
+import datetime
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.integration.databases import Postgres
+from tests.integration.platforms import Platform, start, start_beside, until
+from tests.integration.test_dynamic_credentials import configure, creds
+
+MOVED = Path(__file__).parent / "moved_clock"
+
+
+@pytest.fixture(scope="module", params=[300, -300], ids=["ahead", "behind"])
+def moved(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database: Postgres
+) -> Iterator[tuple[Platform, Platform]]:
+    """A platform, and one beside it with a moved clock."""
+    folder = tmp_path_factory.mktemp("moved")
+    variables = {"PYTHONPATH": str(MOVED), "MOVED_CLOCK_SECONDS": str(request.param)}
+    with (
+        start(folder / "first") as first,
+        start_beside(first, folder / "second", "all", variables) as second,
+    ):
+        told = second.http("GET", "sys/health").json()["server_time_utc"]
+        assert abs(told - time.time() - request.param) < 60
+        configure(first, database, "database", default_ttl="1h")
+        yield first, second
+
+
+def lookup(platform: Platform, made: Any) -> requests.Response:
+    return platform.http("POST", "sys/leases/lookup", json={"lease_id": made["lease_id"]})
+
+
+def test_leases_last_as_long_whoever_gives_and_whoever_ends_them(
+    moved: tuple[Platform, Platform], database: Postgres
+) -> None:
+    for giver in moved:
+        made = creds(giver, "database")
+        for asked in moved:
+            shown = lookup(asked, made).json()["data"]
+            assert 3570 <= shown["ttl"] <= 3600
+            issued = datetime.datetime.fromisoformat(shown["issue_time"])
+            assert abs(issued.timestamp() - time.time()) < 30
+        time.sleep(3)  # what thinks that it has ended would end it now
+        assert made["data"]["username"] in database.users()
+        for asked in moved:
+            renewed = asked.http(
+                "PUT", "sys/leases/renew", json={"lease_id": made["lease_id"], "increment": 2}
+            )
+            assert renewed.json()["lease_duration"] == 2
+        until(lambda name=made["data"]["username"]: name not in database.users(), 30)  # type: ignore[misc]
