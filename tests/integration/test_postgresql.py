@@ -11,7 +11,9 @@ from strongroom_dbcreds.drivers.base import NewUser, Password
 from strongroom_dbcreds.drivers.postgresql import PostgresDriver
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError
+from tests.containers.certificates import authority, issued
 from tests.integration.databases import ADMIN, PASSWORD, Postgres
+from tests.integration.tls_front import tls_front
 
 CREATE = ("CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",)
 LATER = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
@@ -184,3 +186,36 @@ async def test_a_database_that_hangs_does_not_hang_its_callers(
     assert caught.value.kind is Kind.UNAVAILABLE
     monkeypatch.undo()
     await driver.verify()
+
+
+async def test_the_certificate_of_the_server_is_checked_with_its_name(database: Postgres) -> None:
+    ca, others = authority("ours"), authority("others")
+    for pair, details, refusal in (
+        (issued(ca, "server", "127.0.0.1"), {"tls_ca": ca.certificate}, ""),
+        (issued(ca, "server", "127.0.0.1"), {"tls_ca": others.certificate}, "verify failed"),
+        (issued(ca, "server", "127.0.0.2"), {"tls_ca": ca.certificate}, "127.0.0.1"),
+    ):
+        async with tls_front(database.port, pair) as port:
+            for mode in ("", "?sslmode=verify-full"):
+                url = database.url.replace(str(database.port), str(port)) + mode
+                driver = PostgresDriver(connection(database, connection_url=url, **details))
+                try:
+                    if refusal:
+                        with pytest.raises(ServiceError) as caught:
+                            await driver.verify()
+                        assert caught.value.kind is Kind.UNAVAILABLE
+                        assert refusal in caught.value.message
+                    else:
+                        await driver.create_user(CREATE, NewUser("tls", Password("pw"), LATER))
+                        await driver.drop_user((), "tls")
+                finally:
+                    await driver.close()
+
+
+async def test_a_server_without_tls_is_refused_where_it_is_asked_for(database: Postgres) -> None:
+    driver = PostgresDriver(connection(database, tls_ca=authority("ours").certificate))
+    with pytest.raises(ServiceError) as caught:
+        await driver.verify()
+    assert caught.value.kind is Kind.UNAVAILABLE
+    assert "does not support SSL" in caught.value.message
+    await driver.close()
