@@ -213,6 +213,18 @@ async def test_a_call_fails_at_once_where_nobody_can_be_reached() -> None:
         await unary(channel)(b"", timeout=60)
 
 
+async def test_a_name_that_cannot_be_resolved_is_like_a_member_that_is_away() -> None:
+    async with ScriptedServer(well_behaved) as one:
+        channel = Channel(["a" * 70 + ".invalid:1", one.endpoint], None, "localhost")
+        await unary(channel)(b"", timeout=5)
+        await channel.close()
+    channel = Channel(["a" * 70 + ".invalid:1"], None, "localhost")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await unary(channel)(b"", timeout=5)
+    assert code_of(caught.value) is grpc.StatusCode.UNAVAILABLE
+    await channel.close()
+
+
 async def test_members_take_turns_and_one_that_is_away_is_passed_over() -> None:
     async with ScriptedServer(well_behaved) as one, ScriptedServer(well_behaved) as two:
         channel = Channel([one.endpoint, "127.0.0.1:1", two.endpoint], None, "localhost")
@@ -343,6 +355,8 @@ async def test_a_call_that_was_refused_is_made_again_and_no_other() -> None:
         (1 << 14 | 1).to_bytes(3, "big") + bytes(6),
         frame(frames.PUSH_PROMISE, 0, 1, bytes(4)),
         frame(frames.SETTINGS, 0, 0, bytes(5)),
+        frames.settings({frames.MAX_FRAME_SIZE: 0}),
+        frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}),
         frame(frames.HEADERS, 0, 1, block(ANSWER)) + frame(frames.DATA, 0, 1, b"x"),
         frame(frames.CONTINUATION, frames.END_HEADERS, 1, block(ANSWER)),
         frame(frames.HEADERS, frames.END_HEADERS, 1, block([*ANSWER, ("a", "b")], table=True)),
@@ -353,7 +367,7 @@ async def test_a_call_that_was_refused_is_made_again_and_no_other() -> None:
         frame(frames.GOAWAY, 0, 0, b""),
     ],
     ids=[
-        "long", "push", "settings", "interrupted", "continuation", "table", "padding", "padded",
+        "long", "push", "settings", "frames", "windows", "interrupted", "continuation", "table", "padding", "padded",
         "window", "short", "goaway",
     ],
 )  # fmt: skip

@@ -151,7 +151,7 @@ class Channel:
             for host, port in self._endpoints:
                 try:
                     found |= await _addresses(host, port)
-                except OSError as error:
+                except (OSError, UnicodeError) as error:
                     failed = True
                     log.warning("a name cannot be resolved", extra={"error": type(error).__name__})
             if not failed:

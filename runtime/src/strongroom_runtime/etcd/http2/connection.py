@@ -284,8 +284,12 @@ class Connection(asyncio.Protocol):
             if key == frames.MAX_CONCURRENT_STREAMS:
                 self._most_calls = value
             elif key == frames.MAX_FRAME_SIZE:
+                if value < frames.DEFAULT_FRAME:
+                    raise ProtocolError("frames may not be so short")
                 self._frame = value
             elif key == frames.INITIAL_WINDOW_SIZE:
+                if value > frames.MAX_WINDOW:
+                    raise ProtocolError("a window is too large", frames.FLOW_CONTROL_ERROR)
                 for call in self._calls.values():
                     call.window += value - self._call_window
                 self._call_window = value
