@@ -173,6 +173,26 @@ async def test_one_bad_item_among_many_spoils_none_of_the_others(transit: Transi
     assert all(r.plaintext == r.reference.encode() for r in opened.batch_results)
 
 
+@pytest.mark.parametrize("kind", AEADS)
+async def test_no_two_texts_have_a_nonce(transit: Transit, kind: str) -> None:
+    await transit("CreateKey", name="k", type=kind)
+    await transit("RotateKey", name="k")
+    # More than are drawn at once, and versions mixed among them.
+    items = [cipher_pb2.EncryptItem(plaintext=b"same", key_version=n % 3) for n in range(2_500)]
+    made = [
+        r.ciphertext for r in (await transit("Encrypt", name="k", batch_input=items)).batch_results
+    ]
+    again = [cipher_pb2.RewrapItem(ciphertext=text) for text in made]
+    rewrapped = await transit("Rewrap", name="k", batch_input=again)
+    made += [r.ciphertext for r in rewrapped.batch_results]
+    size = TYPES[kind].nonce_bytes
+    nonces = {b64decode(text.split(":")[2])[:size] for text in made}
+    assert (len(nonces), {len(nonce) for nonce in nonces}) == (5_000, {size})
+    opening = [cipher_pb2.DecryptItem(ciphertext=text) for text in made]
+    opened = await transit("Decrypt", name="k", batch_input=opening)
+    assert {result.plaintext for result in opened.batch_results} == {b"same"}
+
+
 async def test_versions_bound_what_may_be_used(transit: Transit) -> None:
     await transit("CreateKey", name="k")
     first = await transit.encrypt("k", b"x")

@@ -83,10 +83,7 @@ class Hasher:
         if kind in _UNHASHED:
             return value
         if kind is dict:
-            return {
-                key: each if key in plain and _harmless(each) else self._walk(each, plain)
-                for key, each in value.items()
-            }
+            return self._members(value, plain)
         if kind is list or kind is tuple:
             if len(value) > _MANY:
                 return self.text(_encode(value).decode(errors="replace"))
@@ -99,6 +96,19 @@ class Hasher:
         if kind is bytes:
             return self.text(value.hex())
         raise TypeError
+
+    def _members(self, value: dict[Any, Any], plain: frozenset[str]) -> dict[Any, Any]:
+        """Returns an object with its values hashed. Batches have very many texts: none costs a call more."""
+        hash_of, shown = self._hash, {}
+        for key, each in value.items():
+            kind = type(each)
+            if kind is str:
+                shown[key] = hash_of(each) if each and key not in plain else each
+            elif kind in _UNHASHED or (key in plain and _harmless(each)):
+                shown[key] = each
+            else:
+                shown[key] = self._walk(each, plain)
+        return shown
 
 
 def _harmless(value: Any) -> bool:

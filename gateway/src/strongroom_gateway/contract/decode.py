@@ -96,7 +96,7 @@ class RequestPlan:
         self._body: Setter | None = None
         self.fields: list[Field] = []
         self.malformed = ""
-        self._add(descriptor, lambda message: message)
+        self._add(descriptor, _itself)
 
     @property
     def keys(self) -> frozenset[str]:
@@ -179,6 +179,10 @@ class RequestPlan:
                 into[key] = setter
 
 
+def _itself(message: Any) -> Any:
+    return message
+
+
 def _inner(owner: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
     return lambda message: getattr(owner(message), name)
 
@@ -218,6 +222,8 @@ def _setter(owner: Callable[[Any], Any], field: Field) -> Setter:
             getattr(owner(message), name).extend(read_list(value, read, name))
 
         return extend
+    if owner is _itself:
+        return lambda message, value: setattr(message, name, read(value))
     return lambda message, value: setattr(owner(message), name, read(value))
 
 
@@ -247,12 +253,13 @@ def _map_value(field: Field) -> Callable[[Any], Any]:
 
 def _message_setter(owner: Callable[[Any], Any], field: Field) -> Setter:
     plan = RequestPlan(field.message)
+    setters = plan._setters
 
     def fill(target: Any, value: Any) -> None:
         if not isinstance(value, dict):
             raise invalid(f"{field.name}: takes an object")
         for key, each in value.items():
-            setter = plan._setters.get(key)
+            setter = setters.get(key)
             if setter is not None and each is not None:
                 setter(target, each)
             elif key in plan._raw:

@@ -118,17 +118,20 @@ def _writer(field: Field) -> Writer:
         absent: Any = _ABSENT.get(field.format, msgspec.UNSET)
 
         def present(message: Any, into: dict[str, Any]) -> None:
-            if message.HasField(name):
-                value = getattr(message, name)
+            value = getattr(message, name)
+            # What is not its default is set; to ask costs more than to read.
+            if value or message.HasField(name):
                 into[name] = value if convert is None else convert(value)
             elif absent is not msgspec.UNSET:
                 into[name] = absent
 
         return present
-    if convert is None:
-        return lambda message, into: into.__setitem__(name, getattr(message, name))
-    one = convert
-    return lambda message, into: into.__setitem__(name, one(getattr(message, name)))
+
+    def always(message: Any, into: dict[str, Any]) -> None:
+        value = getattr(message, name)
+        into[name] = value if convert is None else convert(value)
+
+    return always
 
 
 def _omitting(name: str, convert: Callable[[Any], Any] | None) -> Writer:

@@ -238,8 +238,10 @@ def _seconds(value: Any, name: str) -> int:
 def _bytes(value: Any, name: str) -> bytes:
     if isinstance(value, str):
         try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error:
+            return binascii.a2b_base64(value, strict_mode=True)
+        except (
+            ValueError
+        ):  # binascii.Error among them; another one where there are characters beyond ASCII
             pass
     raise invalid(f"{name}: takes base64")
 

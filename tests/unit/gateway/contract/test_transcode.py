@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2
 from strongroom.kv.v1 import kv1_pb2, kv2_pb2
+from strongroom.transit.v1 import cipher_pb2
 from strongroom_gateway.contract.decode import (
     MAX_DEPTH,
     MAX_FORM,
@@ -52,6 +53,28 @@ def test_a_body_may_be_one_field() -> None:
         kv1_pb2.WriteValueRequest, b' {"path":"inner", "x": 1}', captures={"path": "p"}
     )
     assert (message.data, message.path, unknown) == (b' {"path":"inner", "x": 1}', "p", [])
+
+
+@pytest.mark.parametrize(
+    "text", ["\u00e4", "\u00e4===", "a", "aGk", "aGk==", "aGk=\n", " aGk=", "a-_=", "="]
+)
+def test_what_is_no_base64_is_refused(text: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        decode(cipher_pb2.EncryptRequest, json.dumps({"plaintext": text}))
+    assert (caught.value.kind, caught.value.message) == (Kind.INVALID, "plaintext: takes base64")
+
+
+def test_absent_is_not_empty() -> None:
+    results = [
+        cipher_pb2.EncryptResult(),
+        cipher_pb2.EncryptResult(ciphertext="", key_version=0),
+        cipher_pb2.EncryptResult(ciphertext="c", key_version=2, error="", reference="r"),
+    ]
+    assert shown(cipher_pb2.EncryptResponse(batch_results=results))["batch_results"] == [
+        {"reference": ""},
+        {"ciphertext": "", "key_version": 0, "reference": ""},
+        {"ciphertext": "c", "key_version": 2, "reference": "r", "error": ""},
+    ]
 
 
 def test_clients_are_generous_with_types() -> None:

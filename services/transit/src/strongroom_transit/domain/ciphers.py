@@ -10,9 +10,8 @@ and the nonce is the head of HMAC-SHA256 under those over the plaintext. See doc
 import hashlib
 import hmac
 import os
-from base64 import b64encode
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -23,9 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from strongroom_runtime.errors import ServiceError, invalid
 from strongroom_transit.domain.keyset import PREFIX, Keyset, split
 from strongroom_transit.domain.kinds import Family
+from strongroom_transit.domain.material import Loaded
 
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 _TAG_BYTES = 16
+_NONCES = 1_000  # that are drawn at once, at the most
 MAX_BYTES = 32 << 20  # of one plaintext
 
 
@@ -71,50 +72,92 @@ def check_encrypts(keyset: Keyset, verb: str = "encryption") -> None:
         raise invalid(f"message {verb} not supported for key type {kind.name}")
 
 
-def encrypt(keyset: Keyset, item: EncryptItem) -> Encrypted:
-    """Returns one ciphertext.
+class Sealer:
+    """Encrypts texts with one key. What the texts of a batch share is looked up once.
 
-    Raises:
-        ServiceError: INVALID.
+    Args:
+        keyset: the key, of a type that encrypts.
+        count: how many texts there are.
     """
-    if item.nonce:
-        raise invalid("nonce: provided when not allowed")
-    return seal(keyset, item.plaintext, item.context, item.associated_data, item.key_version)
+
+    def __init__(self, keyset: Keyset, count: int = 1) -> None:
+        self._keyset = keyset
+        self._key = keyset.key
+        kind = keyset.key.kind
+        self._aead = kind.family is Family.AEAD
+        self._nonce_bytes = kind.nonce_bytes
+        # One system call makes the nonces of many texts: each costs as much as encrypting a short one.
+        self._drawn_at_once = kind.nonce_bytes * min(count, _NONCES)
+        self._nonces = b""
+        self._at = 0
+        self._versions: dict[int, tuple[Loaded, str]] = {}
+
+    def encrypt(self, item: EncryptItem) -> Encrypted:
+        """Returns one ciphertext.
+
+        Raises:
+            ServiceError: INVALID.
+        """
+        if item.nonce:
+            raise invalid("nonce: provided when not allowed")
+        return self.seal(item.plaintext, item.context, item.associated_data, item.key_version)
+
+    def seal(
+        self, plaintext: bytes, context: bytes, associated_data: bytes, wanted: int
+    ) -> Encrypted:
+        """Returns a plaintext encrypted.
+
+        Args:
+            plaintext: what to encrypt.
+            context: for derived keys.
+            associated_data: authenticated with it.
+            wanted: the version, or 0 for the newest.
+
+        Raises:
+            ServiceError: INVALID.
+        """
+        key = self._key
+        number = key.version_for_encryption(wanted) if wanted else key.latest
+        found = self._versions.get(number)
+        if found is None:
+            found = self._versions[number] = self._keyset.version(number), f"{PREFIX}{number}:"
+        loaded, prefix = found
+        if self._aead:
+            aead, nonce_key = loaded.cipher(context)
+            if key.convergent:
+                nonce = hmac.digest(nonce_key, plaintext, hashlib.sha256)[: self._nonce_bytes]
+            else:
+                nonce = self._nonce()
+            sealed = nonce + aead.encrypt(nonce, plaintext, associated_data)
+        else:
+            if associated_data:
+                raise invalid(f"associated_data: not supported for keys of type {key.type}")
+            try:
+                sealed = loaded.public.encrypt(plaintext, _OAEP)
+            except ValueError:
+                raise invalid("plaintext: is too long for the key") from None
+        return Encrypted(prefix + b2a_base64(sealed, newline=False).decode(), number)
+
+    def _nonce(self) -> bytes:
+        """Returns random bytes that were not returned before."""
+        start, end = self._at, self._at + self._nonce_bytes
+        if end > len(self._nonces):
+            self._nonces = os.urandom(self._drawn_at_once)
+            start, end = 0, self._nonce_bytes
+        self._at = end
+        return self._nonces[start:end]
+
+
+def encrypt(keyset: Keyset, item: EncryptItem) -> Encrypted:
+    """Returns one ciphertext; see `Sealer.encrypt`."""
+    return Sealer(keyset).encrypt(item)
 
 
 def seal(
     keyset: Keyset, plaintext: bytes, context: bytes, associated_data: bytes, wanted: int
 ) -> Encrypted:
-    """Returns a plaintext encrypted.
-
-    Args:
-        keyset: the key, of a type that encrypts.
-        plaintext: what to encrypt.
-        context: for derived keys.
-        associated_data: authenticated with it.
-        wanted: the version, or 0 for the newest.
-
-    Raises:
-        ServiceError: INVALID.
-    """
-    key = keyset.key
-    number = key.version_for_encryption(wanted) if wanted else key.latest
-    loaded = keyset.version(number)
-    if key.kind.family is Family.AEAD:
-        aead, nonce_key = loaded.cipher(context)
-        if key.convergent:
-            nonce = hmac.digest(nonce_key, plaintext, hashlib.sha256)[: key.kind.nonce_bytes]
-        else:
-            nonce = os.urandom(key.kind.nonce_bytes)
-        sealed = nonce + aead.encrypt(nonce, plaintext, associated_data)
-    else:
-        if associated_data:
-            raise invalid(f"associated_data: not supported for keys of type {key.type}")
-        try:
-            sealed = loaded.public.encrypt(plaintext, _OAEP)
-        except ValueError:
-            raise invalid("plaintext: is too long for the key") from None
-    return Encrypted(f"{PREFIX}{number}:{b64encode(sealed).decode()}", number)
+    """Returns one plaintext encrypted; see `Sealer.seal`."""
+    return Sealer(keyset).seal(plaintext, context, associated_data, wanted)
 
 
 def decrypt(keyset: Keyset, item: DecryptItem) -> bytes:
@@ -143,14 +186,14 @@ def decrypt(keyset: Keyset, item: DecryptItem) -> bytes:
     return plaintext
 
 
-def rewrap(keyset: Keyset, item: RewrapItem) -> Encrypted:
+def rewrap(keyset: Keyset, sealer: Sealer, item: RewrapItem) -> Encrypted:
     """Returns one ciphertext made anew of another.
 
     Raises:
         ServiceError: INVALID.
     """
     plaintext = decrypt(keyset, item)
-    return seal(keyset, plaintext, item.context, item.associated_data, item.key_version)
+    return sealer.seal(plaintext, item.context, item.associated_data, item.key_version)
 
 
 def _open(aead: Any, nonce_bytes: int, sealed: bytes, associated_data: bytes) -> bytes:

@@ -53,11 +53,19 @@ class CipherHandlers:
             return pb.EncryptResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_encryption(request, items, context)
-        results = await run(keyset, items, readable(_encrypt_item), self._config)
-        return pb.EncryptResponse(
-            batch_results=outcomes(items, results, pb.EncryptResult, _encrypted),
-            status=status_of(results, request.partial_failure_response_code),
+        sealer = ciphers.Sealer(keyset, len(items))
+
+        def encrypt(keyset: Keyset, item: pb.EncryptItem) -> Encrypted:
+            if not item.HasField("plaintext"):
+                raise invalid("missing plaintext to encrypt")
+            return sealer.encrypt(item)
+
+        results = await run(keyset, items, readable(encrypt), self._config)
+        response = pb.EncryptResponse(
+            status=status_of(results, request.partial_failure_response_code)
         )
+        outcomes(response.batch_results, items, results, _encrypted)
+        return response
 
     async def Decrypt(
         self, request: pb.DecryptRequest, context: RequestContext
@@ -71,10 +79,11 @@ class CipherHandlers:
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context)
         results = await run(keyset, items, readable(ciphers.decrypt), self._config)
-        return pb.DecryptResponse(
-            batch_results=outcomes(items, results, pb.DecryptResult, _decrypted),
-            status=status_of(results, request.partial_failure_response_code),
+        response = pb.DecryptResponse(
+            status=status_of(results, request.partial_failure_response_code)
         )
+        outcomes(response.batch_results, items, results, _decrypted)
+        return response
 
     async def Rewrap(self, request: pb.RewrapRequest, context: RequestContext) -> pb.RewrapResponse:
         items = request.batch_input
@@ -82,15 +91,21 @@ class CipherHandlers:
             if not request.ciphertext:
                 raise invalid("missing ciphertext to decrypt")
             keyset = await self._for_decryption(request.name, (request,), context, rewrap=True)
-            ciphertext, version = ciphers.rewrap(keyset, request)
+            ciphertext, version = ciphers.rewrap(keyset, ciphers.Sealer(keyset), request)
             return pb.RewrapResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context, rewrap=True)
-        results = await run(keyset, items, readable(ciphers.rewrap), self._config)
-        return pb.RewrapResponse(
-            batch_results=outcomes(items, results, pb.EncryptResult, _encrypted),
-            status=status_of(results, request.partial_failure_response_code),
+        sealer = ciphers.Sealer(keyset, len(items))
+
+        def rewrap(keyset: Keyset, item: pb.RewrapItem) -> Encrypted:
+            return ciphers.rewrap(keyset, sealer, item)
+
+        results = await run(keyset, items, readable(rewrap), self._config)
+        response = pb.RewrapResponse(
+            status=status_of(results, request.partial_failure_response_code)
         )
+        outcomes(response.batch_results, items, results, _encrypted)
+        return response
 
     async def CreateDataKey(
         self, request: pb.CreateDataKeyRequest, context: RequestContext
@@ -155,17 +170,9 @@ class CipherHandlers:
         return keyset
 
 
-def _encrypt_item(keyset: Keyset, item: pb.EncryptItem) -> Encrypted:
-    if not item.HasField("plaintext"):
-        raise invalid("missing plaintext to encrypt")
-    return ciphers.encrypt(keyset, item)
+def _encrypted(message: pb.EncryptResult, result: Encrypted) -> None:
+    message.ciphertext, message.key_version = result
 
 
-def _encrypted(result: Encrypted, reference: str) -> pb.EncryptResult:
-    return pb.EncryptResult(
-        ciphertext=result.ciphertext, key_version=result.version, reference=reference
-    )
-
-
-def _decrypted(plaintext: bytes, reference: str) -> pb.DecryptResult:
-    return pb.DecryptResult(plaintext=plaintext, reference=reference)
+def _decrypted(message: pb.DecryptResult, plaintext: bytes) -> None:
+    message.plaintext = plaintext

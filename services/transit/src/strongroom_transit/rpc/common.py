@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives import serialization
@@ -21,8 +21,6 @@ from strongroom_transit.domain.kinds import Family
 from strongroom_transit.domain.material import Loaded, Version
 from strongroom_transit.domain.transfer import chain_pem
 from strongroom_transit.storage import Keys
-
-M = TypeVar("M")
 
 _PARTIAL = range(100, 600)
 # From so many items on, what takes long for each is done beside the event loop.
@@ -99,25 +97,28 @@ def readable(operation: Callable[[Keyset, Any], Any]) -> Callable[[Keyset, Any],
 
 
 def outcomes(
-    items: Sequence[Any],
-    results: Sequence[Any],
-    kind: Callable[..., M],
-    made: Callable[[Any, str], M],
-) -> list[M]:
-    """Returns the messages that say what became of the items of a batch.
+    into: Any, items: Sequence[Any], results: Sequence[Any], put: Callable[[Any, Any], None]
+) -> None:
+    """Says in messages what became of the items of a batch.
+
+    Messages are added where they belong and filled field by field: to make them by keywords, and have them copied
+    where they belong, costs three times as much.
 
     Args:
+        into: the field of the response that they go to.
         items: as they came.
         results: what `run` gave.
-        kind: makes the message of an item that failed, of its error and reference.
-        made: makes the message of a result and a reference.
+        put: puts a result into its message; errors and references are put here.
     """
-    return [
-        kind(error=result.message, reference=item.reference)
-        if type(result) is ServiceError
-        else made(result, item.reference)
-        for item, result in zip(items, results, strict=True)
-    ]
+    add = into.add
+    for item, result in zip(items, results, strict=True):
+        message = add()
+        if type(result) is ServiceError:
+            message.error = result.message
+        else:
+            put(message, result)
+        if reference := item.reference:
+            message.reference = reference
 
 
 def status_of(results: Sequence[Any], wanted: int) -> int:

@@ -45,10 +45,9 @@ class SignatureHandlers:
             return pb.SignResponse(signature=signature, key_version=version, publickey=public)
         items = request.batch_input
         results = await run(keyset, items, readable(sign), self._config)
-        return pb.SignResponse(
-            batch_results=outcomes(items, results, pb.SignResult, _signed),
-            status=status_of(results, request.partial_failure_response_code),
-        )
+        response = pb.SignResponse(status=status_of(results, request.partial_failure_response_code))
+        outcomes(response.batch_results, items, results, _signed)
+        return response
 
     async def Verify(self, request: pb.VerifyRequest, context: RequestContext) -> pb.VerifyResponse:
         items = request.batch_input
@@ -61,10 +60,11 @@ class SignatureHandlers:
         if not items:
             return pb.VerifyResponse(valid=verify(keyset, request))
         results = await run(keyset, items, readable(verify), self._config)
-        return pb.VerifyResponse(
-            batch_results=outcomes(items, results, pb.VerifyResult, _verified),
-            status=status_of(results, request.partial_failure_response_code),
+        response = pb.VerifyResponse(
+            status=status_of(results, request.partial_failure_response_code)
         )
+        outcomes(response.batch_results, items, results, _verified)
+        return response
 
     async def Hmac(self, request: pb.HmacRequest, context: RequestContext) -> pb.HmacResponse:
         check_partial(request.partial_failure_response_code)
@@ -78,10 +78,9 @@ class SignatureHandlers:
             return pb.HmacResponse(hmac=make(keyset, request))
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
-        return pb.HmacResponse(
-            batch_results=outcomes(items, results, pb.HmacResult, _with_hmac),
-            status=status_of(results, request.partial_failure_response_code),
-        )
+        response = pb.HmacResponse(status=status_of(results, request.partial_failure_response_code))
+        outcomes(response.batch_results, items, results, _with_hmac)
+        return response
 
     async def Cmac(self, request: pb.CmacRequest, context: RequestContext) -> pb.CmacResponse:
         check_partial(request.partial_failure_response_code)
@@ -96,10 +95,9 @@ class SignatureHandlers:
             return pb.CmacResponse(cmac=make(keyset, request))
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
-        return pb.CmacResponse(
-            batch_results=outcomes(items, results, pb.CmacResult, _with_cmac),
-            status=status_of(results, request.partial_failure_response_code),
-        )
+        response = pb.CmacResponse(status=status_of(results, request.partial_failure_response_code))
+        outcomes(response.batch_results, items, results, _with_cmac)
+        return response
 
     async def Random(self, request: pb.RandomRequest, context: RequestContext) -> pb.RandomResponse:
         text = tools.random_text(request.bytes, request.source, request.format)
@@ -147,22 +145,19 @@ def _input(item: Any) -> bytes:
     return data
 
 
-def _signed(result: Signed, reference: str) -> pb.SignResult:
-    return pb.SignResult(
-        signature=result.signature,
-        key_version=result.version,
-        publickey=result.public_key,
-        reference=reference,
-    )
+def _signed(message: pb.SignResult, result: Signed) -> None:
+    message.signature, message.key_version = result.signature, result.version
+    if result.public_key is not None:
+        message.publickey = result.public_key
 
 
-def _verified(valid: bool, reference: str) -> pb.VerifyResult:
-    return pb.VerifyResult(valid=valid, reference=reference)
+def _verified(message: pb.VerifyResult, valid: bool) -> None:
+    message.valid = valid
 
 
-def _with_hmac(hmac: str, reference: str) -> pb.HmacResult:
-    return pb.HmacResult(hmac=hmac, reference=reference)
+def _with_hmac(message: pb.HmacResult, hmac: str) -> None:
+    message.hmac = hmac
 
 
-def _with_cmac(cmac: str, reference: str) -> pb.CmacResult:
-    return pb.CmacResult(cmac=cmac, reference=reference)
+def _with_cmac(message: pb.CmacResult, cmac: str) -> None:
+    message.cmac = cmac

@@ -35,14 +35,15 @@ class TransitStreamHandlers:
         keyset = await _encrypting(self._keys, request.name, {request.key_version}, context)
         number = keyset.key.version_for_encryption(request.key_version)
 
+        seal = ciphers.Sealer(keyset, len(request.items)).seal
+
         def encrypt(keyset: Keyset, item: pb.EncryptStreamItem) -> Encrypted:
-            return ciphers.seal(keyset, item.plaintext, item.context, item.associated_data, number)
+            return seal(item.plaintext, item.context, item.associated_data, number)
 
         results = await run(keyset, request.items, encrypt, self._config)
-        return pb.EncryptStreamResponse(
-            key_version=number,
-            items=outcomes(request.items, results, pb.EncryptStreamResult, _encrypted),
-        )
+        response = pb.EncryptStreamResponse(key_version=number)
+        outcomes(response.items, request.items, results, _encrypted)
+        return response
 
     async def DecryptStream(
         self, request: pb.DecryptStreamRequest, context: RequestContext
@@ -50,9 +51,9 @@ class TransitStreamHandlers:
         versions = {version_in(item.ciphertext) for item in request.items}
         keyset = await _encrypting(self._keys, request.name, versions, context)
         results = await run(keyset, request.items, ciphers.decrypt, self._config)
-        return pb.DecryptStreamResponse(
-            items=outcomes(request.items, results, pb.DecryptStreamResult, _decrypted)
-        )
+        response = pb.DecryptStreamResponse()
+        outcomes(response.items, request.items, results, _decrypted)
+        return response
 
     async def RewrapStream(
         self, request: pb.RewrapStreamRequest, context: RequestContext
@@ -61,15 +62,16 @@ class TransitStreamHandlers:
         keyset = await _encrypting(self._keys, request.name, versions, context)
         number = keyset.key.version_for_encryption(request.key_version)
 
+        seal = ciphers.Sealer(keyset, len(request.items)).seal
+
         def rewrap(keyset: Keyset, item: pb.DecryptStreamItem) -> Encrypted:
             plaintext = ciphers.decrypt(keyset, item)
-            return ciphers.seal(keyset, plaintext, item.context, item.associated_data, number)
+            return seal(plaintext, item.context, item.associated_data, number)
 
         results = await run(keyset, request.items, rewrap, self._config)
-        return pb.RewrapStreamResponse(
-            key_version=number,
-            items=outcomes(request.items, results, pb.EncryptStreamResult, _encrypted),
-        )
+        response = pb.RewrapStreamResponse(key_version=number)
+        outcomes(response.items, request.items, results, _encrypted)
+        return response
 
     async def SignStream(
         self, request: pb.SignStreamRequest, context: RequestContext
@@ -83,10 +85,9 @@ class TransitStreamHandlers:
             return signatures.sign(keyset, item.input, item.context, number, scheme)
 
         results = await run(keyset, request.items, sign, self._config)
-        return pb.SignStreamResponse(
-            key_version=number,
-            items=outcomes(request.items, results, pb.SignStreamResult, _signed),
-        )
+        response = pb.SignStreamResponse(key_version=number)
+        outcomes(response.items, request.items, results, _signed)
+        return response
 
     async def HmacStream(
         self, request: pb.HmacStreamRequest, context: RequestContext
@@ -99,10 +100,9 @@ class TransitStreamHandlers:
             return signatures.make_hmac(keyset, item.input, number, request.algorithm)
 
         results = await run(keyset, request.items, make, self._config)
-        return pb.HmacStreamResponse(
-            key_version=number,
-            items=outcomes(request.items, results, pb.HmacStreamResult, _with_hmac),
-        )
+        response = pb.HmacStreamResponse(key_version=number)
+        outcomes(response.items, request.items, results, _with_hmac)
+        return response
 
 
 class StreamCipherHandlers:
@@ -196,19 +196,17 @@ def _named_errors() -> Iterator[None]:
         raise invalid(f"data: {error}") from None
 
 
-def _encrypted(result: Encrypted, reference: str) -> pb.EncryptStreamResult:
-    return pb.EncryptStreamResult(ciphertext=result.ciphertext, reference=reference)
+def _encrypted(message: pb.EncryptStreamResult, result: Encrypted) -> None:
+    message.ciphertext = result.ciphertext
 
 
-def _decrypted(plaintext: bytes, reference: str) -> pb.DecryptStreamResult:
-    return pb.DecryptStreamResult(plaintext=plaintext, reference=reference)
+def _decrypted(message: pb.DecryptStreamResult, plaintext: bytes) -> None:
+    message.plaintext = plaintext
 
 
-def _signed(result: Signed, reference: str) -> pb.SignStreamResult:
-    return pb.SignStreamResult(
-        signature=result.signature, publickey=result.public_key or b"", reference=reference
-    )
+def _signed(message: pb.SignStreamResult, result: Signed) -> None:
+    message.signature, message.publickey = result.signature, result.public_key or b""
 
 
-def _with_hmac(hmac: str, reference: str) -> pb.HmacStreamResult:
-    return pb.HmacStreamResult(hmac=hmac, reference=reference)
+def _with_hmac(message: pb.HmacStreamResult, hmac: str) -> None:
+    message.hmac = hmac
