@@ -3,6 +3,7 @@
 import datetime
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,23 @@ def test_leases_last_as_long_whoever_gives_and_whoever_ends_them(
             )
             assert renewed.json()["lease_duration"] == 2
         until(lambda name=made["data"]["username"]: name not in database.users(), 30)  # type: ignore[misc]
+
+
+def test_tokens_and_wrapped_answers_last_as_long_whoever_gives_them(
+    moved: tuple[Platform, Platform],
+) -> None:
+    for giver, asked in (moved, moved[::-1]):
+        made = giver.http("POST", "auth/token/create", json={"policies": ["default"], "ttl": "8s"})
+        token = made.json()["auth"]["client_token"]
+        headers = {"X-Vault-Wrap-TTL": "60"}
+        wrapped = giver.http("GET", "sys/mounts", headers=headers).json()["wrap_info"]["token"]
+        short = giver.http("GET", "sys/mounts", headers={"X-Vault-Wrap-TTL": "4"})
+        for platform in moved:
+            shown = platform.http("GET", "auth/token/lookup-self", token)
+            assert 0 < shown.json()["data"]["ttl"] <= 8
+        assert asked.http("POST", "sys/wrapping/unwrap", wrapped).status_code == 200
+        for platform in moved:
+            refused = partial(platform.http, "GET", "auth/token/lookup-self", token)
+            until(lambda ask=refused: ask().status_code == 403, 30)  # type: ignore[misc]
+        gone = asked.http("POST", "sys/wrapping/unwrap", short.json()["wrap_info"]["token"])
+        assert gone.status_code == 400

@@ -54,14 +54,19 @@ from strongroom_gateway.wrapping.rpc import WrappingHandlers
 from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.prefix import PrefixView
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, StreamCaller
 from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.policy import Acl
 from strongroom_runtime.service import BackgroundTasks
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import Store
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.version import VERSION
+
+# How long to wait, at the start, for another gateway to say what time it is.
+_CLOCK_SECONDS = 0.3
 
 _MODULES = (
     audit_pb2,
@@ -137,7 +142,8 @@ class Gateway:
         self.routes = RouteTable(public_services())
         self._mounts = MountTable(host.store)
         self._gate = TokenGate(host.services["auth"], host.views["auth"], host.clock)
-        wraps = WrapStore(host.store, host.clock)
+        self._shared_clock = SharedClock(host.store, host.clock, _CLOCK_SECONDS)
+        wraps = WrapStore(host.store, self._shared_clock)
         own = HandlerTable()
         services = {**host.services, "sys": LocalCaller(own)}
         self._mount_handlers = MountHandlers(self._mounts, services, self._acl_of)
@@ -180,7 +186,17 @@ class Gateway:
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Starts background work. Called once there are keys, again after each unseal."""
+        """Finds out the time, and starts background work. Called once there are keys, again after each unseal.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        self._tasks.start(self._shared_clock.run(), "gateway-clock")
+        try:
+            await self._shared_clock.ready()
+        except ServiceError:
+            await self.stop()
+            raise
         self._tasks.start(self._mount_handlers.finish_changes(), "mount-removals")
         self._tasks.start(self._wrapping.sweep(), "wrap-sweep")
         await self._versions.note(VERSION, self._clock.now())
@@ -188,6 +204,7 @@ class Gateway:
     async def stop(self) -> None:
         """Ends background work."""
         await self._tasks.stop()
+        self._shared_clock.forget()
 
     async def _acl_of(self, context: RequestContext) -> Acl | None:
         if context.token is None:

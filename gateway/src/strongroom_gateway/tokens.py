@@ -19,17 +19,17 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A token that was resolved."""
+    """A token that was resolved. It ends at `ends` of the monotonic clock; 0 for never."""
 
     token: TokenContext
-    expires: float
+    ends: float
     networks: tuple[_Network, ...]
     last_use: bool
     limited: bool = False  # each time it is resolved, one of its uses is gone
 
     def usable(self, address: str, now: float) -> bool:
         """Whether it may be used from an address now."""
-        if self.expires and now >= self.expires:
+        if self.ends and now >= self.ends:
             return False
         if not self.networks:
             return True
@@ -46,7 +46,7 @@ class TokenGate:
     Args:
         auth: the auth service.
         view: what the auth service keeps, to know when it changes.
-        clock: by which tokens end.
+        clock: its monotonic time is that by which tokens end here, whatever the machine's clock says.
     """
 
     def __init__(self, auth: Caller, view: PrefixView, clock: Clock) -> None:
@@ -68,13 +68,14 @@ class TokenGate:
         name = hashlib.sha256(text.encode(errors="replace")).digest()
         known = self._tokens.get(name)
         if known is not None:
-            if not known.usable(address, self._clock.now()):
+            if not known.usable(address, self._clock.monotonic()):
                 raise denied()
             return known
+        asked = self._clock.monotonic()
         response = await self._ask(text, address, context, linearizable=False)
         if response.cacheable and self._tokens.stale(response.dependencies, response.as_of):
             response = await self._ask(text, address, context, linearizable=True)
-        caller = _caller(response)
+        caller = _caller(response, asked)
         if response.cacheable:
             self._tokens.keep(name, caller, list(response.dependencies), response.as_of)
         return caller
@@ -119,7 +120,7 @@ class TokenGate:
         return response
 
 
-def _caller(response: gate_pb2.ResolveTokenResponse) -> Identity:
+def _caller(response: gate_pb2.ResolveTokenResponse, asked: float) -> Identity:
     token = TokenContext(
         id=response.id,
         accessor=response.accessor,
@@ -131,7 +132,7 @@ def _caller(response: gate_pb2.ResolveTokenResponse) -> Identity:
     networks = tuple(ipaddress.ip_network(cidr, strict=False) for cidr in response.bound_cidrs)
     return Identity(
         token,
-        response.expire_time,
+        asked + response.seconds_left if response.seconds_left else 0.0,
         networks,
         response.last_use,
         limited=not response.cacheable,

@@ -50,16 +50,24 @@ class Kv:
 class Auth:
     """One process of the service; `twin` makes another over the same store."""
 
-    def __init__(self, store: MemoryStore | None = None, clock: ManualClock | None = None) -> None:
+    def __init__(
+        self,
+        store: MemoryStore | None = None,
+        clock: ManualClock | None = None,
+        clock_seconds: float = 0.01,
+    ) -> None:
         self.store = store or MemoryStore()
         self.clock = clock or ManualClock()
         self.kv = Kv()
         host = Host(self.store, self.clock, {"kv": self.kv})
-        self.service: AuthService = build(host, Config(bcrypt_rounds=4))
+        self.service: AuthService = build(
+            host, Config(bcrypt_rounds=4, clock_seconds=clock_seconds)
+        )
         self._caller = LocalCaller(self.service.handlers)
 
     async def prepare(self) -> "Auth":
         await self.service._tokens.records.prepare()
+        await self.service.clock.find()
         await self("AdoptRootToken", token=ROOT)
         return self
 

@@ -14,6 +14,7 @@ from strongroom_auth.config import Config
 from strongroom_auth.service import build
 from strongroom_auth.tokens.tokens import Grant
 from strongroom_runtime import lifetimes
+from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.service import Host
 
@@ -394,6 +395,29 @@ async def test_who_obtains_something_is_checked_with_all_ancestors(auth: Auth) -
         assert (answer.alive, answer.last_use) == (False, False)
 
 
+@pytest.mark.parametrize("offset", [300.0, -300.0])
+async def test_tokens_end_by_one_clock_whatever_a_machine_says(auth: Auth, offset: float) -> None:
+    other = await Auth(auth.store, ManualClock(auth.clock.now() + offset)).prepare()
+    clocks = [each.service.clock for each in (auth, other)]
+    running = [asyncio.create_task(clock.run()) for clock in clocks]
+    async with asyncio.timeout(20):
+        while abs(clocks[0].now() - clocks[1].now()) > 1:
+            await asyncio.sleep(0.01)
+    for maker, user in ((auth, other), (other, auth)):
+        made = (await maker.create(policies=["default"], ttl=60)).client_token
+        for each in (auth, other):
+            each.clock.advance(58)
+        assert await maker.works(made)
+        assert await user.works(made)
+        for each in (auth, other):
+            each.clock.advance(3)
+        assert not await maker.works(made)
+        assert not await user.works(made)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
 async def test_dbcreds_is_told_of_tokens_that_ended_until_it_has_heard(auth: Auth) -> None:
     told: list[str] = []
     away = True
@@ -407,6 +431,7 @@ async def test_dbcreds_is_told_of_tokens_that_ended_until_it_has_heard(auth: Aut
     host = Host(auth.store, auth.clock, {"kv": auth.kv, "dbcreds": Dbcreds()})
     service = build(host, Config(bcrypt_rounds=4))
     await service._tokens.records.prepare()
+    await service.clock.find()
     made = await auth.create(policies=["root"])
     token_id = (await auth.entry(made.client_token)).id
     await service._tokens.revoke(token_id)

@@ -31,8 +31,10 @@ from strongroom_auth.userpass.rpc import METHOD as USERPASS
 from strongroom_auth.userpass.rpc import UserpassHandlers
 from strongroom_auth.userpass.users import Users
 from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.handlers import Caller, HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
+from strongroom_runtime.shared_clock import SharedClock
 
 _DROP_TOKEN_DATA = "/strongroom.kv.v1.KvLifecycleService/DropTokenData"  # noqa: S105 (a method)
 _DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeases"  # noqa: S105
@@ -41,27 +43,42 @@ _DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeas
 class AuthService:
     """The auth service: tokens, policies, login methods."""
 
-    def __init__(self, handlers: HandlerTable, tokens: Tokens, cleanup: Cleanup) -> None:
+    def __init__(
+        self, handlers: HandlerTable, clock: SharedClock, tokens: Tokens, cleanup: Cleanup
+    ) -> None:
         self.handlers = handlers
+        self.clock = clock
         self._tokens = tokens
         self._cleanup = cleanup
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Makes what the first request needs, and begins to remove what has ended."""
+        """Finds out the time, makes what the first request needs, and begins to remove what has ended.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
         await self._tokens.records.prepare()
+        self._tasks.start(self.clock.run(), "token-clock")
+        try:
+            await self.clock.ready()
+        except ServiceError:
+            await self.stop()
+            raise
         self._tasks.start(self._cleanup.run(), "token-cleanup")
 
     async def stop(self) -> None:
         """Ends background work."""
         await self._tasks.stop()
         self._tokens.records.forget()
+        self.clock.forget()
 
 
 def build(host: Host, config: Config | None = None) -> AuthService:
     """Returns the service over a store. Of `host.peers`, `kv` and `dbcreds` are told of tokens that ended."""
     config = config or Config()
-    tokens = Tokens(host.store, host.clock, config)
+    clock = SharedClock(host.store, host.clock, config.clock_seconds)
+    tokens = Tokens(host.store, clock, config)
     policies = PolicyStore(host.store)
     users, roles = Users(host.store, config), Roles(host.store, config.attempts)
     token_roles = TokenRoles(host.store, config.attempts)
@@ -92,7 +109,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         ),
         (token_lease_pb2, "TokenLeaseService", TokenLeaseHandlers(tokens)),
         (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),
-        (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of, host.clock)),
+        (policy_pb2, "PolicyService", PolicyHandlers(policies, policies_of, clock)),
         (
             userpass_pb2,
             "UserpassService",
@@ -105,7 +122,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         listener(host.peers[name]) for name, listener in _LISTENERS.items() if name in host.peers
     ]
     return AuthService(
-        handlers, tokens, Cleanup(tokens, listeners, config.tidy_seconds, host.clock)
+        handlers, clock, tokens, Cleanup(tokens, listeners, config.tidy_seconds, host.clock)
     )
 
 

@@ -16,7 +16,6 @@ from strongroom_dbcreds.connections import Connections
 from strongroom_dbcreds.credentials import Credentials
 from strongroom_dbcreds.drivers import PLUGINS
 from strongroom_dbcreds.drivers.base import Factory
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.expiry import Expiry
 from strongroom_dbcreds.leases.issue import Issuer
 from strongroom_dbcreds.leases.quotas import Quotas
@@ -36,6 +35,7 @@ from strongroom_dbcreds.rpc.roles import RoleHandlers
 from strongroom_dbcreds.rpc.static import StaticRoleHandlers
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
+from strongroom_runtime.shared_clock import SharedClock
 
 
 class DbcredsService:

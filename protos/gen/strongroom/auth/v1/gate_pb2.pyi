@@ -135,6 +135,7 @@ class ResolveTokenResponse(_message.Message):
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     CREATION_TTL_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its storage identity: not usable as a token."""
     accessor: _builtins.str
@@ -161,6 +162,10 @@ class ResolveTokenResponse(_message.Message):
     """The revision at which it held."""
     creation_ttl: _builtins.int
     """The time-to-live at its creation, in seconds; 0 for none."""
+    seconds_left: _builtins.float
+    """In how many seconds it ends, by the clock of the auth service; 0 for never. The caller counts by its monotonic clock,
+    from before it asked.
+    """
     @_builtins.property
     def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of its policies."""
@@ -197,10 +202,11 @@ class ResolveTokenResponse(_message.Message):
         dependencies: _abc.Iterable[_builtins.bytes] | None = ...,
         as_of: _builtins.int = ...,
         creation_ttl: _builtins.int = ...,
+        seconds_left: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessor", b"accessor", "as_of", b"as_of", "bound_cidrs", b"bound_cidrs", "cacheable", b"cacheable", "creation_ttl", b"creation_ttl", "dependencies", b"dependencies", "display_name", b"display_name", "entity_id", b"entity_id", "expire_time", b"expire_time", "id", b"id", "last_use", b"last_use", "metadata", b"metadata", "num_uses", b"num_uses", "orphan", b"orphan", "path", b"path", "policies", b"policies", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessor", b"accessor", "as_of", b"as_of", "bound_cidrs", b"bound_cidrs", "cacheable", b"cacheable", "creation_ttl", b"creation_ttl", "dependencies", b"dependencies", "display_name", b"display_name", "entity_id", b"entity_id", "expire_time", b"expire_time", "id", b"id", "last_use", b"last_use", "metadata", b"metadata", "num_uses", b"num_uses", "orphan", b"orphan", "path", b"path", "policies", b"policies", "seconds_left", b"seconds_left", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,9 @@ class TokenGateHandlers:
                 raise denied()
             token, last = used
         response = _entry(token)
+        if token.expires:
+            # Never 0: it has not ended yet, or it would not have been found.
+            response.seconds_left = max(token.expires - self._tokens.now(), 1e-6)
         response.last_use = last
         response.cacheable = not (token.uses or last)
         response.dependencies.extend(reads.dependencies)

@@ -7,10 +7,10 @@ import random
 from collections.abc import Iterable
 
 from strongroom_dbcreds.config import Config
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Kept, Leases, Queue
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.shared_clock import SharedClock
 
 log = logging.getLogger(__name__)
 

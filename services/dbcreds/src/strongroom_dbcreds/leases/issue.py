@@ -26,7 +26,6 @@ from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.domain.usernames import Known
 from strongroom_dbcreds.drivers.base import Driver, NewUser
 from strongroom_dbcreds.leases.attempts import GivenUpError, bounded
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.quotas import Quotas
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import ISSUED, Kept, Leases, happened, new_key
@@ -36,6 +35,7 @@ from strongroom_runtime import lifetimes
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.handlers import Caller
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Path
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ import msgspec
 from strongroom_dbcreds.connections import Connections
 from strongroom_dbcreds.domain.leases import Lease
 from strongroom_dbcreds.leases.attempts import bounded
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.issue import GRACE_SECONDS, longest
 from strongroom_dbcreds.leases.storage import RENEWED, Kept, Leases, happened
 from strongroom_dbcreds.records import Role
@@ -16,6 +15,7 @@ from strongroom_dbcreds.storage import Named
 from strongroom_runtime import lifetimes
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError
 
 

@@ -15,11 +15,11 @@ from strongroom_dbcreds.connections import Connections
 from strongroom_dbcreds.domain import leases as domain
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.leases.attempts import bounded
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.storage import FAILED, REVOKED, Kept, Leases, happened
 from strongroom_dbcreds.records import Role
 from strongroom_dbcreds.storage import Named, is_gone
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Path
 
 log = logging.getLogger(__name__)

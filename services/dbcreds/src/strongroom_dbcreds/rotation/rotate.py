@@ -21,11 +21,11 @@ from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain.rotations import Account
 from strongroom_dbcreds.leases.attempts import bounded
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.rotation.subjects import Subject
 from strongroom_dbcreds.storage import due_rotations
 from strongroom_runtime.errors import ServiceError, not_found
 from strongroom_runtime.locks import KeyedLocks
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import Store
 
 log = logging.getLogger(__name__)

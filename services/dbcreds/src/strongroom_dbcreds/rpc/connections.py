@@ -11,12 +11,12 @@ from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain import usernames
 from strongroom_dbcreds.domain.rotations import Plan
 from strongroom_dbcreds.domain.usernames import Known
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.records import Connection
 from strongroom_dbcreds.rpc.static import plan
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.timestamps import rfc3339
 
 # Of a connection's details, what is never shown.

@@ -6,7 +6,6 @@ from strongroom.auth.v1.token_lease_pb2 import LookupTokenLeaseResponse
 from strongroom.dbcreds.v1 import lease_pb2 as pb
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.leases import storage
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.renew import Renewer
 from strongroom_dbcreds.leases.revoke import Failures, Revoker
 from strongroom_dbcreds.leases.storage import EVENTS, Happened, Kept, Leases
@@ -14,6 +13,7 @@ from strongroom_dbcreds.leases.tokens import TokenLeases, of_tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.requests import page
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import CompactedError
 from strongroom_runtime.timestamps import timestamp
 

@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from strongroom.dbcreds.v1 import lease_pb2 as pb
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases
 from strongroom_dbcreds.storage import Moved, mark_gone, mark_moved
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.shared_clock import SharedClock
 
 # (mount's uuid): removes something of a mount; may be repeated.
 Drop = Callable[[str], Awaitable[None]]

@@ -9,7 +9,6 @@ from strongroom.dbcreds.v1 import static_pb2 as pb
 from strongroom_dbcreds import credentials
 from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain.rotations import Plan
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_dbcreds.records import StaticRole
 from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rotation.subjects import StaticRoles
@@ -17,6 +16,7 @@ from strongroom_dbcreds.storage import CONFIG, STATIC
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.timestamps import rfc3339
 
 _FIXED = {"username": "username", "db_name": "database"}

@@ -52,7 +52,7 @@ _decode = msgspec.msgpack.Decoder(_Told).decode
 
 
 class SharedClock:
-    """The time by which leases begin and end.
+    """The time by which what a service gives begins and ends, tokens and leases; a `Clock`.
 
     Args:
         store: where questions and answers go.
@@ -76,8 +76,12 @@ class SharedClock:
             ServiceError: UNAVAILABLE until this replica knows it.
         """
         if self._base is None:
-            raise ServiceError(Kind.UNAVAILABLE, "the dbcreds service is starting")
+            raise ServiceError(Kind.UNAVAILABLE, "the service is starting")
         return self._base + self._clock.monotonic() - self._base_at
+
+    def monotonic(self) -> float:
+        """Returns seconds that no clock step changes, of this machine."""
+        return self._clock.monotonic()
 
     async def found(self) -> None:
         """Waits until this replica knows the time."""

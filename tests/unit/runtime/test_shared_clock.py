@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.fakes.store import MemoryStore
 
-from strongroom_dbcreds.leases.clock import SharedClock
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.shared_clock import SharedClock
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,72 @@
+"""What the gateway keeps of tokens, and until when."""
+
+from typing import Any
+
+import pytest
+
+from strongroom.auth.v1 import gate_pb2
+from strongroom_gateway.tokens import TokenGate
+from strongroom_runtime.clock import ManualClock
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import ServiceError
+
+CONTEXT = RequestContext("r")
+
+
+class View:
+    """A prefix below which nothing changes."""
+
+    live = True
+    started = 0
+    generation = 0
+
+    def certain(self) -> bool:
+        return True
+
+    def listen(self, listener: object) -> None:
+        """Has nothing to tell."""
+
+
+class Auth:
+    """Knows one token, and takes its time to say so."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.asked = 0
+        self.left = 60.0
+
+    async def call(self, method: str, request: Any, context: RequestContext) -> Any:
+        self.asked += 1
+        answer = gate_pb2.ResolveTokenResponse(
+            id="id", policies=["p"], cacheable=True, seconds_left=self.left
+        )
+        self._clock.advance(5)  # on its way
+        return answer
+
+
+async def test_a_kept_token_ends_whatever_the_machines_clock_says() -> None:
+    clock = ManualClock()
+    auth = Auth(clock)
+    gate = TokenGate(auth, View(), clock)  # type: ignore[arg-type]
+    await gate.resolve("token", "127.0.0.1", CONTEXT)
+    for step in (600.0, -1200.0):
+        clock._now += step
+        await gate.resolve("token", "127.0.0.1", CONTEXT)
+    assert auth.asked == 1
+    # The way of the answer counts: it ends no later than the auth service says.
+    clock.advance(54)
+    await gate.resolve("token", "127.0.0.1", CONTEXT)
+    clock.advance(1)
+    with pytest.raises(ServiceError):
+        await gate.resolve("token", "127.0.0.1", CONTEXT)
+
+
+async def test_a_kept_token_without_an_end_does_not_end() -> None:
+    clock = ManualClock()
+    auth = Auth(clock)
+    auth.left = 0.0
+    gate = TokenGate(auth, View(), clock)  # type: ignore[arg-type]
+    for _ in range(2):
+        await gate.resolve("token", "127.0.0.1", CONTEXT)
+        clock.advance(1e9)
+    assert auth.asked == 1
