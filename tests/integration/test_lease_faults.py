@@ -25,7 +25,7 @@ from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.handlers import LocalCaller
 from tests.integration import mortal_dbcreds as mortal
 from tests.integration.databases import ADMIN, PASSWORD, Postgres, postgres
-from tests.integration.platforms import TOPOLOGIES, Platform, start, until
+from tests.integration.platforms import TOPOLOGIES, Platform, start, start_beside, until
 from tests.integration.test_dynamic_credentials import CREATE, configure, creds
 
 _RPC = "/strongroom.dbcreds.v1."
@@ -184,27 +184,18 @@ def test_two_platforms_drop_each_user_once(
     own: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("racing")
-    with start(folder / "first") as first:
+    with start(folder / "first") as first, start_beside(first, folder / "second", "all") as second:
         configure(first, own, "database", default_ttl="4s")
-        data = first.folder / "data"
-        endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
-        options = (
-            f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
-            f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
-        )  # fmt: skip
-        with start(folder / "second", "all", *options, command="server") as second:
-            second.ca = first.ca
-            until(lambda: second.http("GET", "auth/token/lookup-self").status_code == 200)
-            names = some(first, 15) | some(second, 15)
-            assert len(names) == 30
-            until(lambda: all_gone(second, own, names), 60)
-            assert [own.logged(f'DROP ROLE IF EXISTS "{name}"') for name in names] == [1] * 30
-            # What one gave, the other renews and revokes.
-            made = creds(first, "database")
-            body = {"lease_id": made["lease_id"]}
-            assert second.http("PUT", "sys/leases/renew", json=body).status_code == 200
-            assert second.http("PUT", "sys/leases/revoke", json=body).status_code == 204
-            assert first.http("PUT", "sys/leases/lookup", json=body).status_code == 400
+        names = some(first, 15) | some(second, 15)
+        assert len(names) == 30
+        until(lambda: all_gone(second, own, names), 60)
+        assert [own.logged(f'DROP ROLE IF EXISTS "{name}"') for name in names] == [1] * 30
+        # What one gave, the other renews and revokes.
+        made = creds(first, "database")
+        body = {"lease_id": made["lease_id"]}
+        assert second.http("PUT", "sys/leases/renew", json=body).status_code == 200
+        assert second.http("PUT", "sys/leases/revoke", json=body).status_code == 204
+        assert first.http("PUT", "sys/leases/lookup", json=body).status_code == 400
 
 
 @pytest_asyncio.fixture

@@ -77,8 +77,13 @@ class Cache:
         if key in self._loads:
             self._loading[key] = max(revision, self._loading.get(key, 0))
         known = self.entries.get(key)
-        if known is not None and known.as_of < revision:
-            self._put(key, Cached(value, revision if value is not None else 0, revision))
+        if known is None or known.as_of >= revision:
+            return
+        if value is None:
+            # Work that goes through many keys and removes them must not fill the memory with what is not there.
+            self._bytes -= _size(key, self.entries.pop(key))
+        else:
+            self._put(key, Cached(value, revision, revision))
 
     def forget(self) -> None:
         """Drops everything."""

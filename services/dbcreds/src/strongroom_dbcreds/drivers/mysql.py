@@ -1,10 +1,9 @@
 """MySQL and MariaDB, through asyncmy."""
 
 import contextlib
-import datetime
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncmy
@@ -17,10 +16,9 @@ from strongroom_dbcreds.drivers.base import (
     ClientCertificate,
     Credential,
     Driver,
-    NewUser,
     Password,
 )
-from strongroom_dbcreds.drivers.pool import Pool
+from strongroom_dbcreds.drivers.sql import SqlDriver
 from strongroom_dbcreds.drivers.tls import context
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError, invalid
@@ -57,33 +55,17 @@ def driver(connection: Connection) -> Driver:
     return MySqlDriver(connection)
 
 
-class MySqlDriver:
-    """Implements `Driver`. Statements about users are committed one by one, as the database has it."""
+class MySqlDriver(SqlDriver):
+    """Implements `Driver`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._details = details.read(connection.details, _KNOWN)
-        self._parameters = self._address()
-        self._pool: Pool[Any] = Pool(
-            self._details.limits, self._connect, _alive, _close, self._told
-        )
+    known = _KNOWN
+    dialect = MYSQL
+    change = _CHANGE
 
     async def verify(self) -> None:
         """Logs in, and asks something harmless."""
         async with self._pool.lend() as connection:
             await connection.ping(reconnect=False)
-
-    async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
-        """Makes a user by the role's statements."""
-        if not templates.texts(statements):
-            raise invalid("creation_statements: the role has none")
-        await self._run(statements, user.username, user.credential, user.expiration)
-
-    async def renew_user(
-        self, statements: Sequence[str], username: str, expiration: datetime.datetime
-    ) -> None:
-        """Lets a user live longer: the database knows no end of users, so that without statements nothing is done."""
-        if templates.texts(statements):
-            await self._run(statements, username, None, expiration)
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         """Removes a user and ends its sessions; statements run only while it exists."""
@@ -94,55 +76,37 @@ class MySqlDriver:
                 )
             await _end_sessions(connection, username)
 
-    async def change_credential(
-        self, statements: Sequence[str], username: str, credential: Credential
-    ) -> None:
-        """Replaces what a user logs in with."""
-        given = templates.texts(statements)
-        await self._run(given or _CHANGE, username, credential, None)
-
-    async def close(self) -> None:
-        """Closes what is open."""
-        await self._pool.close()
-
-    async def _run(
-        self,
-        statements: Sequence[str],
-        username: str,
-        credential: Credential | None,
-        expiration: datetime.datetime | None,
-    ) -> None:
+    def _values(self, username: str, credential: Credential | None) -> dict[str, str]:
         values = {"name": username}
-        if expiration is not None:
-            values["expiration"] = expiration.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-        hidden = ""
         if isinstance(credential, Password):
-            hidden = values["password"] = credential.password
+            values["password"] = credential.password
         elif isinstance(credential, ClientCertificate):
             values["subject"] = (
                 f"/CN={credential.common_name}"  # OpenSSL's form (X509_NAME_oneline)
             )
         elif credential is not None:
             raise invalid("credential_type: this plugin_name takes password or client_certificate")
-        try:
-            async with self._pool.lend() as connection:
-                await self._execute(connection, templates.texts(statements), values)
-        except ServiceError as error:
-            text = self._details.scrub(error.message, hidden, hidden.replace("\\", "\\\\"))
-            raise ServiceError(error.kind, text) from None
-
-    async def _execute(
-        self, connection: Any, statements: Sequence[str], values: Mapping[str, str]
-    ) -> None:
-        for text in statements:
-            for statement in templates.split(text, values, MYSQL):
-                await _query(connection, statement)
-        await connection.commit()
+        return values
 
     async def _connect(self) -> Any:
         connection: Any = await asyncmy.connect(**self._parameters)
-        await _query(connection, _SESSION)
+        await self._query(connection, _SESSION)
         return connection
+
+    async def _alive(self, connection: Any) -> bool:
+        try:
+            await connection.ping(reconnect=False)
+        except (MySQLError, OSError, EOFError, AttributeError):
+            return False
+        return True
+
+    async def _close(self, connection: Any) -> None:
+        with contextlib.suppress(Exception):
+            connection.close()
+
+    async def _query(self, connection: Any, statement: str) -> None:
+        async with connection.cursor() as cursor:
+            await cursor.execute(statement)
 
     def _address(self) -> dict[str, Any]:
         match = _URL.fullmatch(self._details.url)
@@ -198,12 +162,6 @@ class MySqlDriver:
         return ServiceError(Kind.UNAVAILABLE if away else Kind.INVALID, self._details.scrub(text))
 
 
-async def _query(connection: Any, statement: str) -> None:
-    """Runs one statement as it is: nothing in it is a parameter."""
-    async with connection.cursor() as cursor:
-        await cursor.execute(statement)
-
-
 async def _count(connection: Any, table: str, username: str) -> int:
     async with connection.cursor() as cursor:
         await cursor.execute(f"SELECT COUNT(*) FROM {table} WHERE User = %s", (username,))  # noqa: S608 (a constant)
@@ -218,16 +176,3 @@ async def _end_sessions(connection: Any, username: str) -> None:
         for (session,) in await cursor.fetchall():
             with contextlib.suppress(MySQLError):  # it ended by itself
                 await cursor.execute(f"KILL {int(session)}")
-
-
-async def _alive(connection: Any) -> bool:
-    try:
-        await connection.ping(reconnect=False)
-    except (MySQLError, OSError, EOFError, AttributeError):
-        return False
-    return True
-
-
-async def _close(connection: Any) -> None:
-    with contextlib.suppress(Exception):
-        connection.close()

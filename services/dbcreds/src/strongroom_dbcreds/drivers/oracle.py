@@ -5,10 +5,9 @@ quotation marks, in which the database knows no escape: one that contains such a
 """
 
 import contextlib
-import datetime
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import oracledb
@@ -16,8 +15,8 @@ import oracledb
 from strongroom_dbcreds.domain import statements as templates
 from strongroom_dbcreds.domain.statements import ORACLE
 from strongroom_dbcreds.drivers import details
-from strongroom_dbcreds.drivers.base import Credential, Driver, NewUser, Password
-from strongroom_dbcreds.drivers.pool import Pool
+from strongroom_dbcreds.drivers.base import Credential, Driver, Password
+from strongroom_dbcreds.drivers.sql import SqlDriver
 from strongroom_dbcreds.drivers.tls import context
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError, invalid
@@ -51,33 +50,17 @@ def driver(connection: Connection) -> Driver:
     return OracleDriver(connection)
 
 
-class OracleDriver:
+class OracleDriver(SqlDriver):
     """Implements `Driver`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._details = details.read(connection.details, _KNOWN)
-        self._parameters = self._address()
-        self._pool: Pool[Any] = Pool(
-            self._details.limits, self._connect, _alive, _close, self._told
-        )
+    known = _KNOWN
+    dialect = ORACLE
+    change = _CHANGE
 
     async def verify(self) -> None:
         """Logs in, and asks something harmless."""
         async with self._pool.lend() as connection:
-            await _query(connection, "SELECT 1 FROM DUAL")
-
-    async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
-        """Makes a user by the role's statements."""
-        if not templates.texts(statements):
-            raise invalid("creation_statements: the role has none")
-        await self._run(statements, user.username, user.credential, user.expiration)
-
-    async def renew_user(
-        self, statements: Sequence[str], username: str, expiration: datetime.datetime
-    ) -> None:
-        """Lets a user live longer: the database knows no end of users, so that without statements nothing is done."""
-        if templates.texts(statements):
-            await self._run(statements, username, None, expiration)
+            await self._query(connection, "SELECT 1 FROM DUAL")
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         """Removes a user and ends its sessions; statements run only while it exists."""
@@ -93,52 +76,36 @@ class OracleDriver:
                 connection, templates.texts(statements) or _DROP, {"name": username}
             )
 
-    async def change_credential(
-        self, statements: Sequence[str], username: str, credential: Credential
-    ) -> None:
-        """Replaces a user's password."""
-        await self._run(templates.texts(statements) or _CHANGE, username, credential, None)
-
-    async def close(self) -> None:
-        """Closes what is open."""
-        await self._pool.close()
-
-    async def _run(
-        self,
-        statements: Sequence[str],
-        username: str,
-        credential: Credential | None,
-        expiration: datetime.datetime | None,
-    ) -> None:
+    def _values(self, username: str, credential: Credential | None) -> dict[str, str]:
         if not 0 < len(username.encode()) <= _LONGEST_NAME:
             raise invalid(f"username: must have 1 to {_LONGEST_NAME} bytes")
         values = {"name": username}
-        if expiration is not None:
-            values["expiration"] = expiration.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
         if isinstance(credential, Password):
             values["password"] = credential.password
         elif credential is not None:
             raise invalid("credential_type: this plugin_name takes password")
-        try:
-            async with self._pool.lend() as connection:
-                await self._execute(connection, templates.texts(statements), values)
-        except ServiceError as error:
-            text = self._details.scrub(error.message, values.get("password", ""))
-            raise ServiceError(error.kind, text) from None
-
-    async def _execute(
-        self, connection: Any, statements: Sequence[str], values: Mapping[str, str]
-    ) -> None:
-        # All are filled in before any is run: one that cannot be is refused as a whole.
-        for statement in [s for text in statements for s in templates.split(text, values, ORACLE)]:
-            await _query(connection, statement)
-        await connection.commit()
+        return values
 
     async def _connect(self) -> Any:
         connection = await oracledb.connect_async(**self._parameters)
         connection.call_timeout = int(details.CALL_SECONDS * 1000)
-        await _query(connection, _SESSION)
+        await self._query(connection, _SESSION)
         return connection
+
+    async def _alive(self, connection: Any) -> bool:
+        try:
+            await connection.ping()
+        except (oracledb.Error, OSError):
+            return False
+        return True
+
+    async def _close(self, connection: Any) -> None:
+        with contextlib.suppress(oracledb.Error, OSError):
+            await connection.close()
+
+    async def _query(self, connection: Any, statement: str) -> None:
+        with connection.cursor() as cursor:
+            await cursor.execute(statement)
 
     def _address(self) -> dict[str, Any]:
         match = _URL.fullmatch(self._details.url)
@@ -178,12 +145,6 @@ class OracleDriver:
         )
 
 
-async def _query(connection: Any, statement: str) -> None:
-    """Runs one statement as it is: nothing in it is a parameter."""
-    with connection.cursor() as cursor:
-        await cursor.execute(statement)
-
-
 async def _exists(connection: Any, username: str) -> bool:
     with connection.cursor() as cursor:
         await cursor.execute("SELECT 1 FROM all_users WHERE username = :name", {"name": username})
@@ -203,16 +164,3 @@ async def _end_sessions(connection: Any, username: str) -> None:
             except oracledb.DatabaseError as error:
                 if getattr(error.args[0], "full_code", "") not in _GONE:
                     raise
-
-
-async def _alive(connection: Any) -> bool:
-    try:
-        await connection.ping()
-    except (oracledb.Error, OSError):
-        return False
-    return True
-
-
-async def _close(connection: Any) -> None:
-    with contextlib.suppress(oracledb.Error, OSError):
-        await connection.close()
