@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+from strongroom_runtime.ports import free_port
 
 BIN = Path(sys.executable).parent
 
@@ -93,12 +94,6 @@ class OpenBao(Server):
     def kill(self) -> None:
         self.processes[-1].kill()
         self.processes[-1].wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(check: Callable[[], bool], seconds: float = 60) -> None:

@@ -12,7 +12,8 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
-from tests.integration.platforms import free_port, until
+from strongroom_runtime.ports import free_port
+from tests.integration.platforms import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from strongroom_runtime.ports import free_port
 from tests.containers.certificates import Pair
-from tests.integration.platforms import free_port, until
+from tests.integration.platforms import until
 
 VERSION = "v1.24.2"
 _MODULE = "github.com/FerretDB/FerretDB"

@@ -6,8 +6,9 @@ from typing import Any
 import requests
 from testcontainers.core.container import DockerContainer
 
+from strongroom_runtime.ports import free_port
 from tests.containers.cluster import build
-from tests.integration.platforms import free_port, until
+from tests.integration.platforms import until
 
 HEADERS = {"X-Vault-Token": "image-root"}
 

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 import grpc
 import hvac
 import requests
+
+from strongroom_runtime.ports import free_port
 
 BIN = Path(sys.executable).parent
 ROOT = "integration-root-token"
@@ -101,12 +102,6 @@ class Platform:
 def b64(data: bytes) -> str:
     """Returns base64, as JSON carries bytes."""
     return base64.b64encode(data).decode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(check: Callable[[], Any], seconds: float = 30.0) -> Any:

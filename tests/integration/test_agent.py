@@ -8,7 +8,8 @@ from pathlib import Path
 
 import requests
 
-from tests.integration.platforms import BIN, Platform, free_port, until
+from strongroom_runtime.ports import free_port
+from tests.integration.platforms import BIN, Platform, until
 
 POLICY = """
 path "secret/data/agent/*" { capabilities = ["read"] }

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -370,13 +369,6 @@ async def _accepting(host: str, port: int) -> None:
         writer.close()
         return
     raise OSError(f"cannot listen on {host}:{port}")
-
-
-def free_port() -> int:
-    """Returns a port that is free on loopback now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def make_static_key(file: Path) -> None:

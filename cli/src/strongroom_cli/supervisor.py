@@ -12,11 +12,12 @@ from pathlib import Path
 
 from strongroom_cli.claims import check_address, claim_folder
 from strongroom_cli.outside_etcd import etcd_config
-from strongroom_cli.process import free_port, make_static_key
+from strongroom_cli.process import make_static_key
 from strongroom_cli.settings import SERVICES, ServerConfig
 from strongroom_runtime.children import end_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss
+from strongroom_runtime.ports import free_port
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.credentials import Identity
 

@@ -5,7 +5,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import socket
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from strongroom_runtime.children import end_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.session import Login
+from strongroom_runtime.ports import free_port
 from strongroom_runtime.transport.credentials import Identity
 
 _READY_SECONDS = 20.0
@@ -51,7 +51,7 @@ class EmbeddedEtcd:
         file = self.folder / "port"
         if not file.exists():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file.write_text(str(_free_port()))
+            file.write_text(str(free_port()))
         return EtcdConfig((f"127.0.0.1:{file.read_text().strip()}",), self._identity, self._login)
 
     async def start(self) -> None:
@@ -123,7 +123,7 @@ class EmbeddedEtcd:
             f"--listen-client-urls={client_url}",
             f"--advertise-client-urls={client_url}",
             # A single member has no peers: any free port will do, and it may differ at each start.
-            f"--listen-peer-urls=http://127.0.0.1:{_free_port()}",
+            f"--listen-peer-urls=http://127.0.0.1:{free_port()}",
             "--initial-advertise-peer-urls=http://127.0.0.1:1",
             "--initial-cluster=embedded=http://127.0.0.1:1",
             "--auto-compaction-mode=periodic",
@@ -178,9 +178,3 @@ def find_binary() -> Path:
 def _path_without_wrappers() -> str:
     scripts = str(Path(sys.executable).parent)
     return os.pathsep.join(p for p in os.get_exec_path() if p != scripts)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
