@@ -6,6 +6,7 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -244,16 +245,25 @@ class _Member:
                 self._connection.close()
 
 
-class UnaryUnary:
-    """Calls of one method."""
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of the service at the other end.
 
-    def __init__(
-        self, channel: Channel, method: str, serialize: Serializer, deserialize: Deserializer
-    ) -> None:
-        self._channel = channel
-        self._method = method
-        self._serialize = serialize
-        self._deserialize = deserialize
+    Args:
+        channel: to it.
+        name: as it stands in the path.
+        serialize: a request.
+        deserialize: an answer.
+    """
+
+    channel: Channel
+    name: str
+    serialize: Serializer
+    deserialize: Deserializer
+
+
+class UnaryUnary(Method):
+    """Calls of one method."""
 
     async def __call__(
         self, request: Any, *, timeout: float = _USUAL_SECONDS, metadata: HeaderList | None = None
@@ -268,19 +278,19 @@ class UnaryUnary:
         Raises:
             grpc.aio.AioRpcError: as a channel of grpc.aio would.
         """
-        block = self._channel.block(self._method, metadata or (), timeout)
-        data = framed(self._serialize(request))
+        block = self.channel.block(self.name, metadata or (), timeout)
+        data = framed(self.serialize(request))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         for _ in range(_ATTEMPTS):
-            connection = self._channel.pick()
+            connection = self.channel.pick()
             if connection is None:
                 connection = await self._connection(deadline)
             call = UnaryCall(block, loop.create_future())
             connection.start(call, data, end=True)
             timer = loop.call_at(deadline, call.expire)
             try:
-                return self._deserialize(await call.future)
+                return self.deserialize(await call.future)
             except grpc.aio.AioRpcError:
                 if not call.unprocessed:
                     raise
@@ -294,38 +304,26 @@ class UnaryUnary:
     async def _connection(self, deadline: float) -> Connection:
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._channel.connection()
+                return await self.channel.connection()
         except TimeoutError:
             raise error_of(UNAVAILABLE, "no member was reached in time") from None
 
 
-class StreamStream:
+class StreamStream(Method):
     """Streams of one method."""
-
-    def __init__(
-        self, channel: Channel, method: str, serialize: Serializer, deserialize: Deserializer
-    ) -> None:
-        self._channel = channel
-        self._method = method
-        self._serialize = serialize
-        self._deserialize = deserialize
 
     def __call__(self, *, metadata: HeaderList | None = None) -> "Stream":
         """Returns a stream, which begins with the first message that is written."""
-        block = self._channel.block(self._method, metadata or (), None)
-        return Stream(self._channel, StreamCall(block), self._serialize, self._deserialize)
+        block = self.channel.block(self.name, metadata or (), None)
+        return Stream(self, StreamCall(block))
 
 
 class Stream:
     """Messages both ways."""
 
-    def __init__(
-        self, channel: Channel, call: StreamCall, serialize: Serializer, deserialize: Deserializer
-    ) -> None:
-        self._channel = channel
+    def __init__(self, method: Method, call: StreamCall) -> None:
+        self._method = method
         self._call = call
-        self._serialize = serialize
-        self._deserialize = deserialize
 
     async def write(self, request: Any) -> None:
         """Sends a message.
@@ -333,14 +331,14 @@ class Stream:
         Raises:
             grpc.aio.AioRpcError: the stream has ended, or could not begin.
         """
-        data = framed(self._serialize(request))
+        data = framed(self._method.serialize(request))
         call = self._call
         if call.error is not None:
             raise call.error
         if call.sender is not None:
             call.sender.send(call, data, end=False)
         else:
-            (await self._channel.connection()).start(call, data)
+            (await self._method.channel.connection()).start(call, data)
 
     async def read(self) -> Any:
         """Returns the next message; grpc.aio.EOF behind the last one.
@@ -349,12 +347,12 @@ class Stream:
             grpc.aio.AioRpcError: the stream broke.
         """
         message = await self._call.read()
-        return grpc.aio.EOF if message is None else self._deserialize(message)
+        return grpc.aio.EOF if message is None else self._method.deserialize(message)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """Yields the messages."""
         while (message := await self._call.read()) is not None:
-            yield self._deserialize(message)
+            yield self._method.deserialize(message)
 
     def cancel(self) -> None:
         """Ends it."""
