@@ -13,6 +13,7 @@ from granian.server.embed import Server
 
 from strongroom_gateway.contract.decode import MAX_BODY
 from strongroom_gateway.http import envelope
+from strongroom_gateway.http.deadline import Deadline
 from strongroom_gateway.http.wire import JSON, MAX_SECONDS, HttpRequest, HttpWire
 from strongroom_runtime.errors import Kind, ServiceError
 
@@ -48,6 +49,7 @@ class HttpServer:
             ssl_cert=certificate[0] if certificate else None,
             ssl_key=certificate[1] if certificate else None,
         )
+        self._arrival = Deadline(MAX_SECONDS)  # of bodies
         self._task: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -90,7 +92,7 @@ class HttpServer:
             path=scope.path,
             query=scope.query_string,
             header=headers.get,
-            body=lambda: _body(headers.get("content-length"), protocol),
+            body=lambda: _body(headers.get("content-length"), protocol, self._arrival),
             client_address=scope.client.rpartition(":")[0].strip("[]"),
         )
         try:
@@ -136,29 +138,34 @@ async def _gone(protocol: Any) -> None:
     await protocol.client_disconnect()
 
 
-async def _body(length: str | None, protocol: Any) -> bytes:
+async def _body(length: str | None, protocol: Any, deadline: Deadline) -> bytes:
     """Reads a body within bounds of size and time."""
-    too_large = ServiceError(Kind.TOO_LARGE, "http: request body too large")
-    if length is not None and length.isdigit() and int(length) <= MAX_BODY:
-        try:
-            async with asyncio.timeout(MAX_SECONDS):
-                return bytes(await protocol())
-        except TimeoutError:
-            raise ServiceError(Kind.DEADLINE, "the body did not arrive in time") from None
-    body = bytearray()
+    whole = length is not None and length.isdigit() and int(length) <= MAX_BODY
     try:
-        async with asyncio.timeout(MAX_SECONDS):
-            size = 0
-            async for chunk in protocol:
-                size += len(chunk)
-                # Read on a while, and keep nothing: a client that is cut off in the middle of its body would not see
-                # the answer.
-                if size > 2 * MAX_BODY:
-                    raise too_large
-                if size <= MAX_BODY:
-                    body += chunk
-            if size > MAX_BODY:
-                raise too_large
+        return await deadline.wait(_whole(protocol) if whole else _parts(protocol))
     except TimeoutError:
         raise ServiceError(Kind.DEADLINE, "the body did not arrive in time") from None
+
+
+async def _whole(protocol: Any) -> bytes:
+    return bytes(await protocol())
+
+
+async def _parts(protocol: Any) -> bytes:
+    """Reads a body of unknown length, or of too large a one.
+
+    Raises:
+        ServiceError: TOO_LARGE.
+    """
+    body, size = bytearray(), 0
+    async for chunk in protocol:
+        size += len(chunk)
+        # Read on a while, and keep nothing: a client that is cut off in the middle of its body would not see
+        # the answer.
+        if size > 2 * MAX_BODY:
+            break
+        if size <= MAX_BODY:
+            body += chunk
+    if size > MAX_BODY:
+        raise ServiceError(Kind.TOO_LARGE, "http: request body too large")
     return bytes(body)
