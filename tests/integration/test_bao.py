@@ -203,6 +203,21 @@ def test_the_description_of_the_api(platform: Platform) -> None:
     assert "/cubbyhole/{path}" in shown
 
 
+def test_a_token_is_looked_up_by_reading_and_by_writing(platform: Platform) -> None:
+    made = platform.http("POST", "auth/token/create", json={"policies": ["default"]}).json()["auth"]
+    token, other = made["client_token"], {"token": made["client_token"]}
+    for method, path, by, body in (
+        ("GET", "auth/token/lookup-self", token, None),
+        ("POST", "auth/token/lookup", ROOT, other),
+        ("GET", f"auth/token/lookup?token={token}", ROOT, None),
+    ):
+        shown = platform.http(method, path, by, json=body).json()["data"]
+        assert (shown["id"], shown["accessor"]) == (token, made["accessor"])
+    for method, path in (("GET", "auth/token/lookup"), ("POST", "auth/token/lookup-self")):
+        assert platform.http(method, path).json()["data"]["id"] == ROOT
+        assert platform.http(method, path, token).status_code == 403
+
+
 def test_what_operators_ask_for(platform: Platform) -> None:
     assert "kv" in platform.bao("plugin", "list", "secret")
     assert "userpass" in platform.bao("plugin", "info", "auth", "userpass")

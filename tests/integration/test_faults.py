@@ -126,14 +126,13 @@ def test_a_platform_that_has_lost_its_store_answers_nothing_from_memory(split: P
     etcd = split.child("etcd")
     os.kill(etcd, signal.SIGSTOP)
     try:
-        until(
-            lambda: read() != 200
-        )  # while its lease is certain nobody else can have changed anything
+        # While its lease is certain nobody else can have changed anything.
+        until(lambda: read() != 200, 120)
         for _ in range(3):
             assert read() >= 500
     finally:
         os.kill(etcd, signal.SIGCONT)
-    until(lambda: read() == 200, 60)
+    until(lambda: read() == 200, 120)
 
 
 @pytest.mark.parametrize("topology", ["all", "split"])

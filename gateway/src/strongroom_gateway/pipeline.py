@@ -30,8 +30,10 @@ from strongroom_runtime.handlers import StreamCaller
 HELP = "/strongroom.sys.v1.SystemService/ReadHelp"
 _SEAL = "/strongroom.seal.v1.SealService/Seal"
 _WRAP = "/strongroom.sys.v1.WrappingService/Wrap"
-_LOOKUP = "/strongroom.auth.v1.TokenService/LookupToken"
-_LOOKUP_SELF = "/strongroom.auth.v1.TokenService/LookupSelf"
+_LOOKUPS = frozenset(
+    f"/strongroom.auth.v1.TokenService/{name}"
+    for name in ("LookupToken", "ReadToken", "LookupSelf", "LookupSelfByUpdate")
+)
 _RENEW_SELF = "/strongroom.auth.v1.TokenService/RenewSelf"
 
 
@@ -201,7 +203,7 @@ def _may_create(spec: MethodSpec | None, context: RequestContext) -> bool:
 
 def _fill_own_token(method: str, response: Any, text: str) -> None:
     """Puts in the caller's own token, which no service keeps."""
-    if method == _LOOKUP_SELF or (method == _LOOKUP and not response.info.id):
+    if method in _LOOKUPS and not response.info.id:
         response.info.id = text
     elif method == _RENEW_SELF:
         response.auth.client_token = text

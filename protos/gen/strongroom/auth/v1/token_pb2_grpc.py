@@ -56,6 +56,16 @@ class TokenServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfResponse.FromString,
                 _registered_method=True)
+        self.ReadToken = channel.unary_unary(
+                '/strongroom.auth.v1.TokenService/ReadToken',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.ReadTokenRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.ReadTokenResponse.FromString,
+                _registered_method=True)
+        self.LookupSelfByUpdate = channel.unary_unary(
+                '/strongroom.auth.v1.TokenService/LookupSelfByUpdate',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfByUpdateRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfByUpdateResponse.FromString,
+                _registered_method=True)
         self.LookupAccessor = channel.unary_unary(
                 '/strongroom.auth.v1.TokenService/LookupAccessor',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupAccessorRequest.SerializeToString,
@@ -161,6 +171,20 @@ class TokenServiceServicer:
 
     def LookupSelf(self, request, context):
         """Tells what is known of the caller's token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadToken(self, request, context):
+        """The same as LookupToken, for those who read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookupSelfByUpdate(self, request, context):
+        """The same as LookupSelf, for those who write.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,6 +317,16 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.LookupSelf,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfResponse.SerializeToString,
+            ),
+            'ReadToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadToken,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.ReadTokenRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.ReadTokenResponse.SerializeToString,
+            ),
+            'LookupSelfByUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupSelfByUpdate,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfByUpdateRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfByUpdateResponse.SerializeToString,
             ),
             'LookupAccessor': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupAccessor,
@@ -480,6 +514,60 @@ class TokenService:
             '/strongroom.auth.v1.TokenService/LookupSelf',
             strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenService/ReadToken',
+            strongroom_dot_auth_dot_v1_dot_token__pb2.ReadTokenRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_token__pb2.ReadTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupSelfByUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenService/LookupSelfByUpdate',
+            strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfByUpdateRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_token__pb2.LookupSelfByUpdateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,10 @@ class TokenServiceStub:
     """Tells what is known of a token."""
     LookupSelf: _aio.UnaryUnaryMultiCallable[_token_pb2.LookupSelfRequest, _token_pb2.LookupSelfResponse]
     """Tells what is known of the caller's token."""
+    ReadToken: _aio.UnaryUnaryMultiCallable[_token_pb2.ReadTokenRequest, _token_pb2.ReadTokenResponse]
+    """The same as LookupToken, for those who read."""
+    LookupSelfByUpdate: _aio.UnaryUnaryMultiCallable[_token_pb2.LookupSelfByUpdateRequest, _token_pb2.LookupSelfByUpdateResponse]
+    """The same as LookupSelf, for those who write."""
     LookupAccessor: _aio.UnaryUnaryMultiCallable[_token_pb2.LookupAccessorRequest, _token_pb2.LookupAccessorResponse]
     """Tells what is known of a token, without its text."""
     RenewToken: _aio.UnaryUnaryMultiCallable[_token_pb2.RenewTokenRequest, _token_pb2.RenewTokenResponse]
@@ -93,6 +97,22 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_token_pb2.LookupSelfRequest, _abc.Awaitable[_token_pb2.LookupSelfResponse]],
     ) -> _abc.Awaitable[_token_pb2.LookupSelfResponse]:
         """Tells what is known of the caller's token."""
+
+    @_abc_1.abstractmethod
+    def ReadToken(
+        self,
+        request: _token_pb2.ReadTokenRequest,
+        context: _aio.ServicerContext[_token_pb2.ReadTokenRequest, _abc.Awaitable[_token_pb2.ReadTokenResponse]],
+    ) -> _abc.Awaitable[_token_pb2.ReadTokenResponse]:
+        """The same as LookupToken, for those who read."""
+
+    @_abc_1.abstractmethod
+    def LookupSelfByUpdate(
+        self,
+        request: _token_pb2.LookupSelfByUpdateRequest,
+        context: _aio.ServicerContext[_token_pb2.LookupSelfByUpdateRequest, _abc.Awaitable[_token_pb2.LookupSelfByUpdateResponse]],
+    ) -> _abc.Awaitable[_token_pb2.LookupSelfByUpdateResponse]:
+        """The same as LookupSelf, for those who write."""
 
     @_abc_1.abstractmethod
     def LookupAccessor(

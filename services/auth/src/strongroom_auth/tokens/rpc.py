@@ -56,15 +56,22 @@ class TokenHandlers:
     async def LookupToken(
         self, request: pb.LookupTokenRequest, context: RequestContext
     ) -> pb.LookupTokenResponse:
-        if not request.token:  # the caller's own, whose text the gateway knows
-            return pb.LookupTokenResponse(info=await self._own(context))
-        token = await self._by_text(request.token)
-        return pb.LookupTokenResponse(info=info_message(token, self._tokens.now(), request.token))
+        return pb.LookupTokenResponse(info=await self._shown(request.token, context))
+
+    async def ReadToken(
+        self, request: pb.ReadTokenRequest, context: RequestContext
+    ) -> pb.ReadTokenResponse:
+        return pb.ReadTokenResponse(info=await self._shown(request.token, context))
 
     async def LookupSelf(
         self, request: pb.LookupSelfRequest, context: RequestContext
     ) -> pb.LookupSelfResponse:
         return pb.LookupSelfResponse(info=await self._own(context))
+
+    async def LookupSelfByUpdate(
+        self, request: pb.LookupSelfByUpdateRequest, context: RequestContext
+    ) -> pb.LookupSelfByUpdateResponse:
+        return pb.LookupSelfByUpdateResponse(info=await self._own(context))
 
     async def LookupAccessor(
         self, request: pb.LookupAccessorRequest, context: RequestContext
@@ -210,6 +217,11 @@ class TokenHandlers:
         issued = await self._tokens.create(grant, "" if orphan else parent.id)
         missing = [name for name in policies if await self._policies.text(name) is None]
         return issued, [*span.warnings, *(f'Policy "{name}" does not exist' for name in missing)]
+
+    async def _shown(self, text: str, context: RequestContext) -> pb.TokenInfo:
+        if not text:  # the caller's own, whose text the gateway knows
+            return await self._own(context)
+        return info_message(await self._by_text(text), self._tokens.now(), text)
 
     async def _own(self, context: RequestContext) -> pb.TokenInfo:
         # The gateway has let it in; if that was its last use, it is no longer valid for anything else.
