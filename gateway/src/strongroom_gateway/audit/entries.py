@@ -21,6 +21,7 @@ _TOKENS_KEPT = 20_000
 # Known to be harmless wherever they stand in an `auth` object.
 _AUTH_PLAIN = frozenset({"policies", "token_policies", "identity_policies", "token_type"})
 _WRAP_PLAIN = frozenset({"creation_path"})
+_READS = frozenset({"read", "list", "scan"})
 
 
 class Subject(msgspec.Struct):
@@ -182,7 +183,11 @@ def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
     mount = _mounts.of(subject.mount) if subject.mount is not None else _NO_MOUNT
     parts = [mount.response] if mount.response else []
     if outcome.data is not None:
-        parts.append(b'"data":' + device.hasher.document(outcome.data, mount.plain_response))
+        # What is read is read again. What an operation made (a ciphertext, a token) does not come again, and would
+        # only push out what does.
+        hasher = device.hasher
+        made = hasher.document if subject.operation in _READS else hasher.json
+        parts.append(b'"data":' + made(outcome.data, mount.plain_response))
     if outcome.auth is not None:
         parts.append(b'"auth":' + _handles(outcome.auth, device, _AUTH_PLAIN))
     if outcome.wrap_info is not None:

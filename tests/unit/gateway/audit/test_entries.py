@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,7 +140,7 @@ def test_accessors_stand_as_they_are_where_the_device_says_so() -> None:
 def test_keys_that_a_mount_shows_as_they_are() -> None:
     config = b'{"audit_non_hmac_request_keys":["port"],"audit_non_hmac_response_keys":["password"]}'
     mount = MountContext("secret/", "kv", "u", "kv_1", config=config)
-    about = subject(mount=mount, parameters={"port": "1", "password": "p"})
+    about = subject(mount=mount, operation="read", parameters={"port": "1", "password": "p"})
     outcome = Outcome(data=msgspec.Raw(b'{"port":"1","password":"p"}'))
     tested = device()
     request = json.loads(request_entry(about, tested, ""))["request"]["data"]
@@ -147,7 +148,9 @@ def test_keys_that_a_mount_shows_as_they_are() -> None:
     assert request == {"port": "1", "password": hashed("p")}
     assert answer == {"port": hashed("1"), "password": "p"}
     # The same document on another mount is hashed in its own way.
-    other = json.loads(response_entry(subject(), tested, outcome))["response"]["data"]
+    other = json.loads(response_entry(subject(operation="read"), tested, outcome))["response"][
+        "data"
+    ]
     assert other == {"port": hashed("1"), "password": hashed("p")}
 
 
@@ -190,10 +193,23 @@ def test_every_text_is_hashed_the_first_time_and_every_time(value: Any) -> None:
     assert json.loads(hasher.json(value)) == naive(value)
 
 
+@pytest.mark.parametrize(
+    ("operation", "kept"), [("read", 1), ("list", 1), ("scan", 1), ("update", 0), ("delete", 0)]
+)
+def test_documents_of_reads_alone_are_kept(operation: str, kept: int) -> None:
+    tested = device()
+    outcome = Outcome(data=msgspec.Raw(b'{"ciphertext":"vault:v1:x"}'))
+    for _ in range(2):
+        entry = json.loads(response_entry(subject(operation=operation), tested, outcome))
+        assert entry["response"]["data"] == {"ciphertext": hashed("vault:v1:x")}
+    assert len(tested.hasher._kept) == kept
+
+
 def test_what_is_kept_holds_no_plaintext() -> None:
     tested = device()
     outcome = Outcome(data=msgspec.Raw(b'{"password":"hunter2"}'))
-    response_entry(subject(), tested, outcome)
+    response_entry(subject(operation="read"), tested, outcome)
+    assert tested.hasher._kept
     kept = repr((tested.hasher._kept, tested._tokens))
     assert "hunter2" not in kept
     assert "srs.text" not in kept
