@@ -472,3 +472,22 @@ async def test_jobs_that_fail_or_hang_keep_no_other_waiting(auth: Auth) -> None:
             await asyncio.sleep(0.01)
     await service.stop()
     assert await auth.stored("cleanup") == 300
+
+
+async def test_tokens_end_while_all_jobs_hang(auth: Auth) -> None:
+    class Dbcreds:
+        async def call(self, method: str, request: Any, context: Any) -> Any:
+            await asyncio.Event().wait()
+
+    service = build(Host(auth.store, auth.clock, {"dbcreds": Dbcreds()}), Config(tidy_seconds=0.01))
+    await service.start()
+    for _ in range(40):
+        made = await service._tokens.create(Grant(("app",), "x", "x", ttl=600))
+        await service._tokens.revoke(made.token.id)
+    await service._tokens.create(Grant(("app",), "x", "x", ttl=60))
+    auth.clock.advance(61)
+    async with asyncio.timeout(10):
+        while await auth.stored("due"):
+            await asyncio.sleep(0.01)
+    await service.stop()
+    assert await auth.stored("cleanup") == 41

@@ -44,14 +44,8 @@ class Cleanup:
     async def run(self) -> None:
         """Works until cancelled; what fails is tried again."""
         try:
-            while True:
-                busy = False
-                try:
-                    busy = await self._begin() or self._finished()
-                except ServiceError as error:
-                    log.info("cleaning waits", extra={"kind": error.kind.value})
-                # Replicas that started together should not do the same work at the same moment for ever.
-                await asyncio.sleep(0 if busy else self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
+            # Apart: jobs that take long must not keep tokens from ending, nor what those obtained.
+            await asyncio.gather(self._repeat(self._end_expired), self._repeat(self._work))
         finally:
             running = list(self._running.values())
             for task in running:
@@ -60,23 +54,45 @@ class Cleanup:
 
     async def step(self) -> bool:
         """Does all the work but what failed a moment ago; returns whether there may be more at once."""
-        ended = await self._begin()
+        ended = await self._end_expired()
+        await self._begin()
         await asyncio.gather(*self._running.values())
         return self._finished() or ended
+
+    async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
+        """Works again and again; at once where there may be more."""
+        while True:
+            busy = False
+            try:
+                busy = await work()
+            except ServiceError as error:
+                log.info("cleaning waits", extra={"kind": error.kind.value})
+            except Exception as error:
+                log.error("cleaning failed", extra={"error": type(error).__name__})
+            # Replicas that started together should not do the same work at the same moment for ever.
+            await asyncio.sleep(0 if busy else self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
+
+    async def _work(self) -> bool:
+        await self._begin()
+        return self._finished()
 
     def _finished(self) -> bool:
         """Returns whether a job was done since this was last asked: its end may be the beginning of others."""
         finished, self._did = self._did, False
         return finished
 
-    async def _begin(self) -> bool:
-        """Ends tokens whose time is over, and begins each job as soon as there is a place for it.
-
-        All jobs are looked at, however many fail or take long: none keeps those behind it waiting.
-        """
+    async def _end_expired(self) -> bool:
+        """Ends a page of tokens whose time is over; returns whether there were any."""
         ended = False
         for token_id in await self._records.due(self._tokens.now()):
             ended = await self._expire(token_id) or ended
+        return ended
+
+    async def _begin(self) -> None:
+        """Begins each job as soon as there is a place for it.
+
+        All are looked at, however many fail or take long: none keeps those behind it waiting.
+        """
         after, seen = "", set[str]()
         while jobs := await self._records.jobs(after):
             for token_id, parent in jobs:
@@ -87,7 +103,6 @@ class Cleanup:
             after = jobs[-1][0]
         for gone in self._waits.keys() - seen:
             del self._waits[gone]
-        return ended
 
     async def _start(self, token_id: str, parent: str) -> None:
         while len(self._running) >= _PARALLEL:
