@@ -93,6 +93,8 @@ class SharedClock:
         Raises:
             ServiceError: UNAVAILABLE.
         """
+        if self._base is not None:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience * _STARTS):
                 await self.found()

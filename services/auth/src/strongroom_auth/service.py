@@ -105,7 +105,9 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         (
             gate_pb2,
             "TokenGateService",
-            TokenGateHandlers(host.store, tokens, policies, drop_data, role_of, lockouts),
+            TokenGateHandlers(
+                host.store, tokens, policies, drop_data, role_of, lockouts, clock.ready
+            ),
         ),
         (token_lease_pb2, "TokenLeaseService", TokenLeaseHandlers(tokens)),
         (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),

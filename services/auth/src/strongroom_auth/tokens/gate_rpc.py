@@ -13,6 +13,8 @@ from strongroom_runtime.requests import mount_of
 from strongroom_runtime.storage import Store
 
 DropMountData = Callable[[str], Awaitable[None]]
+# Waits until the service has what it needs for a request; raises UNAVAILABLE where that takes long.
+Ready = Callable[[], Awaitable[None]]
 # (uuid of a mount, role id): the name of the role; empty where there is none.
 RoleOf = Callable[[str, str], Awaitable[str]]
 
@@ -28,7 +30,9 @@ class TokenGateHandlers:
         drop_data: DropMountData,
         role_of: RoleOf,
         lockouts: Mapping[str, Lockouts],
+        ready: Ready,
     ) -> None:
+        self._ready = ready
         self._lockouts = lockouts
         self._role_of = role_of
         self._store = store
@@ -39,6 +43,7 @@ class TokenGateHandlers:
     async def ResolveToken(
         self, request: pb.ResolveTokenRequest, context: RequestContext
     ) -> pb.ResolveTokenResponse:
+        await self._ready()  # the first request may come in the moment of unsealing
         reads = self._store.reads(linearizable=request.linearizable)
         token = await self._tokens.resolve(request.token, request.client_address, reads)
         if token is None:
