@@ -162,18 +162,38 @@ def start(
         platform.stop()
 
 
+def beside(platform: Platform) -> tuple[str, ...]:
+    """Returns the options of further processes on the etcd of a platform."""
+    data = platform.folder / "data"
+    endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
+    return (
+        f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
+        f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def services(folder: Path, target: str, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Runs some services without a gateway."""
+    folder.mkdir()
+    arguments = [str(BIN / "strongroom"), "server", f"--data-dir={folder / 'data'}", *options]
+    with (folder / "output.log").open("wb") as log:
+        running = subprocess.Popen([*arguments, f"--target={target}"], stdout=log, stderr=log)
+    try:
+        yield running
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(40)
+
+
 @contextlib.contextmanager
 def start_beside(
     first: Platform, folder: Path, topology: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[Platform]:
     """Starts another platform on the etcd of one that runs, and ends it."""
-    data = first.folder / "data"
-    endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
-    options = (
-        f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
-        f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
-    )  # fmt: skip
-    with start(folder, topology, *options, command="server", environment=environment) as second:
+    with start(
+        folder, topology, *beside(first), command="server", environment=environment
+    ) as second:
         second.ca = first.ca
         until(lambda: second.http("GET", "auth/token/lookup-self").status_code == 200)
         yield second

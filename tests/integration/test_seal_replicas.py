@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import signal
-import subprocess
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 import requests
@@ -14,21 +12,7 @@ from click.testing import CliRunner
 
 from strongroom_cli.main import main
 from strongroom_runtime.etcd.server import EmbeddedEtcd
-from tests.integration.platforms import BIN, Platform, start, until
-
-
-@contextlib.contextmanager
-def process(folder: Path, target: str, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs some services without a gateway."""
-    folder.mkdir()
-    arguments = [str(BIN / "strongroom"), "server", f"--data-dir={folder / 'data'}", *options]
-    with (folder / "output.log").open("wb") as log:
-        running = subprocess.Popen([*arguments, f"--target={target}"], stdout=log, stderr=log)
-    try:
-        yield running
-    finally:
-        running.send_signal(signal.SIGTERM)
-        running.wait(40)
+from tests.integration.platforms import Platform, services, start, until
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +47,11 @@ def test_shares_add_up_whichever_gateway_they_are_given_to(
 ) -> None:
     folder = etcd.folder.parent
     with contextlib.ExitStack() as stack:
-        seals = [stack.enter_context(process(folder / f"seal{n}", "seal", *common)) for n in (0, 1)]
-        services = "audit,kv,transit,dbcreds,auth"
-        stack.enter_context(process(folder / "services", services, *common))
+        seals = [
+            stack.enter_context(services(folder / f"seal{n}", "seal", *common)) for n in (0, 1)
+        ]
+        others = "audit,kv,transit,dbcreds,auth"
+        stack.enter_context(services(folder / "services", others, *common))
         one, other = [
             stack.enter_context(
                 start(folder / f"gateway{n}", "all", "--target=gateway", *common, command="server")
@@ -91,7 +77,7 @@ def test_shares_add_up_whichever_gateway_they_are_given_to(
         seals[0].wait(40)
         until(lambda: one.http("GET", "sys/key-status", token).status_code == 200)
         # One that comes back is closed, and the other speaks for both.
-        stack.enter_context(process(folder / "seal2", "seal", *common))
+        stack.enter_context(services(folder / "seal2", "seal", *common))
         for _ in range(20):
             with contextlib.suppress(requests.ConnectionError):
                 assert one.http("GET", "sys/key-status", token).status_code == 200

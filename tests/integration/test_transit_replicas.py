@@ -1,219 +1,402 @@
-"""Replicas of transit beside a platform: started, stopped and killed under load, and keys changed under load."""
+"""Replicas of transit beside a platform: they come, leave and die under load, and all know the same keys."""
 
+import asyncio
 import contextlib
+import itertools
+import os
 import signal
 import subprocess
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
+import msgspec
 import psutil
 import pytest
 import requests
+from google.protobuf.message import Message
 
-from tests.integration.platforms import BIN, ROOT, Platform, b64, start, until
+from strongroom.transit.v1 import cipher_pb2, key_pb2, stream_pb2, stream_pb2_grpc
+from strongroom_runtime.context import MountContext, RequestContext
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
+from strongroom_runtime.etcd.members import MEMBERS, Member
+from strongroom_runtime.link import RemoteCaller
+from strongroom_runtime.link.client import response_classes
+from strongroom_runtime.transport.credentials import Identity
+from tests.integration.platforms import (
+    ROOT,
+    TOPOLOGIES,
+    Platform,
+    beside,
+    services,
+    start,
+    until,
+)
+from tests.integration.test_grpc import AS_ROOT, stub
 
-THREADS = 8
+CLIENTS = 6
+METHODS = response_classes(
+    cipher_pb2.DESCRIPTOR.services_by_name["CipherService"],
+    key_pb2.DESCRIPTOR.services_by_name["KeyService"],
+)
+_numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with start(tmp_path_factory.mktemp("replicas"), "split") as platform:
-        platform.http("POST", "sys/mounts/transit", json={"type": "transit"})
+@pytest.fixture(scope="module", params=TOPOLOGIES)
+def platform(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    with start(tmp_path_factory.mktemp("replicas"), request.param) as platform:
+        assert platform.http("POST", "sys/mounts/transit", json={"type": "transit"}).ok
         yield platform
 
 
+@pytest.fixture
+def key(platform: Platform) -> str:
+    """A key of each test's own."""
+    name = f"key{next(_numbers)}"
+    assert platform.http("POST", f"transit/keys/{name}").ok
+    return name
+
+
+def serving(platform: Platform) -> set[str]:
+    """Returns where transit takes calls now, as the members' records say."""
+    data = platform.folder / "data"
+    endpoint = f"127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}"
+
+    async def ask() -> set[str]:
+        client = EtcdClient(EtcdConfig((endpoint,), Identity.of(data / "pki", "client")))
+        try:
+            found = await client.range(MEMBERS, prefix_end(MEMBERS))
+        finally:
+            await client.close()
+        members = [msgspec.msgpack.decode(kv.value, type=Member) for kv in found.kvs]
+        return {member.address for member in members if "transit" in member.services}
+
+    return asyncio.run(ask())
+
+
+@dataclass
 class Replica:
-    """A process with transit alone, which the gateway finds through etcd."""
+    """A replica and its supervisor."""
 
-    def __init__(self, platform: Platform, folder: Path) -> None:
-        data = platform.folder / "data"
-        folder.mkdir(parents=True)
-        self._log = folder / "log"
-        etcd = (data / "etcd" / "port").read_text().strip()
-        command = [
-            str(BIN / "strongroom"), "server", "--target=transit", f"--data-dir={folder / 'data'}",
-            f"--etcd-endpoints=127.0.0.1:{etcd}", f"--etcd-pki-dir={data / 'pki'}",
-            f"--pki-dir={data / 'pki'}", "--internal-listen=127.0.0.1:0",
-        ]  # fmt: skip
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+    supervisor: "subprocess.Popen[bytes]"
 
-    def used(self) -> float:
-        """Returns the seconds of CPU that the server process has used; the supervisor does nothing by itself."""
-        children = psutil.Process(self.process.pid).children()
-        return sum(sum(child.cpu_times()[:2]) for child in children)
+    @property
+    def process(self) -> Any:
+        """The replica itself."""
+        (child,) = psutil.Process(self.supervisor.pid).children()
+        return child
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(40) == 0, self._log.read_text()[-2000:]
+    def leave(self) -> None:
+        self.supervisor.send_signal(signal.SIGTERM)
+        assert self.supervisor.wait(40) == 0
 
     def kill(self) -> None:
-        """Ends supervisor and server at once."""
-        for process in [*psutil.Process(self.process.pid).children(), self.process]:
-            process.kill()
-        self.process.wait()
+        child = self.process
+        self.supervisor.kill()
+        child.kill()
+        self.supervisor.wait()
 
 
-@contextlib.contextmanager
-def replicas(platform: Platform, folder: Path, count: int) -> Iterator[list[Replica]]:
-    """Runs replicas, and begins once each of them answers calls."""
-    found = [Replica(platform, folder / f"replica-{number}") for number in range(count)]
-    try:
-        with load(platform, "warm"):
-            for each in found:
-                until(lambda each=each: each.used() > 0, 60)  # type: ignore[misc]
-                before = each.used()
-                until(lambda each=each, before=before: each.used() > before + 0.1, 60)  # type: ignore[misc]
-        yield found
-    finally:
-        for each in found:
-            if each.process.poll() is None:
-                each.stop()  # cleanly: what dies is remembered until its lease ends, and could fail the next test
+class Replicas:
+    """Those that run beside a platform."""
+
+    def __init__(self, platform: Platform, folder: Path, stack: contextlib.ExitStack) -> None:
+        self._platform, self._folder, self._stack = platform, folder, stack
+        self._running: list[Replica] = []
+
+    def have(self, count: int) -> list[Replica]:
+        """Returns so many that take calls, beside that of the platform itself; starts those that are missing."""
+        self._running = [each for each in self._running if each.supervisor.poll() is None]
+        while len(self._running) < count:
+            self._running.append(self._start())
+        until(lambda: len(serving(self._platform)) == 1 + len(self._running), 60)
+        return self._running[:count]
+
+    def _start(self) -> Replica:
+        folder = self._folder / f"replica{next(_numbers)}"
+        running = services(folder, "transit", *beside(self._platform))
+        return Replica(self._stack.enter_context(running))
 
 
+@pytest.fixture(scope="module")
+def replicas(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    with contextlib.ExitStack() as stack:
+        yield Replicas(platform, tmp_path_factory.mktemp("beside"), stack)
+
+
+@dataclass
 class Load:
-    """Encrypts and decrypts in several threads, and keeps what went wrong."""
+    """Clients that encrypt and decrypt without a pause, each with one request at a time."""
 
-    def __init__(self, platform: Platform, key: str) -> None:
-        self._platform = platform
-        self._key = key
-        self._stopping = threading.Event()
-        self.done = 0
-        self.failed: list[tuple[float, str]] = []
+    platform: Platform
+    key: str
+    failures: list[str] = field(default_factory=list)
+    done: list[int] = field(default_factory=lambda: [0] * CLIENTS)
+    _ending: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
-    def run(self) -> None:
-        session = requests.Session()
-        while not self._stopping.is_set():
-            try:
-                self.round_trip(session)
-                self.done += 1
-            except (AssertionError, requests.RequestException) as error:
-                self.failed.append((time.monotonic(), repr(error)[:300]))
+    def __enter__(self) -> "Load":
+        for number in range(CLIENTS):
+            self._threads.append(threading.Thread(target=self._run, args=(number,)))
+            self._threads[-1].start()
+        self.goes_on()
+        return self
 
-    def round_trip(self, session: requests.Session) -> None:
-        made = self.call(session, "encrypt", {"plaintext": b64(b"text")})
-        opened = self.call(session, "decrypt", {"ciphertext": made["ciphertext"]})
-        assert opened["plaintext"] == b64(b"text")
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(60)
 
-    def call(self, session: requests.Session, operation: str, body: Any) -> Any:
-        answer = session.post(
-            f"{self._platform.address}/v1/transit/{operation}/{self._key}", json=body,
-            headers={"X-Vault-Token": ROOT}, verify=self._platform.ca, timeout=30,
-        )  # fmt: skip
-        assert answer.status_code == 200, f"{operation}: {answer.status_code} {answer.text}"
-        return answer.json()["data"]
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-
-@contextlib.contextmanager
-def load(platform: Platform, key: str) -> Iterator[Load]:
-    platform.http("POST", f"transit/keys/{key}")
-    load = Load(platform, key)
-    with ThreadPoolExecutor(THREADS) as threads:
-        futures = [threads.submit(load.run) for _ in range(THREADS)]
-        try:
-            yield load
-        finally:
-            load.stop()
-    for future in futures:
-        future.result()
-
-
-def moves_on(load: Load, requests: int = 100) -> None:
-    wanted = load.done + requests
-    until(lambda: load.done >= wanted)
-
-
-def test_replicas_come_and_leave_without_a_request_that_fails(
-    platform: Platform, tmp_path: Path
-) -> None:
-    with load(platform, "coming") as running:
-        for number in range(2):
-            with replicas(platform, tmp_path / str(number), 2) as both:
-                moves_on(running)
-                both[0].stop()
-                moves_on(running)
-                both[1].stop()
-                moves_on(running)
-    assert running.failed == []
-
-
-def test_a_replica_that_is_killed_is_passed_over(platform: Platform, tmp_path: Path) -> None:
-    with load(platform, "killed") as running, replicas(platform, tmp_path / "x", 2) as both:
-        moves_on(running)
-        killed_at = time.monotonic()
-        both[0].kill()
-        time.sleep(6)
-        moves_on(running)
-        # What was with it is lost; nothing else is, once its connection has broken.
-        late = [failure for failure in running.failed if failure[0] > killed_at + 5]
-        assert late == []
-        assert len(running.failed) <= THREADS
-        assert all(" 503 " in text for _, text in running.failed)
-
-
-def test_keys_that_change_under_load_are_right_on_four_replicas(
-    platform: Platform, tmp_path: Path
-) -> None:
-    wrong: Counter[str] = Counter()
-    own = threading.local()
-
-    def in_parallel(check: Callable[[requests.Session], None]) -> None:
-        """Asks so many at a time that every replica is asked."""
-
-        def one(_: int) -> None:
-            if not hasattr(own, "session"):
-                own.session = requests.Session()
-            try:
-                check(own.session)
-            except (AssertionError, pytest.fail.Exception) as error:
-                wrong[str(error)[:200]] += 1
-
-        list(threads.map(one, range(2 * THREADS)))
-
-    with (
-        load(platform, "changing") as running,
-        replicas(platform, tmp_path / "x", 4) as four,
-        ThreadPoolExecutor(THREADS) as threads,
-    ):
-        before = [each.used() for each in four]
-        for version in range(2, 27):
-            assert platform.http("POST", "transit/keys/changing/rotate").ok
-
-            def new_version(session: requests.Session, version: int = version) -> None:
-                made = running.call(session, "encrypt", {"plaintext": b64(b"x")})
-                assert made["key_version"] == version, "an older version was used"
-                running.call(session, "decrypt", {"ciphertext": made["ciphertext"]})
-
-            in_parallel(new_version)
-        old = running.call(
-            requests.Session(), "encrypt", {"plaintext": b64(b"x"), "key_version": 1}
+    def goes_on(self, each: int = 5) -> None:
+        """Returns once every client has had some more answers."""
+        before = list(self.done)
+        until(
+            lambda: all(now >= then + each for now, then in zip(self.done, before, strict=True)), 60
         )
 
-        def refused(session: requests.Session) -> None:
-            with pytest.raises(AssertionError, match="decrypt: 400"):
-                running.call(session, "decrypt", {"ciphertext": old["ciphertext"]})
+    def _run(self, number: int) -> None:
+        session = requests.Session()
+        sealed = ""
+        while not self._ending.is_set():
+            try:
+                if sealed:
+                    answer = self._ask(session, "decrypt", {"ciphertext": sealed})
+                    assert answer["plaintext"] == "eA==", answer
+                    sealed = ""
+                else:
+                    sealed = self._ask(session, "encrypt", {"plaintext": "eA=="})["ciphertext"]
+                self.done[number] += 1
+            except (requests.RequestException, AssertionError) as error:
+                self.failures.append(str(error))
+                time.sleep(0.02)
 
-        for _ in range(10):
-            opened = {"min_decryption_version": 1, "min_encryption_version": 0}
-            assert platform.http("POST", "transit/keys/changing/config", json=opened).ok
-            in_parallel(lambda s: running.call(s, "decrypt", {"ciphertext": old["ciphertext"]}))
-            closed = {"min_decryption_version": 26}
-            assert platform.http("POST", "transit/keys/changing/config", json=closed).ok
-            in_parallel(refused)
-        for number in range(20):
-            name = f"made-{number}"
-            assert platform.http("POST", f"transit/keys/{name}").ok
-            made = Load(platform, name)
-            in_parallel(made.round_trip)
-        after = [each.used() for each in four]
-    assert running.failed == []
-    assert wrong == {}
-    assert all(late > early for early, late in zip(before, after, strict=True))
+    def _ask(self, session: requests.Session, operation: str, body: dict[str, str]) -> Any:
+        answer = session.post(
+            f"{self.platform.address}/v1/transit/{operation}/{self.key}", json=body,
+            headers={"X-Vault-Token": ROOT}, verify=self.platform.ca, timeout=60,
+        )  # fmt: skip
+        assert answer.status_code == 200, (operation, answer.status_code, answer.text)
+        return answer.json()["data"]
+
+
+def _split_only(platform: Platform) -> None:
+    if "transit" not in platform.pids:
+        pytest.skip("the gateway's own process comes first there")
+
+
+def test_all_replicas_get_calls_and_one_that_hangs_gets_few(
+    platform: Platform, key: str, replicas: Replicas
+) -> None:
+    _split_only(platform)
+    some = replicas.have(2)
+    used = [sum(replica.process.cpu_times()[:2]) for replica in some]
+    with Load(platform, key) as load:
+        load.goes_on(50)
+    assert load.failures == []
+    for replica, before in zip(some, used, strict=True):
+        assert sum(replica.process.cpu_times()[:2]) > before
+    stopped = some[0].process.pid
+    with Load(platform, key) as load:
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            # As soon as its open calls are as many as those of the others, it gets no more.
+            before = sum(load.done)
+            until(lambda: sum(load.done) >= before + 200, 60)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        load.goes_on()
+    # None, unless it was stopped for longer than it takes to give it up, on a busy machine.
+    assert len(load.failures) <= CLIENTS
+
+
+class Direct:
+    """A gateway that asks one replica alone."""
+
+    def __init__(self, platform: Platform, address: str) -> None:
+        connect = Identity.of(platform.folder / "data" / "pki", "gateway").connector()
+        self._remote = RemoteCaller(connect, [address], METHODS, wait_seconds=10)
+        found = platform.http("GET", "sys/mounts/transit").json()["data"]
+        self._mount = MountContext("transit/", "transit", found["uuid"], found["accessor"])
+
+    async def ask(self, service: str, method: str, request: Message) -> Any:
+        context = RequestContext("r", mount=self._mount, may_create=True, may_update=True)
+        return await self._remote.call(
+            f"/strongroom.transit.v1.{service}/{method}", request, context
+        )
+
+    async def encrypt(self, key: str) -> str:
+        request = cipher_pb2.EncryptRequest(name=key, plaintext=b"x")
+        return str((await self.ask("CipherService", "Encrypt", request)).ciphertext)
+
+    async def decrypt(self, key: str, sealed: str) -> bytes:
+        request = cipher_pb2.DecryptRequest(name=key, ciphertext=sealed)
+        return bytes((await self.ask("CipherService", "Decrypt", request)).plaintext)
+
+    async def rotate(self, key: str) -> None:
+        await self.ask("KeyService", "RotateKey", key_pb2.RotateKeyRequest(name=key))
+
+    async def configure(self, key: str, **options: Any) -> None:
+        request = key_pb2.ConfigureKeyRequest(name=key, **options)
+        await self.ask("KeyService", "ConfigureKey", request)
+
+    async def close(self) -> None:
+        await self._remote.close()
+
+
+@contextlib.asynccontextmanager
+async def direct(platform: Platform, addresses: set[str]) -> AsyncIterator[list[Direct]]:
+    replicas = [Direct(platform, address) for address in sorted(addresses)]
+    try:
+        yield replicas
+    finally:
+        for replica in replicas:
+            await replica.close()
+
+
+def test_what_one_replica_did_all_know_at_once(platform: Platform, replicas: Replicas) -> None:
+    replicas.have(3)
+    addresses = serving(platform)
+    name = f"shared{next(_numbers)}"
+
+    async def check() -> None:
+        async with direct(platform, addresses) as each:
+            for round_ in range(100):
+                # Each does something in its turn; all others are asked at once.
+                one = each[round_ % len(each)]
+                others = [replica for replica in each if replica is not one]
+                key = f"{name}-{round_ // 10}"
+                if round_ % 10 == 0:
+                    created = key_pb2.CreateKeyRequest(name=key)
+                    await one.ask("KeyService", "CreateKey", created)
+                    first = await one.encrypt(key)
+                else:
+                    await one.rotate(key)
+                wanted = f"vault:v{round_ % 10 + 1}:"
+                sealed = [await one.encrypt(key)]
+                sealed += await asyncio.gather(*(other.encrypt(key) for other in others))
+                assert all(text.startswith(wanted) for text in sealed), (wanted, sealed)
+                opened = [await replica.decrypt(key, text) for replica in each for text in sealed]
+                assert set(opened) == {b"x"}
+                if round_ % 10 == 9:
+                    await one.configure(key, min_decryption_version=2)
+                    refused = await asyncio.gather(
+                        *(replica.decrypt(key, first) for replica in each),
+                        return_exceptions=True,
+                    )
+                    assert all(
+                        isinstance(error, ServiceError) and "too old" in error.message
+                        for error in refused
+                    ), refused
+                    await one.configure(key, min_decryption_version=1, deletion_allowed=True)
+                    assert {await replica.decrypt(key, first) for replica in others} == {b"x"}
+                    await one.ask("KeyService", "DeleteKey", key_pb2.DeleteKeyRequest(name=key))
+                    gone = await asyncio.gather(
+                        *(replica.decrypt(key, first) for replica in each),
+                        return_exceptions=True,
+                    )
+                    assert all(isinstance(error, ServiceError) for error in gone), gone
+
+    asyncio.run(check())
+
+
+def test_rotation_under_load_fails_nothing(
+    platform: Platform, key: str, replicas: Replicas
+) -> None:
+    replicas.have(3)
+    with Load(platform, key) as load:
+        for number in range(100):
+            rotated = platform.http("POST", f"transit/keys/{key}/rotate")
+            assert rotated.status_code == 200, rotated.text
+            made = platform.http("POST", f"transit/encrypt/{key}", json={"plaintext": "eA=="})
+            assert made.json()["data"]["ciphertext"].startswith(f"vault:v{number + 2}:")
+    assert load.failures == []
+
+
+class Stream(threading.Thread):
+    """A client that encrypts over one gRPC stream for as long as the block lasts."""
+
+    def __init__(self, platform: Platform, key: str) -> None:
+        super().__init__()
+        self._platform, self._key = platform, key
+        self._ending = threading.Event()
+        self._room = threading.Semaphore(4)  # batches that wait for their answers
+        self.sent = 0
+        self.answered: list[int] = []
+        self.error: grpc.RpcError | None = None
+
+    def __enter__(self) -> "Stream":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self.join(60)
+
+    def _batches(self) -> Iterator[stream_pb2.EncryptStreamRequest]:
+        items = [stream_pb2.EncryptStreamItem(plaintext=b"x")] * 50
+        while not self._ending.is_set():
+            self._room.acquire()
+            self.sent += 1
+            yield stream_pb2.EncryptStreamRequest(mount="transit", name=self._key, items=items)
+
+    def run(self) -> None:
+        with self._platform.channel() as channel:
+            streams = stub(stream_pb2_grpc.TransitStreamServiceStub, channel)
+            try:
+                for answer in streams.EncryptStream(self._batches(), metadata=AS_ROOT):
+                    self.answered.append(len(answer.items))
+                    self._room.release()
+            except grpc.RpcError as error:
+                self.error = error
+            finally:
+                self._room.release(4)
+
+
+def test_replicas_come_and_leave_and_no_request_fails(
+    platform: Platform, key: str, replicas: Replicas
+) -> None:
+    with Load(platform, key) as load, Stream(platform, key) as stream:
+        for leaving in replicas.have(3)[:2]:
+            load.goes_on()
+            leaving.leave()
+            load.goes_on()
+        for leaving in replicas.have(2):
+            load.goes_on()
+            leaving.leave()
+        load.goes_on()
+    assert load.failures == []
+    assert stream.error is None
+    assert stream.answered == [50] * stream.sent
+
+
+def test_the_replica_of_the_platform_itself_may_be_ended_and_comes_back(
+    platform: Platform, key: str, replicas: Replicas
+) -> None:
+    _split_only(platform)
+    replicas.have(1)
+    with Load(platform, key) as load:
+        before = platform.child("transit")
+        os.kill(before, signal.SIGTERM)
+        until(lambda: platform.child("transit") != before)
+        load.goes_on(20)
+    assert load.failures == []
+
+
+def test_a_killed_replica_costs_at_most_the_requests_that_it_had(
+    platform: Platform, key: str, replicas: Replicas
+) -> None:
+    with Load(platform, key) as load:
+        for killed, replica in enumerate(replicas.have(2), 1):
+            load.goes_on()
+            replica.kill()
+            load.goes_on()
+            assert len(load.failures) <= CLIENTS * killed, load.failures
+    assert all("503" in failure for failure in load.failures), load.failures
+    until(lambda: len(serving(platform)) == 1)
