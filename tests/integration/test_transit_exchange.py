@@ -105,6 +105,25 @@ def test_ciphertexts_of_derived_keys(bao: Any, kind: str, convergent: bool) -> N
     assert opened["data"]["plaintext"] == b64(b"text")
 
 
+@pytest.mark.parametrize("kind", ["aes256-gcm96", "chacha20-poly1305"])
+def test_convergent_ciphertexts_with_associated_data(bao: Any, kind: str) -> None:
+    """They open on both sides; the nonce is ours alone, since OpenBao's is that of other associated data too."""
+    (transit, name), keyset = brought_along(bao, kind, derived=True, convergent_encryption=True)
+    theirs, ours = set(), set()
+    for data in (b"one", b"two"):
+        with_all = {"context": b64(b"ctx"), "associated_data": b64(data)}
+        made = transit.encrypt_data(name, plaintext=b64(b"text"), **with_all)["data"]["ciphertext"]
+        theirs.add(b64decode(made[9:])[:12])
+        ask = cipher_pb2.DecryptItem(ciphertext=made, context=b"ctx", associated_data=data)
+        assert ciphers.decrypt(keyset, ask) == b"text"
+        give = cipher_pb2.EncryptItem(plaintext=b"text", context=b"ctx", associated_data=data)
+        made = ciphers.encrypt(keyset, give).ciphertext
+        ours.add(b64decode(made[9:])[:12])
+        opened = transit.decrypt_data(name, made, **with_all)["data"]["plaintext"]
+        assert opened == b64(b"text")
+    assert (len(theirs), len(ours)) == (1, 2)
+
+
 @pytest.mark.parametrize("kind", SIGNERS)
 @pytest.mark.parametrize("marshaling", ["asn1", "jws"])
 def test_signatures_and_hmacs(bao: Any, kind: str, marshaling: str) -> None:

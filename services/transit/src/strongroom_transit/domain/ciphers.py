@@ -4,7 +4,8 @@ A ciphertext is `vault:v<version>:` and the base64 of nonce, ciphertext and tag 
 SHA-256.
 
 Convergent encryption is version 3 of Vault's: HKDF-SHA256 gives for each context the AEAD key and 32 bytes behind it,
-and the nonce is the head of HMAC-SHA256 under those over the plaintext. See docs/decisions/0012-transit-keys.md.
+and the nonce is the head of HMAC-SHA256 under those over the plaintext. Unlike Vault's, it depends on the associated
+data too, where there are any. See docs/decisions/0012-transit-keys.md.
 """
 
 import hashlib
@@ -125,7 +126,8 @@ class Sealer:
         if self._aead:
             aead, nonce_key = loaded.cipher(context)
             if key.convergent:
-                nonce = hmac.digest(nonce_key, plaintext, hashlib.sha256)[: self._nonce_bytes]
+                made = _convergent_nonce(nonce_key, plaintext, associated_data)
+                nonce = made[: self._nonce_bytes]
             else:
                 nonce = self._nonce()
             sealed = nonce + aead.encrypt(nonce, plaintext, associated_data)
@@ -146,6 +148,16 @@ class Sealer:
             start, end = 0, self._nonce_bytes
         self._at = end
         return self._nonces[start:end]
+
+
+def _convergent_nonce(key: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
+    """Returns 32 bytes that differ wherever plaintext or associated data do.
+
+    Two tags under one nonce, of one text with different associated data, give up the key that authenticates (GCM's H,
+    Poly1305's r), and with it forgeries.
+    """
+    nonce = hmac.digest(key, plaintext, hashlib.sha256)
+    return hmac.digest(nonce, associated_data, hashlib.sha256) if associated_data else nonce
 
 
 def encrypt(keyset: Keyset, item: EncryptItem) -> Encrypted:
