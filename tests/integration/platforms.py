@@ -79,14 +79,19 @@ class Platform:
 
     def child(self, name: str) -> int:
         """Returns the id of a process as it is now, after restarts too."""
-        wanted = "serve-one" if name != "etcd" else "etcd"
         for line in subprocess.run(
             ["ps", "-ww", "--ppid", str(self.process.pid), "-o", "pid=,args="],
             capture_output=True, text=True, check=True,
         ).stdout.splitlines():  # fmt: skip
-            pid, _, command = line.strip().partition(" ")
-            target = f"--target={name} " in command + " "
-            if wanted in command and (name == "etcd" or name == "server" or target):
+            pid, *command = line.split()
+            # The servers have etcd in their arguments, too.
+            if name == "etcd":
+                found = Path(command[0]).name == "etcd"
+            else:
+                found = "serve-one" in command and (
+                    name == "server" or f"--target={name}" in command
+                )
+            if found:
                 return int(pid)
         raise LookupError(name)
 
