@@ -12,8 +12,8 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
-from strongroom_runtime.ports import free_port
 from tests.integration.platforms import until
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

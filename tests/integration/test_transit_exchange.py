@@ -11,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from strongroom.transit.v1 import cipher_pb2
-from strongroom_runtime.ports import free_port
 from strongroom_transit.domain import ciphers, signatures
 from strongroom_transit.domain.backups import backup, restored
 from strongroom_transit.domain.keys import Key
@@ -20,6 +19,7 @@ from strongroom_transit.domain.kinds import TYPES
 from strongroom_transit.domain.material import Loaded, Version, private_der, public_der
 from strongroom_transit.domain.signatures import Scheme
 from tests.integration.platforms import BIN, b64, until
+from tests.ports import free_port
 
 CIPHERS = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "rsa-2048"]
 SIGNERS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048"]

@@ -3,24 +3,39 @@
 import random
 import socket
 
+
+class Ports:
+    """Gives ports of a range that nobody listens on, each once before any comes again.
+
+    Args:
+        first: the lowest.
+        behind: the one behind the highest.
+    """
+
+    def __init__(self, first: int, behind: int) -> None:
+        self._first = first
+        self._size = behind - first
+        # Processes that start at the same time shall not choose the same ones before they listen on them.
+        self._next = random.randrange(self._size)  # noqa: S311
+
+    def free(self) -> int:
+        """Returns a port.
+
+        Raises:
+            OSError: there is none.
+        """
+        for _ in range(self._size):
+            port = self._first + self._next
+            self._next = (self._next + 1) % self._size
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+        raise OSError("no port of loopback is free")
+
+
 # Below what systems take for the near end of connections (Linux from 32768, others from 49152): no connection can sit
 # on such a port when a server is to be started on it, now or after a restart.
-_FIRST, _BEHIND = 15_000, 32_000
-_ATTEMPTS = 100
-
-
-def free_port() -> int:
-    """Returns a port that nobody listens on now.
-
-    Raises:
-        OSError: there is none.
-    """
-    wanted = [random.randrange(_FIRST, _BEHIND) for _ in range(_ATTEMPTS)]  # noqa: S311
-    for port in (*wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError("no port of loopback is free")
+free_port = Ports(15_000, 32_000).free

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 
 from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.http.wire import HttpRequest, HttpResponse
-from strongroom_runtime.ports import free_port
 
 
 class Endless:
