@@ -19,7 +19,7 @@ from strongroom_cli.rewrap.records import Columns, Csv, Format, FormatError, Jso
 
 
 class Bulk:
-    """Rewraps `old…` to `new…`; ends with an error behind so many."""
+    """Rewraps `old…` and `new…` to `new…`; ends with an error behind so many."""
 
     def __init__(self, ends_behind: int = 10**9) -> None:
         self.left = ends_behind
@@ -33,7 +33,7 @@ class Bulk:
                 raise InterruptedError
             self.left -= 1
             self.asked.append(item)
-            if item.ciphertext.startswith("old"):
+            if item.ciphertext.startswith(("old", "new")):
                 yield pb.EncryptStreamResult(ciphertext="new" + item.ciphertext[3:])
             else:
                 yield pb.EncryptStreamResult(error="invalid ciphertext: no prefix")
@@ -171,28 +171,47 @@ async def test_it_goes_on_wherever_it_was_interrupted(
     assert left_over(tmp_path) == set()
 
 
-@pytest.mark.parametrize("step", ["complete", "renamed"])
-async def test_a_crash_at_the_very_end_is_mended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    (tmp_path / "in").write_text("old1\nold2\n")
-    renaming, replace = task(tmp_path, Lines(), target="in"), os.replace
+async def crash_at_the_end(task: Task, monkeypatch: pytest.MonkeyPatch, *, renamed: bool) -> None:
+    """Does all of a task but to give the new file its place, or but to remove the note behind that."""
+    replace = os.replace
 
     def crash(source: Path, target: Path) -> None:
         if str(source).endswith(".partial"):
-            if step == "renamed":
+            if renamed:
                 replace(source, target)
             raise InterruptedError
         replace(source, target)
 
     with monkeypatch.context() as patch, contextlib.suppress(InterruptedError):
         patch.setattr(os, "replace", crash)
-        await run(renaming, Bulk())
+        await run(task, Bulk())
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("target", ["in", "out"])
+async def test_a_crash_at_the_very_end_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, renamed: bool
+) -> None:
+    (tmp_path / "in").write_text("old1\nbad\nold2\n")
+    renaming = task(tmp_path, Lines(), target=target)
+    await crash_at_the_end(renaming, monkeypatch, renamed=renamed)
     bulk = Bulk()
-    await run(renaming, bulk)
-    assert bulk.asked == []
-    assert (tmp_path / "in").read_text() == "new1\nnew2\n"
-    assert left_over(tmp_path) == set()
+    progress = await run(renaming, bulk)
+    assert len(bulk.asked) == (3 if renamed else 0)
+    assert (progress.records, progress.failed) == (3, 1)
+    assert (tmp_path / target).read_text() == "new1\nbad\nnew2\n"
+    assert left_over(tmp_path) == {f"{target}.rewrap.errors"}
+
+
+async def test_what_a_crash_left_behind_the_end_of_a_job_is_not_taken_for_the_end_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").write_text("old1\n")
+    await crash_at_the_end(task(tmp_path, Lines()), monkeypatch, renamed=True)
+    (tmp_path / "other").write_text("old2\nold3\n")
+    progress = await run(task(tmp_path, Lines(), source="other"), Bulk())
+    assert progress.records == 2
+    assert (tmp_path / "out").read_text() == "new2\nnew3\n"
 
 
 async def test_another_job_does_not_go_on_from_here(tmp_path: Path) -> None:

@@ -104,9 +104,8 @@ async def run(task: Task, bulk: BulkTransit, moved: Callable[[int], None]) -> Pr
             with contextlib.ExitStack() as stack:
                 files = _Files(task, progress, stack)
                 await _rewrap(task, bulk, files, moved)
-        if task.beside("rewrap.partial").exists():
-            os.replace(task.beside("rewrap.partial"), task.target)
-            _sync_folder(task.target.parent)
+        os.replace(task.beside("rewrap.partial"), task.target)
+        _sync_folder(task.target.parent)
         task.beside("rewrap.json").unlink()
         return progress
 
@@ -193,25 +192,30 @@ async def _rewrap(
 
 
 def _progress(task: Task) -> Progress:
-    place = task.beside("rewrap.json")
+    place, partial = task.beside("rewrap.json"), task.beside("rewrap.partial")
     fingerprint = task.fingerprint()
     try:
         progress = msgspec.json.decode(place.read_bytes(), type=Progress)
     except FileNotFoundError:
-        progress = Progress(fingerprint)
-        _save(task, progress)
-        return progress
+        return _begun(task, fingerprint)
     except msgspec.MsgspecError:
         raise JobError(f"{place}: cannot be read; remove it to begin anew") from None
-    partial = task.beside("rewrap.partial")
     if progress.complete and not partial.exists():
-        return progress  # it has its place already, and may be the source of this call
+        # The new file has its place already. Of which job, and whether it is still that file, cannot be told where it
+        # took the place of its input; to rewrap once more does no harm.
+        return _begun(task, fingerprint)
     if progress.task != fingerprint:
         raise JobError(
             f"{place}: belongs to another job, or the input has changed since; remove it to begin anew"
         )
     if partial.stat().st_size < progress.written if partial.exists() else progress.records:
         raise JobError(f"{partial}: has been changed; remove {place} to begin anew")
+    return progress
+
+
+def _begun(task: Task, fingerprint: dict[str, str]) -> Progress:
+    progress = Progress(fingerprint)
+    _save(task, progress)
     return progress
 
 
