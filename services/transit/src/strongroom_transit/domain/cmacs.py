@@ -3,14 +3,12 @@
 A CMAC is `vault:v<version>:` and base64 of its first bytes.
 """
 
-import base64
-import hmac
-
 from cryptography.hazmat.primitives import cmac
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from strongroom_runtime.errors import invalid
-from strongroom_transit.domain.keyset import PREFIX, Keyset, split
+from strongroom_transit.domain import macs
+from strongroom_transit.domain.keyset import Keyset
 from strongroom_transit.domain.kinds import Family
 from strongroom_transit.domain.material import Loaded
 
@@ -47,8 +45,7 @@ def make(keyset: Keyset, data: bytes, wanted: int, size: int) -> str:
     Raises:
         ServiceError: INVALID.
     """
-    number = keyset.key.version_for_encryption(wanted)
-    return f"{PREFIX}{number}:{_cmac(keyset.version(number), data, size)}"
+    return macs.make(keyset, wanted, lambda loaded: _tag(loaded, data, size))
 
 
 def verify(keyset: Keyset, data: bytes, text: str, size: int) -> bool:
@@ -57,13 +54,10 @@ def verify(keyset: Keyset, data: bytes, text: str, size: int) -> bool:
     Raises:
         ServiceError: INVALID; it is malformed or of a version that is too old.
     """
-    number, body = split(text, "cmac")
-    keyset.key.check_decryption(number, "cmac")
-    expected = _cmac(keyset.version(number), data, size)
-    return hmac.compare_digest(expected.encode(), body.encode())
+    return macs.verify(keyset, text, "cmac", lambda loaded: _tag(loaded, data, size))
 
 
-def _cmac(loaded: Loaded, data: bytes, size: int) -> str:
+def _tag(loaded: Loaded, data: bytes, size: int) -> bytes:
     made = cmac.CMAC(AES(loaded.version.secret))
     made.update(data)
-    return base64.b64encode(made.finalize()[:size]).decode()
+    return made.finalize()[:size]

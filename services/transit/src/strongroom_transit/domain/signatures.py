@@ -6,7 +6,7 @@ is made with a key that each version has beside its own; of type hmac, with the 
 """
 
 import base64
-import hmac as hmac_module
+import hmac
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.tools import hash_name
+from strongroom_transit.domain import macs
 from strongroom_transit.domain.keyset import PREFIX, Keyset, split
 from strongroom_transit.domain.kinds import Family, KeyType
 from strongroom_transit.domain.material import Loaded
@@ -164,8 +165,7 @@ def make_hmac(keyset: Keyset, data: bytes, wanted: int, algorithm: str) -> str:
     Raises:
         ServiceError: INVALID.
     """
-    number = keyset.key.version_for_encryption(wanted)
-    return f"{PREFIX}{number}:{_hmac(keyset.version(number), data, algorithm)}"
+    return macs.make(keyset, wanted, lambda loaded: _tag(loaded, data, algorithm))
 
 
 def verify_hmac(keyset: Keyset, data: bytes, text: str, algorithm: str) -> bool:
@@ -174,15 +174,11 @@ def verify_hmac(keyset: Keyset, data: bytes, text: str, algorithm: str) -> bool:
     Raises:
         ServiceError: INVALID; it is malformed or of a version that is too old.
     """
-    number, body = split(text, "hmac")
-    keyset.key.check_decryption(number, "hmac")
-    expected = _hmac(keyset.version(number), data, algorithm)
-    return hmac_module.compare_digest(expected.encode(), body.encode())
+    return macs.verify(keyset, text, "hmac", lambda loaded: _tag(loaded, data, algorithm))
 
 
-def _hmac(loaded: Loaded, data: bytes, algorithm: str) -> str:
-    name = hash_name(algorithm or _USUAL)
-    return base64.b64encode(hmac_module.digest(loaded.version.hmac_key, data, name)).decode()
+def _tag(loaded: Loaded, data: bytes, algorithm: str) -> bytes:
+    return hmac.digest(loaded.version.hmac_key, data, hash_name(algorithm or _USUAL))
 
 
 def _raw_signature(kind: KeyType, private: Any, data: bytes, scheme: Scheme) -> bytes:

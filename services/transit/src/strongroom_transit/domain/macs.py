@@ -1,0 +1,39 @@
+"""What HMACs and CMACs have in common: `vault:v<version>:` and base64 of a tag, which a version makes of an input."""
+
+import base64
+import hmac
+from collections.abc import Callable
+
+from strongroom_transit.domain.keyset import PREFIX, Keyset, split
+from strongroom_transit.domain.material import Loaded
+
+
+def make(keyset: Keyset, wanted: int, tag: Callable[[Loaded], bytes]) -> str:
+    """Returns a MAC, made with a version or (0) the newest.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    number = keyset.key.version_for_encryption(wanted)
+    return f"{PREFIX}{number}:{_text(keyset, number, tag)}"
+
+
+def verify(keyset: Keyset, text: str, what: str, tag: Callable[[Loaded], bytes]) -> bool:
+    """Returns whether a MAC is genuine.
+
+    Args:
+        keyset: the key.
+        text: the MAC.
+        what: the field that it came in, for the error.
+        tag: makes the tag that it should have.
+
+    Raises:
+        ServiceError: INVALID; it is malformed or of a version that is too old.
+    """
+    number, body = split(text, what)
+    keyset.key.check_decryption(number, what)
+    return hmac.compare_digest(_text(keyset, number, tag).encode(), body.encode())
+
+
+def _text(keyset: Keyset, number: int, tag: Callable[[Loaded], bytes]) -> str:
+    return base64.b64encode(tag(keyset.version(number))).decode()
