@@ -11,9 +11,9 @@ import os
 
 import msgspec
 
-from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import ServiceError, invalid
 from strongroom_runtime.secrets import new_accessor, new_token
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
 
 _SALT: Path = (Plain("wrap-salt"),)
@@ -42,12 +42,13 @@ class Wrapped(msgspec.Struct, frozen=True):
 class WrapStore:
     """All wrapped answers."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: SharedClock) -> None:
         self._store = store
         self._clock = clock
 
     async def wrap(self, body: bytes, path: str, ttl: int) -> tuple[str, Wrapped]:
         """Keeps an answer; returns the token that opens it, which is seen this once."""
+        await self._clock.ready()  # a request may come in the moment of unsealing
         salt = await self._salt()
         text = new_token()
         wrapped = Wrapped(body, path, self._clock.now(), ttl, new_accessor())
@@ -101,6 +102,7 @@ class WrapStore:
     async def _find(self, text: str) -> tuple[Path, Wrapped, int]:
         if not 0 < len(text) <= 512:
             raise _not_valid()
+        await self._clock.ready()
         path: Path = (_WRAP, Plain(_id(await self._salt(), text)))
         entry = await self._store.get(path)
         if entry is None:

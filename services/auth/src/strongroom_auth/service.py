@@ -105,9 +105,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         (
             gate_pb2,
             "TokenGateService",
-            TokenGateHandlers(
-                host.store, tokens, policies, drop_data, role_of, lockouts, clock.ready
-            ),
+            TokenGateHandlers(host.store, tokens, policies, drop_data, role_of, lockouts),
         ),
         (token_lease_pb2, "TokenLeaseService", TokenLeaseHandlers(tokens)),
         (token_pb2, "TokenService", TokenHandlers(tokens, token_roles, policies)),

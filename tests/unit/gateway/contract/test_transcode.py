@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2
@@ -256,6 +256,7 @@ def test_any_object_is_kept_as_a_document(value: dict[str, Any]) -> None:
     assert message.data == document.encode()
 
 
+@settings(deadline=None)  # a busy machine
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -87,6 +87,7 @@ class Logins:
             ServiceError: INVALID where role id or secret id are wrong, DENIED for an address that is not allowed, and
                 after too many wrong secret ids.
         """
+        await self._tokens.ready()
         mount = mount_of(context).uuid
         if not role_id:
             raise invalid("missing role_id")

@@ -13,8 +13,6 @@ from strongroom_runtime.requests import mount_of
 from strongroom_runtime.storage import Store
 
 DropMountData = Callable[[str], Awaitable[None]]
-# Waits until the service has what it needs for a request; raises UNAVAILABLE where that takes long.
-Ready = Callable[[], Awaitable[None]]
 # (uuid of a mount, role id): the name of the role; empty where there is none.
 RoleOf = Callable[[str, str], Awaitable[str]]
 
@@ -30,9 +28,7 @@ class TokenGateHandlers:
         drop_data: DropMountData,
         role_of: RoleOf,
         lockouts: Mapping[str, Lockouts],
-        ready: Ready,
     ) -> None:
-        self._ready = ready
         self._lockouts = lockouts
         self._role_of = role_of
         self._store = store
@@ -43,7 +39,7 @@ class TokenGateHandlers:
     async def ResolveToken(
         self, request: pb.ResolveTokenRequest, context: RequestContext
     ) -> pb.ResolveTokenResponse:
-        await self._ready()  # the first request may come in the moment of unsealing
+        await self._tokens.ready()
         reads = self._store.reads(linearizable=request.linearizable)
         token = await self._tokens.resolve(request.token, request.client_address, reads)
         if token is None:
@@ -73,6 +69,7 @@ class TokenGateHandlers:
     async def CheckToken(
         self, request: pb.CheckTokenRequest, context: RequestContext
     ) -> pb.CheckTokenResponse:
+        await self._tokens.ready()
         reads = self._store.reads(linearizable=True)
         if await self._tokens.records.valid(request.id, self._tokens.now(), reads) is not None:
             return pb.CheckTokenResponse(alive=True)
@@ -106,6 +103,7 @@ class TokenGateHandlers:
     ) -> pb.AdoptRootTokenResponse:
         if not request.token:
             raise invalid("token: must not be empty")
+        await self._tokens.ready()
         await self._tokens.adopt_root(request.token)
         return pb.AdoptRootTokenResponse()
 

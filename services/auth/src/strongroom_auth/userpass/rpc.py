@@ -95,6 +95,7 @@ class UserpassHandlers:
     async def LoginUser(
         self, request: pb.LoginUserRequest, context: RequestContext
     ) -> pb.LoginUserResponse:
+        await self._tokens.ready()
         mount, name, now = mount_of(context), _clean(request.username), self._tokens.now()
         if not request.password:
             raise invalid("missing password")
