@@ -144,7 +144,9 @@ def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, topology: 
         platform.process.wait()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     with start(tmp_path, topology, command="server") as again:
-        assert again.http("GET", "secret/data/kept").json()["data"]["data"] == {"v": 1}
+        answer = again.http("GET", "secret/data/kept")
+        assert answer.ok, answer.text
+        assert answer.json()["data"]["data"] == {"v": 1}
 
 
 def test_the_state_survives_the_end_of_everything(tmp_path: Path) -> None:

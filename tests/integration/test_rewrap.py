@@ -12,7 +12,7 @@ import pytest
 from strongroom_client.bulk import BulkTransit
 from tests.integration.platforms import BIN, ROOT, Platform, until
 
-ITEMS = 60_000
+ITEMS = 120_000
 
 
 @pytest.fixture

@@ -31,7 +31,9 @@ _FOLDER: Path = (Plain("clock"),)
 _TIME: Path = (*_FOLDER, Plain("time"))
 _QUESTION: Path = (*_FOLDER, Plain("question"))
 _AGAIN_SECONDS = 600.0
-_STARTS = 5  # how many times its patience a start may take a request
+# How many times its patience a start may take a request. After a crash of all, the first write waits until the leases
+# of those who died have ended.
+_STARTS = 30
 
 
 class _Told(msgspec.Struct, frozen=True):

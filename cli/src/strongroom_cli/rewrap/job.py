@@ -21,7 +21,7 @@ from strongroom.transit.v1 import stream_pb2
 from strongroom_cli.rewrap.records import Format, FormatError, Record
 from strongroom_client.bulk import BulkTransit
 
-_CHECKPOINT_SECONDS = 1.0
+_CHECKPOINT_SECONDS = 0.2
 
 
 class JobError(Exception):
