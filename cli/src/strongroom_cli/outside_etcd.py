@@ -13,6 +13,7 @@ from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, VIEWED, ServerConfi
 from strongroom_runtime.etcd.client import EtcdConfig
 from strongroom_runtime.etcd.members import CLUSTER
 from strongroom_runtime.etcd.session import Login
+from strongroom_runtime.files import write_whole
 from strongroom_runtime.transport.credentials import Identity
 
 
@@ -47,9 +48,7 @@ def make_passwords(folder: Path, services: Sequence[str]) -> None:
     for service in services:
         file = folder / service
         if not file.exists():
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as out:
-                out.write(secrets.token_urlsafe(32))
+            write_whole(file, secrets.token_urlsafe(32).encode())
 
 
 def commands(folder: Path, services: Sequence[str] = SERVICES) -> Iterator[str]:

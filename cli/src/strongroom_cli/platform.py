@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from strongroom_cli.bootstrap import Platform, Secrets
 from strongroom_cli.settings import ServerConfig, public_url, reachable
 from strongroom_cli.supervisor import Supervisor, public_ca
 from strongroom_runtime import logs
+from strongroom_runtime.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -
                 secrets = Secrets(start.root_token, secrets.shares)
         _announce(config, start, secrets, ca, initialised=status.initialized)
         if start.ready_file is not None:
-            _write_ready(start.ready_file, _ready(config, supervisor, secrets, ca))
+            ready = _ready(config, supervisor, secrets, ca)
+            write_whole(start.ready_file, json.dumps(ready).encode())
     finally:
         await platform.close()
 
@@ -104,15 +105,6 @@ def _ready(
         "audit_log": str((config.audit_folder / "audit.log").resolve()),
         "pids": supervisor.pids,
     }
-
-
-def _write_ready(file: Path, content: dict[str, object]) -> None:
-    """Writes a file whole, for its owner alone: it holds the root token."""
-    temporary = file.with_name(file.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        json.dump(content, out)
-    temporary.replace(file)
 
 
 def _announce(

@@ -46,6 +46,7 @@ from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import RawCodec
 from strongroom_runtime.etcd.directory import Directory
 from strongroom_runtime.etcd.store import EtcdStore
+from strongroom_runtime.files import write_whole
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, Shape, StreamCaller, shape_of
 from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
@@ -376,10 +377,4 @@ def make_static_key(file: Path) -> None:
     if file.exists():
         return
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = file.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(os.urandom(32))
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
+    write_whole(file, os.urandom(32))

@@ -20,6 +20,7 @@ import msgspec
 from strongroom.transit.v1 import stream_pb2
 from strongroom_cli.rewrap.records import Format, FormatError, Record
 from strongroom_client.bulk import BulkTransit
+from strongroom_runtime.files import sync_folder, write_whole
 
 _CHECKPOINT_SECONDS = 0.2
 
@@ -105,7 +106,7 @@ async def run(task: Task, bulk: BulkTransit, moved: Callable[[int], None]) -> Pr
                 files = _Files(task, progress, stack)
                 await _rewrap(task, bulk, files, moved)
         os.replace(task.beside("rewrap.partial"), task.target)
-        _sync_folder(task.target.parent)
+        sync_folder(task.target.parent)
         task.beside("rewrap.json").unlink()
         return progress
 
@@ -145,7 +146,7 @@ class _Files:
             os.fsync(file.fileno())
         self.progress.written, self.progress.told = self._partial.tell(), self._errors.tell()
         self.progress.complete = complete
-        _save(self._task, self.progress)
+        write_whole(self._task.beside("rewrap.json"), msgspec.json.encode(self.progress))
         self._saved = time.monotonic()
         if complete and not self.progress.failed:
             self._task.beside("rewrap.errors").unlink()
@@ -215,19 +216,8 @@ def _progress(task: Task) -> Progress:
 
 def _begun(task: Task, fingerprint: dict[str, str]) -> Progress:
     progress = Progress(fingerprint)
-    _save(task, progress)
+    write_whole(task.beside("rewrap.json"), msgspec.json.encode(progress))
     return progress
-
-
-def _save(task: Task, progress: Progress) -> None:
-    place = task.beside("rewrap.json")
-    new = task.beside("rewrap.json.new")
-    with new.open("wb") as file:
-        file.write(msgspec.json.encode(progress))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, place)
-    _sync_folder(place.parent)
 
 
 def _continued(task: Task, suffix: str, size: int) -> BinaryIO:
@@ -247,11 +237,3 @@ def _locked(task: Task) -> Iterator[None]:
         except BlockingIOError:
             raise JobError(f"{task.source}: another process is rewrapping it") from None
         yield
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ names given, so that the ordinary check of the server's name holds as well.
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from strongroom_runtime.files import write_whole
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 825
@@ -90,8 +91,8 @@ def initialise(
         if not (folder / f"{service}.pem").exists():
             certificate, key = issue(authority, trust_domain, service, hosts)
             # The key goes first: a crash in between leaves no certificate, and both are made anew.
-            _write(folder / f"{service}.key", key)
-            _write(folder / f"{service}.pem", certificate)
+            write_whole(folder / f"{service}.key", key)
+            write_whole(folder / f"{service}.pem", certificate)
 
 
 def _load_or_create(folder: Path, trust_domain: str) -> Authority:
@@ -102,8 +103,8 @@ def _load_or_create(folder: Path, trust_domain: str) -> Authority:
             raise ValueError(f"{key_file} holds no elliptic-curve key")
         return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), key)
     authority = create_authority(trust_domain)
-    _write(key_file, _pem(authority.key))
-    _write(certificate_file, authority.certificate.public_bytes(serialization.Encoding.PEM))
+    write_whole(key_file, _pem(authority.key))
+    write_whole(certificate_file, authority.certificate.public_bytes(serialization.Encoding.PEM))
     return authority
 
 
@@ -154,13 +155,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(path.suffix + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
