@@ -3,15 +3,13 @@
 <method>/<mount>/f/<name>       failed logins since the last success
 """
 
-import contextlib
-
 import msgspec
 
+from strongroom_auth.changes import change
 from strongroom_auth.config import Config
-from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.durations import parse_seconds
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -74,8 +72,7 @@ class Lockouts:
 
     async def failures(self, mount: MountContext, name: str) -> Failures | None:
         """Returns the failed logins of a name."""
-        entry = await self._store.get(self._path(mount, name))
-        return msgspec.msgpack.decode(entry.value, type=Failures) if entry else None
+        return _failures(await self._store.get(self._path(mount, name)))
 
     async def locked(self, mount: MountContext, name: str, now: float) -> bool:
         """Whether a name may not try now."""
@@ -83,17 +80,12 @@ class Lockouts:
 
     async def count(self, mount: MountContext, name: str, now: float) -> None:
         """Counts a failed login, exactly, however many come at once."""
-        path, rule = self._path(mount, name), self.rule(mount)
-        for _ in range(self._attempts * 10):
-            entry = await self._store.get(path)
-            before = msgspec.msgpack.decode(entry.value, type=Failures) if entry else None
-            after = msgspec.msgpack.encode(rule.counted(before, now))
-            with contextlib.suppress(ConflictError):
-                await self._store.commit(
-                    Transaction(expect={path: entry.revision if entry else 0}, puts={path: after})
-                )
-                return
-        raise conflict()
+        rule = self.rule(mount)
+
+        async def one_more(entry: Entry | None) -> bytes:
+            return msgspec.msgpack.encode(rule.counted(_failures(entry), now))
+
+        await change(self._store, self._path(mount, name), one_more, self._attempts * 10)
 
     async def forget(self, mount: MountContext, name: str) -> None:
         """Forgets failed logins, after a success or because an operator says so."""
@@ -104,10 +96,12 @@ class Lockouts:
         rule = self.rule(mount)
         entries = await self._store.scan((self._method, Plain(mount.uuid), Plain("f")))
         return sorted(
-            str(entry.path[-1])
-            for entry in entries
-            if rule.locked(msgspec.msgpack.decode(entry.value, type=Failures), now)
+            str(entry.path[-1]) for entry in entries if rule.locked(_failures(entry), now)
         )
 
     def _path(self, mount: MountContext, name: str) -> Path:
         return (self._method, Plain(mount.uuid), Plain("f"), name)
+
+
+def _failures(entry: Entry | None) -> Failures | None:
+    return msgspec.msgpack.decode(entry.value, type=Failures) if entry is not None else None

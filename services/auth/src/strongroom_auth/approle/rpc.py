@@ -12,11 +12,10 @@ from strongroom_auth.approle.logins import METHOD, Logins, new_secret_id
 from strongroom_auth.approle.roles import Role, Roles, SecretId, hash_of, new_role
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
-from strongroom_auth.tokens.rpc import page
 from strongroom_auth.tokens.tokens import RenewalRule, Tokens
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import Kind, ServiceError, denied, invalid, not_found
-from strongroom_runtime.requests import mount_of
+from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
+from strongroom_runtime.requests import check_right, mount_of, page
 
 
 class AppRoleHandlers:
@@ -44,8 +43,7 @@ class AppRoleHandlers:
         self, request: pb.WriteRoleRequest, context: RequestContext
     ) -> pb.WriteRoleResponse:
         async def change(before: Role | None) -> Role:
-            if not (context.may_create if before is None else context.may_update):
-                raise denied()
+            check_right(context, before is not None)
             role = before or new_role()
             local = request.role.local_secret_ids
             if (

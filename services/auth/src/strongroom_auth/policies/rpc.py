@@ -7,11 +7,11 @@ import msgspec
 
 from strongroom.auth.v1 import policy_pb2 as pb
 from strongroom_auth.policies.storage import Change, PolicyRecord, PolicyStore, clean
-from strongroom_auth.tokens.rpc import page
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
+from strongroom_runtime.requests import page
 from strongroom_runtime.timestamps import timestamp
 
 # (token text, accessor), one of both given: the names of a token's policies, None where there is no such token.

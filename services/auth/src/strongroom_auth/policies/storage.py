@@ -2,16 +2,15 @@
 
 import base64
 import binascii
-import contextlib
 
 import msgspec
 
+from strongroom_auth import changes
 from strongroom_auth.policies.builtin import DEFAULT
-from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import PolicyError, parse_policy
 from strongroom_runtime.storage import (
-    ConflictError,
+    Entry,
     Path,
     Plain,
     ReadSet,
@@ -22,7 +21,6 @@ from strongroom_runtime.storage import (
 MAX_NAME = 512
 
 _POLICY = Plain("policy")
-_ATTEMPTS = 30
 
 
 class PolicyRecord(msgspec.Struct, frozen=True):
@@ -55,8 +53,9 @@ class Change(msgspec.Struct, frozen=True):
 class PolicyStore:
     """All policies. Names are cleaned before anything looks at them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, attempts: int) -> None:
         self._store = store
+        self._attempts = attempts
 
     async def get(self, name: str, reads: ReadSet | None = None) -> PolicyRecord | None:
         """Returns a policy, the empty one for root, or None where it does not exist."""
@@ -92,22 +91,14 @@ class PolicyStore:
         if not 0 < len(name) <= MAX_NAME:
             raise invalid(f"name: must have 1 to {MAX_NAME} characters")
         text = _checked(name, change.text or "") if change.text is not None or not patch else None
-        path = _path(name)
-        for _ in range(_ATTEMPTS):
-            entry = await self._store.get(path)
+
+        async def changed(entry: Entry | None) -> bytes:
             before = _decoded_record(entry.value) if entry is not None else None
             if patch and before is None:
                 raise invalid("policy not found")
-            after = _changed(before, change, text, now)
-            with contextlib.suppress(ConflictError):
-                await self._store.commit(
-                    Transaction(
-                        expect={path: entry.revision if entry else 0},
-                        puts={path: msgspec.msgpack.encode(after)},
-                    )
-                )
-                return
-        raise conflict()
+            return msgspec.msgpack.encode(_changed(before, change, text, now))
+
+        await changes.change(self._store, _path(name), changed, self._attempts)
 
     async def delete(self, name: str) -> None:
         """Removes a policy.

@@ -1,17 +1,17 @@
 """Token roles: where they are kept, and as messages."""
 
-import contextlib
 import re
 
 import msgspec
 
 from strongroom.auth.v1 import login_pb2, token_pb2
+from strongroom_auth.changes import change
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.records import TokenRole
-from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import denied, invalid
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.errors import invalid
+from strongroom_runtime.requests import check_right
+from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
 
 _TYPES = ("", "default", "default-service", "service")
 _SUFFIX = re.compile(r"\w([\w.-]*\w)?", re.ASCII)
@@ -54,22 +54,13 @@ class TokenRoles:
 
     async def write(self, name: str, message: token_pb2.TokenRole, context: RequestContext) -> None:
         """Changes what a message gives; the rest stays."""
-        path = _path(name)
-        for _ in range(self._attempts):
-            entry = await self._store.get(path)
-            if not (context.may_update if entry else context.may_create):
-                raise denied()
+
+        async def changed(entry: Entry | None) -> bytes:
+            check_right(context, entry is not None)
             before = msgspec.msgpack.decode(entry.value, type=TokenRole) if entry else TokenRole()
-            after = _changed(before, message)
-            with contextlib.suppress(ConflictError):
-                await self._store.commit(
-                    Transaction(
-                        expect={path: entry.revision if entry else 0},
-                        puts={path: msgspec.msgpack.encode(after)},
-                    )
-                )
-                return
-        raise conflict()
+            return msgspec.msgpack.encode(_changed(before, message))
+
+        await change(self._store, _path(name), changed, self._attempts)
 
     async def delete(self, name: str) -> None:
         """Removes a role."""

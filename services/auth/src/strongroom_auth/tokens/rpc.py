@@ -12,16 +12,9 @@ from strongroom_auth.tokens.tokens import Grant, Issued, Tokens
 from strongroom_runtime import lifetimes
 from strongroom_runtime.context import RequestContext, TokenContext
 from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.requests import page
 
 SYSTEM_TTL = 2_764_800  # 768 hours
-
-
-def page(names: list[str], after: str, limit: int) -> list[str]:
-    """Returns the part of sorted names that a request asks for; NOT_FOUND where there are none at all."""
-    if not names:
-        raise not_found()
-    rest = [name for name in names if name > after] if after else names
-    return rest[:limit] if limit > 0 else rest
 
 
 class TokenHandlers:

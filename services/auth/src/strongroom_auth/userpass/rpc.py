@@ -8,13 +8,12 @@ from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
-from strongroom_auth.tokens.rpc import page
 from strongroom_auth.tokens.tokens import RenewalRule, Tokens, address_allowed
 from strongroom_auth.userpass.passwords import Passwords
 from strongroom_auth.userpass.users import User, Users
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
-from strongroom_runtime.requests import mount_of
+from strongroom_runtime.requests import check_right, mount_of, page
 
 METHOD = "userpass"
 
@@ -51,8 +50,7 @@ class UserpassHandlers:
         password = await self._given(request.password, request.password_hash)
 
         async def change(before: User | None) -> User:
-            if not (context.may_create if before is None else context.may_update):
-                raise denied()
+            check_right(context, before is not None)
             if before is None and password is None:
                 raise invalid("missing password")
             known = before.settings if before else Settings()

@@ -4,16 +4,15 @@ userpass/<mount>/u/<name>       the user
 userpass/<mount>/f/<name>       failed logins (`lockout`), of names without a user as well
 """
 
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from strongroom_auth import changes
 from strongroom_auth.config import Config
 from strongroom_auth.settings import Settings
-from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.errors import invalid
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
 
 _USERPASS = Plain("userpass")
 _PAGE = 100
@@ -49,17 +48,12 @@ class Users:
         self, mount: str, name: str, change: Callable[[User | None], Awaitable[User]]
     ) -> None:
         """Replaces a user by what a function makes of it; it is asked again where another was faster."""
-        path = _user(mount, name)
-        for _ in range(self._attempts):
-            entry = await self._store.get(path)
+
+        async def changed(entry: Entry | None) -> bytes:
             before = msgspec.msgpack.decode(entry.value, type=User) if entry else None
-            after = msgspec.msgpack.encode(await change(before))
-            with contextlib.suppress(ConflictError):
-                await self._store.commit(
-                    Transaction(expect={path: entry.revision if entry else 0}, puts={path: after})
-                )
-                return
-        raise conflict()
+            return msgspec.msgpack.encode(await change(before))
+
+        await changes.change(self._store, _user(mount, name), changed, self._attempts)
 
     async def delete(self, mount: str, name: str) -> None:
         """Removes a user."""
