@@ -56,7 +56,7 @@ class Secrets:
     async def read(self, mount: str, path: str, *, linearizable: bool = False) -> Secret | None:
         """Returns a secret's record."""
         entry = await self._store.get(_secret(mount, path), linearizable=linearizable)
-        return _secret_in(entry) if entry is not None else None
+        return secret_in(entry) if entry is not None else None
 
     async def document(
         self, mount: str, path: str, version: int, *, linearizable: bool = False
@@ -99,7 +99,7 @@ class Secrets:
         async with self._locks.hold(at):
             for _ in range(self._attempts):
                 entry = await self._store.get(at)
-                change = await decide(_secret_in(entry) if entry is not None else None)
+                change = await decide(secret_in(entry) if entry is not None else None)
                 if change is None:
                     return
                 try:
@@ -114,11 +114,11 @@ class Secrets:
         children = await self._store.children((_SECRETS, Plain(mount), *_segments(folder)))
         return sorted(name + "/" if is_folder else name for name, is_folder in children)
 
-    async def below(self, mount: str, folder: str) -> dict[str, Secret]:
-        """Returns all secrets below a folder, by their paths relative to it."""
+    async def below(self, mount: str, folder: str) -> dict[str, Entry]:
+        """Returns the entries of all secrets below a folder, by their paths relative to it; see `secret_in`."""
         prefix: Path = (_SECRETS, Plain(mount), *_segments(folder))
         entries = await self._store.scan(prefix)
-        return {"/".join(entry.path[len(prefix) :]): _secret_in(entry) for entry in entries}
+        return {"/".join(entry.path[len(prefix) :]): entry for entry in entries}
 
     async def revision(self) -> int:
         """Returns the store's current revision."""
@@ -161,7 +161,8 @@ class Secrets:
             await self._store.commit(Transaction(deletes=[entry.path for entry in entries]))
 
 
-def _secret_in(entry: Entry) -> Secret:
+def secret_in(entry: Entry) -> Secret:
+    """Returns the secret of an entry, decoded once."""
     if entry.made is None:
         entry.made = _decode_secret(entry.value)
     secret: Secret = entry.made

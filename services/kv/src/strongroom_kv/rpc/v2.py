@@ -15,7 +15,7 @@ from strongroom_kv.rpc.metadata import (
     version_json,
     version_message,
 )
-from strongroom_kv.storage import Change, Decide, Secrets
+from strongroom_kv.storage import Change, Decide, Secrets, secret_in
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
@@ -260,7 +260,7 @@ class KvV2Handlers:
         found = await self._secrets.below(mount_of(context).uuid, folder_path(request.path))
         keys = page(sorted(found), request.after, request.limit)
         return pb.ScanDetailedResponse(
-            keys=keys, key_info={name: secret_message(found[name]) for name in keys}
+            keys=keys, key_info={name: secret_message(secret_in(found[name])) for name in keys}
         )
 
     async def ReadSubkeys(
