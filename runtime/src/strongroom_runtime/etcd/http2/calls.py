@@ -99,6 +99,10 @@ class Call:
             self.sender.cancel(self)
         self.finish(code, details)
 
+    def abandon(self) -> None:
+        """Ends it because nobody waits for it any more."""
+        self.fail(grpc.StatusCode.CANCELLED, "ended from here")
+
     def message(self, message: bytes) -> None:
         """Takes a message."""
         raise NotImplementedError
@@ -120,10 +124,6 @@ class UnaryCall(Call):
         super().__init__(block)
         self.future = future
         self._message: bytes | None = None
-
-    def abandon(self) -> None:
-        """Ends it because nobody waits for it any more."""
-        self.fail(grpc.StatusCode.CANCELLED, "ended from here")
 
     def expire(self) -> None:
         """Ends it because its time is over."""

@@ -104,8 +104,7 @@ class Connection(asyncio.Protocol):
         self._retire()
         self._fail_all("the connection was closed")
         if self._transport is not None:
-            code = (0).to_bytes(4, "big") + frames.NO_ERROR.to_bytes(4, "big")
-            self._write(frames.frame(frames.GOAWAY, 0, 0, code))
+            self._write(frames.goaway(frames.NO_ERROR))
             self._transport.close()
 
     # asyncio
@@ -130,8 +129,7 @@ class Connection(asyncio.Protocol):
                 self._take(frame)
         except ProtocolError as error:
             log.warning("etcd broke the protocol", extra={"reason": str(error)})
-            code = (0).to_bytes(4, "big") + error.code.to_bytes(4, "big")
-            self._write(frames.frame(frames.GOAWAY, 0, 0, code))
+            self._write(frames.goaway(error.code))
             self._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

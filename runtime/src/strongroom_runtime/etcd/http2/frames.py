@@ -84,6 +84,11 @@ def window_update(stream: int, size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream, size.to_bytes(4, "big"))
 
 
+def goaway(code: int) -> bytes:
+    """Returns a frame that says farewell, and why; no stream of the other side was begun."""
+    return frame(GOAWAY, 0, 0, bytes(4) + code.to_bytes(4, "big"))
+
+
 def number_in(payload: bytes, at: int = 0) -> int:
     """Returns the 31 bits that stand at a place of a payload, without the reserved one before them.
 
