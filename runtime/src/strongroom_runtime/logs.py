@@ -26,6 +26,10 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line for a record."""
+        return msgspec.json.encode(self.members(record)).decode()
+
+    def members(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Returns what the line for a record says, by names."""
         time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, Any] = {
             "time": time.isoformat(timespec="microseconds"),
@@ -40,7 +44,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
             line["at"] = _places(record.exc_info[2])
-        return msgspec.json.encode(line).decode()
+        return line
 
 
 def _places(trace: TracebackType | None) -> list[str]:

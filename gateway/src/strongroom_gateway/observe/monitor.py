@@ -4,8 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 
-import msgspec
-
 from strongroom_gateway.observe import loggers
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.logs import JsonFormatter
@@ -48,8 +46,8 @@ class StandardFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line for a record."""
-        line = msgspec.json.decode(self._json.format(record), type=dict[str, object])
-        time, level = line.pop("time"), str(line.pop("level")).upper()
+        line = self._json.members(record)
+        time, level = line.pop("time"), line.pop("level").upper()
         name, message = line.pop("logger"), line.pop("message")
         line.pop("service")
         rest = "".join(f" {key}={value}" for key, value in line.items())
