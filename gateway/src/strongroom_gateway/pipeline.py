@@ -103,11 +103,10 @@ class Pipeline:
                 subject.token = identity.token
                 reads = reads and not identity.last_use
             context = await self._admission.decide(call, identity, context)
-            answer: Answer | None = None
-            if reads and _may_create(spec, context):
-                answer = await self._without_making(call, identity, context)
+            makes = reads and _may_create(spec, context)
+            answer = await self._without_making(call, identity, context) if makes else None
             if answer is None:
-                if not reads or _may_create(spec, context):
+                if makes or not reads:
                     await self._audit.request(subject, context)
                     announced = True
                 answer = await self._run(call, identity, context)

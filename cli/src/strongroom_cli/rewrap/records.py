@@ -79,9 +79,7 @@ class Lines:
 
     def records(self, file: BinaryIO, number: int) -> Iterator[Record]:
         """Yields the lines."""
-        end = file.tell()
-        for at, line in enumerate(file, number):
-            end += len(line)
+        for at, end, line in _numbered(file, number):
             text = line.strip()
             if not text.isascii():
                 raise FormatError(f"line {at}: is no ciphertext")
@@ -105,9 +103,7 @@ class JsonLines:
 
     def records(self, file: BinaryIO, number: int) -> Iterator[Record]:
         """Yields the objects."""
-        end = file.tell()
-        for at, line in enumerate(file, number):
-            end += len(line)
+        for at, end, line in _numbered(file, number):
             if not line.strip():
                 yield Record(at, end, "", whole=(line, {}))
                 continue
@@ -191,6 +187,14 @@ class Csv:
         output = io.StringIO(newline="")
         csv.writer(output, delimiter=self._delimiter, lineterminator=self._ending).writerow(fields)
         return output.getvalue().encode()
+
+
+def _numbered(file: BinaryIO, number: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yields the lines of a file from where it stands: each with its number and where it ends."""
+    end = file.tell()
+    for at, line in enumerate(file, number):
+        end += len(line)
+        yield at, end, line
 
 
 def _names(columns: Columns) -> tuple[str, str, str]:

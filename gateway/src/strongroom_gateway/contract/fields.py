@@ -239,10 +239,8 @@ def _bytes(value: Any, name: str) -> bytes:
     if isinstance(value, str):
         try:
             return binascii.a2b_base64(value, strict_mode=True)
-        except (
-            ValueError
-        ):  # binascii.Error among them; another one where there are characters beyond ASCII
-            pass
+        except ValueError:
+            pass  # binascii.Error is one; another comes of characters beyond ASCII
     raise invalid(f"{name}: takes base64")
 
 

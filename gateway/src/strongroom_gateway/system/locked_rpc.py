@@ -6,13 +6,13 @@ import msgspec
 
 from strongroom.auth.v1 import gate_pb2
 from strongroom.sys.v1 import locked_users_pb2 as pb
+from strongroom_gateway.mounts.engines import LOGINS
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.handlers import Caller
 
 _LIST = "/strongroom.auth.v1.TokenGateService/ListLockedNames"
 _UNLOCK = "/strongroom.auth.v1.TokenGateService/UnlockName"
-_METHODS = ("approle", "userpass")
 
 
 class LockedUserHandlers:
@@ -52,7 +52,7 @@ class LockedUserHandlers:
         """Yields the login mounts that count, all or the one of an accessor."""
         table = await self._mounts.current()
         for path, mount in sorted(table.mounts.items()):
-            counts = mount.auth and mount.state == ACTIVE and mount.type in _METHODS
+            counts = mount.auth and mount.state == ACTIVE and mount.type in LOGINS
             if counts and accessor in ("", mount.accessor):
                 yield table.contexts[path]
 

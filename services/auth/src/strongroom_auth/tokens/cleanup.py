@@ -119,14 +119,14 @@ class Cleanup:
             async with asyncio.timeout(_ATTEMPT_SECONDS):
                 await self._clean(token_id, parent)
             self._did = True
+            return
         except (ServiceError, TimeoutError) as error:
             kind = error.kind.value if isinstance(error, ServiceError) else "timeout"
             log.warning("what a token obtained is not yet removed", extra={"kind": kind})
-            self._waits[token_id] = (self._clock.monotonic() + wait, wait)
         except Exception as error:
             # A bug, or a record that does not open: the work for all others goes on.
             log.error("a job cannot be done", extra={"error": type(error).__name__})
-            self._waits[token_id] = (self._clock.monotonic() + wait, wait)
+        self._waits[token_id] = (self._clock.monotonic() + wait, wait)
 
     async def _expire(self, token_id: str) -> bool:
         found = await self._records.get(token_id)

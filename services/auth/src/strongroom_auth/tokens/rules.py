@@ -84,11 +84,7 @@ def _lies_in(
     inner: ipaddress.IPv4Network | ipaddress.IPv6Network,
     outer: ipaddress.IPv4Network | ipaddress.IPv6Network,
 ) -> bool:
-    return (
-        inner.version == outer.version
-        and outer.network_address <= inner.network_address  # type: ignore[operator]
-        and inner.broadcast_address <= outer.broadcast_address  # type: ignore[operator]
-    )
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """LeaseLifecycleService: what happens when mounts and tokens go."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from strongroom.dbcreds.v1 import lease_pb2 as pb
 from strongroom_dbcreds.leases.revoke import Revoker
@@ -39,10 +40,7 @@ class LifecycleHandlers:
         await self._clock.ready()
         # From here on no lease can be added: what adds one expects this mark to be absent.
         await mark_gone(self._leases.store, mount)
-
-        async def pages(after: str) -> list[str]:
-            return await self._leases.of_mount(mount, after)
-
+        pages = partial(self._leases.of_mount, mount)
         await self._revoker.mark_all(pages)
         failures = await self._revoker.revoke_all(pages)
         if failures.count or await self._leases.of_mount(mount):
@@ -64,10 +62,7 @@ class LifecycleHandlers:
         # From here on no lease can be added under another path: what adds one expects this record as it was.
         if not await mark_moved(self._leases.store, mount, Moved(path, request.moves)):
             return pb.EndMovedLeasesResponse()  # it was moved again, or disabled: that is seen to
-
-        async def pages(after: str) -> list[str]:
-            return await self._leases.of_mount(mount, after)
-
+        pages = partial(self._leases.of_mount, mount)
         await self._revoker.mark_all(pages, lambda lease: not lease.id.startswith(path))
         return pb.EndMovedLeasesResponse()
 
@@ -76,11 +71,7 @@ class LifecycleHandlers:
     ) -> pb.DropTokenLeasesResponse:
         token = _named(request.token_id, "token_id")
         await self._clock.ready()
-
-        async def pages(after: str) -> list[str]:
-            return await self._leases.of_token(token, after)
-
-        await self._revoker.mark_all(pages)
+        await self._revoker.mark_all(partial(self._leases.of_token, token))
         return pb.DropTokenLeasesResponse()
 
 
