@@ -232,7 +232,8 @@ class _Member:
                     self._connection = await self._channel.connect(self._address)
                 except (OSError, TimeoutError) as error:
                     if not self.failed:
-                        log.info("etcd is not reached", extra={"error": type(error).__name__})
+                        # Ordinary while the embedded etcd starts; where it lasts, those who call say so.
+                        log.debug("etcd is not reached", extra={"error": type(error).__name__})
                     self._channel.report(self, failed=True)
                     await asyncio.sleep(backoff * random.uniform(0.8, 1.2))  # noqa: S311
                     backoff = min(2 * backoff, _LONGEST_BACKOFF)
