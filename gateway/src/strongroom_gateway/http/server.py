@@ -9,10 +9,10 @@ from typing import Any
 
 from granian.constants import Interfaces
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
-from granian.server.embed import Server
 
 from strongroom_gateway.contract.decode import MAX_BODY
 from strongroom_gateway.http import envelope
+from strongroom_gateway.http.arrivals import Arrivals, EmbeddedServer
 from strongroom_gateway.http.deadline import Deadline
 from strongroom_gateway.http.wire import JSON, MAX_SECONDS, HttpRequest, HttpWire
 from strongroom_runtime.errors import Kind, ServiceError
@@ -38,8 +38,9 @@ class HttpServer:
         self, wire: HttpWire, host: str, port: int, certificate: tuple[Path, Path] | None
     ) -> None:
         self._wire = wire
-        self._server = Server(
-            self._answer,
+        self._arrivals = Arrivals(self._answer, MAX_SECONDS)
+        self._server = EmbeddedServer(
+            self._arrivals,
             address=host,
             port=port,
             interface=Interfaces.RSGI,
@@ -49,22 +50,27 @@ class HttpServer:
             ssl_cert=certificate[0] if certificate else None,
             ssl_key=certificate[1] if certificate else None,
         )
-        self._arrival = Deadline(MAX_SECONDS)  # of bodies
-        self._task: asyncio.Task[None] | None = None
+        self._arrival = Deadline(MAX_SECONDS)  # of bodies that come in parts
+        self._tasks: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begins to listen."""
-        self._task = asyncio.create_task(self._server.serve(), name="http")
+        self._tasks = [
+            asyncio.create_task(self._server.run(), name="http"),
+            asyncio.create_task(self._arrivals.watch(), name="http-bodies"),
+        ]
 
     async def stop(self) -> None:
         """Answers what is under way and stops."""
         for sending in self._sending:
             sending.cancel()
-        if self._task is not None:
+        if self._tasks:
             self._server.stop()  # type: ignore[no-untyped-call]
+            serving, watching = self._tasks
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await serving
+            watching.cancel()
 
     async def _send(
         self, begin: bytes, stream: AsyncGenerator[bytes], transport: Any, protocol: Any
@@ -82,7 +88,18 @@ class HttpServer:
             # How a stream ended is of no use to anybody: the client is gone, or has all there was.
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    async def _answer(self, scope: Any, protocol: Any) -> None:
+    async def _answer(self, watcher: Any, body: Any) -> None:
+        try:
+            await self._respond(watcher.scope, watcher.proto, body)
+        except ProtocolClosed:
+            pass  # the client left in the middle of its body
+        except Exception:
+            log.exception("a request failed")
+            watcher.proto.response_bytes(500, _JSON, _INTERNAL)
+        finally:
+            watcher.done()
+
+    async def _respond(self, scope: Any, protocol: Any, body: Any) -> None:
         if scope.proto != "http":
             protocol.close(404)
             return
@@ -92,17 +109,10 @@ class HttpServer:
             path=scope.path,
             query=scope.query_string,
             header=headers.get,
-            body=lambda: _body(headers.get("content-length"), protocol, self._arrival),
+            body=lambda: _arrived(body) if body is not None else _parts(protocol, self._arrival),
             client_address=scope.client.rpartition(":")[0].strip("[]"),
         )
-        try:
-            response = await self._wire.handle(request)
-        except ProtocolClosed:
-            return  # the client left in the middle of its body
-        except Exception:
-            log.exception("a request failed")
-            protocol.response_bytes(500, _JSON, _INTERNAL)
-            return
+        response = await self._wire.handle(request)
         headers = _JSON if response.body else _EMPTY
         if response.headers or response.content_type != JSON:
             headers = [*_EMPTY, *response.headers]
@@ -138,21 +148,27 @@ async def _gone(protocol: Any) -> None:
     await protocol.client_disconnect()
 
 
-async def _body(length: str | None, protocol: Any, deadline: Deadline) -> bytes:
-    """Reads a body within bounds of size and time."""
-    whole = length is not None and length.isdigit() and int(length) <= MAX_BODY
+async def _arrived(body: Any) -> bytes:
+    """Returns a body that has arrived, or was waited for in vain."""
+    if body.cancelled():
+        raise _late()
+    return bytes(body.result())
+
+
+async def _parts(protocol: Any, deadline: Deadline) -> bytes:
+    """Reads a body of unknown length, or of too large a one, within bounds of size and time."""
     try:
-        return await deadline.wait(_whole(protocol) if whole else _parts(protocol))
+        return await deadline.wait(_bounded(protocol))
     except TimeoutError:
-        raise ServiceError(Kind.DEADLINE, "the body did not arrive in time") from None
+        raise _late() from None
 
 
-async def _whole(protocol: Any) -> bytes:
-    return bytes(await protocol())
+def _late() -> ServiceError:
+    return ServiceError(Kind.DEADLINE, "the body did not arrive in time")
 
 
-async def _parts(protocol: Any) -> bytes:
-    """Reads a body of unknown length, or of too large a one.
+async def _bounded(protocol: Any) -> bytes:
+    """Reads a body that may be too large.
 
     Raises:
         ServiceError: TOO_LARGE.

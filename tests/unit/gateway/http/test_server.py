@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from tests.ports import free_port
 
+from strongroom_gateway.contract.decode import MAX_BODY
 from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.http.wire import HttpRequest, HttpResponse
+from strongroom_runtime.errors import Kind, ServiceError
 
 
 class Endless:
@@ -78,3 +80,96 @@ async def test_a_stream_does_not_keep_the_server_from_ending(
         while await reader.read(1000):
             pass
     assert wire.open == 0
+
+
+class Echo:
+    """Answers with the body."""
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        try:
+            return HttpResponse(200, await request.body() or b"nothing")
+        except ServiceError as error:
+            return HttpResponse(504 if error.kind is Kind.DEADLINE else 413, b"refused")
+
+
+@pytest.fixture
+async def echoing(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr("strongroom_gateway.http.server.MAX_SECONDS", 0.3)
+    monkeypatch.setattr("strongroom_gateway.http.arrivals._TICK_SECONDS", 0.05)
+    port = free_port()
+    server = HttpServer(Echo(), "127.0.0.1", port, None)  # type: ignore[arg-type]
+    await server.start()
+    yield port
+    await server.stop()
+
+
+async def send(port: int, *parts: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Sends parts of a request, each by itself."""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            break
+        except OSError:
+            await asyncio.sleep(0.02)
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+    return reader, writer
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(head.partition("content-length: ")[2].split("\r\n")[0])
+    return int(head.split()[1]), await reader.readexactly(length)
+
+
+POST = b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+CHUNKED = b"POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "body"),
+    [
+        ((POST % 5 + b"hello",), b"hello"),
+        ((POST % 5, b"hel", b"lo"), b"hello"),
+        ((POST % 0,), b"nothing"),
+        ((CHUNKED, b"3\r\nhel\r\n", b"2\r\nlo\r\n0\r\n\r\n"), b"hello"),
+    ],
+)
+async def test_bodies_arrive_whole(echoing: int, parts: tuple[bytes, ...], body: bytes) -> None:
+    reader, writer = await send(echoing, *parts)
+    assert await answer(reader) == (200, body)
+    writer.close()
+
+
+async def test_requests_of_one_connection_keep_their_order(echoing: int) -> None:
+    reader, writer = await send(echoing, POST % 1 + b"a" + POST % 2 + b"bb" + POST % 3 + b"ccc")
+    assert [await answer(reader) for _ in range(3)] == [(200, b"a"), (200, b"bb"), (200, b"ccc")]
+    writer.close()
+
+
+@pytest.mark.parametrize("begun", [POST % 5 + b"hel", CHUNKED + b"3\r\nhel\r\n"])
+async def test_a_body_that_does_not_arrive_ends_its_request(echoing: int, begun: bytes) -> None:
+    reader, writer = await send(echoing, begun)
+    assert await asyncio.wait_for(answer(reader), 10) == (504, b"refused")
+    writer.close()
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing(echoing: int) -> None:
+    for begun in (POST % 5 + b"hel", CHUNKED + b"3\r\nhel\r\n"):
+        _, writer = await send(echoing, begun)
+        writer.transport.abort()
+    reader, writer = await send(echoing, POST % 5 + b"hello")
+    assert await answer(reader) == (200, b"hello")
+    writer.close()
+
+
+async def test_a_body_that_is_too_large_is_refused(echoing: int) -> None:
+    reader, writer = await send(echoing, POST % (MAX_BODY + 1))
+    chunk = bytes(1 << 20)
+    for _ in range((MAX_BODY >> 20) + 1):
+        writer.write(chunk)
+        await writer.drain()
+    assert (await answer(reader))[0] == 413
+    writer.close()
