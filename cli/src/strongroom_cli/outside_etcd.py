@@ -7,22 +7,32 @@ import os
 import secrets
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, VIEWED, ServerConfig
-from strongroom_runtime.etcd.client import EtcdConfig
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.members import CLUSTER
 from strongroom_runtime.etcd.session import Login
+from strongroom_runtime.etcd.users import ROOT, User, Users
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.transport.credentials import Identity
 
 
 def etcd_config(config: ServerConfig) -> EtcdConfig:
     """Returns how a process reaches the cluster that its configuration names."""
-    folder, identity = config.etcd_pki_dir, None
+    return reached(config.etcd_endpoints, config.etcd_pki_dir, _login(config))
+
+
+def reached(
+    endpoints: tuple[str, ...], folder: Path | None, login: Login | None = None
+) -> EtcdConfig:
+    """Returns how to reach a cluster with the certificates of a folder; None for plain text."""
+    identity = None
     if folder is not None:
         identity = Identity(folder / "ca.pem", folder / "client.pem", folder / "client.key")
-    return EtcdConfig(config.etcd_endpoints, identity, _login(config))
+    return EtcdConfig(endpoints, identity, login)
 
 
 def _login(config: ServerConfig) -> Login | None:
@@ -31,7 +41,7 @@ def _login(config: ServerConfig) -> Login | None:
         return None
     if file is None:
         return Login(config.etcd_user, lambda: os.environ.get(ETCD_PASSWORD, ""))
-    return Login(config.etcd_user, lambda: file.read_text().strip("\r\n"))
+    return Login(config.etcd_user, lambda: _password(file))
 
 
 def rights(service: str) -> list[tuple[str, str]]:
@@ -42,11 +52,16 @@ def rights(service: str) -> list[tuple[str, str]]:
     return needed
 
 
+def user_of(service: str) -> str:
+    """Returns the name of a service's user, and of its role."""
+    return f"strongroom-{service}"
+
+
 def make_passwords(folder: Path, services: Sequence[str]) -> None:
-    """Makes a file with a password for each service where it is missing, readable by its owner alone."""
+    """Makes a file with a password for each service and root where it is missing, readable by its owner alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for service in services:
-        file = folder / service
+    for name in (*services, ROOT):
+        file = folder / name
         if not file.exists():
             write_whole(file, secrets.token_urlsafe(32).encode())
 
@@ -54,9 +69,37 @@ def make_passwords(folder: Path, services: Sequence[str]) -> None:
 def commands(folder: Path, services: Sequence[str] = SERVICES) -> Iterator[str]:
     """Yields the commands for a shell that make a user and a role for each service; passwords stay in files."""
     for service in services:
-        name = f"strongroom-{service}"
+        name = user_of(service)
         yield f"etcdctl role add {name}"
         for kind, prefix in rights(service):
             yield f"etcdctl role grant-permission --prefix=true {name} {kind} {prefix}"
         yield f"etcdctl user add {name} --interactive=false < {shlex.quote(str(folder / service))}"
         yield f"etcdctl user grant-role {name} {name}"
+
+
+async def apply(folder: Path, config: EtcdConfig, services: Sequence[str] = SERVICES) -> list[str]:
+    """Makes the users and their rights in a cluster, turns its access control on, and returns what was changed.
+
+    Raises:
+        ServiceError: UNAVAILABLE; etcd does not answer, or root has another password than its file.
+            INVALID; a password is empty.
+        OSError: a file with a password cannot be read.
+    """
+    root = _password(folder / ROOT)
+    users = [
+        User(user_of(service), _password(folder / service), rights(service)) for service in services
+    ]
+    for name in (ROOT, *services):
+        if not _password(folder / name):  # etcd would take it
+            raise ServiceError(Kind.INVALID, f"{folder / name}: is empty")
+    client = EtcdClient(replace(config, login=Login(ROOT, lambda: root)))
+    try:
+        work = Users(client)
+        await work.apply(root, users)
+    finally:
+        await client.close()
+    return work.changes
+
+
+def _password(file: Path) -> str:
+    return file.read_text().strip("\r\n")

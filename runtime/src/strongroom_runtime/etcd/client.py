@@ -22,6 +22,8 @@ from strongroom_runtime.transport.credentials import Identity
 
 T = TypeVar("T")
 
+_INVALID = grpc.StatusCode.INVALID_ARGUMENT
+_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 _READ_ATTEMPTS = 5
 _TOKEN_ATTEMPTS = 3
 _RETRY_SECONDS = 0.1
@@ -32,9 +34,8 @@ class EtcdConfig:
     """How to reach a cluster.
 
     Args:
-        endpoints: host:port of every member.
+        endpoints: host:port of every member; with TLS, the host stands in its certificate.
         identity: certificate files for mutual TLS; None for plain text on loopback.
-        authority: a name in the members' certificates.
         login: a user of etcd; None where it has no access control.
         timeout_seconds: the bound on one call.
     """
@@ -42,7 +43,6 @@ class EtcdConfig:
     endpoints: tuple[str, ...]
     identity: Identity | None = None
     login: Login | None = None
-    authority: str = "localhost"
     timeout_seconds: float = 5.0
 
 
@@ -134,6 +134,29 @@ class EtcdClient:
         request = etcd_pb2.StatusRequest()
         return await self._read(self._maintenance.Status, request)
 
+    async def administer(self, method: str, request: Any) -> Any:
+        """Runs a method of etcd's service `Auth`, once.
+
+        Raises:
+            grpc.aio.AioRpcError: as etcd says it.
+            ServiceError: UNAVAILABLE; the login was refused.
+        """
+        return await self._call(getattr(self._auth, method), request)
+
+    async def accepts(self, user: str, password: str) -> bool:
+        """Returns whether etcd takes a password; while it has access control turned off, it takes none.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        try:
+            await self._authenticate(user, password)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (_INVALID, _PRECONDITION):
+                return False
+            raise _unavailable(error) from error
+        return True
+
     def watching(self) -> contextlib.AbstractAsyncContextManager[Stream]:
         """Opens a stream of watches, and ends it."""
         return self._stream(self._watch.Watch)
@@ -201,7 +224,7 @@ def _channel(config: EtcdConfig) -> Channel:
     if context is not None:
         context.set_alpn_protocols(["h2"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # of releases of etcd that offer no more
-    return Channel(config.endpoints, context, config.authority)
+    return Channel(config.endpoints, context)
 
 
 def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:

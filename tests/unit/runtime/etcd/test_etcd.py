@@ -143,8 +143,13 @@ async def test_mutual_tls_keeps_strangers_out(tmp_path: Path) -> None:
     )
     with pytest.raises(ServiceError):
         await stranger.range(b"a")
-    await friend.close()
-    await stranger.close()
+    # The same member by a name that its certificate does not have.
+    port = endpoints[0].rpartition(":")[2]
+    misled = EtcdClient(EtcdConfig((f"127.1:{port}",), Identity.of(tmp_path / "pki", "kv")))
+    with pytest.raises(ServiceError):
+        await misled.range(b"a")
+    for client in (friend, stranger, misled):
+        await client.close()
     await server.stop()
 
 

@@ -86,14 +86,14 @@ async def echo() -> Echo:
 @pytest.fixture
 async def channel(echo: Echo) -> AsyncIterator[Channel]:
     async with grpc_server(echo) as (_, port):
-        channel = Channel([f"127.0.0.1:{port}"], None, "localhost")
+        channel = Channel([f"127.0.0.1:{port}"], None)
         yield channel
         await channel.close()
 
 
 @contextlib.asynccontextmanager
 async def over(*servers: ScriptedServer) -> AsyncIterator[Channel]:
-    channel = Channel([server.endpoint for server in servers], None, "localhost")
+    channel = Channel([server.endpoint for server in servers], None)
     try:
         yield channel
     finally:
@@ -187,7 +187,7 @@ async def test_a_stream_that_is_cancelled_ends_who_reads(channel: Channel) -> No
 
 async def test_a_server_that_is_restarted_is_found_again(echo: Echo) -> None:
     async with grpc_server(echo) as (_, port):
-        channel = Channel([f"127.0.0.1:{port}"], None, "localhost")
+        channel = Channel([f"127.0.0.1:{port}"], None)
         assert await unary(channel)(b"1", timeout=5) == b"1"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await unary(channel)(b"2", timeout=5)
@@ -203,7 +203,7 @@ async def test_a_server_that_is_restarted_is_found_again(echo: Echo) -> None:
 
 
 async def test_a_call_fails_at_once_where_nobody_can_be_reached() -> None:
-    channel = Channel(["127.0.0.1:1", "127.0.0.1:2"], None, "localhost")
+    channel = Channel(["127.0.0.1:1", "127.0.0.1:2"], None)
     async with asyncio.timeout(2):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await unary(channel)(b"", timeout=60)
@@ -215,10 +215,10 @@ async def test_a_call_fails_at_once_where_nobody_can_be_reached() -> None:
 
 async def test_a_name_that_cannot_be_resolved_is_like_a_member_that_is_away() -> None:
     async with ScriptedServer(well_behaved) as one:
-        channel = Channel(["a" * 70 + ".invalid:1", one.endpoint], None, "localhost")
+        channel = Channel(["a" * 70 + ".invalid:1", one.endpoint], None)
         await unary(channel)(b"", timeout=5)
         await channel.close()
-    channel = Channel(["a" * 70 + ".invalid:1"], None, "localhost")
+    channel = Channel(["a" * 70 + ".invalid:1"], None)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await unary(channel)(b"", timeout=5)
     assert code_of(caught.value) is grpc.StatusCode.UNAVAILABLE
@@ -227,7 +227,7 @@ async def test_a_name_that_cannot_be_resolved_is_like_a_member_that_is_away() ->
 
 async def test_members_take_turns_and_one_that_is_away_is_passed_over() -> None:
     async with ScriptedServer(well_behaved) as one, ScriptedServer(well_behaved) as two:
-        channel = Channel([one.endpoint, "127.0.0.1:1", two.endpoint], None, "localhost")
+        channel = Channel([one.endpoint, "127.0.0.1:1", two.endpoint], None)
         for _ in range(20):
             await unary(channel)(b"", timeout=5)
             await asyncio.sleep(0.01)

@@ -439,16 +439,68 @@ class AuthStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.AuthEnable = channel.unary_unary(
+                '/etcdserverpb.Auth/AuthEnable',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthEnableRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthEnableResponse.FromString,
+                _registered_method=True)
         self.Authenticate = channel.unary_unary(
                 '/etcdserverpb.Auth/Authenticate',
                 request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthenticateRequest.SerializeToString,
                 response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthenticateResponse.FromString,
+                _registered_method=True)
+        self.UserAdd = channel.unary_unary(
+                '/etcdserverpb.Auth/UserAdd',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserAddRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserAddResponse.FromString,
+                _registered_method=True)
+        self.UserGet = channel.unary_unary(
+                '/etcdserverpb.Auth/UserGet',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGetRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGetResponse.FromString,
+                _registered_method=True)
+        self.UserChangePassword = channel.unary_unary(
+                '/etcdserverpb.Auth/UserChangePassword',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserChangePasswordRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserChangePasswordResponse.FromString,
+                _registered_method=True)
+        self.UserGrantRole = channel.unary_unary(
+                '/etcdserverpb.Auth/UserGrantRole',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGrantRoleRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGrantRoleResponse.FromString,
+                _registered_method=True)
+        self.RoleAdd = channel.unary_unary(
+                '/etcdserverpb.Auth/RoleAdd',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleAddRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleAddResponse.FromString,
+                _registered_method=True)
+        self.RoleGet = channel.unary_unary(
+                '/etcdserverpb.Auth/RoleGet',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGetRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGetResponse.FromString,
+                _registered_method=True)
+        self.RoleGrantPermission = channel.unary_unary(
+                '/etcdserverpb.Auth/RoleGrantPermission',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGrantPermissionRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGrantPermissionResponse.FromString,
+                _registered_method=True)
+        self.RoleRevokePermission = channel.unary_unary(
+                '/etcdserverpb.Auth/RoleRevokePermission',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleRevokePermissionRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleRevokePermissionResponse.FromString,
                 _registered_method=True)
 
 
 class AuthServicer:
     """Users.
     """
+
+    def AuthEnable(self, request, context):
+        """Refuses who is nobody from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Authenticate(self, request, context):
         """Exchanges a name and a password for a token.
@@ -457,13 +509,114 @@ class AuthServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UserAdd(self, request, context):
+        """Makes a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserGet(self, request, context):
+        """Tells the roles of a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserChangePassword(self, request, context):
+        """Changes the password of a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UserGrantRole(self, request, context):
+        """Gives a role to a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleAdd(self, request, context):
+        """Makes a role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleGet(self, request, context):
+        """Tells what a role allows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleGrantPermission(self, request, context):
+        """Lets a role do something to a range of keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RoleRevokePermission(self, request, context):
+        """Takes that away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'AuthEnable': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuthEnable,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthEnableRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthEnableResponse.SerializeToString,
+            ),
             'Authenticate': grpc.unary_unary_rpc_method_handler(
                     servicer.Authenticate,
                     request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthenticateRequest.FromString,
                     response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthenticateResponse.SerializeToString,
+            ),
+            'UserAdd': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserAdd,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserAddRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserAddResponse.SerializeToString,
+            ),
+            'UserGet': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserGet,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGetRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGetResponse.SerializeToString,
+            ),
+            'UserChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserChangePassword,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserChangePasswordRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserChangePasswordResponse.SerializeToString,
+            ),
+            'UserGrantRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.UserGrantRole,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGrantRoleRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGrantRoleResponse.SerializeToString,
+            ),
+            'RoleAdd': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleAdd,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleAddRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleAddResponse.SerializeToString,
+            ),
+            'RoleGet': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleGet,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGetRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGetResponse.SerializeToString,
+            ),
+            'RoleGrantPermission': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleGrantPermission,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGrantPermissionRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGrantPermissionResponse.SerializeToString,
+            ),
+            'RoleRevokePermission': grpc.unary_unary_rpc_method_handler(
+                    servicer.RoleRevokePermission,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleRevokePermissionRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleRevokePermissionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -476,6 +629,33 @@ def add_AuthServicer_to_server(servicer, server):
 class Auth:
     """Users.
     """
+
+    @staticmethod
+    def AuthEnable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/AuthEnable',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthEnableRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthEnableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Authenticate(request,
@@ -494,6 +674,222 @@ class Auth:
             '/etcdserverpb.Auth/Authenticate',
             strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthenticateRequest.SerializeToString,
             strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthenticateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserAdd(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/UserAdd',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserAddRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserAddResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserGet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/UserGet',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGetRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/UserChangePassword',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserChangePasswordRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UserGrantRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/UserGrantRole',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGrantRoleRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthUserGrantRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleAdd(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/RoleAdd',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleAddRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleAddResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleGet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/RoleGet',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGetRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleGrantPermission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/RoleGrantPermission',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGrantPermissionRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleGrantPermissionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RoleRevokePermission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Auth/RoleRevokePermission',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleRevokePermissionRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AuthRoleRevokePermissionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -119,11 +119,37 @@ class AuthStub:
     """Users."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    AuthEnable: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthEnableRequest, _etcd_pb2.AuthEnableResponse]
+    """Refuses who is nobody from now on."""
     Authenticate: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthenticateRequest, _etcd_pb2.AuthenticateResponse]
     """Exchanges a name and a password for a token."""
+    UserAdd: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthUserAddRequest, _etcd_pb2.AuthUserAddResponse]
+    """Makes a user."""
+    UserGet: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthUserGetRequest, _etcd_pb2.AuthUserGetResponse]
+    """Tells the roles of a user."""
+    UserChangePassword: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthUserChangePasswordRequest, _etcd_pb2.AuthUserChangePasswordResponse]
+    """Changes the password of a user."""
+    UserGrantRole: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthUserGrantRoleRequest, _etcd_pb2.AuthUserGrantRoleResponse]
+    """Gives a role to a user."""
+    RoleAdd: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthRoleAddRequest, _etcd_pb2.AuthRoleAddResponse]
+    """Makes a role."""
+    RoleGet: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthRoleGetRequest, _etcd_pb2.AuthRoleGetResponse]
+    """Tells what a role allows."""
+    RoleGrantPermission: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthRoleGrantPermissionRequest, _etcd_pb2.AuthRoleGrantPermissionResponse]
+    """Lets a role do something to a range of keys."""
+    RoleRevokePermission: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AuthRoleRevokePermissionRequest, _etcd_pb2.AuthRoleRevokePermissionResponse]
+    """Takes that away."""
 
 class AuthServicer(metaclass=_abc_1.ABCMeta):
     """Users."""
+
+    @_abc_1.abstractmethod
+    def AuthEnable(
+        self,
+        request: _etcd_pb2.AuthEnableRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthEnableRequest, _abc.Awaitable[_etcd_pb2.AuthEnableResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthEnableResponse]:
+        """Refuses who is nobody from now on."""
 
     @_abc_1.abstractmethod
     def Authenticate(
@@ -132,6 +158,70 @@ class AuthServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_etcd_pb2.AuthenticateRequest, _abc.Awaitable[_etcd_pb2.AuthenticateResponse]],
     ) -> _abc.Awaitable[_etcd_pb2.AuthenticateResponse]:
         """Exchanges a name and a password for a token."""
+
+    @_abc_1.abstractmethod
+    def UserAdd(
+        self,
+        request: _etcd_pb2.AuthUserAddRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthUserAddRequest, _abc.Awaitable[_etcd_pb2.AuthUserAddResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthUserAddResponse]:
+        """Makes a user."""
+
+    @_abc_1.abstractmethod
+    def UserGet(
+        self,
+        request: _etcd_pb2.AuthUserGetRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthUserGetRequest, _abc.Awaitable[_etcd_pb2.AuthUserGetResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthUserGetResponse]:
+        """Tells the roles of a user."""
+
+    @_abc_1.abstractmethod
+    def UserChangePassword(
+        self,
+        request: _etcd_pb2.AuthUserChangePasswordRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthUserChangePasswordRequest, _abc.Awaitable[_etcd_pb2.AuthUserChangePasswordResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthUserChangePasswordResponse]:
+        """Changes the password of a user."""
+
+    @_abc_1.abstractmethod
+    def UserGrantRole(
+        self,
+        request: _etcd_pb2.AuthUserGrantRoleRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthUserGrantRoleRequest, _abc.Awaitable[_etcd_pb2.AuthUserGrantRoleResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthUserGrantRoleResponse]:
+        """Gives a role to a user."""
+
+    @_abc_1.abstractmethod
+    def RoleAdd(
+        self,
+        request: _etcd_pb2.AuthRoleAddRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthRoleAddRequest, _abc.Awaitable[_etcd_pb2.AuthRoleAddResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthRoleAddResponse]:
+        """Makes a role."""
+
+    @_abc_1.abstractmethod
+    def RoleGet(
+        self,
+        request: _etcd_pb2.AuthRoleGetRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthRoleGetRequest, _abc.Awaitable[_etcd_pb2.AuthRoleGetResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthRoleGetResponse]:
+        """Tells what a role allows."""
+
+    @_abc_1.abstractmethod
+    def RoleGrantPermission(
+        self,
+        request: _etcd_pb2.AuthRoleGrantPermissionRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthRoleGrantPermissionRequest, _abc.Awaitable[_etcd_pb2.AuthRoleGrantPermissionResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthRoleGrantPermissionResponse]:
+        """Lets a role do something to a range of keys."""
+
+    @_abc_1.abstractmethod
+    def RoleRevokePermission(
+        self,
+        request: _etcd_pb2.AuthRoleRevokePermissionRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AuthRoleRevokePermissionRequest, _abc.Awaitable[_etcd_pb2.AuthRoleRevokePermissionResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AuthRoleRevokePermissionResponse]:
+        """Takes that away."""
 
 def add_AuthServicer_to_server(servicer: AuthServicer, server: _aio.Server) -> None: ...
 

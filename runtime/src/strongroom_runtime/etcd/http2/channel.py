@@ -42,16 +42,12 @@ class Channel:
 
     Args:
         endpoints: host:port of the members; a name may stand for several.
-        context: for TLS; None for plain text.
-        authority: the name that a member's certificate must have.
+        context: for TLS; None for plain text. A member's certificate must have the host of its endpoint.
     """
 
-    def __init__(
-        self, endpoints: Iterable[str], context: ssl.SSLContext | None, authority: str
-    ) -> None:
+    def __init__(self, endpoints: Iterable[str], context: ssl.SSLContext | None) -> None:
         self._endpoints = [_split(endpoint) for endpoint in endpoints]
         self._context = context
-        self._authority = authority
         self._headers = Headers()
         self._members: dict[Address, _Member] = {}
         self._ready: list[Connection] = []
@@ -100,7 +96,7 @@ class Channel:
             (":method", "POST"),
             (":scheme", "https" if self._context is not None else "http"),
             (":path", method),
-            (":authority", self._authority),
+            (":authority", "etcd"),  # of no meaning to etcd, and one for all members
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         )
@@ -147,25 +143,29 @@ class Channel:
     async def _resolve(self) -> None:
         """Keeps to the addresses that the names stand for."""
         while True:
-            found: set[Address] = set()
+            found: dict[Address, str] = {}
             failed = False
             for host, port in self._endpoints:
                 try:
-                    found |= await _addresses(host, port)
+                    found |= dict.fromkeys(await _addresses(host, port), host)
                 except (OSError, UnicodeError) as error:
                     failed = True
                     log.warning("a name cannot be resolved", extra={"error": type(error).__name__})
             if not failed:
                 for address in self._members.keys() - found:
                     self._members.pop(address).task.cancel()
-            for address in found - self._members.keys():
-                self._members[address] = _Member(self, address)
+            for address in found.keys() - self._members.keys():
+                self._members[address] = _Member(self, address, found[address])
             self._unresolved = not self._members
             self._changed()
             await asyncio.sleep(_RESOLVE_SECONDS)
 
-    async def connect(self, address: Address) -> Connection:
+    async def connect(self, address: Address, host: str) -> Connection:
         """Returns a connection to a member that is ready for calls.
+
+        Args:
+            address: of the member.
+            host: by which it is known, and which its certificate must have.
 
         Raises:
             OSError: it cannot be reached or is not who it should be; TimeoutError: it does not answer.
@@ -176,7 +176,7 @@ class Channel:
                 lambda: Connection(self._headers, self._retire),
                 *address,
                 ssl=self._context,
-                server_hostname=self._authority if self._context is not None else None,
+                server_hostname=host if self._context is not None else None,
             )
             try:
                 if transport.get_extra_info("sockname") == transport.get_extra_info("peername"):
@@ -210,10 +210,11 @@ class Channel:
 class _Member:
     """An address, to which there is a connection as far as possible."""
 
-    def __init__(self, channel: Channel, address: Address) -> None:
+    def __init__(self, channel: Channel, address: Address, host: str) -> None:
         self.failed = False
         self._channel = channel
         self._address = address
+        self._host = host
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self.task = asyncio.create_task(self._keep(), name="etcd-connection")
@@ -229,7 +230,7 @@ class _Member:
             while True:
                 self._lost.clear()
                 try:
-                    self._connection = await self._channel.connect(self._address)
+                    self._connection = await self._channel.connect(self._address, self._host)
                 except (OSError, TimeoutError) as error:
                     if not self.failed:
                         # Ordinary while the embedded etcd starts; where it lasts, those who call say so.

@@ -1,0 +1,104 @@
+"""`strongroom etcd users --apply` against a real etcd."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from strongroom_cli import outside_etcd
+from strongroom_cli.settings import SERVICES
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+from strongroom_runtime.etcd.session import Login
+from strongroom_runtime.etcd.users import ROOT, User, Users
+
+
+@pytest.fixture
+async def config(tmp_path: Path) -> AsyncIterator[EtcdConfig]:
+    """An etcd whose access control is turned off, and a file with a password for each user."""
+    server = EmbeddedEtcd(tmp_path / "etcd")
+    await server.start()
+    outside_etcd.make_passwords(tmp_path / "passwords", SERVICES)
+    yield server.config
+    await server.stop()
+
+
+def client_of(config: EtcdConfig, user: str, password: str) -> EtcdClient:
+    return EtcdClient(EtcdConfig(config.endpoints, login=Login(user, lambda: password)))
+
+
+async def readable(config: EtcdConfig, user: str, password: str) -> set[str]:
+    """Returns the prefixes that a user may read."""
+    found = set()
+    client = client_of(config, user, password)
+    for prefix in [f"{name}/" for name in (*SERVICES, "cluster", "other")]:
+        try:
+            await client.range(prefix.encode(), prefix_end(prefix.encode()))
+        except ServiceError as error:
+            assert "does not allow" in error.message
+        else:
+            found.add(prefix)
+    await client.close()
+    return found
+
+
+async def test_it_makes_users_with_their_rights_and_then_changes_nothing(
+    config: EtcdConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "passwords"
+    first = await outside_etcd.apply(folder, config)
+    assert first[-1] == "access control: turned on"
+    assert {f"strongroom-{service}: user made" for service in SERVICES} <= set(first)
+    for service in SERVICES:
+        allowed = {prefix for _, prefix in outside_etcd.rights(service)}
+        password = (folder / service).read_text()
+        assert await readable(config, f"strongroom-{service}", password) == allowed
+        assert password not in "".join(first)
+    assert await outside_etcd.apply(folder, config) == []
+
+
+async def test_it_goes_on_where_it_was_ended(config: EtcdConfig, tmp_path: Path) -> None:
+    client = EtcdClient(config)
+    with pytest.raises(ServiceError, match="name is empty"):  # the run ends there
+        await Users(client).apply("root's", [User("strongroom-kv", "kv's"), User("", "x")])
+    await client.close()
+    await outside_etcd.apply(tmp_path / "passwords", config)
+    password = (tmp_path / "passwords" / "kv").read_text()
+    assert await readable(config, "strongroom-kv", password) == {"kv/", "cluster/"}
+
+
+async def test_it_brings_passwords_and_rights_up_to_date(
+    config: EtcdConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "passwords"
+    await outside_etcd.apply(folder, config)
+    root = (folder / ROOT).read_text()
+    client = client_of(config, ROOT, root)
+    wrong = User("strongroom-kv", "other", [("read", "kv/"), ("readwrite", "auth/")])
+    await Users(client).apply(root, [wrong])
+    assert await readable(config, "strongroom-kv", "other") == {"kv/", "auth/"}
+    await client.close()
+    changes = await outside_etcd.apply(folder, config)
+    assert sorted(changes) == [
+        "strongroom-kv: may no longer use auth/",
+        "strongroom-kv: may use cluster/",
+        "strongroom-kv: may use kv/",
+        "strongroom-kv: password set",
+    ]
+    password = (folder / "kv").read_text()
+    assert await readable(config, "strongroom-kv", password) == {"kv/", "cluster/"}
+
+
+async def test_an_empty_password_is_refused(config: EtcdConfig, tmp_path: Path) -> None:
+    (tmp_path / "passwords" / "kv").write_text("\n")
+    with pytest.raises(ServiceError, match="kv: is empty"):
+        await outside_etcd.apply(tmp_path / "passwords", config)
+
+
+async def test_another_password_of_root_changes_nothing(config: EtcdConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "passwords"
+    await outside_etcd.apply(folder, config)
+    (folder / ROOT).write_text("other")
+    with pytest.raises(ServiceError, match="refuses the user name or the password"):
+        await outside_etcd.apply(folder, config)
