@@ -1,6 +1,7 @@
 """The entry point: argument parsing. Each command loads what it needs when it runs, so that help is quick."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -75,18 +76,46 @@ def etcd() -> None:
     type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
     default=Path("strongroom-etcd-passwords"),
     show_default=True,
-    help="Where the passwords are, one file for each service; those that are missing are made.",
+    help="Where the passwords are, one file for each service and for root; those that are missing are made.",
 )
-def etcd_users(folder: Path) -> None:
-    """Print the etcdctl commands that make a user for each service, limited to the keys that it needs."""
+@click.option(
+    "--apply",
+    "endpoints",
+    metavar="HOST:PORT,...",
+    default="",
+    help="Do it at this cluster instead, root and turning access control on included.",
+)
+@click.option(
+    "--etcd-pki-dir",
+    "pki_folder",
+    envvar="STRONGROOM_ETCD_PKI_DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="ca.pem, client.pem and client.key for it.",
+)
+def etcd_users(folder: Path, endpoints: str, pki_folder: Path | None) -> None:
+    """Print the etcdctl commands that make a user for each service, limited to the keys that it needs.
+
+    With --apply, the users and their rights are made here, and brought up to date where they are there already:
+    passwords to those in the files, rights to those of this release.
+    """
+    import asyncio
+
     from strongroom_cli import outside_etcd
     from strongroom_cli.settings import SERVICES
+    from strongroom_runtime.errors import ServiceError
 
     try:
         outside_etcd.make_passwords(folder, SERVICES)
+        if not endpoints:
+            click.echo("\n".join(outside_etcd.commands(folder)))
+            return
+        cluster = outside_etcd.reached(tuple(endpoints.split(",")), pki_folder)
+        changes = asyncio.run(outside_etcd.apply(folder, cluster))
     except OSError as error:
-        raise click.ClickException(f"{folder}: {error.strerror}") from error
-    click.echo("\n".join(outside_etcd.commands(folder)))
+        raise click.ClickException(f"{error.filename or folder}: {error.strerror}") from error
+    except (ServiceError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("\n".join(changes or ["nothing to change"]))
 
 
 @main.group()
@@ -172,6 +201,7 @@ _SETTINGS: list[tuple[str, str]] = [
     ("grpc-listen", "HOST:PORT for gRPC."),
     ("internal-listen", "HOST:PORT for other processes; port 0 for any."),
     ("advertise", "HOST:PORT by which other processes reach this one."),
+    ("health-listen", "HOST:PORT for /live and /ready over plain HTTP."),
     ("etcd-endpoints", "An outside etcd cluster: HOST:PORT, separated by commas."),
     ("etcd-pki-dir", "ca.pem, client.pem and client.key for it."),
     ("etcd-user", "Its user for this process, where it has access control."),
@@ -291,13 +321,50 @@ def dev(no_tls: bool, root_token: str, ready_file: Path | None, **flags: Any) ->
     sys.exit(status)
 
 
-@main.command("serve-one", hidden=True)
+@main.command("serve-one")
 @_server_options
 def serve_one(**flags: Any) -> None:
-    """Run one server process. For the supervisor."""
+    """Run some services in this one process: for containers, and what else starts it anew when it ends.
+
+    Unlike `server` it makes no certificates, keys or etcd and initialises nothing: all must be given.
+    """
+    # What ends a container may come before there is an event loop, and its first process has no default for it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # gRPC polls its sockets in the thread that waits for them, as it long did, instead of in threads of its own:
+    # each message crosses one thread less. See decision 0008; a release that knows these names no more goes on.
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
     from strongroom_cli import serve
 
     sys.exit(serve.run(_config(flags)))
+
+
+@main.command()
+@click.option(
+    "--health-listen",
+    "address",
+    envvar="STRONGROOM_HEALTH_LISTEN",
+    required=True,
+    help="HOST:PORT where the process tells it.",
+)
+@click.option("--ready", is_flag=True, help="Whether it is unsealed and takes calls, too.")
+def health(address: str, ready: bool) -> None:
+    """Ask a process on this machine whether it is well; exits 1 where it is not."""
+    import http.client
+
+    from strongroom_cli.settings import reachable
+
+    path = "/ready" if ready else "/live"
+    connection = http.client.HTTPConnection(reachable(address), timeout=3)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        status, text = answer.status, answer.read().decode().strip()
+    except (OSError, http.client.HTTPException) as error:
+        raise click.ClickException(f"{address}: does not answer ({type(error).__name__})") from None
+    finally:
+        connection.close()
+    click.echo(text)
+    sys.exit(0 if status == 200 else 1)
 
 
 if __name__ == "__main__":

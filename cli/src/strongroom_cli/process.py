@@ -32,6 +32,7 @@ from strongroom_cli.settings import (
     VIEWED,
     ServerConfig,
     called_by,
+    is_everywhere,
     of_service,
     public_url,
     sanitized,
@@ -48,11 +49,13 @@ from strongroom_runtime.etcd.directory import Directory
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, Shape, StreamCaller, shape_of
+from strongroom_runtime.health import HealthServer
 from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.link.local_first import LocalFirst
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.metrics import Metrics
+from strongroom_runtime.ports import address_towards, hostport
 from strongroom_runtime.service import Host, Service
 from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
@@ -108,7 +111,8 @@ class Process:
         self._grpc: grpc.aio.Server | None = None
         self._keys: KeySource | None = None
         self._address = ""
-        self._leaving = False
+        self._serving = self._leaving = False
+        self._health = HealthServer(lambda: self.ready)
         self._telemetry = {name: from_environment(name) for name in config.targets}
         self._metrics = Metrics()
         self._export = otlp_metrics.from_environment(self._metrics.registry, name)
@@ -124,12 +128,13 @@ class Process:
             ServiceError: etcd cannot be reached, or the seal's key is not the right one.
         """
         config = self._config
+        if config.health_listen:
+            await self._health.start(config.health_listen)
         self._find_services()
         seal = self._build()
         PeerHandlers(self._cluster.applied).register(self._table)
         port = await self._internal.start(config.internal_listen)
-        host = config.internal_listen.rpartition(":")[0]
-        self._address = config.advertise or f"{host}:{port}"
+        self._address = await self._own_address(port)
         await self._cluster.start(self._address)
         self._directory.start()
         await self._cluster.announce(self._without_keys)
@@ -172,6 +177,14 @@ class Process:
             telemetry.shutdown()
         if self._export is not None:
             await self._export.stop()
+        self._health.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is unsealed and takes calls; a seal gives keys to others only then, too."""
+        seal = self._services.get("seal")
+        closed = isinstance(seal, strongroom_seal.service.SealService) and seal.seal.sealed
+        return self._serving and not closed and not self._leaving
 
     async def reopen_logs(self) -> None:
         """Opens audit files anew, after they were moved away."""
@@ -266,6 +279,15 @@ class Process:
     def _use(self, remote: RemoteCaller, addresses: frozenset[str]) -> None:
         remote.use(addresses - {self._address})
 
+    async def _own_address(self, port: int) -> str:
+        """Returns host:port by which others reach this process."""
+        config = self._config
+        if config.advertise:
+            return config.advertise
+        if is_everywhere(config.internal_listen):
+            return hostport(await address_towards(config.etcd_endpoints), port)
+        return f"{config.internal_listen.rpartition(':')[0]}:{port}"
+
     def _seals(self) -> Sequence[str]:
         return self._config.remote.get("seal") or sorted(self._directory.addresses("seal"))
 
@@ -276,11 +298,13 @@ class Process:
 
     async def start_serving(self) -> None:
         """Says that the services of this process take calls."""
+        self._serving = True
         served = tuple(name for name in self._config.targets if name != "gateway")
         await self._cluster.announce(() if self._leaving else served)
 
     async def stop_serving(self) -> None:
         """Says that they do not."""
+        self._serving = False
         await self._cluster.announce(() if self._leaving else self._without_keys)
 
     def _store(self, name: str) -> EtcdStore:

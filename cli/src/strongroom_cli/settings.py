@@ -29,7 +29,10 @@ class ServerConfig:
         listen: host:port for HTTP.
         grpc_listen: host:port for gRPC.
         internal_listen: host:port for other processes; port 0 for any.
-        advertise: host:port by which other processes reach this one; empty for where it listens.
+        advertise: host:port by which other processes reach this one; empty for where it listens, and where that is
+            all addresses, for the one from which it reaches etcd.
+        health_listen: host:port where `/live` and `/ready` tell over plain HTTP how the one process is; empty for
+            nowhere.
         etcd_endpoints: an outside cluster; empty for the embedded one.
         etcd_pki_dir: ca.pem, client.pem and client.key for the outside cluster; empty for plain text.
         etcd_user: the user of the outside cluster; empty where it has no access control.
@@ -76,6 +79,7 @@ class ServerConfig:
     grpc_listen: str = "127.0.0.1:8202"
     internal_listen: str = "127.0.0.1:0"
     advertise: str = ""
+    health_listen: str = ""
     etcd_endpoints: tuple[str, ...] = ()
     etcd_pki_dir: Path | None = None
     etcd_user: str = ""
@@ -177,10 +181,15 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         for name in _named(DBCREDS, config)
         if not 0 < getattr(config, name) < float("inf")
     ]
-    for name in ("listen", "grpc_listen", "internal_listen"):
-        host, _, port = getattr(config, name).rpartition(":")
+    for name in ("listen", "grpc_listen", "internal_listen", "health_listen"):
+        value = getattr(config, name)
+        host, _, port = value.rpartition(":")
+        if name == "health_listen" and not value:
+            continue
         if not host or not port.isdigit() or int(port) > 65_535:
             wrong.append(f"{name}: takes host:port")
+    if config.health_listen and (config.split or config.workers > 1):
+        wrong.append("health_listen: is for one process alone, without split and workers")
     wrong += _check_etcd_user(config, environment)
     if (config.tls_cert is None) != (config.tls_key is None):
         wrong.append("tls_cert and tls_key: both or none must be given")
@@ -237,9 +246,13 @@ def is_loopback(address: str) -> bool:
 
 def reachable(listen: str) -> str:
     """Returns where a client on this machine finds what listens on HOST:PORT, which may be all addresses at once."""
-    host, _, port = listen.rpartition(":")
-    everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104 - looked for, not listened on
-    return f"127.0.0.1:{port}" if everywhere else listen
+    port = listen.rpartition(":")[2]
+    return f"127.0.0.1:{port}" if is_everywhere(listen) else listen
+
+
+def is_everywhere(address: str) -> bool:
+    """Returns whether HOST:PORT is all addresses of this machine."""
+    return address.rpartition(":")[0] in ("", "0.0.0.0", "[::]")  # noqa: S104 - looked for, not listened on
 
 
 def public_url(config: ServerConfig) -> str:

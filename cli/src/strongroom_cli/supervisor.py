@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 _BACK_OFF = (0.1, 0.2, 0.5, 1.0, 2.0)
 _STABLE_SECONDS = 10.0
 _STOP_SECONDS = 15.0
-# gRPC polls its sockets in the thread that waits for them, as it long did, instead of in threads of its own: each
-# message crosses one thread less. See decision 0008; a release that knows these names no more logs so and goes on.
-_GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
 
 
 @dataclass(slots=True)
@@ -154,7 +151,6 @@ class Supervisor:
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
             preexec_fn=end_with_parent,
-            env={"GRPC_EXPERIMENTS": _GRPC_EXPERIMENTS, **os.environ},
         )
 
     async def _watch(self, child: Child) -> None:

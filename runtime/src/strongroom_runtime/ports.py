@@ -1,7 +1,9 @@
-"""Ports on loopback."""
+"""Ports on loopback, and the address of this machine."""
 
+import asyncio
 import random
 import socket
+from collections.abc import Iterable
 
 
 class Ports:
@@ -39,3 +41,27 @@ class Ports:
 # Below what systems take for the near end of connections (Linux from 32768, others from 49152): no connection can sit
 # on such a port when a server is to be started on it, now or after a restart.
 free_port = Ports(15_000, 32_000).free
+
+
+async def address_towards(endpoints: Iterable[str]) -> str:
+    """Returns the address of this machine from which it reaches the first HOST:PORT that it can reach. Sends nothing.
+
+    Raises:
+        OSError: it can reach none.
+    """
+    loop = asyncio.get_running_loop()
+    for endpoint in endpoints:
+        host, _, port = endpoint.rpartition(":")
+        try:
+            found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+            with socket.socket(found[0][0], socket.SOCK_DGRAM) as probe:
+                probe.connect(found[0][4])  # of a datagram: this asks for a route alone
+                return str(probe.getsockname()[0])
+        except OSError:
+            continue
+    raise OSError("the address of this machine cannot be told from the way to etcd; give advertise")
+
+
+def hostport(host: str, port: int) -> str:
+    """Returns HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.ports import free_port
 
 from strongroom_cli.main import _SETTINGS, main
 from strongroom_cli.outside_etcd import etcd_config
@@ -19,6 +20,7 @@ from strongroom_cli.settings import (
 )
 from strongroom_dbcreds.config import Config
 from strongroom_runtime.config import load
+from strongroom_runtime.ports import address_towards, hostport
 
 
 def test_pki_init_makes_what_is_missing(tmp_path: Path) -> None:
@@ -45,10 +47,10 @@ def test_etcd_users_makes_passwords_once_and_shows_none(tmp_path: Path) -> None:
     first = CliRunner().invoke(main, arguments)
     assert first.exit_code == 0, first.output
     files = sorted((tmp_path / "it's").iterdir())
-    assert [file.name for file in files] == sorted(SERVICES)
+    assert [file.name for file in files] == sorted([*SERVICES, "root"])
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     passwords = [file.read_text() for file in files]
-    assert len(set(passwords)) == len(SERVICES)
+    assert len(set(passwords)) == len(SERVICES) + 1
     assert not any(password in first.output for password in passwords)
     again = CliRunner().invoke(main, arguments)
     assert again.output == first.output
@@ -114,3 +116,23 @@ def test_time_outs_that_are_none_are_refused(value: str) -> None:
     result = CliRunner().invoke(main, ["server", f"--dbcreds-creation-seconds={value}"])
     assert result.exit_code != 0
     assert "dbcreds" in result.output and "takes a number" in result.output
+
+
+@pytest.mark.parametrize("flags", [["--split"], ["--workers=2"]])
+def test_the_health_of_several_processes_at_one_address_is_refused(flags: list[str]) -> None:
+    result = CliRunner().invoke(main, ["server", "--health-listen=127.0.0.1:1", *flags])
+    assert result.exit_code != 0
+    assert "health_listen: is for one process" in result.output
+
+
+def test_the_health_of_nobody_is_bad() -> None:
+    result = CliRunner().invoke(main, ["health", f"--health-listen=127.0.0.1:{free_port()}"])
+    assert result.exit_code == 1
+    assert "does not answer (ConnectionRefusedError)" in result.output
+
+
+async def test_the_address_of_this_machine_is_the_one_from_which_it_reaches_etcd() -> None:
+    assert await address_towards(["nowhere.invalid:1", "127.0.0.1:2379"]) == "127.0.0.1"
+    assert (hostport("::1", 7), hostport("127.0.0.1", 7)) == ("[::1]:7", "127.0.0.1:7")
+    with pytest.raises(OSError, match="give advertise"):
+        await address_towards(["nowhere.invalid:1"])
