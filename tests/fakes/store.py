@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import (
@@ -41,11 +42,17 @@ class MemoryStore:
         self.current = 1
         self.fail_next_commit: Exception | None = None
         self._entries: dict[Path, Entry] = {}
+        self._made: tuple[int, dict[Any, Any]] = (0, {})
         self._history: list[Event] = []
         self._changed = asyncio.Event()
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
         return self._entries.get(path)
+
+    def made(self) -> dict[Any, Any] | None:
+        if self._made[0] != self.current:
+            self._made = (self.current, {})
+        return self._made[1]
 
     async def get_many(self, paths: Sequence[Path]) -> list[Entry | None]:
         assert len(paths) <= MAX_OPERATIONS

@@ -4,7 +4,7 @@ Token, policy, audit entry, service, audit entry, wrapping, answer; see `docs/ar
 the audit service before the client gets its answer; what changes something is not begun before its first entry is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -73,13 +73,13 @@ class Pipeline:
         self._audit = audit
         self._wraps = wraps
 
-    async def handle(self, call: Call) -> Answer:
+    def handle(self, call: Call) -> Coroutine[Any, Any, Answer]:
         """Returns the answer to a request.
 
         Raises:
             ServiceError: what the client is to be told.
         """
-        return await self._observer.run(call, self._handle)
+        return self._observer.run(call, self._handle)
 
     async def _handle(self, call: Call) -> Answer:
         context = context_of(call)
@@ -129,13 +129,11 @@ class Pipeline:
         await self._record(subject, outcome, context, announced=announced)
         return answer
 
-    async def _record(
+    def _record(
         self, subject: Subject, outcome: Outcome, context: RequestContext, *, announced: bool
-    ) -> None:
-        if announced:
-            await self._audit.response(subject, outcome, context)
-        else:
-            await self._audit.both(subject, outcome, context)
+    ) -> Coroutine[Any, Any, None]:
+        write = self._audit.response if announced else self._audit.both
+        return write(subject, outcome, context)
 
     async def _without_making(
         self, call: Call, identity: Identity | None, context: RequestContext
@@ -183,12 +181,12 @@ class Pipeline:
             wrapped=True,
         )
 
-    async def _call(
+    def _call(
         self, spec: MethodSpec, message: Message | None, context: RequestContext
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         if message is None:
             raise ServiceError(Kind.INTERNAL, "internal error")
-        return await service_of(self._services, spec).call(spec.name, message, context)
+        return service_of(self._services, spec).call(spec.name, message, context)
 
 
 def _may_create(spec: MethodSpec | None, context: RequestContext) -> bool:

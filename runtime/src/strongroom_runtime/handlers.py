@@ -4,7 +4,7 @@ A handler takes a message of the contract and a `RequestContext` and returns a m
 whether the call came from the same process or over the link. Streams come in three shapes, see `Shape`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from strongroom.options.v1 import options_pb2
 from strongroom_runtime.context import RequestContext
 
-UnaryHandler = Callable[[Any, RequestContext], Awaitable[Message]]
+UnaryHandler = Callable[[Any, RequestContext], Coroutine[Any, Any, Message]]
 StreamHandler = Callable[[Any, RequestContext], AsyncIterator[Message]]
 DuplexHandler = Callable[[AsyncIterator[Any], RequestContext], AsyncIterator[Message]]
 
@@ -150,12 +150,16 @@ class LocalCaller:
     def __init__(self, table: HandlerTable) -> None:
         self._methods = table.methods
 
-    async def call(self, method: str, request: Message, context: RequestContext) -> Any:
+    def call(
+        self, method: str, request: Message, context: RequestContext
+    ) -> Coroutine[Any, Any, Any]:
         """Runs the handler and returns its response message."""
         unary = self._methods[method].unary
         if unary is None:
             raise TypeError(f"{method} is a stream")
-        return await unary(request, context)
+        return unary(
+            request, context
+        )  # awaited by the caller: a coroutine around it would cost each call its share
 
     async def stream(
         self, method: str, request: Message, context: RequestContext

@@ -5,22 +5,71 @@ chose, so that there are few of them and nothing in them is secret.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 # A series more for each, of when it was made, that nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BOUNDS = (*map(str, _SECONDS), "+Inf")
+
+
+class Timings(Collector):
+    """What happens with every request, counted by what came of it and timed.
+
+    prometheus_client's own instruments take a lock and some calls for each number; here one look-up notes all. What
+    is shown is put together when it is asked for.
+
+    Args:
+        count: name and text of the counter.
+        duration: name and text of the histogram, in seconds.
+        labels: of the counter; the histogram has all but the last, which says what came of it.
+    """
+
+    def __init__(
+        self, count: tuple[str, str], duration: tuple[str, str], labels: tuple[str, ...]
+    ) -> None:
+        self._count = count
+        self._duration = duration
+        self._labels = labels
+        # For each value of the labels: how many took up to each bound but longer than the one before, how many took
+        # longer than all, and the sum of their seconds.
+        self._noted: dict[tuple[str, ...], list[float]] = {}
+
+    def note(self, labels: tuple[str, ...], seconds: float) -> None:
+        """Notes one that has ended."""
+        noted = self._noted.get(labels)
+        if noted is None:
+            noted = self._noted[labels] = [0.0] * (len(_SECONDS) + 2)
+        noted[bisect_left(_SECONDS, seconds)] += 1
+        noted[-1] += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Returns both metrics, as prometheus_client wants them."""
+        count = CounterMetricFamily(*self._count, labels=self._labels)
+        duration = HistogramMetricFamily(*self._duration, labels=self._labels[:-1])
+        together: dict[tuple[str, ...], list[float]] = {}
+        for labels, noted in list(self._noted.items()):
+            count.add_metric(labels, sum(noted[:-1]))
+            before = together.get(labels[:-1], [0.0] * len(noted))
+            together[labels[:-1]] = [sum(each) for each in zip(before, noted, strict=True)]
+        for labels, noted in together.items():
+            upto = list(zip(_BOUNDS, accumulate(noted[:-1]), strict=True))
+            duration.add_metric(labels, upto, noted[-1])
+        return count, duration
 
 
 class Metrics:
@@ -33,24 +82,21 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "strongroom_requests",
-            "Requests of clients that were answered.",
+        self._requests = Timings(
+            ("strongroom_requests", "Requests of clients that were answered."),
+            (
+                "strongroom_request_duration_seconds",
+                "How long requests of clients took, from their head to their answer.",
+            ),
             ("operation", "mount_type", "outcome"),
-            registry=self.registry,
         )
-        self._request_seconds = Histogram(
-            "strongroom_request_duration_seconds",
-            "How long requests of clients took, from their head to their answer.",
-            ("operation", "mount_type"),
-            registry=self.registry,
-            buckets=_SECONDS,
-        )
-        self._in_flight = Gauge(
+        self.registry.register(self._requests)
+        self._under_way = 0
+        Gauge(
             "strongroom_requests_in_flight",
             "Requests of clients that are under way.",
             registry=self.registry,
-        )
+        ).set_function(lambda: self._under_way)
         self._sealed = Gauge(
             "strongroom_sealed", "1 while this process has no keys.", registry=self.registry
         )
@@ -64,28 +110,21 @@ class Metrics:
             "Requests that a rate-limit quota refused.",
             registry=self.registry,
         )
-        self._transactions = Counter(
-            "strongroom_store_transactions",
-            "Storage transactions by what became of them.",
+        self._transactions = Timings(
+            ("strongroom_store_transactions", "Storage transactions by what became of them."),
+            (
+                "strongroom_store_transaction_duration_seconds",
+                "How long storage transactions took, with the confirmations of other members.",
+            ),
             ("service", "outcome"),
-            registry=self.registry,
         )
-        self._transaction_seconds = Histogram(
-            "strongroom_store_transaction_duration_seconds",
-            "How long storage transactions took, with the confirmations of other members.",
-            ("service",),
-            registry=self.registry,
-            buckets=_SECONDS,
-        )
+        self.registry.register(self._transactions)
         self._reads = Counter(
             "strongroom_store_reads_through",
             "Reads of storage that were not served from memory.",
             ("service",),
             registry=self.registry,
         )
-        # What labels() would look up for each request, kept by its labels.
-        self._counters: dict[tuple[str, str, str], Counter] = {}
-        self._histograms: dict[tuple[str, str], Histogram] = {}
 
     def watch_seal(self, sealed: Callable[[], bool]) -> None:
         """Reports whether there are keys, each time that the metrics are read."""
@@ -93,7 +132,7 @@ class Metrics:
 
     def begun(self) -> float:
         """Notes that a request has begun; returns what `ended` wants."""
-        self._in_flight.inc()
+        self._under_way += 1
         return time.perf_counter()
 
     def ended(self, begun: float, operation: str, mount_type: str, outcome: str) -> None:
@@ -105,17 +144,8 @@ class Metrics:
             mount_type: where it went; empty for nowhere.
             outcome: `ok`, or the kind of its error.
         """
-        self._in_flight.dec()
-        pair = (operation, mount_type)
-        histogram = self._histograms.get(pair)
-        if histogram is None:
-            histogram = self._histograms[pair] = self._request_seconds.labels(*pair)
-        histogram.observe(time.perf_counter() - begun)
-        triple = (operation, mount_type, outcome)
-        counter = self._counters.get(triple)
-        if counter is None:
-            counter = self._counters[triple] = self._requests.labels(*triple)
-        counter.inc()
+        self._under_way -= 1
+        self._requests.note((operation, mount_type, outcome), time.perf_counter() - begun)
 
     def audit_failed(self) -> None:
         """Notes that no audit device took an entry."""
@@ -137,5 +167,4 @@ class Metrics:
         try:
             yield outcome
         finally:
-            self._transactions.labels(service, outcome[0]).inc()
-            self._transaction_seconds.labels(service).observe(time.perf_counter() - begun)
+            self._transactions.note((service, outcome[0]), time.perf_counter() - begun)

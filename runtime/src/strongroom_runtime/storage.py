@@ -189,6 +189,14 @@ class Store(Protocol):
         """Returns an empty read set; with `linearizable` all its reads ask etcd."""
         ...
 
+    def made(self) -> dict[Any, Any] | None:
+        """Returns what its owner made of several entries, or of their absence, as they stand now; at first nothing.
+
+        It is replaced by an empty one with every change below the service's prefix, and when memory is given up. So
+        what is put into it has to rest on what was read after it was asked for. None while memory is not certain.
+        """
+        ...
+
     def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
         """Yields changes below a prefix without gap or repetition, across reconnects; 0 means from now on.
 

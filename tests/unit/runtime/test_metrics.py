@@ -9,8 +9,9 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
     Sum,
 )
+from prometheus_client import CollectorRegistry
 
-from strongroom_runtime.metrics import Metrics
+from strongroom_runtime.metrics import Metrics, Timings
 from strongroom_runtime.otlp_metrics import MetricsExport, from_environment
 
 
@@ -26,6 +27,21 @@ def test_requests_are_counted_by_what_they_were_and_what_came_of_them() -> None:
     assert value("strongroom_requests_in_flight") == 0
     metrics.begun()
     assert value("strongroom_requests_in_flight") == 1
+
+
+def test_durations_are_sorted_into_buckets_that_add_up() -> None:
+    timings = Timings(("n", "Number."), ("d_seconds", "Duration."), ("what", "outcome"))
+    for outcome, seconds in (("ok", 0.0005), ("ok", 0.0006), ("failed", 0.3), ("ok", 11.0)):
+        timings.note(("read", outcome), seconds)
+    registry = CollectorRegistry()
+    registry.register(timings)
+    value = registry.get_sample_value
+    assert value("n_total", {"what": "read", "outcome": "ok"}) == 3
+    assert value("n_total", {"what": "read", "outcome": "failed"}) == 1
+    buckets = {"0.0005": 1, "0.001": 2, "0.25": 2, "0.5": 3, "10.0": 3, "+Inf": 4}
+    for bound, count in buckets.items():
+        assert value("d_seconds_bucket", {"what": "read", "le": bound}) == count
+    assert value("d_seconds_sum", {"what": "read"}) == pytest.approx(11.3011)
 
 
 def test_the_seal_is_asked_when_the_metrics_are_read() -> None:

@@ -133,6 +133,16 @@ def response_entry(subject: Subject, device: Device, outcome: Outcome) -> bytes:
     )
 
 
+def both_entries(subject: Subject, device: Device, outcome: Outcome) -> tuple[bytes, bytes]:
+    """Returns the entries of a request and of its answer, which are written together."""
+    now, shared = _now(), _shared(subject, device, outcome.error)
+    return (
+        b'{"time":"%b","type":"request"%b}' % (now, shared),
+        b'{"time":"%b","type":"response"%b,"response":{%b}}'
+        % (now, shared, _response(subject, device, outcome)),
+    )
+
+
 def _now() -> bytes:
     return rfc3339(time.time()).encode()
 

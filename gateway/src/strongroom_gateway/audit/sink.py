@@ -1,5 +1,6 @@
 """Getting entries to the audit service: both of a request, before its answer."""
 
+from collections.abc import Coroutine
 from typing import Any
 
 from strongroom.audit.v1 import audit_pb2
@@ -7,6 +8,7 @@ from strongroom_gateway.audit.entries import (
     Device,
     Outcome,
     Subject,
+    both_entries,
     request_entry,
     response_entry,
 )
@@ -21,7 +23,6 @@ from strongroom_runtime.metrics import Metrics
 _RESOLVE = "/strongroom.audit.v1.AuditLogService/ResolveDevices"
 _APPEND = "/strongroom.audit.v1.AuditLogService/Append"
 _ALL = "devices"
-_Entry = audit_pb2.Entry
 
 
 class AuditSink:
@@ -44,11 +45,10 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took it: the request must not go on.
         """
-        devices = await self._devices(context)
-        await self._append(
-            [_Entry(device=each.path, json=request_entry(subject, each, "")) for each in devices],
-            context,
-        )
+        entries = [
+            (each.path, request_entry(subject, each, "")) for each in await self._devices(context)
+        ]
+        await self._append(entries, context)
 
     async def response(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
         """Writes the entry of an answer.
@@ -56,14 +56,11 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took it: the client must not get the answer.
         """
-        devices = await self._devices(context)
-        await self._append(
-            [
-                _Entry(device=each.path, json=response_entry(subject, each, outcome))
-                for each in devices
-            ],
-            context,
-        )
+        entries = [
+            (each.path, response_entry(subject, each, outcome))
+            for each in await self._devices(context)
+        ]
+        await self._append(entries, context)
 
     async def both(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
         """Writes both entries in one go, for requests that change nothing.
@@ -71,7 +68,12 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took them: the client must not get the answer.
         """
-        await self.pair(subject, subject, outcome, context)
+        entries = [
+            (each.path, entry)
+            for each in self._known() or await self._devices(context)
+            for entry in both_entries(subject, each, outcome)
+        ]
+        await self._append(entries, context)
 
     async def pair(
         self, asked: Subject, answered: Subject, outcome: Outcome, context: RequestContext
@@ -81,19 +83,32 @@ class AuditSink:
         Raises:
             ServiceError: INTERNAL where no device took them: the client must not get the answer.
         """
-        entries: list[audit_pb2.Entry] = []
-        for each in await self._devices(context):
-            first = request_entry(asked, each, outcome.error)
-            second = response_entry(answered, each, outcome)
-            entries += [_Entry(device=each.path, json=json) for json in (first, second)]
+        entries = [
+            (each.path, entry)
+            for each in await self._devices(context)
+            for entry in (
+                request_entry(asked, each, outcome.error),
+                response_entry(answered, each, outcome),
+            )
+        ]
         await self._append(entries, context)
 
-    async def _append(self, entries: list[audit_pb2.Entry], context: RequestContext) -> None:
-        if entries:
-            await self._call(_APPEND, audit_pb2.AppendRequest(entries=entries), context)
+    def _append(
+        self, entries: list[tuple[str, bytes]], context: RequestContext
+    ) -> Coroutine[Any, Any, None]:
+        if not entries:
+            return _nothing()
+        request = audit_pb2.AppendRequest()
+        add = request.entries.add
+        for device, entry in entries:
+            add(device=device, json=entry)
+        return self._call(_APPEND, request, context)
+
+    def _known(self) -> list[Device] | None:
+        return self._kept.get(_ALL)
 
     async def _devices(self, context: RequestContext) -> list[Device]:
-        known = self._kept.get(_ALL)
+        known = self._known()
         if known is not None:
             return known
         response = await self._resolve(context, linearizable=False)
@@ -124,3 +139,7 @@ class AuditSink:
             raise ServiceError(
                 Kind.INTERNAL, "internal error: no audit device took the entry"
             ) from error
+
+
+async def _nothing() -> None:
+    """There is no device to write to."""

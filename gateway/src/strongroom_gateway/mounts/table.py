@@ -12,7 +12,8 @@ import msgspec
 
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.record import Record
+from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
 SYSTEM_TTL = 2_764_800  # 768 hours
 _TABLE: Path = (Plain("mounts"),)
@@ -117,9 +118,8 @@ Mounts = dict[str, Mount]
 
 @dataclass(slots=True)
 class Snapshot:
-    """The table at one revision, ready to route by."""
+    """The table as it is at one time, ready to route by."""
 
-    revision: int
     mounts: Mounts
     contexts: dict[str, MountContext]
 
@@ -134,6 +134,13 @@ class Snapshot:
         return None
 
 
+def _snapshot(entry: Entry | None) -> Snapshot:
+    mounts = builtin_mounts()
+    if entry is not None:
+        mounts |= msgspec.msgpack.decode(entry.value, type=Mounts)
+    return Snapshot(mounts, {path: mount.context() for path, mount in mounts.items()})
+
+
 class MountTable:
     """All mounts, in one record: they are few, and every request needs them.
 
@@ -142,19 +149,8 @@ class MountTable:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._snapshot = Snapshot(-1, {}, {})
-
-    async def current(self) -> Snapshot:
-        """Returns the table as it is."""
-        entry = await self._store.get(_TABLE)
-        revision = entry.revision if entry is not None else 0
-        if revision != self._snapshot.revision:
-            mounts = builtin_mounts()
-            if entry is not None:
-                mounts |= msgspec.msgpack.decode(entry.value, type=Mounts)
-            contexts = {path: mount.context() for path, mount in mounts.items()}
-            self._snapshot = Snapshot(revision, mounts, contexts)
-        return self._snapshot
+        # Returns the table as it is; raises as `Store.get`.
+        self.current = Record(store, _TABLE, _snapshot).current
 
     async def change(self, change: Callable[[Mounts], Mounts | None]) -> None:
         """Replaces the table by what a function makes of it (None: nothing); asked again after a lost race.

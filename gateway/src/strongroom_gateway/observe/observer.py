@@ -1,8 +1,8 @@
 """What is seen of a request from outside: a span, its metrics, and that it is under way."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 from strongroom_gateway.call import Call
 from strongroom_runtime.errors import ServiceError
@@ -25,7 +25,7 @@ class Observer:
         self._metrics = metrics
         self._under_way: dict[str, tuple[float, Call]] = {}
 
-    async def run(self, call: Call, handle: Callable[[Call], Awaitable[T]]) -> T:
+    async def run(self, call: Call, handle: Callable[[Call], Coroutine[Any, Any, T]]) -> T:
         """Returns what comes of a request.
 
         Raises:
@@ -35,7 +35,10 @@ class Observer:
         self._under_way[call.request_id] = (begun, call)
         outcome = "internal"
         try:
-            answer = await self._spanned(call, handle)
+            if self._telemetry.enabled:
+                answer = await self._spanned(call, handle)
+            else:
+                answer = await handle(call)
             outcome = "ok"
             return answer
         except ServiceError as error:
@@ -52,9 +55,7 @@ class Observer:
         for begun, call in list(self._under_way.values()):
             yield begun + shift, call
 
-    async def _spanned(self, call: Call, handle: Callable[[Call], Awaitable[T]]) -> T:
-        if not self._telemetry.enabled:
-            return await handle(call)
+    async def _spanned(self, call: Call, handle: Callable[[Call], Coroutine[Any, Any, T]]) -> T:
         name = call.spec.name.removeprefix("/") if call.spec is not None else "unknown path"
         parent = call.traceparent if call.foreign_trace else ""
         with self._telemetry.span(name, parent) as call.traceparent:

@@ -8,7 +8,8 @@ import msgspec
 from strongroom_gateway.http.cors import Cors
 from strongroom_gateway.quotas.limits import RateLimit, Selection
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.record import Record
+from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
 _SETTINGS: Path = (Plain("settings"),)
 _ATTEMPTS = 20
@@ -59,7 +60,7 @@ class SettingsStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._revision = -1
+        self._record = Record(store, _SETTINGS, self._take)
         self.known = Settings()
         self.selection = Selection({})
 
@@ -69,12 +70,11 @@ class SettingsStore:
         Raises:
             ServiceError: SEALED, UNAVAILABLE; `known` has what was read last.
         """
-        entry = await self._store.get(_SETTINGS)
-        revision = entry.revision if entry is not None else 0
-        if revision != self._revision:
-            self.known = _decode(entry.value) if entry is not None else Settings()
-            self.selection = Selection(self.known.rate_limits)
-            self._revision = revision
+        return await self._record.current()
+
+    def _take(self, entry: Entry | None) -> Settings:
+        self.known = _decode(entry.value) if entry is not None else Settings()
+        self.selection = Selection(self.known.rate_limits)
         return self.known
 
     async def last(self) -> Settings:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from strongroom_runtime.etcd.prefix import PrefixView
 from strongroom_runtime.storage import Entry
@@ -43,6 +44,7 @@ class Cache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self.entries: dict[bytes, Cached] = {}
+        self.made: dict[Any, Any] = {}  # of entries, for as long as none of them changes
         # Changes of keys that are being loaded: a load must not put an older value over a newer one.
         self._loading: dict[bytes, int] = {}
         self._loads: dict[bytes, int] = {}
@@ -74,6 +76,8 @@ class Cache:
 
     def changed(self, key: bytes, value: bytes | None, revision: int) -> None:
         """Takes a change."""
+        if self.made:
+            self.made = {}
         if key in self._loads:
             self._loading[key] = max(revision, self._loading.get(key, 0))
         known = self.entries.get(key)
@@ -87,6 +91,7 @@ class Cache:
 
     def forget(self) -> None:
         """Drops everything."""
+        self.made = {}
         self.entries.clear()
         self._bytes = 0
 

@@ -19,7 +19,7 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.members import MEMBERS, Confirm, Member, Peer
-from strongroom_runtime.etcd.prefix import PrefixView
+from strongroom_runtime.etcd.prefix import MemberLease, PrefixView
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Cluster:
         self._serving: tuple[str, ...] = ()
         self._key = b""
         self._lease = 0
-        self._certain_until = 0.0
+        self._member_lease = MemberLease()
         self._task: asyncio.Task[None] | None = None
 
     def view(self, prefix: str) -> PrefixView:
@@ -63,12 +63,14 @@ class Cluster:
         if prefix not in self._views:
             if self._task is not None:
                 raise RuntimeError("views are made before the cluster starts")
-            self._views[prefix] = PrefixView(self.client, prefix.encode(), self.certain)
+            self._views[prefix] = PrefixView(
+                self.client, prefix.encode(), self._member_lease, self._clock.monotonic
+            )
         return self._views[prefix]
 
     def certain(self) -> bool:
         """Whether this process may serve from memory: no writer can have given up on it yet."""
-        return self._clock.monotonic() < self._certain_until
+        return self._clock.monotonic() < self._member_lease.certain_until
 
     async def start(self, address: str) -> None:
         """Registers under an address for confirmations, and begins to follow the prefixes.
@@ -165,11 +167,11 @@ class Cluster:
         self._key, self._lease = key, lease.ID
         for view in self._views.values():
             view.start()
-        self._certain_until = sent + lease.TTL
+        self._member_lease.certain_until = sent + lease.TTL
 
     async def _withdraw(self) -> None:
         """Forgets everything first, and only then lets writers know."""
-        self._certain_until = 0.0
+        self._member_lease.certain_until = 0.0
         for view in self._views.values():
             await view.stop()
         if self._lease:
@@ -204,7 +206,7 @@ class Cluster:
                         return
                     if answer.TTL <= 0 or not await self._welcome():
                         return
-                    self._certain_until = sent + answer.TTL
+                    self._member_lease.certain_until = sent + answer.TTL
                     yield
                     await asyncio.sleep(self._ttl / 3)
         except TimeoutError:

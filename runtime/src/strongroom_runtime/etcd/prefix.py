@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from strongroom.etcd.v3 import etcd_pb2
@@ -27,6 +28,13 @@ class Listener(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class MemberLease:
+    """Until when, by the monotonic clock, a process may serve from memory: no writer can have given up on it yet."""
+
+    certain_until: float = 0.0
+
+
 class PrefixView:
     """Follows a prefix and tells listeners.
 
@@ -36,10 +44,11 @@ class PrefixView:
     """
 
     def __init__(
-        self, client: EtcdClient, prefix: bytes, member_certain: Callable[[], bool]
+        self, client: EtcdClient, prefix: bytes, lease: MemberLease, monotonic: Callable[[], float]
     ) -> None:
         self.prefix = prefix
-        self._member_certain = member_certain
+        self._lease = lease
+        self._monotonic = monotonic
         self.live = False
         self.generation = 0
         self.applied = 0
@@ -51,7 +60,7 @@ class PrefixView:
 
     def certain(self) -> bool:
         """Whether memory may be served: nothing is missed, and no writer gave up on this process."""
-        return self.live and self._member_certain()
+        return self.live and self._monotonic() < self._lease.certain_until
 
     def listen(self, listener: Listener) -> None:
         """Adds a listener."""

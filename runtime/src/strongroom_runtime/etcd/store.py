@@ -1,6 +1,7 @@
 """The store over etcd: reads from memory where that is certain, one etcd transaction for each logical change."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
@@ -93,6 +94,11 @@ class EtcdStore:
         if cached is not None and cached.decoded is not None:
             return cached.decoded
         return self._entry(path, key, cached or await self._load(key))
+
+    def made(self) -> dict[Any, Any] | None:
+        """Returns what was made of entries as they stand now; None while memory is not certain."""
+        cache = self._cache
+        return cache.made if cache is not None and cache.view.certain() else None
 
     async def read(
         self, path: Path, key: bytes, linearizable: bool = False

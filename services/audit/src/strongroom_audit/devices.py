@@ -12,6 +12,7 @@ import msgspec
 
 from strongroom_audit.config import Config
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.record import Record
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 from strongroom_runtime.text_hash import TextHash
 
@@ -41,30 +42,24 @@ class Device(msgspec.Struct, frozen=True):
 Devices = dict[str, Device]
 
 
+def _devices(entry: Entry | None) -> Devices:
+    return msgspec.msgpack.decode(entry.value, type=Devices) if entry is not None else {}
+
+
 class DeviceStore:
     """All devices, in one record: they are few, and are always wanted together."""
 
     def __init__(self, store: Store, config: Config) -> None:
         self.store = store
         self._config = config
-        self._known: tuple[int, Devices] = (0, {})
+        # Returns the devices by path, which are not to be changed.
+        self.current = Record(store, _DEVICES, _devices).current
 
     async def all(self, *, linearizable: bool = False) -> tuple[Devices, list[bytes], int]:
         """Returns the devices by path, and what the answer rests on."""
         reads = self.store.reads(linearizable=linearizable)
         entry = await reads.get(_DEVICES)
-        return self._decoded(entry), reads.dependencies, reads.as_of
-
-    async def current(self) -> Devices:
-        """Returns the devices by path. They are not to be changed."""
-        return self._decoded(await self.store.get(_DEVICES))
-
-    def _decoded(self, entry: Entry | None) -> Devices:
-        revision = entry.revision if entry is not None else 0
-        if revision != self._known[0]:
-            found = msgspec.msgpack.decode(entry.value, type=Devices) if entry else {}
-            self._known = (revision, found)
-        return self._known[1]
+        return _devices(entry), reads.dependencies, reads.as_of
 
     async def enable(self, path: str, device: Device) -> None:
         """Adds a device.

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from strongroom_audit.config import Config
-from strongroom_audit.devices import Devices, DeviceStore
+from strongroom_audit.devices import Device, DeviceStore
 from strongroom_audit.writer import FileWriter
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
@@ -49,10 +49,10 @@ class AuditLog:
             return
         if len(by_device) == 1:
             ((path, group),) = by_device.items()
-            await self._write(devices, path, group)
+            await self._writer(devices[path], path).append(*group)
             return
         results = await asyncio.gather(
-            *(self._write(devices, path, group) for path, group in by_device.items()),
+            *(self._write(devices[path], path, group) for path, group in by_device.items()),
             return_exceptions=True,
         )
         failures = [result for result in results if isinstance(result, BaseException)]
@@ -82,8 +82,15 @@ class AuditLog:
         for writer in writers:
             await writer.close()
 
-    async def _write(self, devices: Devices, path: str, entries: list[bytes]) -> None:
-        device = devices[path]
+    async def _write(self, device: Device, path: str, entries: list[bytes]) -> None:
+        await self._writer(device, path).append(*entries)
+
+    def _writer(self, device: Device, path: str) -> FileWriter:
+        """Returns what writes to the file of a device.
+
+        Raises:
+            ServiceError: UNAVAILABLE where the file cannot be opened.
+        """
         key = (path, device.file)
         writer = self._writers.get(key)
         if writer is None:
@@ -94,4 +101,4 @@ class AuditLog:
             except ServiceError as error:
                 raise ServiceError(Kind.UNAVAILABLE, error.message) from error
             self._writers[key] = writer
-        await writer.append(*entries)
+        return writer

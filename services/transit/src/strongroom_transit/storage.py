@@ -32,6 +32,7 @@ from strongroom_transit.domain.material import Loaded, Version
 _KEYS, _VERSIONS, _DUE = Plain("k"), Plain("v"), Plain("due")
 _CONFIGS, _WRAPPING, _GONE = Plain("c"), Plain("w"), Plain("gone")
 _PAGE = 100
+_KEYSETS = 5_000  # that are kept ready
 
 _decode_key = msgspec.msgpack.Decoder(Key).decode
 _decode_version = msgspec.msgpack.Decoder(Version).decode
@@ -84,7 +85,23 @@ class Keys:
                 newer than what memory knows is looked for in etcd before that is believed.
             linearizable: reads through to etcd.
         """
-        wanted = set(versions)
+        wanted, of = frozenset(versions), None
+        made = None if linearizable else self._store.made()
+        if made is not None:
+            of = (mount, name, wanted)
+            known: Keyset | None = made.get(of)
+            if known is not None:
+                return known
+        found = await self._keyset(mount, name, wanted, linearizable=linearizable)
+        if made is not None and found is not None:
+            if len(made) >= _KEYSETS:
+                made.clear()
+            made[of] = found
+        return found
+
+    async def _keyset(
+        self, mount: str, name: str, wanted: frozenset[int], *, linearizable: bool
+    ) -> Keyset | None:
         key = await self.get(mount, name, linearizable=linearizable)
         if not linearizable and (key is None or max(wanted, default=0) > key.latest):
             key = await self.get(mount, name, linearizable=True)

@@ -15,10 +15,12 @@ from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
-from strongroom_runtime.storage import ConflictError, Plain, Transaction
+from strongroom_runtime.record import Record
+from strongroom_runtime.storage import ConflictError, Entry, Plain, Transaction
 
 RING = KeyRing({1: os.urandom(32)}, os.urandom(64))
 A = (Plain("m"), "a")
+B = (Plain("m"), "b")
 
 
 @dataclass
@@ -248,6 +250,45 @@ async def test_nothing_decrypted_outlives_the_keys(platform: Platform) -> None:
     assert caught.value.kind is Kind.SEALED
     assert node.store._cache is not None
     assert len(node.store._cache) == 0
+
+
+async def test_what_is_made_of_a_record_is_made_anew_on_every_member(platform: Platform) -> None:
+    writer, reader = await platform.join("a"), await platform.join("b")
+    made: list[bytes | None] = []
+
+    def make(entry: Entry | None) -> bytes:
+        made.append(entry.value if entry else None)
+        return entry.value if entry else b"nothing"
+
+    record = Record(reader.store, A, make)
+    assert [await record.current() for _ in range(3)] == [b"nothing"] * 3
+    for number in range(100):
+        await writer.write(b"%d" % number)
+        assert [await record.current() for _ in range(2)] == [b"%d" % number] * 2
+    await writer.store.commit(Transaction(puts={B: b"another"}))
+    assert await record.current() == b"99"
+    assert made == [None, *(b"%d" % number for number in range(100))]
+    reader.keys.replace(None)
+    with pytest.raises(ServiceError) as caught:
+        await record.current()
+    assert caught.value.kind is Kind.SEALED
+    assert reader.store.made() == {}
+
+
+async def test_what_is_made_does_not_outlive_certainty(platform: Platform) -> None:
+    stopped = await platform.join("a")
+    record = Record(stopped.store, A, lambda entry: entry.value if entry else b"")
+    await stopped.write(b"before")
+    assert await record.current() == b"before"
+    assert stopped.store.made() == {record: b"before"}
+    stopped.stop_like_a_stopped_process()
+    async with asyncio.timeout(10):
+        while stopped.cluster.certain():
+            await asyncio.sleep(0.05)
+    assert stopped.store.made() is None
+    other = await platform.join("b")
+    await other.write(b"after")
+    assert await record.current() == b"after"
 
 
 async def test_an_answer_is_kept_only_while_its_keys_stand(platform: Platform) -> None:
