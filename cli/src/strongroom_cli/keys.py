@@ -125,7 +125,8 @@ class LocalKeys:
 class RemoteKeys:
     """Keys from a seal elsewhere, each service's by the identity in its own certificate.
 
-    While the seal cannot be reached the keys stay: only its word takes them away.
+    While no seal can be reached the keys stay: only the word of a seal takes them away, and that only once no other
+    can be found that is open. One that was restarted is closed until it is given shares, while others work.
 
     Args:
         connects: opens a channel to a seal, by service, each with that service's certificate.
@@ -163,19 +164,24 @@ class RemoteKeys:
         await self._lifecycle.stop()
 
     async def _follow(self, name: str) -> None:
+        not_open: set[str] = set()  # those that were closed or away, since one was open
         for attempt in itertools.count():
             seals = self._seals()
             if seals:
-                channel = self._connects[name](seals[attempt % len(seals)])
+                seal = seals[attempt % len(seals)]
+                channel = self._connects[name](seal)
                 try:
-                    await self._watch(name, channel)
+                    await self._watch(name, channel, seal, not_open)
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
                     log.info("the seal is away", extra={"error": type(error).__name__})
+                    not_open.add(seal)
                 finally:
                     await channel.close()
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _watch(self, name: str, channel: grpc.aio.Channel) -> None:
+    async def _watch(
+        self, name: str, channel: grpc.aio.Channel, seal: str, not_open: set[str]
+    ) -> None:
         async with asyncio.timeout(_CONNECT_SECONDS):
             await channel.channel_ready()
         watch = channel.unary_stream(
@@ -184,8 +190,14 @@ class RemoteKeys:
             seal_pb2.WatchKeyRingResponse.FromString,
         )
         async for message in watch(seal_pb2.WatchKeyRingRequest()):
-            self._take(name, message)
-            if message.sealed and len(self._seals()) > 1:
+            if not message.sealed:
+                not_open.clear()
+                self._take(name, message)
+                continue
+            not_open.add(seal)
+            if not_open.issuperset(self._seals()):
+                self._take(name, message)
+            if len(self._seals()) > 1:
                 return
 
     def _take(self, name: str, message: seal_pb2.WatchKeyRingResponse) -> None:

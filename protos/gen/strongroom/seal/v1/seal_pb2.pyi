@@ -952,7 +952,7 @@ class WatchKeyRingResponse(_message.Message):
     NAME_KEY_FIELD_NUMBER: _builtins.int
     ACTIVE_TERM_FIELD_NUMBER: _builtins.int
     sealed: _builtins.bool
-    """The seal is closed: forget the keys. The other fields are empty."""
+    """This seal is closed: whoever knows of none that is open forgets the keys. The other fields are empty."""
     name_key: _builtins.bytes
     """The AES-SIV key for names."""
     active_term: _builtins.int

@@ -1,0 +1,141 @@
+"""Where a process gets its keys while some seals are closed or away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from strongroom.seal.v1 import seal_pb2
+from strongroom_cli import keys as source
+from strongroom_cli.keys import RemoteKeys
+from strongroom_runtime.barrier import KeyHolder
+
+CLOSED = seal_pb2.WatchKeyRingResponse(sealed=True)
+OPEN = seal_pb2.WatchKeyRingResponse(terms={1: b"k" * 32}, name_key=b"n" * 64, active_term=1)
+
+
+class FakeSeal:
+    """A seal that says whether it is open, to whoever watches."""
+
+    def __init__(self, says: seal_pb2.WatchKeyRingResponse) -> None:
+        self._says = says
+        self._changed = asyncio.Condition()
+        self._server = grpc.aio.server()
+        self.address = ""
+        self.watchers = self.asked = 0
+
+    async def start(self) -> None:
+        handler = grpc.unary_stream_rpc_method_handler(
+            self._watch,
+            seal_pb2.WatchKeyRingRequest.FromString,
+            seal_pb2.WatchKeyRingResponse.SerializeToString,
+        )
+        handlers = {"WatchKeyRing": handler}
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("strongroom.seal.v1.KeyService", handlers)]
+        )
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop(None)
+
+    async def say(self, says: seal_pb2.WatchKeyRingResponse) -> None:
+        async with self._changed:
+            self._says = says
+            self._changed.notify_all()
+
+    async def _watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.watchers += 1
+        self.asked += 1
+        try:
+            while True:
+                said = self._says
+                yield said
+                async with self._changed:
+                    await self._changed.wait_for(lambda s=said: self._says is not s)  # type: ignore[misc]
+        finally:
+            self.watchers -= 1
+
+
+class Recorded(KeyHolder):
+    """Counts how often the keys went."""
+
+    lost = 0
+
+    def replace(self, ring: Any) -> None:
+        if ring is None and not self.sealed:
+            self.lost += 1
+        super().replace(ring)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives seals that are away up sooner."""
+    monkeypatch.setattr(source, "_CONNECT_SECONDS", 0.5)
+
+
+async def eventually(check: Any) -> None:
+    async with asyncio.timeout(20):
+        while not check():
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def following(*seals: FakeSeal) -> AsyncIterator[Recorded]:
+    for seal in seals:
+        await seal.start()
+    holder = Recorded()
+    keys = RemoteKeys(
+        {"kv": grpc.aio.insecure_channel},
+        lambda: [seal.address for seal in seals],
+        {"kv": holder},
+        [],
+    )
+    keys.start()
+    try:
+        yield holder
+    finally:
+        await keys.stop()
+        for seal in seals:
+            await seal.stop()
+
+
+async def test_a_seal_that_is_closed_takes_no_keys_away_while_another_is_open() -> None:
+    first, closed, other = FakeSeal(OPEN), FakeSeal(CLOSED), FakeSeal(OPEN)
+    async with following(first, closed, other) as holder:
+        await eventually(lambda: not holder.sealed)
+        await first.stop()
+        await eventually(lambda: other.watchers)
+        assert closed.asked  # it came before, and said that it is closed
+        assert holder.lost == 0
+        # Away, closed, and closed now, too: there is none left.
+        await other.say(CLOSED)
+        await eventually(lambda: holder.sealed)
+        await closed.say(OPEN)
+        await eventually(lambda: not holder.sealed)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_keys_go_when_all_seals_say_so_and_come_back(count: int) -> None:
+    seals = [FakeSeal(OPEN) for _ in range(count)]
+    async with following(*seals) as holder:
+        await eventually(lambda: not holder.sealed)
+        for seal in seals:
+            await seal.say(CLOSED)
+        await eventually(lambda: holder.sealed)
+        await seals[-1].say(OPEN)
+        await eventually(lambda: not holder.sealed)
+
+
+async def test_keys_stay_while_no_seal_can_be_reached() -> None:
+    seal = FakeSeal(OPEN)
+    async with following(seal) as holder:
+        await eventually(lambda: not holder.sealed)
+        await seal.stop()
+        await asyncio.sleep(0.5)
+        assert not holder.sealed
