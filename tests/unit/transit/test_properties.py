@@ -88,7 +88,7 @@ def test_what_is_encrypted_is_decrypted_and_rewrapped(
     assert made.ciphertext.startswith(f"vault:v{number}:")
     assert decrypted(keys, made.ciphertext, context, data) == text
     item = cipher_pb2.RewrapItem(ciphertext=made.ciphertext, context=context, associated_data=data)
-    anew = ciphers.rewrap(keys, ciphers.Sealer(keys), item)
+    anew = ciphers.rewrap(ciphers.Opener(keys), ciphers.Sealer(keys), item)
     assert anew.version == VERSIONS
     assert decrypted(keys, anew.ciphertext, context, data) == text
 

@@ -11,7 +11,7 @@ from strongroom_runtime.text_hash import TextHash
 # Answers of any size are audited, but only so many texts of one are hashed one by one.
 _MANY = 50_000
 _UNHASHED = frozenset({type(None), bool, int, float})
-_TEXTS = {str}
+_TEXTS, _OBJECTS = {str}, {dict}
 # Documents that are kept in their hashed form: how large, and how much of them in all.
 _KEPT_DOCUMENT, _KEPT_BYTES = 16 << 10, 32 << 20
 
@@ -87,9 +87,13 @@ class Hasher:
         if kind is list or kind is tuple:
             if len(value) > _MANY:
                 return self.text(_encode(value).decode(errors="replace"))
-            if set(map(type, value)) == _TEXTS:
+            kinds = set(map(type, value))
+            if kinds == _TEXTS:
                 hash_of = self._hash
                 return [hash_of(each) if each else each for each in value]
+            if kinds == _OBJECTS:
+                members = self._members
+                return [members(each, plain) for each in value]
             return [self._walk(each, plain) for each in value]
         if kind is msgspec.Raw:
             return self._walk(_decode(value), plain)

@@ -1,6 +1,7 @@
 """Response messages as JSON, and the parts of the envelope that they fill."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -59,9 +60,15 @@ class ResponsePlan:
         self._writers: list[Writer] = []
         self._envelope: list[tuple[str, Writer]] = []
         self._document: str = ""
+        simple: list[Field] = []  # that follow one another
         for field_descriptor in descriptor.fields:
             field = Field.of(field_descriptor)
             inline = field.format == options.FORMAT_INLINE
+            if not field.envelope and not inline and _is_simple(field):
+                simple.append(field)
+                continue
+            self._add_simple(simple)
+            simple = []
             if field.envelope:
                 self._envelope.append((_ENVELOPE[field.envelope], _writer(field)))
             elif inline and field.is_map:
@@ -72,6 +79,13 @@ class ResponsePlan:
                 self._document = field.name
             else:
                 self._writers.append(_writer(field))
+        self._add_simple(simple)
+
+    def _add_simple(self, fields: list[Field]) -> None:
+        if len(fields) > 1:
+            self._writers.append(_simple_writer(fields))
+        else:
+            self._writers += map(_writer, fields)
 
     def fields(self, message: Message) -> dict[str, Any]:
         """Returns the fields of a message, those of the envelope left out."""
@@ -96,6 +110,34 @@ class ResponsePlan:
                 if value:
                     setattr(encoded, attribute, value)
         return encoded
+
+
+def _is_simple(field: Field) -> bool:
+    """Returns whether a field is one scalar, whose name is there even where its value is not set, or set to zero."""
+    return (
+        field.descriptor.message_type is None
+        and not field.is_repeated
+        and field.format != options.FORMAT_OMIT_EMPTY
+    )
+
+
+def _simple_writer(fields: list[Field]) -> Writer:
+    """Returns what writes several scalars at once: batches have very many messages with a few."""
+    get = attrgetter(*(field.name for field in fields))
+    plans = [
+        (f.name, scalar_writer(f), f.has_presence, _ABSENT.get(f.format, msgspec.UNSET))
+        for f in fields
+    ]
+
+    def write(message: Any, into: dict[str, Any]) -> None:
+        for (name, convert, optional, absent), value in zip(plans, get(message), strict=True):
+            # What is not its default is set; to ask costs more than to read.
+            if value or not optional or message.HasField(name):
+                into[name] = value if convert is None else convert(value)
+            elif absent is not msgspec.UNSET:
+                into[name] = absent
+
+    return write
 
 
 def _writer(field: Field) -> Writer:

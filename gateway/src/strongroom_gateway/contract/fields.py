@@ -4,10 +4,10 @@ Clients are generous with types, as Vault lets them be: numbers and booleans may
 commas, maps as k=v. What does not fit is an error that names the field and never the value.
 """
 
-import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -121,7 +121,7 @@ def scalar_reader(field: Field) -> Callable[[Any], Any]:
     if field.format in (options.FORMAT_SECONDS, options.FORMAT_DURATION_TEXT):
         return lambda value: _seconds(value, name)
     if kind == FieldDescriptor.TYPE_STRING:
-        return lambda value: _text(value, name)
+        return lambda value: value if type(value) is str else _text(value, name)
     if kind == FieldDescriptor.TYPE_BOOL:
         return lambda value: _boolean(value, name)
     if kind in _INTEGERS:
@@ -129,7 +129,7 @@ def scalar_reader(field: Field) -> Callable[[Any], Any]:
     if kind in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
         return lambda value: _number(value, name)
     if kind == FieldDescriptor.TYPE_BYTES:
-        return lambda value: _bytes(value, name)
+        return partial(_bytes, name)
     if kind == FieldDescriptor.TYPE_ENUM:
         return lambda value: _enum(value, field)
     raise TypeError(f"{field.descriptor.full_name}: no JSON form for this type")
@@ -143,7 +143,7 @@ def scalar_writer(field: Field) -> Callable[[Any], Any] | None:
         return lambda value: msgspec.Raw(value or b"null")
     kind = field.descriptor.type
     if kind == FieldDescriptor.TYPE_BYTES:
-        return lambda value: base64.b64encode(value).decode()
+        return lambda value: binascii.b2a_base64(value, newline=False).decode("ascii")
     if kind == FieldDescriptor.TYPE_ENUM:
         names = {v.number: _enum_name(field, v.name) for v in field.enum.values}
         return lambda value: names.get(value, "")
@@ -235,7 +235,7 @@ def _seconds(value: Any, name: str) -> int:
         raise invalid(f"{name}: {error}") from None
 
 
-def _bytes(value: Any, name: str) -> bytes:
+def _bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
         try:
             return binascii.a2b_base64(value, strict_mode=True)

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import PREFIX, Keyset, split
 from strongroom_transit.domain.kinds import Family
-from strongroom_transit.domain.material import Loaded
 
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 _TAG_BYTES = 16
@@ -84,14 +84,16 @@ class Sealer:
     def __init__(self, keyset: Keyset, count: int = 1) -> None:
         self._keyset = keyset
         self._key = keyset.key
-        kind = keyset.key.kind
-        self._aead = kind.family is Family.AEAD
-        self._nonce_bytes = kind.nonce_bytes
+        self._nonce_bytes = keyset.key.kind.nonce_bytes
         # One system call makes the nonces of many texts: each costs as much as encrypting a short one.
-        self._drawn_at_once = kind.nonce_bytes * min(count, _NONCES)
-        self._nonces = b""
-        self._at = 0
-        self._versions: dict[int, tuple[Loaded, str]] = {}
+        self._drawn_at_once = min(count, _NONCES)
+        self._nonces: list[bytes] = []
+        # Of the version that was used last:
+        self._wanted = -1
+        self._number = 0
+        self._loaded: Any = None
+        self._prefix = ""
+        self._encrypt: Any = None  # where one AEAD key does for all contexts
 
     def encrypt(self, item: EncryptItem) -> Encrypted:
         """Returns one ciphertext.
@@ -117,37 +119,129 @@ class Sealer:
         Raises:
             ServiceError: INVALID.
         """
-        key = self._key
-        number = key.version_for_encryption(wanted) if wanted else key.latest
-        found = self._versions.get(number)
-        if found is None:
-            found = self._versions[number] = self._keyset.version(number), f"{PREFIX}{number}:"
-        loaded, prefix = found
-        if self._aead:
-            aead, nonce_key = loaded.cipher(context)
-            if key.convergent:
-                made = _convergent_nonce(nonce_key, plaintext, associated_data)
-                nonce = made[: self._nonce_bytes]
-            else:
-                nonce = self._nonce()
-            sealed = nonce + aead.encrypt(nonce, plaintext, associated_data)
+        if wanted != self._wanted:
+            self._take_version(wanted)
+        if self._encrypt is not None:
+            nonces = self._nonces or self._draw()
+            nonce = nonces.pop()
+            sealed = nonce + self._encrypt(nonce, plaintext, associated_data)
         else:
-            if associated_data:
-                raise invalid(f"associated_data: not supported for keys of type {key.type}")
-            try:
-                sealed = loaded.public.encrypt(plaintext, _OAEP)
-            except ValueError:
-                raise invalid("plaintext: is too long for the key") from None
-        return Encrypted(prefix + b2a_base64(sealed, newline=False).decode(), number)
+            sealed = self._sealed(plaintext, context, associated_data)
+        return Encrypted(
+            self._prefix + b2a_base64(sealed, newline=False).decode("ascii"), self._number
+        )
 
-    def _nonce(self) -> bytes:
-        """Returns random bytes that were not returned before."""
-        start, end = self._at, self._at + self._nonce_bytes
-        if end > len(self._nonces):
-            self._nonces = os.urandom(self._drawn_at_once)
-            start, end = 0, self._nonce_bytes
-        self._at = end
-        return self._nonces[start:end]
+    def _take_version(self, wanted: int) -> None:
+        key = self._key
+        self._number = key.version_for_encryption(wanted)
+        self._loaded = self._keyset.version(self._number)
+        self._prefix = f"{PREFIX}{self._number}:"
+        simple = key.kind.family is Family.AEAD and not key.derived
+        self._encrypt = self._loaded.cipher(b"")[0].encrypt if simple else None
+        self._wanted = wanted
+
+    def _sealed(self, plaintext: bytes, context: bytes, associated_data: bytes) -> bytes:
+        """Returns what stands in a ciphertext, for derived keys and for RSA."""
+        if self._key.kind.family is Family.AEAD:
+            aead, nonce_key = self._loaded.cipher(context)
+            if self._key.convergent:
+                nonce = _convergent_nonce(nonce_key, plaintext, associated_data)
+                nonce = nonce[: self._nonce_bytes]
+            else:
+                nonce = (self._nonces or self._draw()).pop()
+            sealed: bytes = nonce + aead.encrypt(nonce, plaintext, associated_data)
+            return sealed
+        _refuse_associated_data(self._key, associated_data)
+        try:
+            sealed = self._loaded.public.encrypt(plaintext, _OAEP)
+        except ValueError:
+            raise invalid("plaintext: is too long for the key") from None
+        return sealed
+
+    def _draw(self) -> list[bytes]:
+        """Makes random nonces, each to be taken once."""
+        size = self._nonce_bytes
+        drawn = os.urandom(size * self._drawn_at_once)
+        self._nonces = [drawn[at : at + size] for at in range(0, len(drawn), size)]
+        return self._nonces
+
+
+class Opener:
+    """Decrypts texts with one key. What the texts of a batch share is looked up once.
+
+    Args:
+        keyset: the key, of a type that encrypts.
+    """
+
+    def __init__(self, keyset: Keyset) -> None:
+        self._keyset = keyset
+        self._key = keyset.key
+        self._least = keyset.key.kind.nonce_bytes + _TAG_BYTES
+        # Of the version that was met last:
+        self._prefix = ""
+        self._loaded: Any = None
+        self._decrypt: Any = None  # where one AEAD key does for all contexts
+
+    def decrypt(self, item: DecryptItem) -> bytes:
+        """Returns one plaintext; see `open`."""
+        return self.open(item.ciphertext, item.context, item.associated_data)
+
+    def open(self, ciphertext: str, context: bytes, associated_data: bytes) -> bytes:
+        """Returns what was encrypted.
+
+        Args:
+            ciphertext: as `Sealer` makes it.
+            context: for derived keys.
+            associated_data: authenticated with it.
+
+        Raises:
+            ServiceError: INVALID; the ciphertext is malformed, too old or does not open.
+        """
+        prefix = self._prefix
+        if not prefix or not ciphertext.startswith(prefix):
+            prefix = self._take_version(ciphertext)
+        try:
+            sealed = a2b_base64(ciphertext[len(prefix) :], strict_mode=True)
+        except (Base64Error, ValueError):
+            raise invalid("invalid ciphertext: could not decode base64") from None
+        decrypt = self._decrypt
+        if decrypt is None:
+            if self._key.kind.family is not Family.AEAD:
+                return self._opened(sealed, associated_data)
+            decrypt = self._loaded.cipher(context)[0].decrypt
+        if len(sealed) < self._least:
+            raise invalid("invalid ciphertext length")
+        nonce_bytes = self._least - _TAG_BYTES
+        try:
+            plaintext: bytes = decrypt(sealed[:nonce_bytes], sealed[nonce_bytes:], associated_data)
+        except InvalidTag:
+            raise invalid("invalid ciphertext: message authentication failed") from None
+        return plaintext
+
+    def _take_version(self, ciphertext: str) -> str:
+        """Makes ready for ciphertexts of the version of this one; returns what they begin with."""
+        self._prefix = ""
+        number, text = split(ciphertext, "ciphertext")
+        key = self._key
+        key.check_decryption(number)
+        self._loaded = self._keyset.version(number)
+        simple = key.kind.family is Family.AEAD and not key.derived
+        self._decrypt = self._loaded.cipher(b"")[0].decrypt if simple else None
+        self._prefix = ciphertext[: len(ciphertext) - len(text)]
+        return self._prefix
+
+    def _opened(self, sealed: bytes, associated_data: bytes) -> bytes:
+        _refuse_associated_data(self._key, associated_data)
+        try:
+            plaintext: bytes = self._loaded.private.decrypt(sealed, _OAEP)
+        except ValueError:
+            raise invalid("invalid ciphertext: failed to decrypt") from None
+        return plaintext
+
+
+def _refuse_associated_data(key: Key, associated_data: bytes) -> None:
+    if associated_data:
+        raise invalid(f"associated_data: not supported for keys of type {key.type}")
 
 
 def _convergent_nonce(key: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
@@ -173,59 +267,27 @@ def seal(
 
 
 def decrypt(keyset: Keyset, item: DecryptItem) -> bytes:
-    """Returns one plaintext.
-
-    Raises:
-        ServiceError: INVALID; the ciphertext is malformed, too old or does not open.
-    """
-    key = keyset.key
-    number, text = split(item.ciphertext, "ciphertext")
-    key.check_decryption(number)
-    try:
-        sealed = a2b_base64(text, strict_mode=True)
-    except (Base64Error, ValueError):
-        raise invalid("invalid ciphertext: could not decode base64") from None
-    loaded = keyset.version(number)
-    if key.kind.family is Family.AEAD:
-        aead = loaded.cipher(item.context)[0]
-        return _open(aead, key.kind.nonce_bytes, sealed, item.associated_data)
-    if item.associated_data:
-        raise invalid(f"associated_data: not supported for keys of type {key.type}")
-    try:
-        plaintext: bytes = loaded.private.decrypt(sealed, _OAEP)
-    except ValueError:
-        raise invalid("invalid ciphertext: failed to decrypt") from None
-    return plaintext
+    """Returns one plaintext; see `Opener.open`."""
+    return Opener(keyset).decrypt(item)
 
 
-def rewrap(keyset: Keyset, sealer: Sealer, item: RewrapItem) -> Encrypted:
+def rewrap(opener: Opener, sealer: Sealer, item: RewrapItem) -> Encrypted:
     """Returns one ciphertext made anew of another.
 
     Raises:
         ServiceError: INVALID.
     """
-    plaintext = decrypt(keyset, item)
+    plaintext = opener.decrypt(item)
     return sealer.seal(plaintext, item.context, item.associated_data, item.key_version)
 
 
-def _open(aead: Any, nonce_bytes: int, sealed: bytes, associated_data: bytes) -> bytes:
-    if len(sealed) < nonce_bytes + _TAG_BYTES:
-        raise invalid("invalid ciphertext length")
-    try:
-        plaintext: bytes = aead.decrypt(sealed[:nonce_bytes], sealed[nonce_bytes:], associated_data)
-    except InvalidTag:
-        raise invalid("invalid ciphertext: message authentication failed") from None
-    return plaintext
-
-
-def each(
-    keyset: Keyset, items: Iterable[Any], operation: Callable[[Keyset, Any], Any]
-) -> list[Any]:
+def each(operation: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """Returns what an operation makes of each item: its result, or the error where it failed."""
     results: list[Any] = []
+    add = results.append
     for item in items:
         try:
-            results.append(operation(keyset, item))
+            add(operation(item))
         except ServiceError as error:
-            results.append(error)
+            add(error)
     return results

@@ -1,6 +1,6 @@
 """A key as it stood when a request began: what all operations are functions of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from strongroom_runtime.errors import invalid
@@ -61,3 +61,11 @@ def version_in(text: str) -> int:
     if colon and text.startswith(PREFIX) and number.isascii() and number.isdigit():
         return int(number) or 1
     return 0
+
+
+def versions_in(texts: Iterable[str]) -> set[int]:
+    """Returns the versions that texts name, 0 for those that name none."""
+    # Many texts begin alike: each beginning is looked at once.
+    return {
+        version_in(head) for head in {text[: text.find(":", len(PREFIX)) + 1] for text in texts}
+    }

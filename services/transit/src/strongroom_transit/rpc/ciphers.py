@@ -14,7 +14,7 @@ from strongroom_transit.config import Config
 from strongroom_transit.creation import Maker, new_key
 from strongroom_transit.domain import ciphers
 from strongroom_transit.domain.ciphers import Encrypted
-from strongroom_transit.domain.keyset import Keyset, version_in
+from strongroom_transit.domain.keyset import Keyset, versions_in
 from strongroom_transit.domain.kinds import type_named
 from strongroom_transit.rpc.common import (
     check_partial,
@@ -53,14 +53,19 @@ class CipherHandlers:
             return pb.EncryptResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_encryption(request, items, context)
-        sealer = ciphers.Sealer(keyset, len(items))
+        seal = ciphers.Sealer(keyset, len(items)).seal
 
-        def encrypt(keyset: Keyset, item: pb.EncryptItem) -> Encrypted:
-            if not item.HasField("plaintext"):
+        def encrypt(item: pb.EncryptItem) -> Encrypted:
+            if item.malformed:
+                raise invalid(item.malformed)
+            plaintext = item.plaintext
+            if not plaintext and not item.HasField("plaintext"):
                 raise invalid("missing plaintext to encrypt")
-            return sealer.encrypt(item)
+            if item.nonce:
+                raise invalid("nonce: provided when not allowed")
+            return seal(plaintext, item.context, item.associated_data, item.key_version)
 
-        results = await run(keyset, items, readable(encrypt), self._config)
+        results = await run(keyset, items, encrypt, self._config)
         response = pb.EncryptResponse(
             status=status_of(results, request.partial_failure_response_code)
         )
@@ -78,7 +83,14 @@ class CipherHandlers:
             return pb.DecryptResponse(plaintext=ciphers.decrypt(keyset, request))
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context)
-        results = await run(keyset, items, readable(ciphers.decrypt), self._config)
+        decipher = ciphers.Opener(keyset).open
+
+        def decrypt(item: pb.DecryptItem) -> bytes:
+            if item.malformed:
+                raise invalid(item.malformed)
+            return decipher(item.ciphertext, item.context, item.associated_data)
+
+        results = await run(keyset, items, decrypt, self._config)
         response = pb.DecryptResponse(
             status=status_of(results, request.partial_failure_response_code)
         )
@@ -91,14 +103,15 @@ class CipherHandlers:
             if not request.ciphertext:
                 raise invalid("missing ciphertext to decrypt")
             keyset = await self._for_decryption(request.name, (request,), context, rewrap=True)
-            ciphertext, version = ciphers.rewrap(keyset, ciphers.Sealer(keyset), request)
+            opener, sealer = ciphers.Opener(keyset), ciphers.Sealer(keyset)
+            ciphertext, version = ciphers.rewrap(opener, sealer, request)
             return pb.RewrapResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context, rewrap=True)
-        sealer = ciphers.Sealer(keyset, len(items))
+        opener, sealer = ciphers.Opener(keyset), ciphers.Sealer(keyset, len(items))
 
-        def rewrap(keyset: Keyset, item: pb.RewrapItem) -> Encrypted:
-            return ciphers.rewrap(keyset, sealer, item)
+        def rewrap(item: pb.RewrapItem) -> Encrypted:
+            return ciphers.rewrap(opener, sealer, item)
 
         results = await run(keyset, items, readable(rewrap), self._config)
         response = pb.RewrapResponse(
@@ -162,7 +175,7 @@ class CipherHandlers:
     async def _for_decryption(
         self, name: str, items: Sequence[Any], context: RequestContext, *, rewrap: bool = False
     ) -> Keyset:
-        versions = {version_in(item.ciphertext) for item in items}
+        versions = versions_in(item.ciphertext for item in items)
         if rewrap:
             versions |= {item.key_version for item in items}
         keyset = await usable(self._keys, name, versions, context)

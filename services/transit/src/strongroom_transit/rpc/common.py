@@ -61,10 +61,7 @@ async def usable(
 
 
 async def run(
-    keyset: Keyset,
-    items: Sequence[Any],
-    operation: Callable[[Keyset, Any], Any],
-    config: Config,
+    keyset: Keyset, items: Sequence[Any], operation: Callable[[Any], Any], config: Config
 ) -> list[Any]:
     """Returns what an operation makes of each item of a batch: its result, or the error where it failed.
 
@@ -74,24 +71,24 @@ async def run(
     if len(items) > config.batch_items:
         raise ServiceError(Kind.TOO_LARGE, f"batch_input: takes at most {config.batch_items} items")
     if not keyset.key.kind.symmetric and len(items) > _FEW:
-        return await asyncio.to_thread(each, keyset, items, operation)
+        return await asyncio.to_thread(each, operation, items)
     step = config.batch_slice
     if len(items) <= step:
-        return each(keyset, items, operation)
+        return each(operation, items)
     results: list[Any] = []
     for start in range(0, len(items), step):
-        results += each(keyset, items[start : start + step], operation)
+        results += each(operation, items[start : start + step])
         await asyncio.sleep(0)
     return results
 
 
-def readable(operation: Callable[[Keyset, Any], Any]) -> Callable[[Keyset, Any], Any]:
+def readable(operation: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Returns an operation that says of items that could not be read what was wrong with them."""
 
-    def checked(keyset: Keyset, item: Any) -> Any:
+    def checked(item: Any) -> Any:
         if item.malformed:
             raise invalid(item.malformed)
-        return operation(keyset, item)
+        return operation(item)
 
     return checked
 

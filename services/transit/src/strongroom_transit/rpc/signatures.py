@@ -1,6 +1,7 @@
 """SignatureService: signatures, HMACs, CMACs, random bytes and hashes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from strongroom.transit.v1 import signature_pb2 as pb
@@ -10,7 +11,7 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
 from strongroom_transit.config import Config
 from strongroom_transit.domain import cmacs, signatures
-from strongroom_transit.domain.keyset import Keyset, version_in
+from strongroom_transit.domain.keyset import Keyset, versions_in
 from strongroom_transit.domain.signatures import Scheme, Signed
 from strongroom_transit.rpc.common import (
     check_partial,
@@ -36,12 +37,12 @@ class SignatureHandlers:
         scheme = scheme_of(request)
         scheme.check(keyset.key.kind)
 
-        def sign(keyset: Keyset, item: Any) -> Signed:
+        def sign(item: Any) -> Signed:
             data = _input(item)
             return signatures.sign(keyset, data, item.context, request.key_version, scheme)
 
         if not request.batch_input:
-            signature, version, public = sign(keyset, request)
+            signature, version, public = sign(request)
             return pb.SignResponse(signature=signature, key_version=version, publickey=public)
         items = request.batch_input
         results = await run(keyset, items, readable(sign), self._config)
@@ -52,13 +53,13 @@ class SignatureHandlers:
     async def Verify(self, request: pb.VerifyRequest, context: RequestContext) -> pb.VerifyResponse:
         items = request.batch_input
         check_partial(request.partial_failure_response_code)
-        versions = {
-            version_in(each.signature or each.hmac or each.cmac) for each in items or (request,)
-        }
+        versions = versions_in(
+            each.signature or each.hmac or each.cmac for each in items or (request,)
+        )
         keyset = await usable(self._keys, request.name, versions, context)
-        verify = _verifier(request)
+        verify = partial(_verifier(request), keyset)
         if not items:
-            return pb.VerifyResponse(valid=verify(keyset, request))
+            return pb.VerifyResponse(valid=verify(request))
         results = await run(keyset, items, readable(verify), self._config)
         response = pb.VerifyResponse(
             status=status_of(results, request.partial_failure_response_code)
@@ -70,12 +71,12 @@ class SignatureHandlers:
         check_partial(request.partial_failure_response_code)
         keyset = await usable(self._keys, request.name, {request.key_version}, context)
 
-        def make(keyset: Keyset, item: Any) -> str:
+        def make(item: Any) -> str:
             data = _input(item)
             return signatures.make_hmac(keyset, data, request.key_version, request.algorithm)
 
         if not request.batch_input:
-            return pb.HmacResponse(hmac=make(keyset, request))
+            return pb.HmacResponse(hmac=make(request))
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
         response = pb.HmacResponse(status=status_of(results, request.partial_failure_response_code))
@@ -88,11 +89,11 @@ class SignatureHandlers:
         cmacs.check(keyset)
         size = cmacs.length(request.mac_length, request.url_mac_length)
 
-        def make(keyset: Keyset, item: Any) -> str:
+        def make(item: Any) -> str:
             return cmacs.make(keyset, _input(item), request.key_version, size)
 
         if not request.batch_input:
-            return pb.CmacResponse(cmac=make(keyset, request))
+            return pb.CmacResponse(cmac=make(request))
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
         response = pb.CmacResponse(status=status_of(results, request.partial_failure_response_code))

@@ -13,7 +13,7 @@ from strongroom_runtime.errors import invalid
 from strongroom_transit.config import Config
 from strongroom_transit.domain import ciphers, signatures
 from strongroom_transit.domain.ciphers import Encrypted
-from strongroom_transit.domain.keyset import Keyset, version_in
+from strongroom_transit.domain.keyset import Keyset, version_in, versions_in
 from strongroom_transit.domain.signatures import Signed
 from strongroom_transit.rpc.common import outcomes, run, usable
 from strongroom_transit.rpc.signatures import scheme_of
@@ -37,7 +37,7 @@ class TransitStreamHandlers:
 
         seal = ciphers.Sealer(keyset, len(request.items)).seal
 
-        def encrypt(keyset: Keyset, item: pb.EncryptStreamItem) -> Encrypted:
+        def encrypt(item: pb.EncryptStreamItem) -> Encrypted:
             return seal(item.plaintext, item.context, item.associated_data, number)
 
         results = await run(keyset, request.items, encrypt, self._config)
@@ -48,9 +48,9 @@ class TransitStreamHandlers:
     async def DecryptStream(
         self, request: pb.DecryptStreamRequest, context: RequestContext
     ) -> pb.DecryptStreamResponse:
-        versions = {version_in(item.ciphertext) for item in request.items}
+        versions = versions_in(item.ciphertext for item in request.items)
         keyset = await _encrypting(self._keys, request.name, versions, context)
-        results = await run(keyset, request.items, ciphers.decrypt, self._config)
+        results = await run(keyset, request.items, ciphers.Opener(keyset).decrypt, self._config)
         response = pb.DecryptStreamResponse()
         outcomes(response.items, request.items, results, _decrypted)
         return response
@@ -58,14 +58,17 @@ class TransitStreamHandlers:
     async def RewrapStream(
         self, request: pb.RewrapStreamRequest, context: RequestContext
     ) -> pb.RewrapStreamResponse:
-        versions = {version_in(item.ciphertext) for item in request.items} | {request.key_version}
+        versions = versions_in(item.ciphertext for item in request.items) | {request.key_version}
         keyset = await _encrypting(self._keys, request.name, versions, context)
         number = keyset.key.version_for_encryption(request.key_version)
 
-        seal = ciphers.Sealer(keyset, len(request.items)).seal
+        decipher, seal = (
+            ciphers.Opener(keyset).decrypt,
+            ciphers.Sealer(keyset, len(request.items)).seal,
+        )
 
-        def rewrap(keyset: Keyset, item: pb.DecryptStreamItem) -> Encrypted:
-            plaintext = ciphers.decrypt(keyset, item)
+        def rewrap(item: pb.DecryptStreamItem) -> Encrypted:
+            plaintext = decipher(item)
             return seal(plaintext, item.context, item.associated_data, number)
 
         results = await run(keyset, request.items, rewrap, self._config)
@@ -81,7 +84,7 @@ class TransitStreamHandlers:
         scheme.check(keyset.key.kind)
         number = keyset.key.version_for_encryption(request.key_version)
 
-        def sign(keyset: Keyset, item: pb.SignStreamItem) -> Signed:
+        def sign(item: pb.SignStreamItem) -> Signed:
             return signatures.sign(keyset, item.input, item.context, number, scheme)
 
         results = await run(keyset, request.items, sign, self._config)
@@ -96,7 +99,7 @@ class TransitStreamHandlers:
         number = keyset.key.version_for_encryption(request.key_version)
         signatures.check_hmac(request.algorithm)
 
-        def make(keyset: Keyset, item: pb.HmacStreamItem) -> str:
+        def make(item: pb.HmacStreamItem) -> str:
             return signatures.make_hmac(keyset, item.input, number, request.algorithm)
 
         results = await run(keyset, request.items, make, self._config)
