@@ -221,9 +221,10 @@ async def test_wrong_shares_replace_nothing(
     [
         ({"secret_shares": 3, "secret_threshold": 1}, "threshold must be"),
         ({"secret_shares": 0, "secret_threshold": 0}, "must be between"),
-        ({**TWO_OF_THREE, "pgp_keys": ["k"]}, "not supported"),
-        ({**TWO_OF_THREE, "backup": True}, "not supported"),
-        ({**TWO_OF_THREE, "require_verification": True}, "not supported"),
+        ({**TWO_OF_THREE, "pgp_keys": ["k"]}, "pgp_keys: there must be one for each share"),
+        ({**TWO_OF_THREE, "pgp_keys": ["k", "k", "k"]}, "pgp_keys: a key is not base64"),
+        ({**TWO_OF_THREE, "pgp_keys": ["AAAA"] * 3}, "pgp_keys: a key cannot be used"),
+        ({**TWO_OF_THREE, "backup": True}, "backup: needs pgp_keys"),
     ],
 )
 async def test_changes_that_cannot_be_are_refused(

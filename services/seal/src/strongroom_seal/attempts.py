@@ -5,8 +5,10 @@ read, so that two shares that come at once both count. The last share ends the a
 not fit must not be tried one by one. Whoever ends it has claimed it: the same transaction holds what came of it.
 """
 
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +21,7 @@ from strongroom_seal.seal import Seal
 from strongroom_seal.storage import Attempt, SealConfig, sealed_attempt
 
 Finish = Callable[[Attempt, SealConfig, Transaction], Awaitable[None]]
+T = TypeVar("T")
 _TRIES = 20
 
 
@@ -41,8 +44,19 @@ class Attempts:
         Raises:
             ServiceError: SEALED.
         """
-        stored = await self._seal.store.attempt(self._seal.root, self._path)
+        stored = await self.read()
         return stored[0] if stored else None
+
+    async def read(self) -> tuple[Attempt, int] | None:
+        """Returns the attempt under way and its revision.
+
+        Raises:
+            ServiceError: SEALED.
+        """
+        await (
+            self._seal.catch_up()
+        )  # attempts are under the root key, and another process may have replaced it
+        return await self._seal.store.attempt(self._seal.root, self._path)
 
     async def begin(self, attempt: Attempt) -> Attempt:
         """Begins an attempt under a new nonce.
@@ -50,6 +64,7 @@ class Attempts:
         Raises:
             ServiceError: INVALID where there is one; SEALED.
         """
+        await self._seal.catch_up()
         begun = msgspec.structs.replace(attempt, nonce=str(uuid.uuid4()))
         value = sealed_attempt(self._seal.root, self._path, begun)
         try:
@@ -73,39 +88,57 @@ class Attempts:
         """Takes a share; returns the attempt and whether it is complete.
 
         Args:
-            finish: commits the transaction that it is given, which ends the attempt, with more in it.
+            finish: commits the transaction that it is given, which expects the attempt as it was; it ends the
+                attempt or writes it anew.
 
         Raises:
             ServiceError: INVALID for a share or nonce that is wrong, and without an attempt; SEALED.
         """
+        return await self.repeat(lambda: self._add(text, nonce, finish))
+
+    async def repeat(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Returns what a change of the attempt gives, which is tried again where it found that others were faster.
+
+        Raises:
+            ServiceError: CONFLICT where that goes on.
+        """
         for _ in range(_TRIES):
-            try:
-                return await self._add(text, nonce, finish)
-            except ConflictError:
-                continue  # another share came first, or something that `finish` rests on has changed
+            with contextlib.suppress(ConflictError):
+                return await change()
         raise ServiceError(Kind.CONFLICT, f"{self._purpose}: too many changes at once")
 
+    async def replace(self, attempt: Attempt, revision: int) -> None:
+        """Writes an attempt over the one of a revision.
+
+        Raises:
+            ConflictError: others were faster.
+        """
+        value = sealed_attempt(self._seal.root, self._path, attempt)
+        change = Transaction(expect={self._path: revision}, puts={self._path: value})
+        await self._seal.store.commit(change)
+
     async def _add(self, text: str, nonce: str, finish: Finish) -> tuple[Attempt, bool]:
-        stored = await self._seal.store.attempt(self._seal.root, self._path)
+        stored = await self.read()
         if stored is None:
             raise invalid(f"no {self._purpose} in progress")
         attempt, revision = stored
+        if attempt.verification is not None:
+            raise invalid("enough shares were given; the new ones must be verified now")
         if not equal(nonce, attempt.nonce):
             raise invalid(f"nonce: does not name the {self._purpose} in progress")
         config = await self._seal.openers.config()
-        share = ceremony.parse_share(text, share_bytes(config))
+        share = ceremony.parse_share(text, share_bytes(config.shares))
         if not ceremony.has_share(attempt.given, share):
             attempt = msgspec.structs.replace(attempt, given=(*attempt.given, share))
-        change = Transaction(expect={self._path: revision})
         if len(attempt.given) < config.threshold:
-            change.puts[self._path] = sealed_attempt(self._seal.root, self._path, attempt)
-            await self._seal.store.commit(change)
+            await self.replace(attempt, revision)
             return attempt, False
-        change.deletes.append(self._path)
+        change = Transaction(expect={self._path: revision})
         try:
             await self._seal.openers.root_from(config, ceremony.combine(attempt.given))
         except ServiceError as error:
             if error.kind is Kind.INVALID:
+                change.deletes.append(self._path)
                 await self._seal.store.commit(change)
             raise
         await finish(attempt, config, change)

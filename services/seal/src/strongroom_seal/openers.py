@@ -30,26 +30,24 @@ class Openers:
         """Returns the key that opens by itself, if one is configured."""
         return read_static_key(self._file) if self._file is not None else None
 
-    async def root_from(self, config: SealConfig, key: bytes) -> bytes:
-        """Returns the root key, given what people's shares make together.
+    async def root_from(self, config: SealConfig, key: bytes) -> tuple[bytes, bytes]:
+        """Returns the root key, given what people's shares make together, and what it is kept under.
 
         Raises:
             ServiceError: INVALID where it is not the key.
         """
         wrong = invalid("error unsealing: the shares do not make the key; give them again")
-        if config.type == "shamir":
-            root = await self._store.root_key(key)
-        else:
-            static = self.static_key()
-            root = await self._store.root_key(static) if static else None
-            known = await self._store.recovery_key(root) if root else None
+        opener = key if config.type == "shamir" else self.static_key()
+        root = await self._store.root_key(opener) if opener is not None else None
+        if root is None or opener is None:
+            raise wrong
+        if config.type != "shamir":
+            known = await self._store.recovery_key(root)
             if known is None or not equal(known, key):
                 raise wrong
-        if root is None:
-            raise wrong
-        return root
+        return root, opener
 
 
-def share_bytes(config: SealConfig) -> int:
-    """Returns how long a share is: one share alone is the key itself."""
-    return KEY_BYTES if config.shares == 1 else KEY_BYTES + 1
+def share_bytes(shares: int) -> int:
+    """Returns how long each of so many shares is: one share alone is the key itself."""
+    return KEY_BYTES if shares == 1 else KEY_BYTES + 1

@@ -5,13 +5,13 @@ import contextlib
 import logging
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.secrets import new_token
-from strongroom_runtime.storage import CompactedError, ConflictError, Store, Transaction
+from strongroom_runtime.storage import CompactedError, ConflictError, Path, Store, Transaction
 from strongroom_seal.adoption import Adoption
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
@@ -44,6 +44,7 @@ class Seal:
         self._config = config
         self._clock = clock
         self._root: bytes | None = None
+        self._opener: bytes | None = None  # what the root key is kept under
         self._ring: MasterRing | None = None
         self._gathering: Gathering | None = None
         # Set once it is known whether this process unseals by itself.
@@ -118,7 +119,7 @@ class Seal:
         )
         # From here on nothing may keep the shares from the caller: they are seen this once.
         with contextlib.suppress(ServiceError):
-            await self._open(root)
+            await self._open(root, static or person_key)
         await self._adoption.wait(self._config.adopt_seconds)
         if static is None:
             # As in Vault, a seal with shares is closed after its initialisation. The keys were in memory just long
@@ -137,7 +138,7 @@ class Seal:
                     Kind.FAILED_PRECONDITION,
                     f"{self._config.static_key_file}: not the key of this seal",
                 )
-            await self._open(root)
+            await self._open(root, static)
         self.started.set()
 
     async def add_share(self, text: str) -> None:
@@ -147,7 +148,7 @@ class Seal:
             ServiceError: INVALID for a share that is malformed or wrong. Wrong ones are found together, by the last.
         """
         config = await self.openers.config()
-        share = ceremony.parse_share(text, share_bytes(config))
+        share = ceremony.parse_share(text, share_bytes(config.shares))
         if not self.sealed:
             return
         if self._gathering is None:
@@ -160,7 +161,8 @@ class Seal:
         if key is None:
             return
         self._gathering = None
-        await self._open(await self.openers.root_from(config, key))
+        root, opener = await self.openers.root_from(config, key)
+        await self._open(root, opener)
         self._closed_on_purpose = False
 
     def reset_shares(self) -> None:
@@ -180,7 +182,7 @@ class Seal:
         """Forgets the keys of this process."""
         self._adoption.cancel()
         self._closings += 1
-        self._root = self._ring = self._gathering = None
+        self._root = self._opener = self._ring = self._gathering = None
         self._tell()
 
     async def change_ring(self, change: Callable[[MasterRing, int], MasterRing | None]) -> None:
@@ -203,22 +205,58 @@ class Seal:
             raise ServiceError(Kind.CONFLICT, "the key ring was changed too often meanwhile")
 
     async def change_root(
-        self, config: SealConfig, unseal_key: bytes, recovery_key: bytes | None, claim: Transaction
+        self,
+        config: SealConfig,
+        unseal_key: bytes,
+        claim: Transaction,
+        replaced: Mapping[Path, bytes],
     ) -> None:
         """Replaces the root key and all that is under it, together with what `claim` holds.
+
+        Args:
+            config: how the keys are split from now on.
+            unseal_key: what the new root key is kept under.
+            claim: its deletes are not written again.
+            replaced: what comes in place of what is under the root key.
 
         Raises:
             ConflictError: something of it was changed meanwhile; nothing is done.
             ServiceError: SEALED.
         """
         async with self._changing:
-            old = self.root
-            new, ring, revision = await self.store.rekey(
-                claim, config, unseal_key, recovery_key, old
-            )
-            if self._root is old:
-                self._root, self._ring, self._root_revision = new, ring, revision
-                self._adoption.begin(new)
+            await self._replace_root(config, unseal_key, claim, replaced)
+
+    async def rotate_root(self) -> None:
+        """Replaces the root key alone: what it is kept under stays, and so do the shares.
+
+        Raises:
+            ServiceError: SEALED; CONFLICT where others do the same again and again.
+        """
+        for _ in range(_TRIES):
+            await self.catch_up()
+            try:
+                async with self._changing:
+                    _ = self.root
+                    if self._opener is not None:
+                        await self._replace_root(None, self._opener, Transaction(), {})
+                return
+            except ConflictError:
+                continue
+        raise ServiceError(Kind.CONFLICT, "the root key was changed too often meanwhile")
+
+    async def _replace_root(
+        self,
+        config: SealConfig | None,
+        opener: bytes,
+        claim: Transaction,
+        replaced: Mapping[Path, bytes],
+    ) -> None:
+        old = self.root
+        new, ring, revision = await self.store.replace_root(claim, config, opener, old, replaced)
+        if self._root is old:
+            self._root, self._opener = new, opener
+            self._ring, self._root_revision = ring, revision
+            self._adoption.begin(new)
 
     async def usage(self) -> int:
         """Returns about how much the term in use has encrypted."""
@@ -236,21 +274,20 @@ class Seal:
         while True:
             try:
                 start = await self._raw.revision()
-                await self._catch_up()
+                await self.catch_up()
                 async for _ in self._raw.watch((), from_revision=start + 1):
-                    await self._catch_up()
+                    await self.catch_up()
             except CompactedError:
                 continue
             except ServiceError as error:
                 log.warning("the store cannot be followed", extra={"kind": error.kind.value})
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """Compares this process with the store. What was missed does not matter, only what stands there now."""
         async with self._changing:  # not in the middle of a change of this process itself
             if self._root and await self.store.root_revision() != self._root_revision:
-                # Another process replaced the root key: only a key from outside leads to the new one.
-                self.close()
+                await self._follow_root()
         if await self.store.sealed_at() > self._opened_at and not self.sealed:
             self._close_on_purpose()
         elif self._root is not None:
@@ -260,6 +297,16 @@ class Seal:
                 self._take(root, ring)
         elif not self._closed_on_purpose:
             await self.unseal_at_start()
+
+    async def _follow_root(self) -> None:
+        """Takes the root key that another process made, where it is kept under what opened this one; else closes."""
+        revision = await self.store.root_revision()
+        root = await self.store.root_key(self._opener) if self._opener is not None else None
+        if root is None:
+            self.close()  # the shares were replaced as well
+        elif self._root is not None:
+            self._root, self._root_revision = root, revision
+            self._adoption.begin(root)
 
     def _close_on_purpose(self) -> None:
         self._closed_on_purpose = True
@@ -271,8 +318,8 @@ class Seal:
             self._ring = ring
             self._tell()
 
-    async def _open(self, root: bytes) -> None:
-        """Takes the keys.
+    async def _open(self, root: bytes, opener: bytes) -> None:
+        """Takes the keys. `opener` is what the root key is kept under.
 
         Raises:
             ServiceError: SEALED where the seal was closed meanwhile.
@@ -287,7 +334,7 @@ class Seal:
             if closings != self._closings:
                 raise ServiceError(Kind.SEALED, "Vault is sealed")
             self._opened_at, self._root_revision = opened_at, root_revision
-            self._root, self._ring = root, ring
+            self._root, self._opener, self._ring = root, opener, ring
         self._tell()
         self._adoption.begin(root)
 

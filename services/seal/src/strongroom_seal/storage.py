@@ -6,13 +6,15 @@ recovery    with automatic unsealing: the recovery key under the root key
 keyring     the key ring under the root key
 pending     a root token that was promised and is not yet known to be usable, under the root key
 generate    shares given to make a root token, under the root key
-rekey       shares given to replace the shares, under the root key
+rekey       shares given to replace the shares, and the new key until it is verified, under the root key
+backup      shares encrypted with PGP, that were made last with a backup, under the root key
 sealed      changes with each explicit sealing, so that all seal processes notice
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -27,9 +29,11 @@ KEYRING: Path = (Plain("keyring"),)
 SEALED: Path = (Plain("sealed"),)
 GENERATE: Path = (Plain("generate"),)
 REKEY: Path = (Plain("rekey"),)
+BACKUP: Path = (Plain("backup"),)
+RECOVERY: Path = (Plain("recovery"),)
 _ROOT: Path = (Plain("root"),)
-_RECOVERY: Path = (Plain("recovery"),)
 _PENDING: Path = (Plain("pending"),)
+_UNDER_ROOT = (KEYRING, RECOVERY, _PENDING, GENERATE, REKEY, BACKUP)
 _DOUBTS = 50  # commits again, where the outcome is not known
 _DOUBT_SECONDS = 0.2
 
@@ -44,10 +48,33 @@ class SealConfig(msgspec.Struct, frozen=True):
     cluster_name: str
 
 
+class Verification(msgspec.Struct, frozen=True):
+    """The second half of a change of shares that asks for it: the new key, and the new shares that people gave.
+
+    `backup` is what is kept of the encrypted shares when they take effect.
+    """
+
+    nonce: str
+    key: bytes
+    given: tuple[bytes, ...] = ()
+    backup: "Backup | None" = None
+
+    def __repr__(self) -> str:
+        return f"Verification(given={len(self.given)})"
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """Shares encrypted with PGP, by the fingerprints of their holders' keys. `nonce` names what made them."""
+
+    nonce: str
+    shares: tuple[tuple[str, bytes], ...]
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """Shares that people gave for one purpose. Kept in the store, so that any process can take the next one.
 
-    `otp` belongs to the making of a root token, the numbers of new shares to a change of shares.
+    `otp` belongs to the making of a root token; the numbers of new shares, `backup`, `verify` and `verification` to a
+    change of shares. What is made is encrypted with `pgp_keys`, if there are any.
     """
 
     nonce: str
@@ -55,6 +82,10 @@ class Attempt(msgspec.Struct, frozen=True):
     otp: str = ""
     new_shares: int = 0
     new_threshold: int = 0
+    pgp_keys: tuple[bytes, ...] = ()
+    backup: bool = False
+    verify: bool = False
+    verification: Verification | None = None
 
     def __repr__(self) -> str:
         return f"Attempt(given={len(self.given)})"
@@ -127,14 +158,15 @@ class SealStore:
 
     async def root_key(self, unseal_key: bytes) -> bytes | None:
         """Returns the root key, or None where the unseal key is wrong."""
-        config, sealed = await self._store.get(CONFIG), await self._store.get(_ROOT)
+        config = await self._store.get(CONFIG, linearizable=True)
+        sealed = await self._store.get(_ROOT, linearizable=True)
         if config is None or sealed is None:
             return None
         return keys.decrypt(unseal_key, sealed.value, "root", config.value)
 
     async def recovery_key(self, root: bytes) -> bytes | None:
         """Returns the recovery key; None with shares of the unseal key itself."""
-        sealed = await self._store.get(_RECOVERY)
+        sealed = await self._store.get(RECOVERY)
         return keys.decrypt(root, sealed.value, "recovery") if sealed else None
 
     async def ring(self, root: bytes) -> tuple[MasterRing, int]:
@@ -154,37 +186,62 @@ class SealStore:
         value = keys.encrypt(root, msgspec.msgpack.encode(ring), "keyring")
         await self._store.commit(Transaction(expect={KEYRING: revision}, puts={KEYRING: value}))
 
-    async def rekey(
+    async def replace_root(
         self,
         transaction: Transaction,
-        config: SealConfig,
+        config: SealConfig | None,
         unseal_key: bytes,
-        recovery_key: bytes | None,
         old: bytes,
+        replaced: Mapping[Path, bytes],
     ) -> tuple[bytes, MasterRing, int]:
-        """Replaces the root key and all that is under it, together with what a transaction holds.
+        """Replaces the root key, together with what a transaction holds, and encrypts all that is under it anew.
 
-        Returns the new root key, the ring, and the revision.
+        Args:
+            transaction: its deletes are not written again.
+            config: how the keys are split from now on; None for as before.
+            unseal_key: what the new root key is kept under.
+            old: the root key so far.
+            replaced: what comes in place of what is under the root key.
+
+        Returns the new root key, the ring, and the revision, 0 where that is not known.
 
         Raises:
             ConflictError: something of it was changed meanwhile; nothing is done.
         """
-        ring, ring_revision = await self.ring(old)
-        promised = await self.promised(old)
-        opening = await self._store.get(CONFIG, linearizable=True)
-        transaction.expect[KEYRING] = ring_revision
-        transaction.expect[_PENDING] = promised[1] if promised else 0
         transaction.expect[_ROOT] = await self.root_revision()
-        transaction.expect[CONFIG] = opening.revision if opening else 0
+        opening = await self._store.get(CONFIG, linearizable=True)
+        if opening is None:
+            raise ServiceError(Kind.INTERNAL, "there is a root key without a configuration")
+        encoded = msgspec.msgpack.encode(config) if config else opening.value
+        transaction.expect[CONFIG] = opening.revision
         new = os.urandom(KEY_BYTES)
-        token = promised[0] if promised else None
-        transaction.puts.update(_records(config, unseal_key, recovery_key, new, ring, token))
+        transaction.puts[CONFIG] = encoded
+        transaction.puts[_ROOT] = keys.encrypt(unseal_key, new, "root", encoded)
+        values: dict[Path, bytes] = {}
+        for path in _UNDER_ROOT:
+            if path in transaction.deletes:
+                continue
+            entry = await self._store.get(path, linearizable=True)
+            transaction.expect.setdefault(path, entry.revision if entry else 0)
+            value = replaced.get(path)
+            if value is None and entry is not None:
+                value = keys.decrypt(old, entry.value, path[0])
+                if value is None:
+                    raise ConflictError  # the root key was replaced since `old`
+            if value is not None:
+                values[path] = value
+                transaction.puts[path] = keys.encrypt(new, value, path[0])
 
         async def is_ours() -> bool:
             return await self.root_key(unseal_key) == new
 
         await self._commit_surely(transaction, is_ours)
-        return new, ring, await self.root_revision()
+        revision = 0
+        with contextlib.suppress(
+            ServiceError
+        ):  # who asks has shares to hand out; it will be found later
+            revision = await self.root_revision()
+        return new, msgspec.msgpack.decode(values[KEYRING], type=MasterRing), revision
 
     async def root_revision(self) -> int:
         """Returns the revision that wrote the root key."""
@@ -204,6 +261,20 @@ class SealStore:
         if opened is None:
             raise ServiceError(Kind.INTERNAL, "the attempt does not open")
         return msgspec.msgpack.decode(opened, type=Attempt), entry.revision
+
+    async def backup(self, root: bytes) -> Backup | None:
+        """Returns the encrypted shares that are kept.
+
+        Raises:
+            ServiceError: INTERNAL where they do not open.
+        """
+        entry = await self._store.get(BACKUP, linearizable=True)
+        if entry is None:
+            return None
+        opened = keys.decrypt(root, entry.value, BACKUP[0])
+        if opened is None:
+            raise ServiceError(Kind.INTERNAL, "the backup does not open")
+        return msgspec.msgpack.decode(opened, type=Backup)
 
     async def commit(self, transaction: Transaction) -> int:
         """Applies a transaction; as `Store.commit`."""
@@ -257,5 +328,5 @@ def _records(
     if token is not None:
         puts[_PENDING] = keys.encrypt(root, token.encode(), "pending")
     if recovery_key is not None:
-        puts[_RECOVERY] = keys.encrypt(root, recovery_key, "recovery")
+        puts[RECOVERY] = keys.encrypt(root, recovery_key, "recovery")
     return puts

@@ -50,6 +50,7 @@ class RekeyStatus(_message.Message):
     PGP_FINGERPRINTS_FIELD_NUMBER: _builtins.int
     BACKUP_FIELD_NUMBER: _builtins.int
     VERIFICATION_REQUIRED_FIELD_NUMBER: _builtins.int
+    VERIFICATION_NONCE_FIELD_NUMBER: _builtins.int
     started: _builtins.bool
     """Whether there is one."""
     nonce: _builtins.str
@@ -63,12 +64,14 @@ class RekeyStatus(_message.Message):
     required: _builtins.int
     """How many of them are needed."""
     backup: _builtins.bool
-    """Always false."""
+    """Whether the encrypted shares are kept."""
     verification_required: _builtins.bool
-    """Always false."""
+    """Whether the new shares take effect only when they were verified."""
+    verification_nonce: _builtins.str
+    """Names the verification, once the old shares were given."""
     @_builtins.property
     def pgp_fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Always empty: PGP is not supported."""
+        """Which PGP keys the new shares are for, in their order."""
 
     def __init__(
         self,
@@ -82,10 +85,11 @@ class RekeyStatus(_message.Message):
         pgp_fingerprints: _abc.Iterable[_builtins.str] | None = ...,
         backup: _builtins.bool = ...,
         verification_required: _builtins.bool = ...,
+        verification_nonce: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "n", b"n", "nonce", b"nonce", "pgp_fingerprints", b"pgp_fingerprints", "progress", b"progress", "required", b"required", "started", b"started", "t", b"t", "verification_required", b"verification_required"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "n", b"n", "nonce", b"nonce", "pgp_fingerprints", b"pgp_fingerprints", "progress", b"progress", "required", b"required", "started", b"started", "t", b"t", "verification_nonce", b"verification_nonce", "verification_required", b"verification_required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,12 +135,12 @@ class StartRekeyRequest(_message.Message):
     secret_threshold: _builtins.int
     """How many of them will be needed."""
     backup: _builtins.bool
-    """Not supported."""
+    """Keeps the encrypted shares for ReadRekeyBackup, from when they take effect. Only with pgp_keys."""
     require_verification: _builtins.bool
-    """Not supported."""
+    """The new shares take effect only when enough of them were given to VerifyRekey."""
     @_builtins.property
     def pgp_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not supported: shares are not encrypted with PGP."""
+        """PGP keys of the holders in base64, one for each share: each share is encrypted for its holder."""
 
     def __init__(
         self,
@@ -257,12 +261,13 @@ class UpdateRekeyResponse(_message.Message):
     PGP_FINGERPRINTS_FIELD_NUMBER: _builtins.int
     BACKUP_FIELD_NUMBER: _builtins.int
     VERIFICATION_REQUIRED_FIELD_NUMBER: _builtins.int
+    VERIFICATION_NONCE_FIELD_NUMBER: _builtins.int
     nonce: _builtins.str
     """Names the change."""
     started: _builtins.bool
     """Whether it goes on."""
     complete: _builtins.bool
-    """Whether it is done."""
+    """Whether enough of the old shares were given: the new ones are in this answer."""
     t: _builtins.int
     """How many of the new shares will be needed."""
     n: _builtins.int
@@ -272,12 +277,14 @@ class UpdateRekeyResponse(_message.Message):
     required: _builtins.int
     """How many of them are needed."""
     backup: _builtins.bool
-    """Always false."""
+    """Whether the encrypted shares are kept."""
     verification_required: _builtins.bool
-    """Always false."""
+    """Whether the new shares take effect only when they were verified."""
+    verification_nonce: _builtins.str
+    """Names the verification."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The new shares, hexadecimal."""
+        """The new shares, hexadecimal; with pgp_keys, PGP messages with that text."""
 
     @_builtins.property
     def keys_base64(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -285,7 +292,7 @@ class UpdateRekeyResponse(_message.Message):
 
     @_builtins.property
     def pgp_fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Always empty: PGP is not supported."""
+        """Which PGP keys the new shares are for, in their order."""
 
     def __init__(
         self,
@@ -302,11 +309,315 @@ class UpdateRekeyResponse(_message.Message):
         pgp_fingerprints: _abc.Iterable[_builtins.str] | None = ...,
         backup: _builtins.bool = ...,
         verification_required: _builtins.bool = ...,
+        verification_nonce: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "complete", b"complete", "keys", b"keys", "keys_base64", b"keys_base64", "n", b"n", "nonce", b"nonce", "pgp_fingerprints", b"pgp_fingerprints", "progress", b"progress", "required", b"required", "started", b"started", "t", b"t", "verification_required", b"verification_required"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "complete", b"complete", "keys", b"keys", "keys_base64", b"keys_base64", "n", b"n", "nonce", b"nonce", "pgp_fingerprints", b"pgp_fingerprints", "progress", b"progress", "required", b"required", "started", b"started", "t", b"t", "verification_nonce", b"verification_nonce", "verification_required", b"verification_required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateRekeyResponse: _TypeAlias = UpdateRekeyResponse  # noqa: Y015
+
+@_typing.final
+class ReadRekeyVerificationRequest(_message.Message):
+    """Asks for the state of a verification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRekeyVerificationRequest: _TypeAlias = ReadRekeyVerificationRequest  # noqa: Y015
+
+@_typing.final
+class RekeyVerificationStatus(_message.Message):
+    """The state of a verification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    T_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.str
+    """Names it."""
+    started: _builtins.bool
+    """Whether there is one."""
+    t: _builtins.int
+    """How many of the new shares are needed."""
+    n: _builtins.int
+    """How many new shares there are."""
+    progress: _builtins.int
+    """How many of them were given."""
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.str = ...,
+        started: _builtins.bool = ...,
+        t: _builtins.int = ...,
+        n: _builtins.int = ...,
+        progress: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n", "nonce", b"nonce", "progress", b"progress", "started", b"started", "t", b"t"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RekeyVerificationStatus: _TypeAlias = RekeyVerificationStatus  # noqa: Y015
+
+@_typing.final
+class ReadRekeyVerificationResponse(_message.Message):
+    """The state of a verification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___RekeyVerificationStatus:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___RekeyVerificationStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRekeyVerificationResponse: _TypeAlias = ReadRekeyVerificationResponse  # noqa: Y015
+
+@_typing.final
+class VerifyRekeyRequest(_message.Message):
+    """One of the new shares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The share, hexadecimal or base64."""
+    nonce: _builtins.str
+    """Names the verification."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        nonce: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyRekeyRequest: _TypeAlias = VerifyRekeyRequest  # noqa: Y015
+
+@_typing.final
+class VerifyRekeyResponse(_message.Message):
+    """How far the verification has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    T_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.str
+    """Names it."""
+    started: _builtins.bool
+    """Whether it goes on."""
+    t: _builtins.int
+    """How many of the new shares are needed."""
+    n: _builtins.int
+    """How many new shares there are."""
+    progress: _builtins.int
+    """How many of them were given."""
+    complete: _builtins.bool
+    """Whether the new shares have replaced the old ones."""
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.str = ...,
+        started: _builtins.bool = ...,
+        t: _builtins.int = ...,
+        n: _builtins.int = ...,
+        progress: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "n", b"n", "nonce", b"nonce", "progress", b"progress", "started", b"started", "t", b"t"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyRekeyResponse: _TypeAlias = VerifyRekeyResponse  # noqa: Y015
+
+@_typing.final
+class RestartRekeyVerificationRequest(_message.Message):
+    """Asks to begin a verification anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartRekeyVerificationRequest: _TypeAlias = RestartRekeyVerificationRequest  # noqa: Y015
+
+@_typing.final
+class RestartRekeyVerificationResponse(_message.Message):
+    """The state of the verification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___RekeyVerificationStatus:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___RekeyVerificationStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartRekeyVerificationResponse: _TypeAlias = RestartRekeyVerificationResponse  # noqa: Y015
+
+@_typing.final
+class ReadRekeyBackupRequest(_message.Message):
+    """Asks for the encrypted shares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRekeyBackupRequest: _TypeAlias = ReadRekeyBackupRequest  # noqa: Y015
+
+@_typing.final
+class ReadRekeyBackupResponse(_message.Message):
+    """The encrypted shares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    KEYS_BASE64_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.str
+    """Names the change that made them."""
+    keys: _builtins.bytes
+    """A JSON object: a list of shares, hexadecimal, for the fingerprint of each PGP key."""
+    keys_base64: _builtins.bytes
+    """The same with the shares in base64."""
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.str = ...,
+        keys: _builtins.bytes = ...,
+        keys_base64: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "keys_base64", b"keys_base64", "nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRekeyBackupResponse: _TypeAlias = ReadRekeyBackupResponse  # noqa: Y015
+
+@_typing.final
+class DeleteRekeyBackupRequest(_message.Message):
+    """Asks to forget the encrypted shares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRekeyBackupRequest: _TypeAlias = DeleteRekeyBackupRequest  # noqa: Y015
+
+@_typing.final
+class DeleteRekeyBackupResponse(_message.Message):
+    """Says that they are forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRekeyBackupResponse: _TypeAlias = DeleteRekeyBackupResponse  # noqa: Y015
+
+@_typing.final
+class RotateRootKeyRequest(_message.Message):
+    """Asks for a new root key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRootKeyRequest: _TypeAlias = RotateRootKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateRootKeyResponse(_message.Message):
+    """Says that there is one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateRootKeyResponse: _TypeAlias = RotateRootKeyResponse  # noqa: Y015

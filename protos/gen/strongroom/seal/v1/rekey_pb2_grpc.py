@@ -56,6 +56,36 @@ class RekeyServiceStub:
                 request_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.UpdateRekeyRequest.SerializeToString,
                 response_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.UpdateRekeyResponse.FromString,
                 _registered_method=True)
+        self.ReadRekeyVerification = channel.unary_unary(
+                '/strongroom.seal.v1.RekeyService/ReadRekeyVerification',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyVerificationRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyVerificationResponse.FromString,
+                _registered_method=True)
+        self.VerifyRekey = channel.unary_unary(
+                '/strongroom.seal.v1.RekeyService/VerifyRekey',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.VerifyRekeyRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.VerifyRekeyResponse.FromString,
+                _registered_method=True)
+        self.RestartRekeyVerification = channel.unary_unary(
+                '/strongroom.seal.v1.RekeyService/RestartRekeyVerification',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RestartRekeyVerificationRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RestartRekeyVerificationResponse.FromString,
+                _registered_method=True)
+        self.ReadRekeyBackup = channel.unary_unary(
+                '/strongroom.seal.v1.RekeyService/ReadRekeyBackup',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyBackupRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyBackupResponse.FromString,
+                _registered_method=True)
+        self.DeleteRekeyBackup = channel.unary_unary(
+                '/strongroom.seal.v1.RekeyService/DeleteRekeyBackup',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.DeleteRekeyBackupRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.DeleteRekeyBackupResponse.FromString,
+                _registered_method=True)
+        self.RotateRootKey = channel.unary_unary(
+                '/strongroom.seal.v1.RekeyService/RotateRootKey',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RotateRootKeyRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RotateRootKeyResponse.FromString,
+                _registered_method=True)
 
 
 class RekeyServiceServicer:
@@ -86,7 +116,51 @@ class RekeyServiceServicer:
 
     def UpdateRekey(self, request, context):
         """Takes one of the old shares; with enough of them, replaces them and gives the new ones. The answer is the only
-        time that they are seen.
+        time that they are seen. Where verification is asked for, the old ones stay until enough of the new ones were given
+        to VerifyRekey.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadRekeyVerification(self, request, context):
+        """Tells how far the verification of new shares has come. INVALID_ARGUMENT without a change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyRekey(self, request, context):
+        """Takes one of the new shares; with enough of them they replace the old ones. Where they are not the ones that were
+        made, the verification begins anew under another nonce.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartRekeyVerification(self, request, context):
+        """Forgets the new shares given so far: the verification begins anew under another nonce.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadRekeyBackup(self, request, context):
+        """Returns the shares, encrypted with PGP, that the last change with `backup` made. INVALID_ARGUMENT where there are none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRekeyBackup(self, request, context):
+        """Forgets them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateRootKey(self, request, context):
+        """Replaces the root key alone. Shares stay as they are, and none are needed; attempts under way go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +188,36 @@ def add_RekeyServiceServicer_to_server(servicer, server):
                     servicer.UpdateRekey,
                     request_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.UpdateRekeyRequest.FromString,
                     response_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.UpdateRekeyResponse.SerializeToString,
+            ),
+            'ReadRekeyVerification': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadRekeyVerification,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyVerificationRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyVerificationResponse.SerializeToString,
+            ),
+            'VerifyRekey': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyRekey,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.VerifyRekeyRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.VerifyRekeyResponse.SerializeToString,
+            ),
+            'RestartRekeyVerification': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartRekeyVerification,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RestartRekeyVerificationRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RestartRekeyVerificationResponse.SerializeToString,
+            ),
+            'ReadRekeyBackup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadRekeyBackup,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyBackupRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyBackupResponse.SerializeToString,
+            ),
+            'DeleteRekeyBackup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRekeyBackup,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.DeleteRekeyBackupRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.DeleteRekeyBackupResponse.SerializeToString,
+            ),
+            'RotateRootKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRootKey,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RotateRootKeyRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_rekey__pb2.RotateRootKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +330,168 @@ class RekeyService:
             '/strongroom.seal.v1.RekeyService/UpdateRekey',
             strongroom_dot_seal_dot_v1_dot_rekey__pb2.UpdateRekeyRequest.SerializeToString,
             strongroom_dot_seal_dot_v1_dot_rekey__pb2.UpdateRekeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRekeyVerification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.RekeyService/ReadRekeyVerification',
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyVerificationRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyVerificationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyRekey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.RekeyService/VerifyRekey',
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.VerifyRekeyRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.VerifyRekeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartRekeyVerification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.RekeyService/RestartRekeyVerification',
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.RestartRekeyVerificationRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.RestartRekeyVerificationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRekeyBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.RekeyService/ReadRekeyBackup',
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyBackupRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.ReadRekeyBackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRekeyBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.RekeyService/DeleteRekeyBackup',
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.DeleteRekeyBackupRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.DeleteRekeyBackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateRootKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.RekeyService/RotateRootKey',
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.RotateRootKeyRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_rekey__pb2.RotateRootKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

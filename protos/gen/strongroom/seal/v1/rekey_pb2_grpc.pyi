@@ -26,8 +26,23 @@ class RekeyServiceStub:
     """Gives up a change."""
     UpdateRekey: _aio.UnaryUnaryMultiCallable[_rekey_pb2.UpdateRekeyRequest, _rekey_pb2.UpdateRekeyResponse]
     """Takes one of the old shares; with enough of them, replaces them and gives the new ones. The answer is the only
-    time that they are seen.
+    time that they are seen. Where verification is asked for, the old ones stay until enough of the new ones were given
+    to VerifyRekey.
     """
+    ReadRekeyVerification: _aio.UnaryUnaryMultiCallable[_rekey_pb2.ReadRekeyVerificationRequest, _rekey_pb2.ReadRekeyVerificationResponse]
+    """Tells how far the verification of new shares has come. INVALID_ARGUMENT without a change."""
+    VerifyRekey: _aio.UnaryUnaryMultiCallable[_rekey_pb2.VerifyRekeyRequest, _rekey_pb2.VerifyRekeyResponse]
+    """Takes one of the new shares; with enough of them they replace the old ones. Where they are not the ones that were
+    made, the verification begins anew under another nonce.
+    """
+    RestartRekeyVerification: _aio.UnaryUnaryMultiCallable[_rekey_pb2.RestartRekeyVerificationRequest, _rekey_pb2.RestartRekeyVerificationResponse]
+    """Forgets the new shares given so far: the verification begins anew under another nonce."""
+    ReadRekeyBackup: _aio.UnaryUnaryMultiCallable[_rekey_pb2.ReadRekeyBackupRequest, _rekey_pb2.ReadRekeyBackupResponse]
+    """Returns the shares, encrypted with PGP, that the last change with `backup` made. INVALID_ARGUMENT where there are none."""
+    DeleteRekeyBackup: _aio.UnaryUnaryMultiCallable[_rekey_pb2.DeleteRekeyBackupRequest, _rekey_pb2.DeleteRekeyBackupResponse]
+    """Forgets them."""
+    RotateRootKey: _aio.UnaryUnaryMultiCallable[_rekey_pb2.RotateRootKeyRequest, _rekey_pb2.RotateRootKeyResponse]
+    """Replaces the root key alone. Shares stay as they are, and none are needed; attempts under way go on."""
 
 class RekeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Replaces the shares that people hold, and the root key with them: shares of the unseal key, or of the recovery key
@@ -65,7 +80,58 @@ class RekeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_rekey_pb2.UpdateRekeyRequest, _abc.Awaitable[_rekey_pb2.UpdateRekeyResponse]],
     ) -> _abc.Awaitable[_rekey_pb2.UpdateRekeyResponse]:
         """Takes one of the old shares; with enough of them, replaces them and gives the new ones. The answer is the only
-        time that they are seen.
+        time that they are seen. Where verification is asked for, the old ones stay until enough of the new ones were given
+        to VerifyRekey.
         """
+
+    @_abc_1.abstractmethod
+    def ReadRekeyVerification(
+        self,
+        request: _rekey_pb2.ReadRekeyVerificationRequest,
+        context: _aio.ServicerContext[_rekey_pb2.ReadRekeyVerificationRequest, _abc.Awaitable[_rekey_pb2.ReadRekeyVerificationResponse]],
+    ) -> _abc.Awaitable[_rekey_pb2.ReadRekeyVerificationResponse]:
+        """Tells how far the verification of new shares has come. INVALID_ARGUMENT without a change."""
+
+    @_abc_1.abstractmethod
+    def VerifyRekey(
+        self,
+        request: _rekey_pb2.VerifyRekeyRequest,
+        context: _aio.ServicerContext[_rekey_pb2.VerifyRekeyRequest, _abc.Awaitable[_rekey_pb2.VerifyRekeyResponse]],
+    ) -> _abc.Awaitable[_rekey_pb2.VerifyRekeyResponse]:
+        """Takes one of the new shares; with enough of them they replace the old ones. Where they are not the ones that were
+        made, the verification begins anew under another nonce.
+        """
+
+    @_abc_1.abstractmethod
+    def RestartRekeyVerification(
+        self,
+        request: _rekey_pb2.RestartRekeyVerificationRequest,
+        context: _aio.ServicerContext[_rekey_pb2.RestartRekeyVerificationRequest, _abc.Awaitable[_rekey_pb2.RestartRekeyVerificationResponse]],
+    ) -> _abc.Awaitable[_rekey_pb2.RestartRekeyVerificationResponse]:
+        """Forgets the new shares given so far: the verification begins anew under another nonce."""
+
+    @_abc_1.abstractmethod
+    def ReadRekeyBackup(
+        self,
+        request: _rekey_pb2.ReadRekeyBackupRequest,
+        context: _aio.ServicerContext[_rekey_pb2.ReadRekeyBackupRequest, _abc.Awaitable[_rekey_pb2.ReadRekeyBackupResponse]],
+    ) -> _abc.Awaitable[_rekey_pb2.ReadRekeyBackupResponse]:
+        """Returns the shares, encrypted with PGP, that the last change with `backup` made. INVALID_ARGUMENT where there are none."""
+
+    @_abc_1.abstractmethod
+    def DeleteRekeyBackup(
+        self,
+        request: _rekey_pb2.DeleteRekeyBackupRequest,
+        context: _aio.ServicerContext[_rekey_pb2.DeleteRekeyBackupRequest, _abc.Awaitable[_rekey_pb2.DeleteRekeyBackupResponse]],
+    ) -> _abc.Awaitable[_rekey_pb2.DeleteRekeyBackupResponse]:
+        """Forgets them."""
+
+    @_abc_1.abstractmethod
+    def RotateRootKey(
+        self,
+        request: _rekey_pb2.RotateRootKeyRequest,
+        context: _aio.ServicerContext[_rekey_pb2.RotateRootKeyRequest, _abc.Awaitable[_rekey_pb2.RotateRootKeyResponse]],
+    ) -> _abc.Awaitable[_rekey_pb2.RotateRootKeyResponse]:
+        """Replaces the root key alone. Shares stay as they are, and none are needed; attempts under way go on."""
 
 def add_RekeyServiceServicer_to_server(servicer: RekeyServiceServicer, server: _aio.Server) -> None: ...

@@ -80,16 +80,16 @@ class InitializeRequest(_message.Message):
     recovery_threshold: _builtins.int
     """With automatic unsealing: how many of them are needed."""
     root_token_pgp_key: _builtins.str
-    """Not supported."""
+    """A PGP key in base64 for which the root token is encrypted."""
     stored_shares: _builtins.int
     """Accepted and ignored, as of old."""
     @_builtins.property
     def pgp_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not supported: shares are not encrypted with PGP."""
+        """PGP keys of the holders in base64, one for each share: each share is encrypted for its holder."""
 
     @_builtins.property
     def recovery_pgp_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not supported."""
+        """The same for the shares of the recovery key."""
 
     def __init__(
         self,
@@ -123,10 +123,10 @@ class InitializeResponse(_message.Message):
     RECOVERY_KEYS_BASE64_FIELD_NUMBER: _builtins.int
     ROOT_TOKEN_FIELD_NUMBER: _builtins.int
     root_token: _builtins.str
-    """The first root token."""
+    """The first root token; with root_token_pgp_key a PGP message in base64."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Shares of the unseal key, hexadecimal. Empty with automatic unsealing."""
+        """Shares of the unseal key, hexadecimal; with pgp_keys, PGP messages with that text. Empty with automatic unsealing."""
 
     @_builtins.property
     def keys_base64(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -492,11 +492,11 @@ class GenerateRootStatus(_message.Message):
     complete: _builtins.bool
     """Whether it is done."""
     encoded_token: _builtins.str
-    """The root token, XORed with the one-time password, in base64 without padding."""
+    """The root token, XORed with the one-time password, in base64 without padding; with a PGP key, a PGP message in base64."""
     encoded_root_token: _builtins.str
     """The same, under its old name."""
     pgp_fingerprint: _builtins.str
-    """Always empty: PGP is not supported."""
+    """Which PGP key the token is encrypted for, if it is."""
     otp: _builtins.str
     """The one-time password; only in the answer that starts the attempt, if the caller gave none."""
     otp_length: _builtins.int
@@ -556,9 +556,9 @@ class StartGenerateRootRequest(_message.Message):
     OTP_FIELD_NUMBER: _builtins.int
     PGP_KEY_FIELD_NUMBER: _builtins.int
     otp: _builtins.str
-    """A one-time password of otp_length characters; made here where empty."""
+    """A one-time password of otp_length characters; made here where neither it nor a PGP key is given."""
     pgp_key: _builtins.str
-    """Not supported."""
+    """A PGP key in base64 for which the token is encrypted, instead of a one-time password."""
     def __init__(
         self,
         *,
@@ -731,9 +731,9 @@ class StartGenerateRootTokenRequest(_message.Message):
     OTP_FIELD_NUMBER: _builtins.int
     PGP_KEY_FIELD_NUMBER: _builtins.int
     otp: _builtins.str
-    """A one-time password of otp_length characters; made here where empty."""
+    """A one-time password of otp_length characters; made here where neither it nor a PGP key is given."""
     pgp_key: _builtins.str
-    """Not supported."""
+    """A PGP key in base64 for which the token is encrypted, instead of a one-time password."""
     def __init__(
         self,
         *,

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import string
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from secrets import SystemRandom
 
 from strongroom.seal.v1 import seal_pb2 as pb
@@ -12,6 +12,7 @@ from strongroom_runtime.errors import invalid
 from strongroom_runtime.secrets import new_token
 from strongroom_runtime.storage import Transaction
 from strongroom_runtime.timestamps import rfc3339
+from strongroom_seal import pgp
 from strongroom_seal.attempts import Attempts
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
@@ -39,21 +40,25 @@ class SealHandlers:
     async def Initialize(
         self, request: pb.InitializeRequest, context: RequestContext
     ) -> pb.InitializeResponse:
-        if request.pgp_keys or request.recovery_pgp_keys or request.root_token_pgp_key:
-            raise invalid("pgp_keys: encrypting shares with PGP is not supported")
         static = self._config.static_key_file is not None
         shares = request.recovery_shares if static else request.secret_shares
         threshold = request.recovery_threshold if static else request.secret_threshold
         if static and not shares and not threshold:
             # Clients that do not know of automatic unsealing name secret shares.
             shares, threshold = request.secret_shares or 1, request.secret_threshold or 1
+        # Keys are read before anything is made: afterwards nothing may fail, or the shares would be lost.
+        holders = _holders(request, static, shares)
+        token_key = request.root_token_pgp_key
+        token_keys = pgp.read_keys("root_token_pgp_key", [token_key] if token_key else [])
         unseal, recovery, token = await self._seal.initialise(shares, threshold)
+        unseal = pgp.encrypt_shares(holders, unseal) if unseal else []
+        recovery = pgp.encrypt_shares(holders, recovery) if recovery else []
         return pb.InitializeResponse(
             keys=[share.hex() for share in unseal],
             keys_base64=[base64.b64encode(share).decode() for share in unseal],
             recovery_keys=[share.hex() for share in recovery],
             recovery_keys_base64=[base64.b64encode(share).decode() for share in recovery],
-            root_token=token,
+            root_token=_for_holder(token_keys, token) or token,
         )
 
     async def ReadSealStatus(
@@ -151,7 +156,12 @@ class SealHandlers:
 
     async def _start(self, otp: str, pgp_key: str) -> pb.GenerateRootStatus:
         if pgp_key:
-            raise invalid("pgp_key: not supported; use a one-time password")
+            if otp:
+                raise invalid("otp, pgp_key: give one of them")
+            keys = pgp.read_keys("pgp_key", [pgp_key])
+            return await self._attempt_status(
+                await self._attempts.begin(Attempt("", pgp_keys=keys))
+            )
         password = otp or _new_password()
         if len(password.encode()) != _OTP_LENGTH:
             raise invalid(f"otp: must have {_OTP_LENGTH} characters of one byte each")
@@ -162,6 +172,7 @@ class SealHandlers:
 
     async def _update(self, key: str, nonce: str) -> pb.GenerateRootStatus:
         async def finish(attempt: Attempt, config: SealConfig, change: Transaction) -> None:
+            change.deletes.append(GENERATE)
             await self._seal.store.commit(change)
 
         attempt, complete = await self._attempts.add(key, nonce, finish)
@@ -170,7 +181,8 @@ class SealHandlers:
             # Only now, when this process alone has ended the attempt: whatever fails leaves no token behind.
             token = await self._seal.make_root_token()
             status.complete = True
-            status.encoded_token = ceremony.encode_with_password(token, attempt.otp)
+            encrypted = _for_holder(attempt.pgp_keys, token)
+            status.encoded_token = encrypted or ceremony.encode_with_password(token, attempt.otp)
             status.encoded_root_token = status.encoded_token
         return status
 
@@ -201,6 +213,7 @@ class SealHandlers:
             progress=len(attempt.given) if attempt else 0,
             required=config.threshold if config else 0,
             otp_length=_OTP_LENGTH,
+            pgp_fingerprint="".join(pgp.fingerprints(attempt.pgp_keys)) if attempt else "",
         )
 
 
@@ -231,6 +244,29 @@ class KeyHandlers:
         terms, name_key = self._seal.ring.keys_for(service)
         active = self._seal.ring.active_term
         return pb.WatchKeyRingResponse(terms=terms, name_key=name_key, active_term=active)
+
+
+def _holders(request: pb.InitializeRequest, static: bool, shares: int) -> tuple[bytes, ...]:
+    """Returns the PGP keys of those who will hold the shares, if they are named.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    field, texts = "pgp_keys", request.pgp_keys
+    if request.recovery_pgp_keys:
+        if not static:
+            raise invalid("recovery_pgp_keys: there is no recovery key with this seal")
+        if request.pgp_keys:
+            raise invalid("pgp_keys: with automatic unsealing only the recovery key has shares")
+        field, texts = "recovery_pgp_keys", request.recovery_pgp_keys
+    if texts and len(texts) != shares:
+        raise invalid(f"{field}: there must be one for each share")
+    return pgp.read_keys(field, texts)
+
+
+def _for_holder(keys: Sequence[bytes], token: str) -> str:
+    """Returns a token encrypted for the holder of a PGP key, in base64; empty without a key."""
+    return base64.b64encode(pgp.encrypt(keys[0], token)).decode() if keys else ""
 
 
 def _new_password() -> str:
