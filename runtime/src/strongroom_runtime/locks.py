@@ -1,8 +1,7 @@
 """Locks by name, within one process."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import Hashable
 
 
 class KeyedLocks:
@@ -14,23 +13,38 @@ class KeyedLocks:
     def __init__(self) -> None:
         self._locks: dict[Hashable, _Lock] = {}
 
-    @contextlib.asynccontextmanager
-    async def hold(self, key: Hashable) -> AsyncIterator[None]:
+    def hold(self, key: Hashable) -> "_Held":
         """Holds the lock of a key."""
-        lock = self._locks.setdefault(key, _Lock())
-        lock.users += 1
+        return _Held(self._locks, key)
+
+
+class _Lock(asyncio.Lock):
+    users = 0
+
+
+class _Held:
+    """One use of a lock."""
+
+    __slots__ = ("_key", "_lock", "_locks")
+
+    def __init__(self, locks: dict[Hashable, _Lock], key: Hashable) -> None:
+        self._locks = locks
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        self._lock = self._locks.get(self._key) or self._locks.setdefault(self._key, _Lock())
+        self._lock.users += 1
         try:
-            async with lock.lock:
-                yield
-        finally:
-            lock.users -= 1
-            if not lock.users:
-                del self._locks[key]
+            await self._lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
 
+    async def __aexit__(self, *error: object) -> None:
+        self._lock.release()
+        self._leave()
 
-class _Lock:
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
+    def _leave(self) -> None:
+        self._lock.users -= 1
+        if not self._lock.users:
+            del self._locks[self._key]

@@ -6,8 +6,7 @@ chose, so that there are few of them and nothing in them is secret.
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 from prometheus_client import (
@@ -159,12 +158,12 @@ class Metrics:
         """Notes that a read went to the store."""
         self._reads.labels(service).inc()
 
-    @contextmanager
-    def transaction(self, service: str) -> Iterator[list[str]]:
-        """Measures a storage transaction; the body puts what became of it into the list, else it failed."""
-        outcome = ["failed"]
-        begun = time.perf_counter()
-        try:
-            yield outcome
-        finally:
-            self._transactions.note((service, outcome[0]), time.perf_counter() - begun)
+    def transaction_ended(self, begun: float, service: str, outcome: str) -> None:
+        """Notes that a storage transaction has ended.
+
+        Args:
+            begun: when it began, by `time.perf_counter`.
+            service: whose it is.
+            outcome: `committed`, `conflict` or `failed`.
+        """
+        self._transactions.note((service, outcome), time.perf_counter() - begun)

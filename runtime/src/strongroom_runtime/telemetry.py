@@ -41,22 +41,30 @@ class Telemetry:
         """Whether spans are recorded at all."""
         return self._tracer is not None
 
-    @contextlib.contextmanager
     def span(
         self, name: str, traceparent: str = "", attributes: Mapping[str, str | int] | None = None
-    ) -> Iterator[str]:
+    ) -> contextlib.AbstractContextManager[str]:
         """Runs the body in a span and yields the `traceparent` to send along.
 
         The parent is `traceparent` where given, else the span around. Without an exporter the
         traceparent is handed through unchanged, so that a trace passes services that record nothing.
         """
         if self._tracer is None:
-            yield traceparent
-            return
+            return contextlib.nullcontext(traceparent)
+        return self._span(self._tracer, name, traceparent, attributes)
+
+    @contextlib.contextmanager
+    def _span(
+        self,
+        tracer: trace.Tracer,
+        name: str,
+        traceparent: str,
+        attributes: Mapping[str, str | int] | None,
+    ) -> Iterator[str]:
         parent = _propagator.extract({"traceparent": traceparent}) if traceparent else None
         token = otel_context.attach(parent) if parent is not None else None
         try:
-            with self._tracer.start_as_current_span(
+            with tracer.start_as_current_span(
                 name,
                 attributes=dict(attributes or {}),
                 # Both would export the exception's text, which may quote a value.

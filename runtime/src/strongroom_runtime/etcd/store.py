@@ -1,5 +1,6 @@
 """The store over etcd: reads from memory where that is certain, one etcd transaction for each logical change."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -230,17 +231,18 @@ class EtcdStore:
             )
         if request.ByteSize() > MAX_BYTES:
             raise ServiceError(Kind.TOO_LARGE, f"one change may have at most {MAX_BYTES} bytes")
-        with (
-            self._telemetry.span("etcd transaction"),
-            self._metrics.transaction(self._service) as noted,
-        ):
-            if self._cluster is None:
-                response = await self._client.transaction(request)
-                succeeded, revision = response.succeeded, response.header.revision
-            else:
-                outcome = await self._cluster.commit(request, self._prefix)
-                succeeded, revision = outcome.succeeded, outcome.revision
-            noted[0] = "committed" if succeeded else "conflict"
+        begun, noted = time.perf_counter(), "failed"
+        try:
+            with self._telemetry.span("etcd transaction"):
+                if self._cluster is None:
+                    response = await self._client.transaction(request)
+                    succeeded, revision = response.succeeded, response.header.revision
+                else:
+                    outcome = await self._cluster.commit(request, self._prefix)
+                    succeeded, revision = outcome.succeeded, outcome.revision
+            noted = "committed" if succeeded else "conflict"
+        finally:
+            self._metrics.transaction_ended(begun, self._service, noted)
         if not succeeded:
             raise ConflictError
         return revision
