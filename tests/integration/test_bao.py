@@ -39,6 +39,27 @@ def test_versioned_secrets(platform: Platform) -> None:
     assert platform.run_bao("kv", "list", "secret/bao").returncode == 2
 
 
+def test_metadata_for_a_version_of_it(platform: Platform) -> None:
+    path = "secret/metadata/checked"
+    platform.bao("write", path, "metadata_cas=0", "metadata_cas_required=true")
+    refused = platform.run_bao("kv", "metadata", "patch", "-max-versions=3", "secret/checked")
+    assert "metadata check-and-set parameter required for this call" in refused.stderr
+    merge = {"Content-Type": "application/merge-patch+json"}
+    for number, status in ((0, 400), (1, 204), (1, 400)):
+        change = {"max_versions": 4, "metadata_cas": number}
+        answer = platform.http("PATCH", path, json=change, headers=merge)
+        assert answer.status_code == status
+    shown = json.loads(platform.bao("kv", "metadata", "get", "-format=json", "secret/checked"))
+    assert shown["data"]["current_metadata_version"] == 2
+    assert (shown["data"]["max_versions"], shown["data"]["metadata_cas_required"]) == (4, True)
+    platform.bao("write", "secret/config", "metadata_cas_required=true")
+    warned = platform.http("POST", path, json={"metadata_cas": 2, "metadata_cas_required": False})
+    assert warned.status_code == 200
+    assert "mandated by backend config" in warned.json()["warnings"][0]
+    platform.bao("write", "secret/config", "metadata_cas_required=false")
+    platform.bao("kv", "metadata", "delete", "secret/checked")
+
+
 def test_unversioned_secrets_and_an_upgrade(platform: Platform) -> None:
     platform.bao("secrets", "enable", "-path=old", "-version=1", "kv")
     platform.bao("kv", "put", "old/a", "x=1")

@@ -201,6 +201,65 @@ async def test_custom_metadata(kv: Kv) -> None:
     await refused(kv("PatchMetadata", path="none"), Kind.NOT_FOUND)
 
 
+async def settings(kv: Kv, path: str) -> tuple[int, int, bool]:
+    found = (await kv("ReadMetadata", path=path)).metadata
+    return found.max_versions, found.current_metadata_version, found.metadata_cas_required
+
+
+async def test_metadata_is_written_for_a_version_of_it(kv: Kv) -> None:
+    failed = Kind.FAILED_PRECONDITION
+    await refused(
+        kv("WriteMetadata", path="a", max_versions=1, metadata_cas=5), failed, "must be 0"
+    )
+    await kv("WriteMetadata", path="a", metadata_cas=0)  # nothing to write
+    await refused(kv("ReadMetadata", path="a"), Kind.NOT_FOUND)
+    await kv("WriteMetadata", path="a", max_versions=1, metadata_cas=0)
+    assert await settings(kv, "a") == (1, 1, False)
+    for method in ("WriteMetadata", "PatchMetadata"):
+        call = kv(method, path="a", max_versions=9, metadata_cas=0)
+        await refused(call, failed, "does not match the current version")
+    await kv("WriteMetadata", path="a", max_versions=2)  # nobody asked for a check
+    await kv("WriteMetadata", path="a", metadata_cas_required=True, metadata_cas=2)
+    await kv.put("a", {})  # writes of data do not count
+    assert await settings(kv, "a") == (2, 3, True)
+    for method in ("WriteMetadata", "PatchMetadata"):
+        await refused(kv(method, path="a", max_versions=9), failed, "required for this call")
+    await kv("PatchMetadata", path="a", max_versions=4, metadata_cas=3)
+    assert await settings(kv, "a") == (4, 4, True)
+    await kv.put("b", {})
+    assert await settings(kv, "b") == (0, 0, False)
+    await kv("PatchMetadata", path="b", max_versions=4, metadata_cas=0)
+    assert await settings(kv, "b") == (4, 1, False)
+
+
+async def test_a_mount_asks_for_versions_of_metadata(kv: Kv) -> None:
+    await kv("WriteConfig", metadata_cas_required=True, cas_required=True)
+    config = await kv("ReadConfig")
+    assert (config.metadata_cas_required, config.cas_required) == (True, True)
+    failed = Kind.FAILED_PRECONDITION
+    await refused(kv("WriteMetadata", path="a", max_versions=1), failed, "required for this call")
+    off: dict[str, Any] = {"cas_required": False, "metadata_cas_required": False}
+    ignored = await kv("WriteMetadata", path="a", metadata_cas=0, **off)
+    assert [text.split()[0] for text in ignored.warnings] == [
+        '"cas_required"',
+        '"metadata_cas_required"',
+    ]
+    assert not (await kv("PatchMetadata", path="a", metadata_cas=1, max_versions=2)).warnings
+    await refused(kv("PatchMetadata", path="a", max_versions=3), failed, "required for this call")
+    await kv("WriteConfig", metadata_cas_required=False)
+    await kv("PatchMetadata", path="a", max_versions=3)
+    assert await settings(kv, "a") == (3, 3, False)
+
+
+async def test_of_writers_of_one_version_of_metadata_one_wins(kv: Kv) -> None:
+    await kv.put("a", {})
+    calls = [kv("PatchMetadata", path="a", max_versions=n, metadata_cas=0) for n in range(1, 9)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    winners = [n for n, r in enumerate(results, 1) if not isinstance(r, BaseException)]
+    assert len(winners) == 1
+    assert await settings(kv, "a") == (winners[0], 1, False)
+
+
 @pytest.mark.parametrize(
     "custom",
     [
@@ -257,7 +316,7 @@ async def test_create_and_update_are_rights_of_their_own(kv: Kv) -> None:
     updater = msgspec.structs.replace(CONTEXT, may_create=False)
     for method, fields in (
         ("WriteSecret", {"path": "a", "data": b"{}"}),
-        ("WriteMetadata", {"path": "m"}),
+        ("WriteMetadata", {"path": "m", "max_versions": 3}),
         ("WriteCubbyhole", {"path": "c", "data": b'{"x":1}'}),
     ):
         await refused(kv(method, updater, **fields), Kind.DENIED)

@@ -50,22 +50,26 @@ class ReadConfigResponse(_message.Message):
     MAX_VERSIONS_FIELD_NUMBER: _builtins.int
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
+    METADATA_CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     max_versions: _builtins.int
     """How many versions a secret keeps; 0 means 10."""
     cas_required: _builtins.bool
     """Writes need a check-and-set value."""
     delete_version_after: _builtins.int
     """After how many seconds a version is deleted; 0 means never."""
+    metadata_cas_required: _builtins.bool
+    """Changes of metadata need a check-and-set value."""
     def __init__(
         self,
         *,
         max_versions: _builtins.int = ...,
         cas_required: _builtins.bool = ...,
         delete_version_after: _builtins.int = ...,
+        metadata_cas_required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas_required", b"metadata_cas_required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -80,6 +84,7 @@ class WriteConfigRequest(_message.Message):
     MAX_VERSIONS_FIELD_NUMBER: _builtins.int
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
+    METADATA_CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     max_versions: _builtins.int
     """How many versions a secret keeps; 0 means 10."""
@@ -87,6 +92,8 @@ class WriteConfigRequest(_message.Message):
     """Writes need a check-and-set value."""
     delete_version_after: _builtins.int
     """After how many seconds a version is deleted; 0 means never."""
+    metadata_cas_required: _builtins.bool
+    """Changes of metadata need a check-and-set value."""
     mount: _builtins.str
     """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
@@ -95,11 +102,12 @@ class WriteConfigRequest(_message.Message):
         max_versions: _builtins.int | None = ...,
         cas_required: _builtins.bool | None = ...,
         delete_version_after: _builtins.int | None = ...,
+        metadata_cas_required: _builtins.bool | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "_metadata_cas_required", b"_metadata_cas_required", "cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas_required", b"metadata_cas_required"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "mount", b"mount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "_metadata_cas_required", b"_metadata_cas_required", "cas_required", b"cas_required", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas_required", b"metadata_cas_required", "mount", b"mount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
     _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
@@ -107,12 +115,16 @@ class WriteConfigRequest(_message.Message):
     _WhichOneofArgType__delete_version_after: _TypeAlias = _typing.Literal["_delete_version_after", b"_delete_version_after"]  # noqa: Y015
     _WhichOneofReturnType__max_versions: _TypeAlias = _typing.Literal["max_versions"]  # noqa: Y015
     _WhichOneofArgType__max_versions: _TypeAlias = _typing.Literal["_max_versions", b"_max_versions"]  # noqa: Y015
+    _WhichOneofReturnType__metadata_cas_required: _TypeAlias = _typing.Literal["metadata_cas_required"]  # noqa: Y015
+    _WhichOneofArgType__metadata_cas_required: _TypeAlias = _typing.Literal["_metadata_cas_required", b"_metadata_cas_required"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cas_required) -> _WhichOneofReturnType__cas_required | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_version_after) -> _WhichOneofReturnType__delete_version_after | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_versions) -> _WhichOneofReturnType__max_versions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata_cas_required) -> _WhichOneofReturnType__metadata_cas_required | None: ...
 
 Global___WriteConfigRequest: _TypeAlias = WriteConfigRequest  # noqa: Y015
 
@@ -629,6 +641,8 @@ class SecretMetadata(_message.Message):
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
     CUSTOM_METADATA_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    CURRENT_METADATA_VERSION_FIELD_NUMBER: _builtins.int
+    METADATA_CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     cas_required: _builtins.bool
     """Writes need a check-and-set value."""
     current_version: _builtins.int
@@ -641,6 +655,10 @@ class SecretMetadata(_message.Message):
     """After how many seconds a version is deleted; 0 means as the mount says."""
     custom_metadata: _builtins.bytes
     """A JSON object, or null."""
+    current_metadata_version: _builtins.int
+    """How often its settings were written, by WriteMetadata and PatchMetadata; for `metadata_cas`."""
+    metadata_cas_required: _builtins.bool
+    """Changes of the settings need a check-and-set value."""
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """When its first version was written."""
@@ -665,10 +683,12 @@ class SecretMetadata(_message.Message):
         delete_version_after: _builtins.int = ...,
         custom_metadata: _builtins.bytes = ...,
         versions: _abc.Mapping[_builtins.str, Global___VersionState] | None = ...,
+        current_metadata_version: _builtins.int = ...,
+        metadata_cas_required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "updated_time", b"updated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "created_time", b"created_time", "current_version", b"current_version", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "oldest_version", b"oldest_version", "updated_time", b"updated_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "created_time", b"created_time", "current_metadata_version", b"current_metadata_version", "current_version", b"current_version", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas_required", b"metadata_cas_required", "oldest_version", b"oldest_version", "updated_time", b"updated_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -743,6 +763,8 @@ class WriteMetadataRequest(_message.Message):
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
     CUSTOM_METADATA_FIELD_NUMBER: _builtins.int
+    METADATA_CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    METADATA_CAS_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
@@ -754,6 +776,10 @@ class WriteMetadataRequest(_message.Message):
     """After how many seconds a version is deleted; 0 means as the mount says."""
     custom_metadata: _builtins.bytes
     """A JSON object of texts, which replaces the one before: at most 64 keys of 128 bytes, values of 512 bytes."""
+    metadata_cas_required: _builtins.bool
+    """Changes of the settings need a check-and-set value."""
+    metadata_cas: _builtins.int
+    """The `current_metadata_version` that the change is for; 0 for a secret whose settings were never written."""
     mount: _builtins.str
     """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
@@ -764,11 +790,13 @@ class WriteMetadataRequest(_message.Message):
         cas_required: _builtins.bool | None = ...,
         delete_version_after: _builtins.int | None = ...,
         custom_metadata: _builtins.bytes | None = ...,
+        metadata_cas_required: _builtins.bool | None = ...,
+        metadata_cas: _builtins.int | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "_metadata_cas", b"_metadata_cas", "_metadata_cas_required", b"_metadata_cas_required", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas", b"metadata_cas", "metadata_cas_required", b"metadata_cas_required"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "mount", b"mount", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "_metadata_cas", b"_metadata_cas", "_metadata_cas_required", b"_metadata_cas_required", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas", b"metadata_cas", "metadata_cas_required", b"metadata_cas_required", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
     _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
@@ -778,6 +806,10 @@ class WriteMetadataRequest(_message.Message):
     _WhichOneofArgType__delete_version_after: _TypeAlias = _typing.Literal["_delete_version_after", b"_delete_version_after"]  # noqa: Y015
     _WhichOneofReturnType__max_versions: _TypeAlias = _typing.Literal["max_versions"]  # noqa: Y015
     _WhichOneofArgType__max_versions: _TypeAlias = _typing.Literal["_max_versions", b"_max_versions"]  # noqa: Y015
+    _WhichOneofReturnType__metadata_cas: _TypeAlias = _typing.Literal["metadata_cas"]  # noqa: Y015
+    _WhichOneofArgType__metadata_cas: _TypeAlias = _typing.Literal["_metadata_cas", b"_metadata_cas"]  # noqa: Y015
+    _WhichOneofReturnType__metadata_cas_required: _TypeAlias = _typing.Literal["metadata_cas_required"]  # noqa: Y015
+    _WhichOneofArgType__metadata_cas_required: _TypeAlias = _typing.Literal["_metadata_cas_required", b"_metadata_cas_required"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cas_required) -> _WhichOneofReturnType__cas_required | None: ...
     @_typing.overload
@@ -786,6 +818,10 @@ class WriteMetadataRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_version_after) -> _WhichOneofReturnType__delete_version_after | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_versions) -> _WhichOneofReturnType__max_versions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata_cas) -> _WhichOneofReturnType__metadata_cas | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata_cas_required) -> _WhichOneofReturnType__metadata_cas_required | None: ...
 
 Global___WriteMetadataRequest: _TypeAlias = WriteMetadataRequest  # noqa: Y015
 
@@ -795,12 +831,19 @@ class WriteMetadataResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was ignored."""
+
     def __init__(
         self,
+        *,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -817,6 +860,8 @@ class PatchMetadataRequest(_message.Message):
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
     DELETE_VERSION_AFTER_FIELD_NUMBER: _builtins.int
     CUSTOM_METADATA_FIELD_NUMBER: _builtins.int
+    METADATA_CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    METADATA_CAS_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
@@ -828,6 +873,10 @@ class PatchMetadataRequest(_message.Message):
     """After how many seconds a version is deleted; 0 means as the mount says."""
     custom_metadata: _builtins.bytes
     """A merge patch of the custom metadata, in which null removes a key; null removes all."""
+    metadata_cas_required: _builtins.bool
+    """Changes of the settings need a check-and-set value."""
+    metadata_cas: _builtins.int
+    """The `current_metadata_version` that the change is for; 0 for a secret whose settings were never written."""
     mount: _builtins.str
     """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
@@ -838,11 +887,13 @@ class PatchMetadataRequest(_message.Message):
         cas_required: _builtins.bool | None = ...,
         delete_version_after: _builtins.int | None = ...,
         custom_metadata: _builtins.bytes | None = ...,
+        metadata_cas_required: _builtins.bool | None = ...,
+        metadata_cas: _builtins.int | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "_metadata_cas", b"_metadata_cas", "_metadata_cas_required", b"_metadata_cas_required", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas", b"metadata_cas", "metadata_cas_required", b"metadata_cas_required"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "mount", b"mount", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required", "_custom_metadata", b"_custom_metadata", "_delete_version_after", b"_delete_version_after", "_max_versions", b"_max_versions", "_metadata_cas", b"_metadata_cas", "_metadata_cas_required", b"_metadata_cas_required", "cas_required", b"cas_required", "custom_metadata", b"custom_metadata", "delete_version_after", b"delete_version_after", "max_versions", b"max_versions", "metadata_cas", b"metadata_cas", "metadata_cas_required", b"metadata_cas_required", "mount", b"mount", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
     _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
@@ -852,6 +903,10 @@ class PatchMetadataRequest(_message.Message):
     _WhichOneofArgType__delete_version_after: _TypeAlias = _typing.Literal["_delete_version_after", b"_delete_version_after"]  # noqa: Y015
     _WhichOneofReturnType__max_versions: _TypeAlias = _typing.Literal["max_versions"]  # noqa: Y015
     _WhichOneofArgType__max_versions: _TypeAlias = _typing.Literal["_max_versions", b"_max_versions"]  # noqa: Y015
+    _WhichOneofReturnType__metadata_cas: _TypeAlias = _typing.Literal["metadata_cas"]  # noqa: Y015
+    _WhichOneofArgType__metadata_cas: _TypeAlias = _typing.Literal["_metadata_cas", b"_metadata_cas"]  # noqa: Y015
+    _WhichOneofReturnType__metadata_cas_required: _TypeAlias = _typing.Literal["metadata_cas_required"]  # noqa: Y015
+    _WhichOneofArgType__metadata_cas_required: _TypeAlias = _typing.Literal["_metadata_cas_required", b"_metadata_cas_required"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cas_required) -> _WhichOneofReturnType__cas_required | None: ...
     @_typing.overload
@@ -860,6 +915,10 @@ class PatchMetadataRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_version_after) -> _WhichOneofReturnType__delete_version_after | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_versions) -> _WhichOneofReturnType__max_versions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata_cas) -> _WhichOneofReturnType__metadata_cas | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata_cas_required) -> _WhichOneofReturnType__metadata_cas_required | None: ...
 
 Global___PatchMetadataRequest: _TypeAlias = PatchMetadataRequest  # noqa: Y015
 
@@ -869,12 +928,19 @@ class PatchMetadataResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was ignored."""
+
     def __init__(
         self,
+        *,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -212,7 +212,9 @@ class KvV2ServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WriteMetadata(self, request, context):
-        """Changes the settings of a secret that are given; creates it, without versions, where it does not exist.
+        """Changes the settings of a secret that are given; creates it, without versions, where it does not exist. Nothing
+        happens where none is given. FAILED_PRECONDITION where the check-and-set value is not the version of the metadata,
+        or is missing where it is required.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,6 +222,7 @@ class KvV2ServiceServicer:
 
     def PatchMetadata(self, request, context):
         """Changes the settings of a secret that are given, and merges its custom metadata. NOT_FOUND where it does not exist.
+        FAILED_PRECONDITION as for WriteMetadata.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,9 +45,14 @@ class KvV2ServiceStub:
     ReadMetadata: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ReadMetadataRequest, _kv2_pb2.ReadMetadataResponse]
     """Returns what is known of a secret and of its versions. NOT_FOUND where it does not exist."""
     WriteMetadata: _aio.UnaryUnaryMultiCallable[_kv2_pb2.WriteMetadataRequest, _kv2_pb2.WriteMetadataResponse]
-    """Changes the settings of a secret that are given; creates it, without versions, where it does not exist."""
+    """Changes the settings of a secret that are given; creates it, without versions, where it does not exist. Nothing
+    happens where none is given. FAILED_PRECONDITION where the check-and-set value is not the version of the metadata,
+    or is missing where it is required.
+    """
     PatchMetadata: _aio.UnaryUnaryMultiCallable[_kv2_pb2.PatchMetadataRequest, _kv2_pb2.PatchMetadataResponse]
-    """Changes the settings of a secret that are given, and merges its custom metadata. NOT_FOUND where it does not exist."""
+    """Changes the settings of a secret that are given, and merges its custom metadata. NOT_FOUND where it does not exist.
+    FAILED_PRECONDITION as for WriteMetadata.
+    """
     DeleteMetadata: _aio.UnaryUnaryMultiCallable[_kv2_pb2.DeleteMetadataRequest, _kv2_pb2.DeleteMetadataResponse]
     """Removes a secret with all its versions. Not an error where there is none."""
     ListSecrets: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ListSecretsRequest, _kv2_pb2.ListSecretsResponse]
@@ -165,7 +170,10 @@ class KvV2ServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _kv2_pb2.WriteMetadataRequest,
         context: _aio.ServicerContext[_kv2_pb2.WriteMetadataRequest, _abc.Awaitable[_kv2_pb2.WriteMetadataResponse]],
     ) -> _abc.Awaitable[_kv2_pb2.WriteMetadataResponse]:
-        """Changes the settings of a secret that are given; creates it, without versions, where it does not exist."""
+        """Changes the settings of a secret that are given; creates it, without versions, where it does not exist. Nothing
+        happens where none is given. FAILED_PRECONDITION where the check-and-set value is not the version of the metadata,
+        or is missing where it is required.
+        """
 
     @_abc_1.abstractmethod
     def PatchMetadata(
@@ -173,7 +181,9 @@ class KvV2ServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _kv2_pb2.PatchMetadataRequest,
         context: _aio.ServicerContext[_kv2_pb2.PatchMetadataRequest, _abc.Awaitable[_kv2_pb2.PatchMetadataResponse]],
     ) -> _abc.Awaitable[_kv2_pb2.PatchMetadataResponse]:
-        """Changes the settings of a secret that are given, and merges its custom metadata. NOT_FOUND where it does not exist."""
+        """Changes the settings of a secret that are given, and merges its custom metadata. NOT_FOUND where it does not exist.
+        FAILED_PRECONDITION as for WriteMetadata.
+        """
 
     @_abc_1.abstractmethod
     def DeleteMetadata(

@@ -34,6 +34,8 @@ class Secret(msgspec.Struct, frozen=True):
     cas_required: bool = False
     delete_after: int = 0
     custom: dict[str, str] | None = None
+    metadata_version: int = 0
+    metadata_cas_required: bool = False
 
     @property
     def oldest(self) -> int:
@@ -48,6 +50,29 @@ class MountConfig(msgspec.Struct, frozen=True):
     max_versions: int = 0
     cas_required: bool = False
     delete_after: int = 0
+    metadata_cas_required: bool = False
+
+
+def check_metadata_cas(secret: Secret | None, config: MountConfig, cas: int | None) -> None:
+    """Raises unless a change of the settings may go on, given the version of them that it expects.
+
+    Raises:
+        ServiceError: FAILED_PRECONDITION.
+    """
+    if cas is None:
+        if config.metadata_cas_required or (secret is not None and secret.metadata_cas_required):
+            raise ServiceError(
+                Kind.FAILED_PRECONDITION, "metadata check-and-set parameter required for this call"
+            )
+    elif secret is None and cas != 0:
+        raise ServiceError(
+            Kind.FAILED_PRECONDITION, "metadata_cas must be 0 when creating new metadata"
+        )
+    elif secret is not None and cas != secret.metadata_version:
+        raise ServiceError(
+            Kind.FAILED_PRECONDITION,
+            "metadata check-and-set parameter does not match the current version",
+        )
 
 
 def check_cas(secret: Secret | None, config: MountConfig, cas: int | None) -> None:

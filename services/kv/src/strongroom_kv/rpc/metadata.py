@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from strongroom.kv.v1 import kv2_pb2 as pb
-from strongroom_kv.domain.versions import Secret, Version, check_custom
+from strongroom_kv.domain.versions import MountConfig, Secret, Version, check_custom
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.timestamps import rfc3339, timestamp
 
@@ -68,6 +68,8 @@ def secret_message(secret: Secret) -> pb.SecretMetadata:
         delete_version_after=secret.delete_after,
         custom_metadata=_custom(secret),
         versions={str(n): state_message(v) for n, v in secret.versions.items()},
+        current_metadata_version=secret.metadata_version,
+        metadata_cas_required=secret.metadata_cas_required,
     )
 
 
@@ -78,6 +80,7 @@ class MetadataSettings:
     max_versions: int | None
     cas_required: bool | None
     delete_after: int | None
+    metadata_cas_required: bool | None
     custom: _Patch | None
     replace_custom: bool
 
@@ -98,6 +101,7 @@ class MetadataSettings:
             request.max_versions if "max_versions" in given else None,
             request.cas_required if "cas_required" in given else None,
             request.delete_version_after if "delete_version_after" in given else None,
+            request.metadata_cas_required if "metadata_cas_required" in given else None,
             {} if "custom_metadata" in given and custom is None else custom,
             not merge or ("custom_metadata" in given and custom is None),
         )
@@ -108,8 +112,30 @@ class MetadataSettings:
             "max_versions": self.max_versions,
             "cas_required": self.cas_required,
             "delete_after": self.delete_after,
+            "metadata_cas_required": self.metadata_cas_required,
         }
         return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing is given at all."""
+        return not self.fields() and self.custom is None
+
+    def warnings(self, config: MountConfig) -> list[str]:
+        """Returns what the settings of the mount make ineffective."""
+        pairs = (
+            ("cas_required", self.cas_required, config.cas_required),
+            (
+                "metadata_cas_required",
+                self.metadata_cas_required,
+                config.metadata_cas_required,
+            ),
+        )
+        return [
+            f'"{name}" set to false, but is mandated by backend config. This value will be ignored.'
+            for name, given, mandated in pairs
+            if given is False and mandated
+        ]
 
     def apply(self, secret: Secret | None, now: float) -> Secret:
         """Returns the secret with the settings changed.
@@ -123,7 +149,10 @@ class MetadataSettings:
             merged: _Patch = {} if self.replace_custom else dict(before.custom or {})
             merged.update(self.custom)
             custom = check_custom({k: v for k, v in merged.items() if v is not None}) or None
-        return msgspec.structs.replace(before, **self.fields(), custom=custom, updated=now)
+        number = before.metadata_version + 1
+        return msgspec.structs.replace(
+            before, **self.fields(), custom=custom, updated=now, metadata_version=number
+        )
 
 
 def _read_custom(document: bytes) -> _Patch | None:

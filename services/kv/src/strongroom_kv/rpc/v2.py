@@ -38,6 +38,7 @@ class KvV2Handlers:
             max_versions=config.max_versions,
             cas_required=config.cas_required,
             delete_version_after=config.delete_after,
+            metadata_cas_required=config.metadata_cas_required,
         )
 
     async def WriteConfig(
@@ -182,26 +183,13 @@ class KvV2Handlers:
         self, request: pb.WriteMetadataRequest, context: RequestContext
     ) -> pb.WriteMetadataResponse:
         settings = MetadataSettings.of(request)
-
-        async def decide(before: Secret | None) -> Change:
-            check_right(context, before is not None)
-            return Change(settings.apply(before, self._clock.now()))
-
-        await self._change(request.path, context, decide)
-        return pb.WriteMetadataResponse()
+        return pb.WriteMetadataResponse(warnings=await self._settle(request, context, settings))
 
     async def PatchMetadata(
         self, request: pb.PatchMetadataRequest, context: RequestContext
     ) -> pb.PatchMetadataResponse:
         settings = MetadataSettings.of(request, merge=True)
-
-        async def decide(before: Secret | None) -> Change:
-            if before is None:
-                raise not_found()
-            return Change(settings.apply(before, self._clock.now()))
-
-        await self._change(request.path, context, decide)
-        return pb.PatchMetadataResponse()
+        return pb.PatchMetadataResponse(warnings=await self._settle(request, context, settings))
 
     async def DeleteMetadata(
         self, request: pb.DeleteMetadataRequest, context: RequestContext
@@ -277,6 +265,30 @@ class KvV2Handlers:
             subkeys=documents.subkeys(document.value, request.depth),
             metadata=version_message(secret, number, version),
         )
+
+    async def _settle(
+        self,
+        request: pb.WriteMetadataRequest | pb.PatchMetadataRequest,
+        context: RequestContext,
+        settings: MetadataSettings,
+    ) -> list[str]:
+        """Changes settings of a secret; returns what a client should know."""
+        patching = isinstance(request, pb.PatchMetadataRequest)
+        config = await self._secrets.config(mount_of(context).uuid)
+        cas = request.metadata_cas if request.HasField("metadata_cas") else None
+
+        async def decide(before: Secret | None) -> Change | None:
+            if not patching:
+                check_right(context, before is not None)
+            if patching and before is None:
+                raise not_found()
+            if settings.nothing:
+                return None
+            versions.check_metadata_cas(before, config, cas)
+            return Change(settings.apply(before, self._clock.now()))
+
+        await self._change(request.path, context, decide)
+        return settings.warnings(config)
 
     async def _change(self, path: str, context: RequestContext, decide: Decide) -> None:
         await self._secrets.change(mount_of(context).uuid, secret_path(path), decide)
