@@ -3,6 +3,7 @@
 See `docs/decisions/0024-etcd-users.md`.
 """
 
+import logging
 import os
 import secrets
 import shlex
@@ -14,10 +15,13 @@ from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, VIEWED, ServerConfi
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.members import CLUSTER
+from strongroom_runtime.etcd.server import known_data_loss, known_loose_rights, release
 from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.etcd.users import ROOT, User, Users
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.transport.credentials import Identity
+
+log = logging.getLogger(__name__)
 
 
 def etcd_config(config: ServerConfig) -> EtcdConfig:
@@ -80,6 +84,8 @@ def commands(folder: Path, services: Sequence[str] = SERVICES) -> Iterator[str]:
 async def apply(folder: Path, config: EtcdConfig, services: Sequence[str] = SERVICES) -> list[str]:
     """Makes the users and their rights in a cluster, turns its access control on, and returns what was changed.
 
+    What is known to be wrong with the cluster's release is logged.
+
     Raises:
         ServiceError: UNAVAILABLE; etcd does not answer, or root has another password than its file.
             INVALID; a password is empty.
@@ -92,7 +98,12 @@ async def apply(folder: Path, config: EtcdConfig, services: Sequence[str] = SERV
     for name in (ROOT, *services):
         if not _password(folder / name):  # etcd would take it
             raise ServiceError(Kind.INVALID, f"{folder / name}: is empty")
-    client = EtcdClient(replace(config, login=Login(ROOT, lambda: root)))
+    as_root = replace(config, login=Login(ROOT, lambda: root))
+    version = await release(as_root)
+    for warning in (known_data_loss(version), known_loose_rights(version)):
+        if warning:
+            log.warning(warning)
+    client = EtcdClient(as_root)
     try:
         work = Users(client)
         await work.apply(root, users)

@@ -16,7 +16,7 @@ from strongroom_cli.process import make_static_key
 from strongroom_cli.settings import SERVICES, ServerConfig
 from strongroom_runtime.children import end_with_parent
 from strongroom_runtime.errors import ServiceError
-from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss
+from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
 from strongroom_runtime.ports import free_port
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.credentials import Identity
@@ -124,7 +124,7 @@ class Supervisor:
             config.data_dir / "etcd", Identity.of(config.certificates, "etcd")
         )
         await self._etcd.start()
-        warning = await known_data_loss(self._etcd.config)
+        warning = known_data_loss(await release(self._etcd.config))
         if warning:
             log.info(warning)
         self._etcd_task = asyncio.create_task(self._watch_etcd(self._etcd), name="watch-etcd")
@@ -169,7 +169,7 @@ class Supervisor:
 
 async def _warn_of_release(config: ServerConfig) -> None:
     with contextlib.suppress(ServiceError):  # the servers themselves say that it is away
-        warning = await known_data_loss(etcd_config(config))
+        warning = known_data_loss(await release(etcd_config(config)))
         if warning:
             log.warning(warning)
 

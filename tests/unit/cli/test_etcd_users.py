@@ -9,7 +9,12 @@ from strongroom_cli import outside_etcd
 from strongroom_cli.settings import SERVICES
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
-from strongroom_runtime.etcd.server import EmbeddedEtcd
+from strongroom_runtime.etcd.server import (
+    EmbeddedEtcd,
+    known_data_loss,
+    known_loose_rights,
+    release,
+)
 from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.etcd.users import ROOT, User, Users
 
@@ -43,11 +48,28 @@ async def readable(config: EtcdConfig, user: str, password: str) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("version", "lossy", "loose"),
+    [
+        ("3.4.23", False, True), ("3.4.44", False, False), ("3.5.1", True, True), ("3.5.2", True, True),
+        ("3.5.16", False, True), ("3.5.30", False, False), ("3.6.10", False, True), ("3.6.11", False, False),
+        ("3.7.0", False, False), ("3.5.3-rc.1", False, False), ("", False, False),
+    ],
+)  # fmt: skip
+def test_releases_that_are_known_to_be_wrong(version: str, lossy: bool, loose: bool) -> None:
+    assert bool(known_data_loss(version)) is lossy
+    assert bool(known_loose_rights(version)) is loose
+
+
 async def test_it_makes_users_with_their_rights_and_then_changes_nothing(
-    config: EtcdConfig, tmp_path: Path
+    config: EtcdConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "passwords"
     first = await outside_etcd.apply(folder, config)
+    version = await release(config)
+    assert (known_loose_rights(version) in caplog.text) and (
+        known_data_loss(version) in caplog.text
+    )
     assert first[-1] == "access control: turned on"
     assert {f"strongroom-{service}: user made" for service in SERVICES} <= set(first)
     for service in SERVICES:
