@@ -73,9 +73,19 @@ def test_logins(platform: Platform) -> None:
     accessor = secret["secret_id_accessor"]
     found = approle.read_secret_id_accessor("web", accessor, mount_point="hvrole")
     assert found["data"]["secret_id_accessor"] == accessor
+    path = "auth/hvrole/role/web/secret-id-accessor"
+    query = {"secret_id_accessor": accessor}
+    assert platform.http("DELETE", f"{path}/destroy", params=query).status_code == 204
+    with pytest.raises(hvac.exceptions.InvalidPath):
+        approle.read_secret_id_accessor("web", accessor, mount_point="hvrole")
     client.sys.disable_auth_method("hvrole")
     client.sys.enable_auth_method("userpass", path="hvpeople")
     client.auth.userpass.create_or_update_user("bob", "pw", mount_point="hvpeople")
+    old = {"token_strictly_bind_ip": True, "ttl": "1m", "max_ttl": "2m"}
+    assert platform.http("POST", "auth/hvpeople/users/bob", json=old).status_code == 204
+    bob = client.auth.userpass.login("bob", "pw", use_token=False, mount_point="hvpeople")["auth"]
+    shown = platform.hvac(bob["client_token"]).auth.token.lookup_self()["data"]
+    assert (shown["bound_cidrs"], shown["creation_ttl"]) == (["127.0.0.1"], 60)
     for _ in range(5):
         with pytest.raises(hvac.exceptions.InvalidRequest):
             client.auth.userpass.login("Bob", "no", use_token=False, mount_point="hvpeople")

@@ -133,7 +133,8 @@ async def test_a_secret_id_ends_when_its_time_is_over(roles: Roles) -> None:
     await refused(roles("ListSecretIds", role_name="app"), Kind.NOT_FOUND)
 
 
-async def test_secret_ids_are_looked_up_and_destroyed(roles: Roles) -> None:
+@pytest.mark.parametrize("verb", ["Destroy", "Delete"])
+async def test_secret_ids_are_looked_up_and_destroyed(roles: Roles, verb: str) -> None:
     role_id = await roles.write()
     one, two = await roles.secret(ttl=60, num_uses=3), await roles.secret()
     accessors = list((await roles("ListSecretIds", role_name="app")).keys)
@@ -145,14 +146,14 @@ async def test_secret_ids_are_looked_up_and_destroyed(roles: Roles) -> None:
         "LookupSecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
     )
     assert by_accessor.info.expiration_time == "0001-01-01T00:00:00Z"
-    await roles("DestroySecretId", role_name="app", secret_id=one.secret_id)
-    await roles("DestroySecretId", role_name="app", secret_id=one.secret_id)
+    await roles(f"{verb}SecretId", role_name="app", secret_id=one.secret_id)
+    await roles(f"{verb}SecretId", role_name="app", secret_id=one.secret_id)
     await roles(
-        "DestroySecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
+        f"{verb}SecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
     )
     await refused(
         roles(
-            "DestroySecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
+            f"{verb}SecretIdAccessor", role_name="app", secret_id_accessor=two.secret_id_accessor
         ),
         Kind.NOT_FOUND,
     )
@@ -176,6 +177,16 @@ async def test_addresses_bind_secret_ids(roles: Roles) -> None:
     made = await roles.login(role_id, secret.secret_id, address="10.1.0.1")
     assert await roles.auth.entry(made.client_token, "10.2.0.1")
     await refused(roles.auth.entry(made.client_token, "10.1.0.1"), Kind.DENIED)
+
+
+async def test_tokens_are_bound_to_the_address_of_the_login(roles: Roles) -> None:
+    role_id = await roles.write(settings={"token_strictly_bind_ip": True})
+    secret = await roles.secret(token_bound_cidrs=["10.2.0.0/16"])
+    made = await roles.login(role_id, secret.secret_id, address="10.2.0.1")
+    assert await roles.auth.entry(made.client_token, "10.2.0.1")
+    await refused(roles.auth.entry(made.client_token, "10.2.0.2"), Kind.DENIED)
+    # The secret id says where tokens may be used: nowhere that this one could be.
+    await refused(roles.login(role_id, secret.secret_id, address="10.3.0.1"), Kind.DENIED)
 
 
 async def test_a_secret_id_is_bound_no_wider_than_its_role(roles: Roles) -> None:

@@ -274,6 +274,29 @@ async def test_an_address_outside_the_bounds_is_denied(auth: Auth) -> None:
         await refused(auth.entry(made.client_token, address), Kind.DENIED)
 
 
+async def test_a_role_binds_tokens_to_the_address_that_asked_for_them(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    role = token_pb2.TokenRole(token_strictly_bind_ip=True)
+    await auth("WriteTokenRole", context, role_name="net", role=role)
+    made = await auth.create(role="net", policies=["app"])
+    assert await auth.entry(made.client_token, "127.0.0.1")
+    await refused(auth.entry(made.client_token, "127.0.0.2"), Kind.DENIED)
+    role = token_pb2.TokenRole(token_bound_cidrs=texts("10.0.0.0/8"))
+    call = auth("WriteTokenRole", context, role_name="net", role=role)
+    await refused(call, Kind.INVALID, "set only one")
+
+
+async def test_a_child_may_be_used_where_its_parent_may(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    role = token_pb2.TokenRole(token_bound_cidrs=texts("127.0.0.0/8"))
+    await auth("WriteTokenRole", context, role_name="net", role=role)
+    parent = await auth.create(role="net", policies=["app"])
+    child = await auth.create(by=parent.client_token)
+    await refused(auth.entry(child.client_token, "10.0.0.1"), Kind.DENIED)
+    orphan = await auth.create(by=parent.client_token, sudo=True, no_parent=True)
+    assert await auth.entry(orphan.client_token, "10.0.0.1")  # for which sudo is needed
+
+
 async def test_token_roles(auth: Auth) -> None:
     context = await auth.context(ROOT)
     role = token_pb2.TokenRole(

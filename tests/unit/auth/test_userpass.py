@@ -163,6 +163,34 @@ async def test_addresses_bind_logins_and_tokens(auth: Auth) -> None:
     await refused(auth.entry(made.client_token, "11.0.0.1"), Kind.DENIED)
 
 
+async def test_a_token_is_bound_to_the_address_of_its_login(auth: Auth) -> None:
+    await write(auth, token_strictly_bind_ip=True)
+    made = (await login(auth, address="10.0.0.1")).auth
+    assert await auth.entry(made.client_token, "10.0.0.1")
+    await refused(auth.entry(made.client_token, "10.0.0.2"), Kind.DENIED)
+    assert await auth.entry((await login(auth, address="::1")).auth.client_token, "::1")
+    await refused(login(auth, address=""), Kind.DENIED)
+    ranges = texts("10.0.0.0/8")
+    await refused(write(auth, token_bound_cidrs=ranges), Kind.INVALID, "set only one")
+    await write(auth, token_bound_cidrs=ranges, token_strictly_bind_ip=False)
+    assert await auth.entry(made.client_token, "10.0.0.1")
+    await refused(auth.entry(made.client_token, "10.0.0.2"), Kind.DENIED)
+
+
+async def test_spans_have_old_names(auth: Auth) -> None:
+    async def spans(**given: Any) -> tuple[int, int]:
+        fields = {"username": "ann", "password": "a", **given}
+        await auth("WriteUser", login_context(), **fields)
+        shown = (await auth("ReadUser", login_context(), username="ann")).settings
+        return shown.token_ttl, shown.token_max_ttl
+
+    assert await spans(ttl=60, max_ttl=120) == (60, 120)
+    assert await spans(max_ttl=180) == (60, 180)
+    settings = login_pb2.TokenSettings(token_ttl=70)
+    assert await spans(ttl=10, max_ttl=100, settings=settings) == (70, 100)
+    await refused(spans(ttl=200), Kind.INVALID, "token_ttl")
+
+
 async def test_a_token_is_renewed_by_what_its_user_allows_now(auth: Auth) -> None:
     await write(auth, token_ttl=60, token_max_ttl=150)
     made = (await login(auth)).auth

@@ -86,10 +86,15 @@ def parameters_of(members: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
 
 
 class RequestPlan:
-    """How a message type is filled."""
+    """How a message type is filled.
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    Args:
+        any_case: keys of the body may be in capitals, as `Key` of sys/unseal, which Go clients of old send.
+    """
+
+    def __init__(self, descriptor: Descriptor, *, any_case: bool = False) -> None:
         self.descriptor = descriptor
+        self._any_case = any_case
         self._new = GetMessageClass(descriptor)
         self._setters: dict[str, Setter] = {}
         self._raw: dict[str, Setter] = {}
@@ -142,7 +147,8 @@ class RequestPlan:
     def _fill(
         self, message: Message, members: Mapping[str, msgspec.Raw], unknown: list[str]
     ) -> None:
-        for key, raw in members.items():
+        for given, raw in members.items():
+            key = given.lower() if self._any_case else given
             setter = self._setters.get(key)
             if setter is not None:
                 try:
@@ -154,7 +160,7 @@ class RequestPlan:
             elif key in self._raw:
                 self._raw[key](message, bytes(raw))
             else:
-                unknown.append(key)
+                unknown.append(given)
 
     def _add(self, descriptor: Descriptor, owner: Callable[[Any], Any]) -> None:
         for field_descriptor in descriptor.fields:

@@ -186,7 +186,7 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         path_fields=_path_fields(rpc.input_type, route.path),
         subject=route.subject,
         parameters_plan=ResponsePlan(rpc.input_type),
-        request_plan=RequestPlan(rpc.input_type),
+        request_plan=RequestPlan(rpc.input_type, any_case=route.works_sealed),
         response_plan=ResponsePlan(rpc.output_type),
     )
 

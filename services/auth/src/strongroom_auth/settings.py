@@ -21,6 +21,7 @@ _SCALARS = {
     "token_num_uses": "uses",
     "token_period": "period",
     "token_type": "type",
+    "token_strictly_bind_ip": "strict_ip",
 }
 
 
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
     uses: int = 0
     period: int = 0
     type: str = "default"
+    strict_ip: bool = False
 
 
 def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
@@ -60,6 +62,7 @@ def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
     if min(after.ttl, after.max_ttl, after.explicit_max, after.uses, after.period) < 0:
         raise invalid("token settings must not be negative")
     rules.check_cidrs("token_bound_cidrs", after.cidrs)
+    rules.check_strict_ip(after.cidrs, strict=after.strict_ip)
     if after.max_ttl and after.ttl > after.max_ttl:
         raise invalid("token_ttl: must not be longer than token_max_ttl")
     return after
@@ -86,7 +89,11 @@ def grant(
     login: dict[str, str],
     cidrs: tuple[str, ...] = (),
 ) -> tuple[Grant, tuple[str, ...]]:
-    """Returns the token that a login makes, and what is done otherwise than its role says."""
+    """Returns the token that a login makes, and what is done otherwise than its role says.
+
+    Raises:
+        ServiceError: DENIED where the token could not be used from the client's address.
+    """
     mount = mount_of(context)
     _check_no_root(settings)
     span = lifetimes.span(
@@ -108,7 +115,9 @@ def grant(
         longest=settings.max_ttl or mount.max_lease_ttl,
         uses=settings.uses,
         meta=meta,
-        cidrs=cidrs or settings.cidrs,
+        cidrs=rules.bound_to(
+            context.client_address, cidrs or settings.cidrs, strict=settings.strict_ip
+        ),
         mount=mount.uuid,
         login=login,
     )

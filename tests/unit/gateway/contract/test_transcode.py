@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2
 from strongroom.kv.v1 import kv1_pb2, kv2_pb2
+from strongroom.seal.v1 import seal_pb2
 from strongroom.transit.v1 import cipher_pb2
 from strongroom_gateway.contract.decode import (
     MAX_DEPTH,
@@ -46,6 +47,16 @@ def test_a_document_keeps_every_byte() -> None:
     message, unknown = decode(kv2_pb2.WriteSecretRequest, body, captures={"path": "a/b"})
     assert message.data == document.encode()
     assert (message.path, message.options.cas, unknown) == ("a/b", 3, [])
+
+
+def test_keys_may_be_in_capitals_where_that_is_allowed() -> None:
+    body = b'{"Key": "k", "RESET": true, "Other": 1}'
+    plan = RequestPlan(seal_pb2.UnsealRequest.DESCRIPTOR, any_case=True)
+    message, unknown = plan.decode(body, parse_body(body), {}, {})
+    assert message == seal_pb2.UnsealRequest(key="k", reset=True)
+    assert unknown == ["Other"]
+    strict, unknown = decode(seal_pb2.UnsealRequest, body)
+    assert (strict, unknown) == (seal_pb2.UnsealRequest(), ["Key", "RESET", "Other"])
 
 
 def test_a_body_may_be_one_field() -> None:
@@ -213,6 +224,7 @@ def test_durations_times_and_absences() -> None:
         "max_versions": 0,
         "cas_required": False,
         "delete_version_after": "1h30m0s",
+        "metadata_cas_required": False,
     }
     info = shown(token_pb2.LookupSelfResponse(info=token_pb2.TokenInfo(meta=b"null")))
     assert info["expire_time"] is None

@@ -806,6 +806,53 @@ class DestroySecretIdResponse(_message.Message):
 Global___DestroySecretIdResponse: _TypeAlias = DestroySecretIdResponse  # noqa: Y015
 
 @_typing.final
+class DeleteSecretIdRequest(_message.Message):
+    """A secret id to remove."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_NAME_FIELD_NUMBER: _builtins.int
+    SECRET_ID_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
+    role_name: _builtins.str
+    """The role's name."""
+    secret_id: _builtins.str
+    """The secret id."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
+    def __init__(
+        self,
+        *,
+        role_name: _builtins.str = ...,
+        secret_id: _builtins.str = ...,
+        mount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "secret_id", b"secret_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSecretIdRequest: _TypeAlias = DeleteSecretIdRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSecretIdResponse(_message.Message):
+    """Says that it is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSecretIdResponse: _TypeAlias = DeleteSecretIdResponse  # noqa: Y015
+
+@_typing.final
 class LookupSecretIdAccessorRequest(_message.Message):
     """A secret id to look up."""
 
@@ -905,6 +952,53 @@ class DestroySecretIdAccessorResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DestroySecretIdAccessorResponse: _TypeAlias = DestroySecretIdAccessorResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSecretIdAccessorRequest(_message.Message):
+    """A secret id to remove."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_NAME_FIELD_NUMBER: _builtins.int
+    SECRET_ID_ACCESSOR_FIELD_NUMBER: _builtins.int
+    MOUNT_FIELD_NUMBER: _builtins.int
+    role_name: _builtins.str
+    """The role's name."""
+    secret_id_accessor: _builtins.str
+    """Its accessor."""
+    mount: _builtins.str
+    """The path of the mount, such as auth/approle/. Only over gRPC."""
+    def __init__(
+        self,
+        *,
+        role_name: _builtins.str = ...,
+        secret_id_accessor: _builtins.str = ...,
+        mount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "role_name", b"role_name", "secret_id_accessor", b"secret_id_accessor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSecretIdAccessorRequest: _TypeAlias = DeleteSecretIdAccessorRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSecretIdAccessorResponse(_message.Message):
+    """Says that it is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSecretIdAccessorResponse: _TypeAlias = DeleteSecretIdAccessorResponse  # noqa: Y015
 
 @_typing.final
 class ReadRoleSettingRequest(_message.Message):

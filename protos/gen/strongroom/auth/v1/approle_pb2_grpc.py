@@ -90,6 +90,11 @@ class AppRoleServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdResponse.FromString,
                 _registered_method=True)
+        self.DeleteSecretId = channel.unary_unary(
+                '/strongroom.auth.v1.AppRoleService/DeleteSecretId',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdResponse.FromString,
+                _registered_method=True)
         self.LookupSecretIdAccessor = channel.unary_unary(
                 '/strongroom.auth.v1.AppRoleService/LookupSecretIdAccessor',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.LookupSecretIdAccessorRequest.SerializeToString,
@@ -99,6 +104,11 @@ class AppRoleServiceStub:
                 '/strongroom.auth.v1.AppRoleService/DestroySecretIdAccessor',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdAccessorRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdAccessorResponse.FromString,
+                _registered_method=True)
+        self.DeleteSecretIdAccessor = channel.unary_unary(
+                '/strongroom.auth.v1.AppRoleService/DeleteSecretIdAccessor',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdAccessorRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdAccessorResponse.FromString,
                 _registered_method=True)
         self.ReadRoleSetting = channel.unary_unary(
                 '/strongroom.auth.v1.AppRoleService/ReadRoleSetting',
@@ -208,6 +218,13 @@ class AppRoleServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteSecretId(self, request, context):
+        """The same, by DELETE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LookupSecretIdAccessor(self, request, context):
         """Tells what is known of a secret id, without it. PERMISSION_DENIED where there is none.
         """
@@ -217,6 +234,13 @@ class AppRoleServiceServicer:
 
     def DestroySecretIdAccessor(self, request, context):
         """Removes a secret id, without it. PERMISSION_DENIED where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSecretIdAccessor(self, request, context):
+        """The same, by DELETE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -316,6 +340,11 @@ def add_AppRoleServiceServicer_to_server(servicer, server):
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdResponse.SerializeToString,
             ),
+            'DeleteSecretId': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSecretId,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdResponse.SerializeToString,
+            ),
             'LookupSecretIdAccessor': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupSecretIdAccessor,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.LookupSecretIdAccessorRequest.FromString,
@@ -325,6 +354,11 @@ def add_AppRoleServiceServicer_to_server(servicer, server):
                     servicer.DestroySecretIdAccessor,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdAccessorRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdAccessorResponse.SerializeToString,
+            ),
+            'DeleteSecretIdAccessor': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSecretIdAccessor,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdAccessorRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdAccessorResponse.SerializeToString,
             ),
             'ReadRoleSetting': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadRoleSetting,
@@ -661,6 +695,33 @@ class AppRoleService:
             _registered_method=True)
 
     @staticmethod
+    def DeleteSecretId(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.AppRoleService/DeleteSecretId',
+            strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def LookupSecretIdAccessor(request,
             target,
             options=(),
@@ -704,6 +765,33 @@ class AppRoleService:
             '/strongroom.auth.v1.AppRoleService/DestroySecretIdAccessor',
             strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdAccessorRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_approle__pb2.DestroySecretIdAccessorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSecretIdAccessor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.AppRoleService/DeleteSecretIdAccessor',
+            strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdAccessorRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_approle__pb2.DeleteSecretIdAccessorResponse.FromString,
             options,
             channel_credentials,
             insecure,

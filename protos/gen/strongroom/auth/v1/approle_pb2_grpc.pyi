@@ -38,10 +38,14 @@ class AppRoleServiceStub:
     """Tells what is known of a secret id. Empty where there is none."""
     DestroySecretId: _aio.UnaryUnaryMultiCallable[_approle_pb2.DestroySecretIdRequest, _approle_pb2.DestroySecretIdResponse]
     """Removes a secret id."""
+    DeleteSecretId: _aio.UnaryUnaryMultiCallable[_approle_pb2.DeleteSecretIdRequest, _approle_pb2.DeleteSecretIdResponse]
+    """The same, by DELETE."""
     LookupSecretIdAccessor: _aio.UnaryUnaryMultiCallable[_approle_pb2.LookupSecretIdAccessorRequest, _approle_pb2.LookupSecretIdAccessorResponse]
     """Tells what is known of a secret id, without it. PERMISSION_DENIED where there is none."""
     DestroySecretIdAccessor: _aio.UnaryUnaryMultiCallable[_approle_pb2.DestroySecretIdAccessorRequest, _approle_pb2.DestroySecretIdAccessorResponse]
     """Removes a secret id, without it. PERMISSION_DENIED where there is none."""
+    DeleteSecretIdAccessor: _aio.UnaryUnaryMultiCallable[_approle_pb2.DeleteSecretIdAccessorRequest, _approle_pb2.DeleteSecretIdAccessorResponse]
+    """The same, by DELETE."""
     ReadRoleSetting: _aio.UnaryUnaryMultiCallable[_approle_pb2.ReadRoleSettingRequest, _approle_pb2.ReadRoleSettingResponse]
     """Returns one setting of a role: policies, secret-id-num-uses, secret-id-ttl, token-ttl, token-max-ttl, token-num-uses,
     bind-secret-id, secret-id-bound-cidrs, token-bound-cidrs, period or local-secret-ids.
@@ -147,6 +151,14 @@ class AppRoleServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes a secret id."""
 
     @_abc_1.abstractmethod
+    def DeleteSecretId(
+        self,
+        request: _approle_pb2.DeleteSecretIdRequest,
+        context: _aio.ServicerContext[_approle_pb2.DeleteSecretIdRequest, _abc.Awaitable[_approle_pb2.DeleteSecretIdResponse]],
+    ) -> _abc.Awaitable[_approle_pb2.DeleteSecretIdResponse]:
+        """The same, by DELETE."""
+
+    @_abc_1.abstractmethod
     def LookupSecretIdAccessor(
         self,
         request: _approle_pb2.LookupSecretIdAccessorRequest,
@@ -161,6 +173,14 @@ class AppRoleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_approle_pb2.DestroySecretIdAccessorRequest, _abc.Awaitable[_approle_pb2.DestroySecretIdAccessorResponse]],
     ) -> _abc.Awaitable[_approle_pb2.DestroySecretIdAccessorResponse]:
         """Removes a secret id, without it. PERMISSION_DENIED where there is none."""
+
+    @_abc_1.abstractmethod
+    def DeleteSecretIdAccessor(
+        self,
+        request: _approle_pb2.DeleteSecretIdAccessorRequest,
+        context: _aio.ServicerContext[_approle_pb2.DeleteSecretIdAccessorRequest, _abc.Awaitable[_approle_pb2.DeleteSecretIdAccessorResponse]],
+    ) -> _abc.Awaitable[_approle_pb2.DeleteSecretIdAccessorResponse]:
+        """The same, by DELETE."""
 
     @_abc_1.abstractmethod
     def ReadRoleSetting(

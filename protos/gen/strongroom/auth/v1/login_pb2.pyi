@@ -121,6 +121,7 @@ class TokenSettings(_message.Message):
     TOKEN_NUM_USES_FIELD_NUMBER: _builtins.int
     TOKEN_PERIOD_FIELD_NUMBER: _builtins.int
     TOKEN_TYPE_FIELD_NUMBER: _builtins.int
+    TOKEN_STRICTLY_BIND_IP_FIELD_NUMBER: _builtins.int
     token_ttl: _builtins.int
     """The time-to-live of a token, in seconds; 0 for the mount's."""
     token_max_ttl: _builtins.int
@@ -135,6 +136,8 @@ class TokenSettings(_message.Message):
     """A token can be renewed for this many seconds each time, without end."""
     token_type: _builtins.str
     """service, default or default-service."""
+    token_strictly_bind_ip: _builtins.bool
+    """A token may be used only from the address that the login came from; excludes token_bound_cidrs."""
     @_builtins.property
     def token_policies(self) -> Global___TextList:
         """The policies of a token."""
@@ -155,10 +158,11 @@ class TokenSettings(_message.Message):
         token_num_uses: _builtins.int | None = ...,
         token_period: _builtins.int | None = ...,
         token_type: _builtins.str | None = ...,
+        token_strictly_bind_ip: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_max_ttl", b"_token_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_ttl", b"_token_ttl", "_token_type", b"_token_type", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_max_ttl", b"token_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_policies", b"token_policies", "token_ttl", b"token_ttl", "token_type", b"token_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_max_ttl", b"_token_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_ttl", b"_token_ttl", "_token_type", b"_token_type", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_max_ttl", b"token_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_policies", b"token_policies", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_ttl", b"token_ttl", "token_type", b"token_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_max_ttl", b"_token_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_ttl", b"_token_ttl", "_token_type", b"_token_type", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_max_ttl", b"token_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_policies", b"token_policies", "token_ttl", b"token_ttl", "token_type", b"token_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_max_ttl", b"_token_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_ttl", b"_token_ttl", "_token_type", b"_token_type", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_max_ttl", b"token_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_policies", b"token_policies", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_ttl", b"token_ttl", "token_type", b"token_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__token_explicit_max_ttl: _TypeAlias = _typing.Literal["token_explicit_max_ttl"]  # noqa: Y015
     _WhichOneofArgType__token_explicit_max_ttl: _TypeAlias = _typing.Literal["_token_explicit_max_ttl", b"_token_explicit_max_ttl"]  # noqa: Y015
@@ -170,6 +174,8 @@ class TokenSettings(_message.Message):
     _WhichOneofArgType__token_num_uses: _TypeAlias = _typing.Literal["_token_num_uses", b"_token_num_uses"]  # noqa: Y015
     _WhichOneofReturnType__token_period: _TypeAlias = _typing.Literal["token_period"]  # noqa: Y015
     _WhichOneofArgType__token_period: _TypeAlias = _typing.Literal["_token_period", b"_token_period"]  # noqa: Y015
+    _WhichOneofReturnType__token_strictly_bind_ip: _TypeAlias = _typing.Literal["token_strictly_bind_ip"]  # noqa: Y015
+    _WhichOneofArgType__token_strictly_bind_ip: _TypeAlias = _typing.Literal["_token_strictly_bind_ip", b"_token_strictly_bind_ip"]  # noqa: Y015
     _WhichOneofReturnType__token_ttl: _TypeAlias = _typing.Literal["token_ttl"]  # noqa: Y015
     _WhichOneofArgType__token_ttl: _TypeAlias = _typing.Literal["_token_ttl", b"_token_ttl"]  # noqa: Y015
     _WhichOneofReturnType__token_type: _TypeAlias = _typing.Literal["token_type"]  # noqa: Y015
@@ -184,6 +190,8 @@ class TokenSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_num_uses) -> _WhichOneofReturnType__token_num_uses | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_period) -> _WhichOneofReturnType__token_period | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_strictly_bind_ip) -> _WhichOneofReturnType__token_strictly_bind_ip | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_ttl) -> _WhichOneofReturnType__token_ttl | None: ...
     @_typing.overload

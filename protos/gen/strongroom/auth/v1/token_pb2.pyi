@@ -1102,6 +1102,7 @@ class TokenRole(_message.Message):
     TOKEN_NUM_USES_FIELD_NUMBER: _builtins.int
     TOKEN_PERIOD_FIELD_NUMBER: _builtins.int
     TOKEN_TYPE_FIELD_NUMBER: _builtins.int
+    TOKEN_STRICTLY_BIND_IP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     orphan: _builtins.bool
@@ -1120,6 +1121,8 @@ class TokenRole(_message.Message):
     """A token can be renewed for this many seconds each time, without end."""
     token_type: _builtins.str
     """service, default or default-service."""
+    token_strictly_bind_ip: _builtins.bool
+    """A token may be used only from the address that it was asked for from; excludes token_bound_cidrs."""
     @_builtins.property
     def allowed_policies(self) -> _login_pb2.TextList:
         """The policies that a token may have; empty for the caller's."""
@@ -1157,10 +1160,11 @@ class TokenRole(_message.Message):
         token_num_uses: _builtins.int | None = ...,
         token_period: _builtins.int | None = ...,
         token_type: _builtins.str | None = ...,
+        token_strictly_bind_ip: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_type", b"_token_type", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "orphan", b"orphan", "path_suffix", b"path_suffix", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_type", b"token_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_type", b"_token_type", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "orphan", b"orphan", "path_suffix", b"path_suffix", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_type", b"token_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_type", b"_token_type", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "name", b"name", "orphan", b"orphan", "path_suffix", b"path_suffix", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_type", b"token_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_type", b"_token_type", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "name", b"name", "orphan", b"orphan", "path_suffix", b"path_suffix", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_type", b"token_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__orphan: _TypeAlias = _typing.Literal["orphan"]  # noqa: Y015
     _WhichOneofArgType__orphan: _TypeAlias = _typing.Literal["_orphan", b"_orphan"]  # noqa: Y015
@@ -1176,6 +1180,8 @@ class TokenRole(_message.Message):
     _WhichOneofArgType__token_num_uses: _TypeAlias = _typing.Literal["_token_num_uses", b"_token_num_uses"]  # noqa: Y015
     _WhichOneofReturnType__token_period: _TypeAlias = _typing.Literal["token_period"]  # noqa: Y015
     _WhichOneofArgType__token_period: _TypeAlias = _typing.Literal["_token_period", b"_token_period"]  # noqa: Y015
+    _WhichOneofReturnType__token_strictly_bind_ip: _TypeAlias = _typing.Literal["token_strictly_bind_ip"]  # noqa: Y015
+    _WhichOneofArgType__token_strictly_bind_ip: _TypeAlias = _typing.Literal["_token_strictly_bind_ip", b"_token_strictly_bind_ip"]  # noqa: Y015
     _WhichOneofReturnType__token_type: _TypeAlias = _typing.Literal["token_type"]  # noqa: Y015
     _WhichOneofArgType__token_type: _TypeAlias = _typing.Literal["_token_type", b"_token_type"]  # noqa: Y015
     @_typing.overload
@@ -1192,6 +1198,8 @@ class TokenRole(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_num_uses) -> _WhichOneofReturnType__token_num_uses | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_period) -> _WhichOneofReturnType__token_period | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_strictly_bind_ip) -> _WhichOneofReturnType__token_strictly_bind_ip | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_type) -> _WhichOneofReturnType__token_type | None: ...
 

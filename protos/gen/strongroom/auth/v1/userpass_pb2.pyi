@@ -133,6 +133,8 @@ class WriteUserRequest(_message.Message):
     PASSWORD_FIELD_NUMBER: _builtins.int
     PASSWORD_HASH_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    MAX_TTL_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The name."""
@@ -140,6 +142,10 @@ class WriteUserRequest(_message.Message):
     """The password, at most 72 bytes."""
     password_hash: _builtins.str
     """A bcrypt hash in place of the password."""
+    ttl: _builtins.int
+    """The old name of token_ttl, which wins."""
+    max_ttl: _builtins.int
+    """The old name of token_max_ttl, which wins."""
     mount: _builtins.str
     """The path of the mount, such as auth/userpass/. Only over gRPC."""
     @_builtins.property
@@ -153,13 +159,22 @@ class WriteUserRequest(_message.Message):
         password: _builtins.str = ...,
         password_hash: _builtins.str = ...,
         settings: _login_pb2.TokenSettings | None = ...,
+        ttl: _builtins.int | None = ...,
+        max_ttl: _builtins.int | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "max_ttl", b"max_ttl", "settings", b"settings", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "password", b"password", "password_hash", b"password_hash", "settings", b"settings", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "max_ttl", b"max_ttl", "mount", b"mount", "password", b"password", "password_hash", b"password_hash", "settings", b"settings", "ttl", b"ttl", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_ttl: _TypeAlias = _typing.Literal["max_ttl"]  # noqa: Y015
+    _WhichOneofArgType__max_ttl: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl"]  # noqa: Y015
+    _WhichOneofReturnType__ttl: _TypeAlias = _typing.Literal["ttl"]  # noqa: Y015
+    _WhichOneofArgType__ttl: _TypeAlias = _typing.Literal["_ttl", b"_ttl"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_ttl) -> _WhichOneofReturnType__max_ttl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl) -> _WhichOneofReturnType__ttl | None: ...
 
 Global___WriteUserRequest: _TypeAlias = WriteUserRequest  # noqa: Y015
 

@@ -17,7 +17,7 @@ from strongroom_auth.approle.roles import (
 )
 from strongroom_auth.lockout import Failures, Lockouts
 from strongroom_auth.tokens import rules
-from strongroom_auth.tokens.tokens import Issued, Tokens, address_allowed, conflict
+from strongroom_auth.tokens.tokens import Issued, Tokens, conflict
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
 from strongroom_runtime.requests import mount_of
@@ -95,7 +95,7 @@ class Logins:
         if found is None:
             raise invalid(_WRONG)
         name, role = found
-        if not address_allowed(role.secret_id_cidrs, context.client_address):
+        if not rules.address_allowed(role.secret_id_cidrs, context.client_address):
             raise denied()
         if not role.bind_secret_id:
             return await self._issue(name, role, None, context)
@@ -108,7 +108,7 @@ class Logins:
             failures = await self._check_lockout(role_id, context, right=right)
             if known is None or not right:
                 raise invalid(_WRONG)
-            if not address_allowed(known[0].cidrs, context.client_address):
+            if not rules.address_allowed(known[0].cidrs, context.client_address):
                 raise denied()
             with contextlib.suppress(ConflictError):
                 issued = await self._issue(name, role, (hashed, *known), context)

@@ -121,14 +121,14 @@ class AppRoleHandlers:
     async def DestroySecretId(
         self, request: pb.DestroySecretIdRequest, context: RequestContext
     ) -> pb.DestroySecretIdResponse:
-        name, role = await self._role(request.role_name, context)
-        if not request.secret_id:
-            raise invalid("missing secret_id")
-        hashed = hash_of(role, request.secret_id)
-        secret = await self._secret(name, hashed, context)
-        if secret is not None:
-            await self._roles.destroy(mount_of(context).uuid, name, hashed, secret.accessor)
+        await self._destroy(request.role_name, request.secret_id, context)
         return pb.DestroySecretIdResponse()
+
+    async def DeleteSecretId(
+        self, request: pb.DeleteSecretIdRequest, context: RequestContext
+    ) -> pb.DeleteSecretIdResponse:
+        await self._destroy(request.role_name, request.secret_id, context)
+        return pb.DeleteSecretIdResponse()
 
     async def LookupSecretIdAccessor(
         self, request: pb.LookupSecretIdAccessorRequest, context: RequestContext
@@ -141,11 +141,14 @@ class AppRoleHandlers:
     async def DestroySecretIdAccessor(
         self, request: pb.DestroySecretIdAccessorRequest, context: RequestContext
     ) -> pb.DestroySecretIdAccessorResponse:
-        name, hashed, secret = await self._by_accessor(
-            request.role_name, request.secret_id_accessor, context
-        )
-        await self._roles.destroy(mount_of(context).uuid, name, hashed, secret.accessor)
+        await self._destroy_by_accessor(request.role_name, request.secret_id_accessor, context)
         return pb.DestroySecretIdAccessorResponse()
+
+    async def DeleteSecretIdAccessor(
+        self, request: pb.DeleteSecretIdAccessorRequest, context: RequestContext
+    ) -> pb.DeleteSecretIdAccessorResponse:
+        await self._destroy_by_accessor(request.role_name, request.secret_id_accessor, context)
+        return pb.DeleteSecretIdAccessorResponse()
 
     async def ReadRoleSetting(
         self, request: pb.ReadRoleSettingRequest, context: RequestContext
@@ -185,6 +188,21 @@ class AppRoleHandlers:
         issued, warnings = await self._logins.login(request.role_id, request.secret_id, context)
         auth = auth_message(issued.token, issued.text, issued.token.ttl)
         return pb.LoginAppRoleResponse(auth=auth, warnings=warnings)
+
+    async def _destroy(self, role_name: str, secret_id: str, context: RequestContext) -> None:
+        name, role = await self._role(role_name, context)
+        if not secret_id:
+            raise invalid("missing secret_id")
+        hashed = hash_of(role, secret_id)
+        secret = await self._secret(name, hashed, context)
+        if secret is not None:
+            await self._roles.destroy(mount_of(context).uuid, name, hashed, secret.accessor)
+
+    async def _destroy_by_accessor(
+        self, role_name: str, accessor: str, context: RequestContext
+    ) -> None:
+        name, hashed, secret = await self._by_accessor(role_name, accessor, context)
+        await self._roles.destroy(mount_of(context).uuid, name, hashed, secret.accessor)
 
     async def _role(self, name: str, context: RequestContext) -> tuple[str, Role]:
         name = _clean(name)

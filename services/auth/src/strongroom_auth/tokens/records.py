@@ -74,3 +74,4 @@ class TokenRole(msgspec.Struct, frozen=True):
     uses: int = 0
     period: int = 0
     type: str = "default-service"
+    strict_ip: bool = False

@@ -33,6 +33,7 @@ _SCALARS = {
     "token_num_uses": "uses",
     "token_period": "period",
     "token_type": "type",
+    "token_strictly_bind_ip": "strict_ip",
 }
 
 
@@ -94,6 +95,7 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
     if min(role.explicit_max, role.uses, role.period) < 0:
         raise invalid("token_explicit_max_ttl, token_num_uses, token_period: must not be negative")
     rules.check_cidrs("token_bound_cidrs", role.cidrs)
+    rules.check_strict_ip(role.cidrs, strict=role.strict_ip)
     if role.path_suffix and not _SUFFIX.fullmatch(role.path_suffix):
         raise invalid(
             "path_suffix: takes letters, digits, _, - and ., the last two not at its ends"

@@ -203,7 +203,7 @@ class TokenHandlers:
             uses=role.uses if role is not None and role.uses else parameters.num_uses,
             renewable=_renewable(parameters, role),
             meta=dict(parameters.meta),
-            cidrs=role.cidrs if role is not None else (),
+            cidrs=_cidrs(role, context, parent, orphan=orphan),
             role=role_name,
             text=parameters.id,
         )
@@ -239,6 +239,15 @@ class TokenHandlers:
         if token is None:
             raise invalid("invalid accessor")
         return token
+
+
+def _cidrs(
+    role: TokenRole | None, context: RequestContext, parent: Token, *, orphan: bool
+) -> tuple[str, ...]:
+    """Returns where a new token may be used from: as its role says, and without one as its parent."""
+    if role is not None:
+        return rules.bound_to(context.client_address, role.cidrs, strict=role.strict_ip)
+    return () if orphan else parent.cidrs
 
 
 def _caller(context: RequestContext) -> TokenContext:

@@ -1,11 +1,11 @@
-"""The rules for tokens, without I/O: which policies a token may have."""
+"""The rules for tokens, without I/O: which policies a token may have, and where it may be used from."""
 
 import fnmatch
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
-from strongroom_runtime.errors import invalid
+from strongroom_runtime.errors import denied, invalid
 
 _NOT_SHOWN = re.compile("[^a-zA-Z0-9-]")
 
@@ -52,6 +52,40 @@ def check_cidrs(field: str, cidrs: Iterable[str]) -> None:
             ipaddress.ip_network(cidr, strict=False)
         except ValueError:
             raise invalid(f"{field}: takes addresses or ranges such as 10.0.0.0/8") from None
+
+
+def address_allowed(cidrs: Sequence[str], address: str) -> bool:
+    """Returns whether an address lies in one of the ranges, or there are none."""
+    if not cidrs:
+        return True
+    try:
+        client = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(client in ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
+
+
+def check_strict_ip(cidrs: Sequence[str], *, strict: bool) -> None:
+    """Raises where tokens are to be bound both to address ranges and to the client's address.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if strict and cidrs:
+        raise invalid("'token_strictly_bind_ip' conflicts with 'token_bound_cidrs'; set only one")
+
+
+def bound_to(address: str, cidrs: tuple[str, ...], *, strict: bool) -> tuple[str, ...]:
+    """Returns where a token may be used from: some ranges, or, where that is strict, the client's address alone.
+
+    Raises:
+        ServiceError: DENIED where the address is not known, or not within the ranges.
+    """
+    if not strict:
+        return cidrs
+    if not address or not address_allowed(cidrs, address):
+        raise denied()
+    return (address,)
 
 
 def check_within(field: str, cidrs: Iterable[str], bounds: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """Making, using, renewing and revoking tokens."""
 
 import contextlib
-import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -150,7 +149,7 @@ class Tokens:
         if not 0 < len(text) <= 512:
             return None
         found = await self.records.valid(self.records.identify(text), self.now(), reads)
-        if found is None or not address_allowed(found[0].cidrs, address):
+        if found is None or not rules.address_allowed(found[0].cidrs, address):
             return None
         return found[0]
 
@@ -162,7 +161,7 @@ class Tokens:
         token_id = self.records.identify(text)
         for _ in range(self._attempts * 10):
             found = await self.records.valid(token_id, self.now())
-            if found is None or not address_allowed(found[0].cidrs, address):
+            if found is None or not rules.address_allowed(found[0].cidrs, address):
                 return None
             token, revision = found
             if not token.uses:
@@ -242,17 +241,6 @@ class Tokens:
             await self.create(grant)
         if await self.records.get(self.records.identify(text)) is None:
             raise ServiceError(Kind.UNAVAILABLE, "the root token could not be kept")
-
-
-def address_allowed(cidrs: tuple[str, ...], address: str) -> bool:
-    """Returns whether an address lies in one of the ranges, or there are none."""
-    if not cidrs:
-        return True
-    try:
-        client = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(client in ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
 
 
 def conflict() -> ServiceError:

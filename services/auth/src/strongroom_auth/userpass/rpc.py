@@ -8,7 +8,7 @@ from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
-from strongroom_auth.tokens.tokens import RenewalRule, Tokens, address_allowed
+from strongroom_auth.tokens.tokens import RenewalRule, Tokens
 from strongroom_auth.userpass.passwords import Passwords
 from strongroom_auth.userpass.users import User, Users
 from strongroom_runtime.context import RequestContext
@@ -48,6 +48,7 @@ class UserpassHandlers:
         self, request: pb.WriteUserRequest, context: RequestContext
     ) -> pb.WriteUserResponse:
         password = await self._given(request.password, request.password_hash)
+        given = _with_old_names(request)
 
         async def change(before: User | None) -> User:
             check_right(context, before is not None)
@@ -55,7 +56,7 @@ class UserpassHandlers:
                 raise invalid("missing password")
             known = before.settings if before else Settings()
             hashed = password or (before.password if before else b"")
-            return User(hashed, settings.changed(known, request.settings))
+            return User(hashed, settings.changed(known, given))
 
         await self._users.change(mount_of(context).uuid, _clean(request.username), change)
         return pb.WriteUserResponse()
@@ -107,7 +108,7 @@ class UserpassHandlers:
         failures = await self._lockouts.failures(mount, name)
         if user is None or self._lockouts.rule(mount).locked(failures, now):
             raise denied()
-        if not address_allowed(user.settings.cidrs, context.client_address):
+        if not rules.address_allowed(user.settings.cidrs, context.client_address):
             raise denied()
         grant, warnings = settings.grant(
             user.settings,
@@ -137,6 +138,17 @@ class UserpassHandlers:
         if rules.with_default(user.settings.policies, user.settings.no_default) != token.policies:
             raise invalid("policies have changed, not renewing")
         return settings.renewal(user.settings, token.ttl, token.longest)
+
+
+def _with_old_names(request: pb.WriteUserRequest) -> login_pb2.TokenSettings:
+    """Returns the settings of a request, with what it gives by their old names alone."""
+    given = login_pb2.TokenSettings()
+    given.CopyFrom(request.settings)
+    if request.HasField("ttl") and not given.HasField("token_ttl"):
+        given.token_ttl = request.ttl
+    if request.HasField("max_ttl") and not given.HasField("token_max_ttl"):
+        given.token_max_ttl = request.max_ttl
+    return given
 
 
 def _clean(name: str) -> str:
