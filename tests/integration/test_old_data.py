@@ -1,10 +1,14 @@
 """A new version starts on what an older one left on the disk."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.platforms import TOPOLOGIES, start, until
+from strongroom_cli.settings import SERVICES
+from strongroom_runtime.transport.pki import check, initialise
+from tests.certificates import age
+from tests.integration.platforms import BIN, TOPOLOGIES, start, until
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -17,3 +21,35 @@ def test_a_service_that_is_new_gets_its_certificate(tmp_path: Path, topology: st
         until(lambda: platform.http("GET", "secret/data/kept").status_code == 200)
         assert platform.http("POST", "sys/mounts/db", json={"type": "database"}).status_code == 204
         assert platform.http("LIST", "db/config").status_code == 404
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_certificates_without_the_names_of_services_get_them(tmp_path: Path, topology: str) -> None:
+    pki = tmp_path / "data" / "pki"
+    with start(tmp_path, topology) as platform:
+        platform.http("POST", "secret/data/kept", json={"data": {"n": 1}})
+    age(pki, "strongroom.internal", SERVICES)
+    keys = {file.name: file.read_bytes() for file in pki.glob("*.key")}
+    with start(tmp_path, topology, command="server") as platform:
+        until(lambda: platform.http("GET", "secret/data/kept").status_code == 200)
+        check(pki, "strongroom.internal", SERVICES)
+    assert {file.name: file.read_bytes() for file in pki.glob("*.key")} == keys
+
+
+@pytest.mark.parametrize("command", ["server", "serve-one"])
+def test_certificates_that_were_made_elsewhere_are_not_touched(
+    tmp_path: Path, command: str
+) -> None:
+    pki = tmp_path / "pki"
+    initialise(pki, "strongroom.internal", SERVICES)
+    age(pki, "strongroom.internal", ["transit"])
+    before = {file.name: file.read_bytes() for file in pki.iterdir()}
+    options = [f"--pki-dir={pki}", f"--data-dir={tmp_path / 'data'}", "--target=kv,transit"]
+    ended = subprocess.run(
+        [str(BIN / "strongroom"), command, *options, "--etcd-endpoints=127.0.0.1:1"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert f"{pki / 'transit.pem'}: does not name transit.strongroom.internal" in ended.stderr
+    assert "run `strongroom pki init" in ended.stderr
+    assert {file.name: file.read_bytes() for file in pki.iterdir()} == before

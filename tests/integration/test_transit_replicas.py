@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,17 @@ import pytest
 import requests
 from google.protobuf.message import Message
 
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom.transit.v1 import cipher_pb2, key_pb2, stream_pb2, stream_pb2_grpc
 from strongroom_runtime.context import MountContext, RequestContext
-from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
 from strongroom_runtime.etcd.members import MEMBERS, Member
+from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.credentials import Identities, Identity
+from strongroom_runtime.transport.server import InternalServer
 from tests.integration.platforms import (
     ROOT,
     TOPOLOGIES,
@@ -40,6 +43,7 @@ from tests.integration.platforms import (
 from tests.integration.test_grpc import AS_ROOT, stub
 
 CLIENTS = 6
+DOMAIN = "strongroom.internal"
 METHODS = response_classes(
     cipher_pb2.DESCRIPTOR.services_by_name["CipherService"],
     key_pb2.DESCRIPTOR.services_by_name["KeyService"],
@@ -220,7 +224,9 @@ class Direct:
     """A gateway that asks one replica alone."""
 
     def __init__(self, platform: Platform, address: str) -> None:
-        connect = Identity.of(platform.folder / "data" / "pki", "gateway").connector()
+        pki = platform.folder / "data" / "pki"
+        identities = Identities(pki, DOMAIN, ["gateway"])
+        connect = identities.connector("gateway", "transit")
         self._remote = RemoteCaller(connect, [address], METHODS, wait_seconds=10)
         found = platform.http("GET", "sys/mounts/transit").json()["data"]
         self._mount = MountContext("transit/", "transit", found["uuid"], found["accessor"])
@@ -317,6 +323,57 @@ def test_rotation_under_load_fails_nothing(
             made = platform.http("POST", f"transit/encrypt/{key}", json={"plaintext": "eA=="})
             assert made.json()["data"]["ciphertext"].startswith(f"vault:v{number + 2}:")
     assert load.failures == []
+
+
+class Impostor:
+    """A process with the certificate of kv that registers as a replica of transit, and remembers what it is asked."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._data = platform.folder / "data"
+        self.asked: list[str] = []
+
+    async def run(self, meanwhile: Callable[[], None]) -> None:
+        table = HandlerTable()
+        table.add(cipher_pb2.DESCRIPTOR.services_by_name["CipherService"], self)
+        server = InternalServer(table, Identities(self._data / "pki", DOMAIN, ["kv"]))
+        address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+        endpoint = f"127.0.0.1:{(self._data / 'etcd' / 'port').read_text().strip()}"
+        client = EtcdClient(EtcdConfig((endpoint,), Identity.of(self._data / "pki", "client")))
+        lease = await client.grant(600)
+        request = etcd_pb2.TxnRequest()
+        record = msgspec.msgpack.encode(Member(address, (), services=("transit",)))
+        request.success.add().request_put.MergeFrom(
+            etcd_pb2.PutRequest(key=MEMBERS + b"impostor", value=record, lease=lease.ID)
+        )
+        await client.transaction(request)
+        try:
+            await asyncio.to_thread(meanwhile)
+        finally:
+            await client.revoke(lease.ID)
+            await client.close()
+            await server.stop()
+
+    def __getattr__(self, method: str) -> Any:
+        async def answer(request: Message, context: RequestContext) -> Message:
+            self.asked.append(method)
+            raise ServiceError(Kind.INTERNAL, "an impostor was asked")
+
+        return answer
+
+
+def test_a_process_with_another_certificate_gets_nothing(platform: Platform, key: str) -> None:
+    impostor = Impostor(platform)
+    log = platform.folder / "output.log"
+
+    def meanwhile() -> None:
+        with Load(platform, key) as load:
+            # The gateway has tried to reach it, and says that it is not who it should be.
+            until(lambda: "nobody with the right certificate answers" in log.read_text())
+            load.goes_on(20)
+        assert load.failures == []
+
+    asyncio.run(impostor.run(meanwhile))
+    assert impostor.asked == []
 
 
 class Stream(threading.Thread):

@@ -49,19 +49,23 @@ def pki() -> None:
     "--host",
     "hosts",
     multiple=True,
-    help="A host name or address that the services are reached by; may be repeated.",
+    help="A host name or address by which clients reach the gateway, or others etcd; may be repeated.",
 )
 def pki_init(
     folder: Path, trust_domain: str, services: tuple[str, ...], hosts: tuple[str, ...]
 ) -> None:
-    """Create what is missing: the CA and one certificate for each service."""
+    """Create what is missing: the CA and one certificate for each service.
+
+    Certificates of earlier versions, without one of the hosts, or in the last third of their life are issued anew,
+    with the same key and for the hosts that they had as well.
+    """
     from strongroom_runtime.transport import pki as authority
 
     try:
-        authority.initialise(folder, trust_domain, services, hosts)
+        made = authority.initialise(folder, trust_domain, services, hosts)
     except (OSError, ValueError) as error:
-        raise click.ClickException(f"{folder}: {error}") from error
-    click.echo(f"{folder}: CA and certificates for {', '.join(services)}")
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{folder}: " + (f"issued for {', '.join(made)}" if made else "nothing to issue"))
 
 
 @main.group()

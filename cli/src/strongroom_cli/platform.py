@@ -59,7 +59,7 @@ async def _run(config: ServerConfig, start: Start) -> int:
             else:
                 preparing.cancel()
         await stop.wait()
-    except (RuntimeError, TimeoutError, OSError) as error:
+    except (RuntimeError, ValueError, TimeoutError, OSError) as error:
         sys.stderr.write(f"strongroom: cannot start: {error or 'it took too long'}\n")
         return 1
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from strongroom_cli.settings import (
     SCALED,
     VIEWED,
     ServerConfig,
-    called_by,
+    calls_of,
     is_everywhere,
     of_service,
     public_url,
@@ -59,7 +59,8 @@ from strongroom_runtime.ports import address_towards, hostport
 from strongroom_runtime.service import Host, Service
 from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
-from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
+from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identities
+from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
 
 log = logging.getLogger(__name__)
@@ -95,15 +96,15 @@ class Process:
     def __init__(self, config: ServerConfig, etcd: EtcdConfig) -> None:
         self._config = config
         name = "gateway" if "gateway" in config.targets else config.targets[0]
-        identity = Identity.of(config.certificates, name)
+        first = (name, *(other for other in config.targets if other != name))
+        self._identities = Identities(config.certificates, config.trust_domain, first)
         self._client = EtcdClient(etcd)
-        self._peers = PeerClient(identity.connector())
+        self._peers = PeerClient(self._identities.connector(name, MEMBER))
         self._cluster = Cluster(self._client, self._confirm)
         self._table = HandlerTable()
         self._local = LocalCaller(self._table)
-        self._remote: dict[str, RemoteCaller] = {}
+        self._remote: dict[tuple[str, str], RemoteCaller] = {}  # by who calls and who is called
         self._directory = Directory(self._client)
-        self._connect = identity.connector()
         self._holders = {name: KeyHolder() for name in config.targets if name != "seal"}
         self._services: dict[str, Service] = {}
         self._gateway: Gateway | None = None
@@ -117,7 +118,7 @@ class Process:
         self._metrics = Metrics()
         self._export = otlp_metrics.from_environment(self._metrics.registry, name)
         self._internal = InternalServer(
-            self._table, identity, config.trust_domain, telemetry=self._telemetry[name]
+            self._table, self._identities, telemetry=self._telemetry[name]
         )
 
     async def start(self) -> None:
@@ -141,9 +142,7 @@ class Process:
         if seal is not None:
             self._keys = LocalKeys(seal.seal, self._holders, self._running())
         else:
-            connects = {
-                name: Identity.of(config.certificates, name).connector() for name in self._holders
-            }
+            connects = {name: self._identities.connector(name, "seal") for name in self._holders}
             self._keys = RemoteKeys(connects, self._seals, self._holders, self._running())
         self._keys.start()
         if seal is not None:
@@ -194,7 +193,7 @@ class Process:
 
     def _build(self) -> strongroom_seal.service.SealService | None:
         """Builds the services of this process; returns the seal, if it is one of them."""
-        config, callers = self._config, self._callers()
+        config = self._config
         if "audit" in config.targets:
             config.audit_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._services["audit"] = strongroom_audit.service.build(
@@ -212,21 +211,18 @@ class Process:
             )
         if "dbcreds" in config.targets:
             self._services["dbcreds"] = strongroom_dbcreds.service.build(
-                Host(self._store("dbcreds"), peers={"auth": callers["auth"]}),
+                Host(self._store("dbcreds"), peers=self._callers("dbcreds")),
                 strongroom_dbcreds.config.Config(**of_service(DBCREDS, config)),
             )
         if "auth" in config.targets:
             self._services["auth"] = strongroom_auth.service.build(
-                Host(
-                    self._store("auth"),
-                    peers={"kv": callers["kv"], "dbcreds": callers["dbcreds"]},
-                )
+                Host(self._store("auth"), peers=self._callers("auth"))
             )
         seal = None
         if "seal" in config.targets:
             store = EtcdStore(self._client, RawCodec("seal"), self._cluster, metrics=self._metrics)
             seal = strongroom_seal.service.build(
-                Host(store, peers={"auth": callers["auth"]}),
+                Host(store, peers=self._callers("seal")),
                 strongroom_seal.config.Config(
                     static_key_file=config.static_key_file, cluster_name=config.cluster_name
                 ),
@@ -235,12 +231,12 @@ class Process:
         for service in self._services.values():
             self._table.include(service.handlers)
         if "gateway" in config.targets:
-            self._gateway = self._build_gateway(callers)
+            self._gateway = self._build_gateway()
         return seal
 
-    def _build_gateway(self, callers: Mapping[str, StreamCaller]) -> Gateway:
-        holder = self._holders["gateway"]
-        seals = self._remote.get("seal")
+    def _build_gateway(self) -> Gateway:
+        holder, callers = self._holders["gateway"], self._callers("gateway")
+        seals = self._remote.get(("gateway", "seal"))
         return Gateway(
             GatewayHost(
                 store=self._store("gateway"),
@@ -254,27 +250,34 @@ class Process:
             )
         )
 
-    def _callers(self) -> dict[str, StreamCaller]:
-        """Returns who answers for each service: this process itself, or others."""
-        callers: dict[str, StreamCaller] = dict(self._remote)
-        for name in self._config.targets:
-            local = traced(self._local, self._telemetry[name])
-            remote = self._remote.get(name)
-            callers[name] = local if remote is None else LocalFirst(local, remote, _BATCHES)
-        return callers
+    def _callers(self, caller: str) -> dict[str, StreamCaller]:
+        """Returns who answers a service of this process, by the services that it calls: this process, or others."""
+        return {name: self._answering(caller, name) for name in calls_of(caller)}
+
+    def _answering(self, caller: str, called: str) -> StreamCaller:
+        remote = self._remote.get((caller, called))
+        if remote is not None and called not in self._config.targets:
+            return remote
+        local = traced(self._local, self._telemetry[called])
+        return local if remote is None else LocalFirst(local, remote, _BATCHES)
 
     def _find_services(self) -> None:
-        """Prepares to call services elsewhere: those that are named, and those that members of the cluster run."""
-        config = self._config
-        for name in called_by(config.targets):
-            if name in config.targets and name not in SCALED:
-                continue
-            remote = RemoteCaller(
-                self._connect, config.remote.get(name, ()), response_classes(*_CALLABLE)
-            )
-            self._remote[name] = remote
-            if name in SCALED or name not in config.remote:
-                self._directory.subscribe(name, partial(self._use, remote))
+        """Prepares to call services elsewhere: those that are named, and those that members of the cluster run.
+
+        Each service calls by its own certificate: what it may call, others in its process may not.
+        """
+        for caller in self._config.targets:
+            for called in calls_of(caller):
+                if called not in self._config.targets or called in SCALED:
+                    self._remote[caller, called] = self._elsewhere(caller, called)
+
+    def _elsewhere(self, caller: str, called: str) -> RemoteCaller:
+        connect = self._identities.connector(caller, called)
+        named = self._config.remote.get(called, ())
+        remote = RemoteCaller(connect, named, response_classes(*_CALLABLE))
+        if called in SCALED or not named:
+            self._directory.subscribe(called, partial(self._use, remote))
+        return remote
 
     def _use(self, remote: RemoteCaller, addresses: frozenset[str]) -> None:
         remote.use(addresses - {self._address})

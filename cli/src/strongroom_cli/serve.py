@@ -13,6 +13,7 @@ from strongroom_cli.process import Process
 from strongroom_cli.settings import ServerConfig
 from strongroom_runtime import logs
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.transport import pki
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,16 @@ def run(config: ServerConfig) -> int:
 
 
 async def _serve(config: ServerConfig) -> int:
-    process = Process(config, etcd_config(config))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(process.reopen_logs()))
     try:
+        pki.check(config.certificates, config.trust_domain, config.targets)
+        process = Process(config, etcd_config(config))
+        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(process.reopen_logs()))
         await process.start()
-    except (OSError, ServiceError) as error:
+    except (OSError, ServiceError, pki.CertificateError) as error:
         log.error("cannot start", extra={"reason": str(error)})
         sys.stderr.write(f"strongroom: {error}\n")
         return 1

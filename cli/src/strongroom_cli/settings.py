@@ -1,7 +1,7 @@
 """What an operator can set for a server process."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,11 @@ def of_service(prefix: str, config: ServerConfig) -> dict[str, Any]:
     return {name.removeprefix(prefix): getattr(config, name) for name in _named(prefix, config)}
 
 
-def called_by(targets: Collection[str]) -> tuple[str, ...]:
-    """Returns the services that some services call."""
-    if "gateway" in targets:
+def calls_of(service: str) -> tuple[str, ...]:
+    """Returns the services that a service calls."""
+    if service == "gateway":
         return tuple(name for name in SERVICES if name != "gateway")
-    called = {name for target in targets for name in _CALLS.get(target, ())}
-    return tuple(name for name in SERVICES if name in called)
+    return _CALLS.get(service, ())
 
 
 def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
@@ -201,7 +200,8 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         wrong.append("tls: can be turned off only where listen is a loopback address")
     if not config.tls and not is_loopback(config.grpc_listen):
         wrong.append("tls: can be turned off only where grpc_listen is a loopback address")
-    missing = {"seal", *called_by(config.targets)} - set(config.targets) - set(config.remote)
+    called = {name for target in config.targets for name in calls_of(target)}
+    missing = {"seal", *called} - set(config.targets) - set(config.remote)
     if missing and not wrong and not config.etcd_endpoints:
         wrong.append(
             f"services: says nothing of {', '.join(sorted(missing))}, which this process calls;"

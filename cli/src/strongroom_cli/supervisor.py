@@ -73,6 +73,7 @@ class Supervisor:
 
         Raises:
             RuntimeError: etcd cannot be started, or something else has the folder or an address.
+            ValueError: a certificate, or the trust domain, is not what it should be.
         """
         config = self._config
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,6 +83,8 @@ class Supervisor:
             check_address("grpc_listen", config.grpc_listen)
         if config.pki_dir is None:
             pki.initialise(config.certificates, config.trust_domain, [*SERVICES, "etcd", "client"])
+        else:
+            pki.check(config.pki_dir, config.trust_domain, config.targets)
         if config.static_key_file is not None and config.seal_key_file is None:
             make_static_key(config.static_key_file)
         if not config.etcd_endpoints:

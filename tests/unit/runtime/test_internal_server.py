@@ -12,7 +12,7 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.credentials import Identities
 from strongroom_runtime.transport.server import InternalServer
 
 DOMAIN = "example.test"
@@ -27,14 +27,16 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 async def echo(folder: Path) -> AsyncIterator[tuple[Echo, InternalServer, int]]:
     echo = Echo()
-    server = InternalServer(table(echo), Identity.of(folder, "echo"), DOMAIN, drain_seconds=5)
+    server = InternalServer(table(echo), Identities(folder, DOMAIN, ["echo"]), drain_seconds=5)
     port = await server.start("127.0.0.1:0")
     yield echo, server, port
     await server.stop()
 
 
 async def test_health_says_serving(folder: Path, echo: tuple[Echo, InternalServer, int]) -> None:
-    channel = Identity.of(folder, "gateway").connector()(f"127.0.0.1:{echo[2]}")
+    channel = Identities(folder, DOMAIN, ["gateway"]).connector("gateway", "echo")(
+        f"127.0.0.1:{echo[2]}"
+    )
     stub = health_pb2_grpc.HealthStub(channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -45,7 +47,7 @@ async def test_stopping_answers_what_is_under_way(
     folder: Path, echo: tuple[Echo, InternalServer, int]
 ) -> None:
     implementation, server, port = echo
-    connect = Identity.of(folder, "gateway").connector()
+    connect = Identities(folder, DOMAIN, ["gateway"]).connector("gateway", "echo")
     remote = RemoteCaller(connect, [f"127.0.0.1:{port}"], response_classes(SERVICE))
     call = asyncio.create_task(
         remote.call(f"/{NAME}/Wait", Text(value="kept"), RequestContext("r"))
@@ -62,7 +64,7 @@ async def test_stopping_answers_what_is_under_way(
 async def test_an_address_in_use_is_named(
     folder: Path, echo: tuple[Echo, InternalServer, int]
 ) -> None:
-    second = InternalServer(table(), Identity.of(folder, "echo"), DOMAIN)
+    second = InternalServer(table(), Identities(folder, DOMAIN, ["echo"]))
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{echo[2]}"):
         await second.start(f"127.0.0.1:{echo[2]}")
     await second.stop()

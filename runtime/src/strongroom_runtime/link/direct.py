@@ -16,6 +16,7 @@ from typing import Generic, TypeVar, cast
 from google.protobuf.message import DecodeError, Message
 
 from strongroom.link.v1 import link_pb2
+from strongroom_runtime.transport.credentials import Connector
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ Take = Callable[[link_pb2.ExchangeRequest, ReplyFrames], None]
 async def connect(
     host: str,
     direct: link_pb2.Direct,
-    context: ssl.SSLContext,
+    connector: Connector,
     received: Callable[[bytes], None],
     closed: Callable[[], None],
 ) -> CallFrames:
@@ -165,8 +166,8 @@ async def connect(
         lambda: Frames(received, closed, calls_in_a_frame),
         host,
         direct.port,
-        ssl=context,
-        server_hostname=host,
+        ssl=connector.context,
+        server_hostname=connector.name,
         ssl_handshake_timeout=_HANDSHAKE_SECONDS,
     )
     frames.send(link_pb2.DirectHello(ticket=direct.ticket))

@@ -21,6 +21,7 @@ from strongroom_runtime.transport.credentials import Connector
 log = logging.getLogger(__name__)
 
 _LAST_REPLIES_SECONDS = 2.0
+_REACH_SECONDS = 5.0
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -77,8 +78,9 @@ class Replica:
 
     def __init__(self, connect: Connector, address: str) -> None:
         self.channel = connect(address)
+        self._address = address
         self._host = address.rpartition(":")[0].strip("[]")
-        self._context = connect.context
+        self._connect = connect
         self._direct: CallFrames | None = None
         self._joining: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
@@ -145,7 +147,7 @@ class Replica:
         failures = 0
         while not self._retired:
             try:
-                await self.channel.channel_ready()
+                await self._reached()
                 await self._stream()
                 failures = 0
             except grpc.aio.AioRpcError as error:
@@ -154,6 +156,20 @@ class Replica:
                 self._fail_all()
             await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
             failures += 1
+
+    async def _reached(self) -> None:
+        """Returns once there is a connection; says where that takes long, since gRPC does not say why."""
+        reaching = asyncio.ensure_future(self.channel.channel_ready())
+        try:
+            await asyncio.wait([reaching], timeout=_REACH_SECONDS)
+            if not reaching.done():
+                log.warning(
+                    "nobody with the right certificate answers",
+                    extra={"address": self._address, "expected": self._connect.name},
+                )
+            await reaching
+        finally:
+            reaching.cancel()
 
     async def _stream(self) -> None:
         self._outbox = _Outbox()
@@ -189,7 +205,7 @@ class Replica:
             self._direct = await connect_beside(
                 self._host,
                 direct,
-                self._context,
+                self._connect,
                 lambda data: self._take(link_pb2.ExchangeResponse.FromString(data)),
                 self._leave,
             )

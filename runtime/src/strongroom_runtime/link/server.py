@@ -38,6 +38,7 @@ from strongroom_runtime.link.messages import (
 )
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.tracing import traced
+from strongroom_runtime.transport.names import identity_of
 
 _IDLE_POLL_SECONDS = 0.02
 _EXCHANGE = "/strongroom.link.v1.LinkService/Exchange"
@@ -77,7 +78,7 @@ class LinkServer(grpc.GenericRpcHandler):
         self._methods = table.methods
         self._local = traced(LocalCaller(table), telemetry or Telemetry(""))
         self._allowed: dict[str, frozenset[str]] = {}
-        self._prefix = f"spiffe://{trust_domain}/service/"
+        self._prefix = identity_of("", trust_domain)
         self._clock = clock or SystemClock()
         self._streams: set[Exchange] = set()
         self._duplexes: set[ServicerContext] = set()

@@ -1,26 +1,34 @@
 """The internal certificate authority: one CA, one certificate for each service.
 
-The identity of a service is the URI SAN `spiffe://<trust-domain>/service/<name>` of its certificate (SPIFFE-ID
-specification, section 2). Every certificate also names `localhost` and the loopback addresses, and the host
-names given, so that the ordinary check of the server's name holds as well.
+What a certificate says of its service is in `transport/names.py`. Every certificate also names `localhost` and the
+loopback addresses, and the host names given, for clients and for the members of etcd.
 """
 
 import datetime
-import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from strongroom_runtime.files import write_whole
+from strongroom_runtime.transport import names
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 825
+_RENEWAL = datetime.timedelta(
+    days=275
+)  # before the end, so that some start or `pki init` falls into it
 _BACKDATE = datetime.timedelta(minutes=5)  # clocks of other machines may be behind
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class CertificateError(ValueError):
+    """A certificate is not what its service needs. The text names the file, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +58,16 @@ def create_authority(trust_domain: str) -> Authority:
 
 def issue(
     authority: Authority,
-    trust_domain: str,
     service: str,
-    hosts: Sequence[str] = (),
-) -> tuple[bytes, bytes]:
-    """Returns the certificate and the key (PEM) of one service, good for both ends of mutual TLS."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key: ec.EllipticCurvePublicKey,
+    subject_names: Iterable[x509.GeneralName],
+) -> bytes:
+    """Returns the certificate (PEM) of one service, good for both ends of mutual TLS."""
     issuer = authority.certificate
     builder = _builder(
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, service)]),
         issuer.subject,
-        key.public_key(),
+        key,
         _LEAF_DAYS,
     )
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -68,44 +75,158 @@ def issue(
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        .add_extension(_names(trust_domain, service, hosts), critical=False)
+        .add_extension(x509.SubjectAlternativeName(subject_names), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
             critical=False,
         )
         .sign(authority.key, hashes.SHA256())
     )
-    return certificate.public_bytes(serialization.Encoding.PEM), _pem(key)
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def initialise(
     folder: Path, trust_domain: str, services: Sequence[str], hosts: Sequence[str] = ()
-) -> None:
-    """Creates the CA and the services' certificates that are missing in a folder.
+) -> list[str]:
+    """Creates the CA and the services' certificates that are missing in a folder, and brings the others up to date.
 
     Writes `ca.pem`, `ca.key`, `<service>.pem`, `<service>.key`; keys with mode 0600, each file whole or not at all.
+    A certificate that lacks names, or ends before long, is issued anew: the same key, CA and hosts, and what lacks.
+
+    Returns:
+        The services whose certificates were made or issued anew.
+
+    Raises:
+        ValueError: a name is not one, or a host name could pass for a service.
+        CertificateError: a certificate cannot be brought up to date.
+        OSError: a file cannot be read or written.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    authority = _load_or_create(folder, trust_domain)
+    names.check_domain(trust_domain)
     for service in services:
-        if not (folder / f"{service}.pem").exists():
-            certificate, key = issue(authority, trust_domain, service, hosts)
-            # The key goes first: a crash in between leaves no certificate, and both are made anew.
-            write_whole(folder / f"{service}.key", key)
-            write_whole(folder / f"{service}.pem", certificate)
+        names.check_service(service)
+    for host in hosts:
+        names.check_host(host, trust_domain)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    wanted = [names.of_host(host) for host in (*_LOOPBACK, *hosts)]
+    due = {}
+    for service in services:
+        needed = [*names.of_service(service, trust_domain), *wanted]
+        certificate = _found(folder, service, trust_domain)
+        present = names.in_certificate(certificate) if certificate else []
+        if certificate is None or _ends(certificate) or not set(needed) <= set(present):
+            due[service] = [*needed, *present]
+    if due or not (folder / "ca.pem").exists():
+        authority = _load_or_create(folder, trust_domain)
+        for service, subject_names in due.items():
+            _write(folder, service, authority, subject_names)
+    return list(due)
+
+
+def check(folder: Path, trust_domain: str, services: Iterable[str]) -> None:
+    """Refuses certificates by which callers would not know the services of a process, before it starts.
+
+    Raises:
+        CertificateError: one lacks a name, or has one that belongs to another service.
+        OSError: one cannot be read.
+    """
+    for service in services:
+        certificate = _found(folder, service, trust_domain)
+        if certificate is None:
+            raise CertificateError(f"{_file(folder, service)}: is missing")
+        present = names.in_certificate(certificate)
+        lacking = [n for n in names.of_service(service, trust_domain) if n not in present]
+        if lacking:
+            raise CertificateError(
+                f"{_file(folder, service)}: does not name {' and '.join(map(names.shown, lacking))}. Where the CA is,"
+                f" run `strongroom pki init --dir FOLDER --trust-domain {trust_domain}`, which issues it anew with"
+                " the same key, and bring it here"
+            )
+
+
+def _file(folder: Path, service: str) -> Path:
+    return folder / f"{service}.pem"
+
+
+def _ends(certificate: x509.Certificate) -> bool:
+    now = datetime.datetime.now(datetime.UTC)
+    return certificate.not_valid_after_utc - now < _RENEWAL
+
+
+def _found(folder: Path, service: str, trust_domain: str) -> x509.Certificate | None:
+    """Returns the certificate of a service, if there is one; refuses it where it names another service."""
+    file = _file(folder, service)
+    if not file.exists():
+        return None
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except ValueError as error:
+        raise CertificateError(f"{file}: is no certificate") from error
+    own = names.of_service(service, trust_domain)
+    others = [
+        name
+        for name in names.in_certificate(certificate)
+        if name not in own
+        and (
+            isinstance(name, x509.UniformResourceIdentifier) or names.is_within(name, trust_domain)
+        )
+    ]
+    if others:
+        raise CertificateError(
+            f"{file}: names {' and '.join(map(names.shown, others))}, and so could pass for what it is not in the"
+            f" trust domain {trust_domain}. Make a new CA in another folder: certificates that were made stay valid"
+        )
+    return certificate
+
+
+def _write(
+    folder: Path, service: str, authority: Authority, subject_names: Iterable[x509.GeneralName]
+) -> None:
+    """Issues the certificate of a service, with a new key where it has none."""
+    file, key_file = _file(folder, service), folder / f"{service}.key"
+    if file.exists():
+        _check_issuer(file, authority)
+        key = _load_key(key_file)
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+        # The key goes first: a crash in between leaves no certificate, and both are made anew.
+        write_whole(key_file, _pem(key))
+    unique = list(dict.fromkeys(subject_names))
+    write_whole(file, issue(authority, service, key.public_key(), unique))
+
+
+def _check_issuer(file: Path, authority: Authority) -> None:
+    try:
+        x509.load_pem_x509_certificate(file.read_bytes()).verify_directly_issued_by(
+            authority.certificate
+        )
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise CertificateError(
+            f"{file}: lacks names by which its service is known, and is not of the CA beside it; issue it anew with"
+            " its own, or remove it"
+        ) from error
 
 
 def _load_or_create(folder: Path, trust_domain: str) -> Authority:
     certificate_file, key_file = folder / "ca.pem", folder / "ca.key"
     if certificate_file.exists():
-        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{key_file} holds no elliptic-curve key")
-        return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), key)
+        if not key_file.exists():
+            raise CertificateError(
+                f"{key_file}: is missing, and certificates have to be made: run `strongroom pki init` where it is"
+            )
+        return Authority(
+            x509.load_pem_x509_certificate(certificate_file.read_bytes()), _load_key(key_file)
+        )
     authority = create_authority(trust_domain)
     write_whole(key_file, _pem(authority.key))
     write_whole(certificate_file, authority.certificate.public_bytes(serialization.Encoding.PEM))
     return authority
+
+
+def _load_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CertificateError(f"{file}: holds no elliptic-curve key")
+    return key
 
 
 def _builder(
@@ -121,18 +242,6 @@ def _builder(
         .not_valid_before(now - _BACKDATE)
         .not_valid_after(now + datetime.timedelta(days=days))
     )
-
-
-def _names(trust_domain: str, service: str, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
-    names: list[x509.GeneralName] = [
-        x509.UniformResourceIdentifier(f"spiffe://{trust_domain}/service/{service}")
-    ]
-    for host in ("localhost", "127.0.0.1", "::1", *hosts):
-        try:
-            names.append(x509.IPAddress(ipaddress.ip_address(host)))
-        except ValueError:
-            names.append(x509.DNSName(host))
-    return x509.SubjectAlternativeName(names)
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:

@@ -13,7 +13,7 @@ from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.link import LinkServer
 from strongroom_runtime.link.direct import DirectListener
 from strongroom_runtime.telemetry import Telemetry
-from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
+from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identities
 
 _CLOSE_SECONDS = 0.5
 
@@ -23,8 +23,7 @@ class InternalServer:
 
     Args:
         table: what is served.
-        identity: the files of this process's certificate.
-        trust_domain: callers outside it are refused.
+        identities: the certificates of this process; callers outside their trust domain are refused.
         drain_seconds: how long `drain` waits for calls under way.
         telemetry: of the service.
     """
@@ -32,15 +31,16 @@ class InternalServer:
     def __init__(
         self,
         table: HandlerTable,
-        identity: Identity,
-        trust_domain: str,
+        identities: Identities,
         drain_seconds: float = 10.0,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self._identity = identity
+        self._identities = identities
         self._drain_seconds = drain_seconds
-        self._direct = DirectListener(identity.server_context())
-        self._link = LinkServer(table, trust_domain, telemetry=telemetry, direct=self._direct)
+        self._direct = DirectListener(identities.server_context())
+        self._link = LinkServer(
+            table, identities.trust_domain, telemetry=telemetry, direct=self._direct
+        )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers([self._link])
@@ -54,7 +54,7 @@ class InternalServer:
             OSError: the address is in use or not of this machine.
         """
         try:
-            port = self._server.add_secure_port(address, self._identity.server_credentials())
+            port = self._server.add_secure_port(address, self._identities.server_credentials())
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
         await self._direct.start(address.rpartition(":")[0].strip("[]"))

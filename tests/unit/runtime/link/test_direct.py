@@ -21,10 +21,11 @@ from strongroom_runtime.link.direct import (
     connect,
 )
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.credentials import Connector, Identities, Identity
 from strongroom_runtime.transport.server import InternalServer
 
 DOMAIN = "example.test"
+ECHO = f"echo.{DOMAIN}"
 GATEWAY = f"spiffe://{DOMAIN}/service/gateway"
 
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def listener(folder: Path) -> AsyncIterator[DirectListener]:
-    listener = DirectListener(Identity.of(folder, "echo").server_context())
+    listener = DirectListener(Identities(folder, DOMAIN, ["echo"]).server_context())
     await listener.start("127.0.0.1")
     yield listener
     listener.stop()
@@ -57,8 +58,8 @@ class Client:
         self.frames: CallFrames
 
     async def connect(self, folder: Path, name: str, direct: link_pb2.Direct) -> "Client":
-        context = Identity.of(folder, name).client_context()
-        self.frames = await connect("127.0.0.1", direct, context, self._take, self.closed.set)
+        connector = Identities(folder, DOMAIN, [name]).connector(name, "echo")
+        self.frames = await connect("127.0.0.1", direct, connector, self._take, self.closed.set)
         return self
 
     def _take(self, data: bytes) -> None:
@@ -128,7 +129,7 @@ async def test_a_certificate_of_another_authority_is_refused(
     direct = listener.admit(GATEWAY, answer)
     try:
         client.frames = await connect(
-            "127.0.0.1", direct, stranger.client_context(), client._take, client.closed.set
+            "127.0.0.1", direct, Connector(stranger, ECHO), client._take, client.closed.set
         )
     except OSError:
         return
@@ -159,9 +160,9 @@ async def test_what_a_stream_offered_ends_with_it(folder: Path, listener: Direct
 
 async def test_calls_take_it_and_fall_back_to_the_stream(folder: Path) -> None:
     echo = Echo()
-    server = InternalServer(table(echo), Identity.of(folder, "echo"), DOMAIN, drain_seconds=1)
+    server = InternalServer(table(echo), Identities(folder, DOMAIN, ["echo"]), drain_seconds=1)
     port = await server.start("127.0.0.1:0")
-    connector = Identity.of(folder, "gateway").connector()
+    connector = Identities(folder, DOMAIN, ["gateway"]).connector("gateway", "echo")
     remote = RemoteCaller(connector, [f"127.0.0.1:{port}"], response_classes(SERVICE))
 
     async def call(method: str, text: str = "") -> str:

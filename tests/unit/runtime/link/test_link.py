@@ -16,7 +16,7 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.link import LinkServer, RemoteCaller
 from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identity
+from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Connector, Identities, Identity
 
 DOMAIN = "example.test"
 CONTEXT = RequestContext(
@@ -48,7 +48,7 @@ class Served:
         self.link = LinkServer(table(self.echo), DOMAIN)
         self.server = grpc.aio.server(options=SERVER_OPTIONS)
         self.server.add_generic_rpc_handlers([self.link])
-        credentials = Identity.of(self.folder, "echo").server_credentials()
+        credentials = Identities(self.folder, DOMAIN, ["echo"]).server_credentials()
         self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
         await self.server.start()
 
@@ -62,7 +62,7 @@ async def served(identities: Path) -> AsyncIterator[Served]:
 
 
 def caller(folder: Path, name: str, *ports: int) -> RemoteCaller:
-    connect = Identity.of(folder, name).connector()
+    connect = Identities(folder, DOMAIN, [name]).connector(name, "echo")
     return RemoteCaller(connect, [f"127.0.0.1:{p}" for p in ports], response_classes(SERVICE))
 
 
@@ -180,7 +180,8 @@ async def test_a_call_to_each_reaches_every_replica(served: Served, identities: 
 
 
 async def test_unary_and_streaming_methods_run_the_same_handlers(served: Served) -> None:
-    channel = Identity.of(served.folder, "gateway").connector()(f"127.0.0.1:{served.port}")
+    connect = Identities(served.folder, DOMAIN, ["gateway"]).connector("gateway", "echo")
+    channel = connect(f"127.0.0.1:{served.port}")
     echo = channel.unary_unary(f"/{NAME}/Echo", Text.SerializeToString, Text.FromString)
     assert (await echo(Text(value="x"))).value == "x"
     count = channel.unary_stream(f"/{NAME}/Count", Text.SerializeToString, Text.FromString)
@@ -197,7 +198,7 @@ async def test_a_client_of_another_authority_is_refused(served: Served, tmp_path
     stranger = Identity(
         served.folder / "ca.pem", tmp_path / "gateway.pem", tmp_path / "gateway.key"
     )
-    channel = stranger.connector()(f"127.0.0.1:{served.port}")
+    channel = Connector(stranger, f"echo.{DOMAIN}")(f"127.0.0.1:{served.port}")
     echo = channel.unary_unary(f"/{NAME}/Echo", Text.SerializeToString, Text.FromString)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await echo(Text(value="x"), timeout=5)

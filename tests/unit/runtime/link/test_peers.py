@@ -9,12 +9,15 @@ from tests.unit.runtime.link.echo import table
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.credentials import Identities
+from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
+
+DOMAIN = "example.test"
 
 
 async def test_a_writer_waits_until_the_peer_has_applied(tmp_path: Path) -> None:
-    pki.initialise(tmp_path, "example.test", ["kv", "auth"])
+    pki.initialise(tmp_path, DOMAIN, ["kv", "auth"])
     applied = asyncio.Event()
     asked: list[tuple[str, int]] = []
 
@@ -24,9 +27,9 @@ async def test_a_writer_waits_until_the_peer_has_applied(tmp_path: Path) -> None
 
     handlers = table()
     PeerHandlers(wait).register(handlers)
-    server = InternalServer(handlers, Identity.of(tmp_path, "kv"), "example.test", 1)
+    server = InternalServer(handlers, Identities(tmp_path, DOMAIN, ["kv"]), 1)
     address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
-    client = PeerClient(Identity.of(tmp_path, "auth").connector())
+    client = PeerClient(Identities(tmp_path, DOMAIN, ["auth"]).connector("auth", MEMBER))
     with pytest.raises(ServiceError) as caught:
         await client.confirm(address, "kv/", 7, timeout_seconds=0.1)
     assert caught.value.kind is Kind.UNAVAILABLE
@@ -38,8 +41,8 @@ async def test_a_writer_waits_until_the_peer_has_applied(tmp_path: Path) -> None
 
 
 async def test_a_peer_that_is_gone_is_unavailable(tmp_path: Path) -> None:
-    pki.initialise(tmp_path, "example.test", ["kv"])
-    client = PeerClient(Identity.of(tmp_path, "kv").connector())
+    pki.initialise(tmp_path, DOMAIN, ["kv"])
+    client = PeerClient(Identities(tmp_path, DOMAIN, ["kv"]).connector("kv", MEMBER))
     with pytest.raises(ServiceError) as caught:
         await client.confirm("127.0.0.1:1", "kv/", 7, timeout_seconds=1)
     assert caught.value.kind is Kind.UNAVAILABLE
@@ -47,16 +50,18 @@ async def test_a_peer_that_is_gone_is_unavailable(tmp_path: Path) -> None:
 
 
 async def test_a_link_that_is_not_used_is_ended_and_made_again(tmp_path: Path) -> None:
-    pki.initialise(tmp_path, "example.test", ["kv", "auth"])
+    pki.initialise(tmp_path, DOMAIN, ["kv", "auth"])
 
     async def wait(prefix: str, revision: int) -> None:
         return
 
     handlers = table()
     PeerHandlers(wait).register(handlers)
-    server = InternalServer(handlers, Identity.of(tmp_path, "kv"), "example.test", 1)
+    server = InternalServer(handlers, Identities(tmp_path, DOMAIN, ["kv"]), 1)
     address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
-    client = PeerClient(Identity.of(tmp_path, "auth").connector(), idle_seconds=0.1)
+    client = PeerClient(
+        Identities(tmp_path, DOMAIN, ["auth"]).connector("auth", MEMBER), idle_seconds=0.1
+    )
     for _ in range(2):
         await client.confirm(address, "kv/", 7)
         assert client._links
