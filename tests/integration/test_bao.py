@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.platforms import ROOT, Platform, start
+from tests.integration.platforms import ROOT, Platform, start, until
 
 
 def test_status(platform: Platform) -> None:
@@ -239,6 +239,21 @@ def test_a_token_is_looked_up_by_reading_and_by_writing(platform: Platform) -> N
         assert platform.http(method, path, token).status_code == 403
 
 
+def test_a_policy_ends(platform: Platform) -> None:
+    rule = 'path "secret/data/ending" { capabilities = ["read"] }'
+    policy = platform.http("POST", "sys/policies/acl/ending", json={"policy": rule, "ttl": "2h"})
+    assert policy.status_code == 204
+    platform.bao("kv", "put", "secret/ending", "v=1")
+    token = platform.bao("token", "create", "-policy=ending", "-field=token")
+    assert platform.http("GET", "secret/data/ending", token).status_code == 200
+    shown = platform.http("GET", "sys/policies/acl/ending").json()["data"]
+    assert shown["expiration"] > shown["modified"]
+    platform.bao("write", "sys/policies/acl/ending", f"policy={rule}", "ttl=2s")
+    until(lambda: platform.http("GET", "secret/data/ending", token).status_code == 403)
+    assert platform.http("GET", "sys/policies/acl/ending").status_code == 404
+    assert "ending" not in json.loads(platform.bao("policy", "list", "-format=json"))
+
+
 def test_what_operators_ask_for(platform: Platform) -> None:
     assert "kv" in platform.bao("plugin", "list", "secret")
     assert "userpass" in platform.bao("plugin", "info", "auth", "userpass")
@@ -251,6 +266,8 @@ def test_what_operators_ask_for(platform: Platform) -> None:
     assert detailed["team/a"]["version"] == 1
     tokens = platform.bao("read", "-format=json", "sys/internal/counters/tokens")
     assert json.loads(tokens)["data"]["counters"]["service_tokens"]["total"] >= 1
+    entities = platform.http("GET", "sys/internal/counters/entities").json()
+    assert entities["data"]["counters"] == {"entities": {"total": 0}}
 
 
 def test_locked_users_are_unlocked(platform: Platform) -> None:

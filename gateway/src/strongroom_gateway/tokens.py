@@ -54,7 +54,7 @@ class TokenGate:
         self._clock = clock
         self._parsed = ParsedPolicies()
         self._tokens: Kept[Identity] = Kept(view)
-        self._acls: Kept[Acl] = Kept(view, most=5_000)
+        self._acls: Kept[tuple[Acl, float]] = Kept(view, most=5_000)  # until when, 0 for ever
 
     async def resolve(self, text: str, address: str, context: RequestContext) -> Identity:
         """Returns who a token is; where its uses are limited, this is one of them.
@@ -89,14 +89,18 @@ class TokenGate:
         """Returns what policies allow together. Those that do not exist allow nothing."""
         known = self._acls.get(policies)
         if known is not None:
-            return known
+            acl, ends = known
+            if not ends or self._clock.monotonic() < ends:
+                return acl
+        asked = self._clock.monotonic()
         response = await self._policies(policies, context, linearizable=False)
         if self._acls.stale(response.dependencies, response.as_of):
             response = await self._policies(policies, context, linearizable=True)
         acl = Acl.compile(
             self._parsed.parse(name, text).render({}) for name, text in response.texts.items()
         )
-        self._acls.keep(policies, acl, list(response.dependencies), response.as_of)
+        ends = asked + response.seconds_left if response.seconds_left else 0.0
+        self._acls.keep(policies, (acl, ends), list(response.dependencies), response.as_of)
         return acl
 
     async def _ask(

@@ -1,6 +1,8 @@
 """Policies and capabilities."""
 
+import asyncio
 import base64
+import datetime
 import json
 from typing import Any
 
@@ -130,9 +132,84 @@ async def test_a_policy_that_was_stored_before_there_were_versions_counts(auth: 
     assert (await auth("ReadPolicy", name="old")).version == 2
 
 
-async def test_a_policy_that_should_expire_is_refused_and_not_kept_for_ever(auth: Auth) -> None:
-    await refused(auth("WritePolicy", name="app", policy=TEXT, ttl="1h"), Kind.INVALID, "expire")
-    await refused(auth("ReadPolicy", name="app"), Kind.NOT_FOUND)
+def rfc3339(seconds: float, zone: str = "+00:00") -> str:
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat()[:19] + zone
+
+
+@pytest.mark.parametrize("method", ["WritePolicy", "WritePolicyOld"])
+async def test_a_policy_that_has_ended_is_not_there(auth: Auth, method: str) -> None:
+    made = await auth.create(policies=["app"], no_default_policy=True)
+    context = await auth.context(made.client_token)
+    await auth(method, name="app", policy=TEXT, ttl="1h")
+    shown = await auth("ReadPolicy", name="app")
+    assert shown.expiration.seconds == int(auth.clock.now()) + 3600
+    assert (await auth("ReadPolicyOld", name="app")).expiration == shown.expiration
+    resolved = await auth("ResolvePolicies", names=["app", "default", "none"])
+    assert 3599 < resolved.seconds_left <= 3600
+    auth.clock.advance(3599)
+    for process in (auth, await auth.twin()):
+        judged = await process("CapabilitiesSelf", context, paths=["secret/a"])
+        assert json.loads(judged.document)["secret/a"] == ["list", "read"]
+    auth.clock.advance(1)
+    for process in (auth, await auth.twin()):
+        judged = await process("CapabilitiesSelf", context, paths=["secret/a"])
+        assert json.loads(judged.document)["secret/a"] == ["deny"]
+        resolved = await process("ResolvePolicies", names=["app", "default"])
+        assert (list(resolved.texts), resolved.seconds_left) == (["default"], 0)
+        assert list((await process("ListPolicies")).keys) == ["default", "root"]
+        assert list((await process("ListPoliciesDetailed")).keys) == ["default", "root"]
+        await refused(process("ReadPolicy", name="app"), Kind.NOT_FOUND)
+        patch = process("PatchPolicy", name="app", ttl="1h")
+        await refused(patch, Kind.INVALID, "policy not found")
+    await auth(method, name="app", policy=TEXT, cas=-1)
+    anew = await auth("ReadPolicy", name="app")
+    assert (anew.version, anew.HasField("expiration")) == (1, False)
+
+
+async def test_a_policys_end_is_changed_by_whoever_writes_it(auth: Auth) -> None:
+    async def left(method: str, **given: Any) -> float:
+        await auth(method, name="app", **given)
+        return float((await auth("ResolvePolicies", names=["app"])).seconds_left)
+
+    now = auth.clock.now()
+    assert 60 - await left("WritePolicy", policy=TEXT, ttl="60") < 1
+    assert 60 - await left("PatchPolicy", cas_required=False) < 1
+    assert 90 - await left("PatchPolicy", ttl="1m30s") < 1
+    for end in (rfc3339(now + 120), rfc3339(now + 120, "Z"), str(int(now) + 120)):
+        assert 120 - await left("PatchPolicy", expiration=end) < 2
+    east = rfc3339(now + 7200, "+01:00")
+    assert 3600 - await left("PatchPolicy", expiration=east) < 2
+    assert await left("WritePolicy", policy=TEXT) == 0
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"ttl": "1h", "expiration": "2030-01-01T00:00:00Z"}, "cannot supply both"),
+        ({"ttl": "soon"}, "ttl: "),
+        ({"ttl": "0"}, "already elapsed"),
+        ({"expiration": "2020-01-01T00:00:00Z"}, "already elapsed"),
+        ({"expiration": "2030-01-01T00:00:00"}, "time zone"),
+        ({"expiration": "tomorrow"}, "RFC 3339"),
+    ]
+    for given, message in bad:
+        await refused(auth("WritePolicy", name="app", policy=TEXT, **given), Kind.INVALID, message)
+    assert await left("PatchPolicy", cas_required=False) == 0
+
+
+async def test_the_default_policy_comes_back_when_another_ends(auth: Auth) -> None:
+    builtin = (await auth("ReadPolicy", name="default")).policy
+    await auth("WritePolicy", name="default", policy=TEXT, ttl="1h")
+    assert (await auth("ReadPolicy", name="default")).policy == TEXT
+    auth.clock.advance(3601)
+    assert (await auth("ReadPolicy", name="default")).policy == builtin
+
+
+async def test_policies_that_have_ended_make_room(auth: Auth) -> None:
+    await auth("WritePolicy", name="kept", policy=TEXT)
+    await auth("WritePolicy", name="ended", policy=TEXT, ttl="1h")
+    auth.clock.advance(3601)
+    assert await auth.stored("policy") == 2
+    policies = auth.service._policies
+    await asyncio.gather(policies.remove_ended(), policies.remove_ended())
+    assert await auth.stored("policy") == 1
+    assert (await auth("ReadPolicy", name="kept")).policy == TEXT
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 513])

@@ -61,6 +61,40 @@ async def test_a_kept_token_ends_whatever_the_machines_clock_says() -> None:
         await gate.resolve("token", "127.0.0.1", CONTEXT)
 
 
+class Policies:
+    """Knows one policy, which ends."""
+
+    def __init__(self, clock: ManualClock, left: float) -> None:
+        self._clock = clock
+        self.left = left
+        self.asked = 0
+
+    async def call(self, method: str, request: Any, context: RequestContext) -> Any:
+        self.asked += 1
+        answer = gate_pb2.ResolvePoliciesResponse(seconds_left=self.left)
+        answer.texts["p"] = 'path "a" { capabilities = ["read"] }'
+        self._clock.advance(5)  # on its way
+        return answer
+
+
+async def test_policies_are_kept_until_the_first_of_them_ends() -> None:
+    clock = ManualClock()
+    policies = Policies(clock, 60.0)
+    gate = TokenGate(policies, View(), clock)  # type: ignore[arg-type]
+    kept = await gate.acl(("p",), CONTEXT)
+    for step in (600.0, -1200.0):
+        clock._now += step  # of the machine
+        assert await gate.acl(("p",), CONTEXT) is kept
+    clock.advance(54)
+    assert await gate.acl(("p",), CONTEXT) is kept
+    clock.advance(1)
+    policies.left = 0.0
+    assert await gate.acl(("p",), CONTEXT) is not kept
+    clock.advance(1e9)
+    await gate.acl(("p",), CONTEXT)
+    assert policies.asked == 2
+
+
 async def test_a_kept_token_without_an_end_does_not_end() -> None:
     clock = ManualClock()
     auth = Auth(clock)

@@ -1,6 +1,9 @@
 """Builds the auth service."""
 
+import asyncio
+import logging
 import uuid
+from typing import NoReturn
 
 from strongroom.auth.v1 import (
     approle_pb2,
@@ -36,6 +39,8 @@ from strongroom_runtime.handlers import Caller, HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_runtime.shared_clock import SharedClock
 
+log = logging.getLogger(__name__)
+
 _DROP_TOKEN_DATA = "/strongroom.kv.v1.KvLifecycleService/DropTokenData"  # noqa: S105 (a method)
 _DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeases"  # noqa: S105
 
@@ -44,11 +49,19 @@ class AuthService:
     """The auth service: tokens, policies, login methods."""
 
     def __init__(
-        self, handlers: HandlerTable, clock: SharedClock, tokens: Tokens, cleanup: Cleanup
+        self,
+        handlers: HandlerTable,
+        clock: SharedClock,
+        tokens: Tokens,
+        policies: PolicyStore,
+        cleanup: Cleanup,
+        policy_seconds: float,
     ) -> None:
         self.handlers = handlers
         self.clock = clock
         self._tokens = tokens
+        self._policies = policies
+        self._policy_seconds = policy_seconds
         self._cleanup = cleanup
         self._tasks = BackgroundTasks()
 
@@ -66,6 +79,7 @@ class AuthService:
             await self.stop()
             raise
         self._tasks.start(self._cleanup.run(), "token-cleanup")
+        self._tasks.start(self._remove_policies(), "policy-cleanup")
 
     async def stop(self) -> None:
         """Ends background work."""
@@ -73,13 +87,22 @@ class AuthService:
         self._tokens.records.forget()
         self.clock.forget()
 
+    async def _remove_policies(self) -> NoReturn:
+        """Removes policies that have ended, every so often, until cancelled."""
+        while True:
+            await asyncio.sleep(self._policy_seconds)
+            try:
+                await self._policies.remove_ended()
+            except ServiceError as error:
+                log.info("policies that ended wait", extra={"kind": error.kind.value})
+
 
 def build(host: Host, config: Config | None = None) -> AuthService:
     """Returns the service over a store. Of `host.peers`, `kv` and `dbcreds` are told of tokens that ended."""
     config = config or Config()
     clock = SharedClock(host.store, host.clock, config.clock_seconds)
     tokens = Tokens(host.store, clock, config)
-    policies = PolicyStore(host.store, config.attempts)
+    policies = PolicyStore(host.store, config.attempts, clock)
     users, roles = Users(host.store, config), Roles(host.store, config.attempts)
     token_roles = TokenRoles(host.store, config.attempts)
     lockouts = {name: Lockouts(host.store, config, name) for name in (USERPASS, APPROLE)}
@@ -122,7 +145,12 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         listener(host.peers[name]) for name, listener in _LISTENERS.items() if name in host.peers
     ]
     return AuthService(
-        handlers, clock, tokens, Cleanup(tokens, listeners, config.tidy_seconds, host.clock)
+        handlers,
+        clock,
+        tokens,
+        policies,
+        Cleanup(tokens, listeners, config.tidy_seconds, host.clock),
+        config.policy_tidy_seconds,
     )
 
 

@@ -356,8 +356,13 @@ class ResolvePoliciesResponse(_message.Message):
     TEXTS_FIELD_NUMBER: _builtins.int
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     as_of: _builtins.int
     """The revision at which it held."""
+    seconds_left: _builtins.float
+    """In how many seconds the first of them ends, by the clock of the auth service; 0 for never. The caller counts by its
+    monotonic clock, from before it asked.
+    """
     @_builtins.property
     def texts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """By name; those that do not exist are left out."""
@@ -372,10 +377,11 @@ class ResolvePoliciesResponse(_message.Message):
         texts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         dependencies: _abc.Iterable[_builtins.bytes] | None = ...,
         as_of: _builtins.int = ...,
+        seconds_left: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "dependencies", b"dependencies", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "dependencies", b"dependencies", "seconds_left", b"seconds_left", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -165,6 +165,7 @@ class PolicyInfo(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MODIFIED_FIELD_NUMBER: _builtins.int
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    EXPIRATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     policy: _builtins.str
@@ -177,6 +178,10 @@ class PolicyInfo(_message.Message):
     def modified(self) -> _timestamp_pb2.Timestamp:
         """When it was written last; absent where that is not known."""
 
+    @_builtins.property
+    def expiration(self) -> _timestamp_pb2.Timestamp:
+        """When it ends; absent for never."""
+
     def __init__(
         self,
         *,
@@ -185,10 +190,11 @@ class PolicyInfo(_message.Message):
         version: _builtins.int = ...,
         modified: _timestamp_pb2.Timestamp | None = ...,
         cas_required: _builtins.bool = ...,
+        expiration: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "modified", b"modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "modified", b"modified", "name", b"name", "policy", b"policy", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "expiration", b"expiration", "modified", b"modified", "name", b"name", "policy", b"policy", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +233,7 @@ class ReadPolicyResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MODIFIED_FIELD_NUMBER: _builtins.int
     CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    EXPIRATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     policy: _builtins.str
@@ -239,6 +246,10 @@ class ReadPolicyResponse(_message.Message):
     def modified(self) -> _timestamp_pb2.Timestamp:
         """When it was written last; absent where that is not known."""
 
+    @_builtins.property
+    def expiration(self) -> _timestamp_pb2.Timestamp:
+        """When it ends; absent for never."""
+
     def __init__(
         self,
         *,
@@ -247,10 +258,11 @@ class ReadPolicyResponse(_message.Message):
         version: _builtins.int = ...,
         modified: _timestamp_pb2.Timestamp | None = ...,
         cas_required: _builtins.bool = ...,
+        expiration: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["modified", b"modified"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "modified", b"modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "modified", b"modified", "name", b"name", "policy", b"policy", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "expiration", b"expiration", "modified", b"modified", "name", b"name", "policy", b"policy", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,9 +289,9 @@ class WritePolicyRequest(_message.Message):
     cas_required: _builtins.bool
     """Whether writing it takes its version from now on; absent for as it is."""
     ttl: _builtins.str
-    """Refused: policies do not expire."""
+    """How long it is there, seconds or text such as 1h; then it is as if it had been deleted. Empty for always."""
     expiration: _builtins.str
-    """Refused: policies do not expire."""
+    """When it ends instead, RFC 3339 or seconds since 1970."""
     def __init__(
         self,
         *,
@@ -343,9 +355,9 @@ class PatchPolicyRequest(_message.Message):
     cas_required: _builtins.bool
     """Whether writing it takes its version from now on; absent for as it is."""
     ttl: _builtins.str
-    """Refused: policies do not expire."""
+    """How long it is there from now, seconds or text such as 1h; empty for as it is."""
     expiration: _builtins.str
-    """Refused: policies do not expire."""
+    """When it ends instead, RFC 3339 or seconds since 1970."""
     def __init__(
         self,
         *,
@@ -556,22 +568,42 @@ class ReadPolicyOldResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MODIFIED_FIELD_NUMBER: _builtins.int
+    CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    EXPIRATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     rules: _builtins.str
     """Its text."""
     policy: _builtins.str
     """The same."""
+    version: _builtins.int
+    """How often it was written; 0 for those that are always there and were never changed."""
+    cas_required: _builtins.bool
+    """Whether writing it takes its version."""
+    @_builtins.property
+    def modified(self) -> _timestamp_pb2.Timestamp:
+        """When it was written last; absent where that is not known."""
+
+    @_builtins.property
+    def expiration(self) -> _timestamp_pb2.Timestamp:
+        """When it ends; absent for never."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         rules: _builtins.str = ...,
         policy: _builtins.str = ...,
+        version: _builtins.int = ...,
+        modified: _timestamp_pb2.Timestamp | None = ...,
+        cas_required: _builtins.bool = ...,
+        expiration: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "modified", b"modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "policy", b"policy", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cas_required", b"cas_required", "expiration", b"expiration", "modified", b"modified", "name", b"name", "policy", b"policy", "rules", b"rules", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -585,21 +617,44 @@ class WritePolicyOldRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    CAS_FIELD_NUMBER: _builtins.int
+    CAS_REQUIRED_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    EXPIRATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     policy: _builtins.str
     """Its text, HCL or JSON, or either in base64."""
+    cas: _builtins.int
+    """The version that it must have; -1 where it must not be there. Absent for any."""
+    cas_required: _builtins.bool
+    """Whether writing it takes its version from now on; absent for as it is."""
+    ttl: _builtins.str
+    """How long it is there, seconds or text such as 1h; then it is as if it had been deleted. Empty for always."""
+    expiration: _builtins.str
+    """When it ends instead, RFC 3339 or seconds since 1970."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         policy: _builtins.str = ...,
+        cas: _builtins.int | None = ...,
+        cas_required: _builtins.bool | None = ...,
+        ttl: _builtins.str = ...,
+        expiration: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cas", b"_cas", "_cas_required", b"_cas_required", "cas", b"cas", "cas_required", b"cas_required"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cas", b"_cas", "_cas_required", b"_cas_required", "cas", b"cas", "cas_required", b"cas_required", "expiration", b"expiration", "name", b"name", "policy", b"policy", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cas: _TypeAlias = _typing.Literal["cas"]  # noqa: Y015
+    _WhichOneofArgType__cas: _TypeAlias = _typing.Literal["_cas", b"_cas"]  # noqa: Y015
+    _WhichOneofReturnType__cas_required: _TypeAlias = _typing.Literal["cas_required"]  # noqa: Y015
+    _WhichOneofArgType__cas_required: _TypeAlias = _typing.Literal["_cas_required", b"_cas_required"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cas) -> _WhichOneofReturnType__cas | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cas_required) -> _WhichOneofReturnType__cas_required | None: ...
 
 Global___WritePolicyOldRequest: _TypeAlias = WritePolicyOldRequest  # noqa: Y015
 

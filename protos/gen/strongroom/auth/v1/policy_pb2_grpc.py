@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class PolicyServiceStub:
-    """Policies, and what they allow. Names are in lower case.
+    """Policies, and what they allow. Names are in lower case. A policy that has ended is not there any more; instead of one for
+    the name default, the one that is always there is.
     """
 
     def __init__(self, channel):
@@ -113,7 +114,8 @@ class PolicyServiceStub:
 
 
 class PolicyServiceServicer:
-    """Policies, and what they allow. Names are in lower case.
+    """Policies, and what they allow. Names are in lower case. A policy that has ended is not there any more; instead of one for
+    the name default, the one that is always there is.
     """
 
     def ListPolicies(self, request, context):
@@ -309,7 +311,8 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService:
-    """Policies, and what they allow. Names are in lower case.
+    """Policies, and what they allow. Names are in lower case. A policy that has ended is not there any more; instead of one for
+    the name default, the one that is always there is.
     """
 
     @staticmethod

@@ -13,7 +13,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PolicyServiceStub:
-    """Policies, and what they allow. Names are in lower case."""
+    """Policies, and what they allow. Names are in lower case. A policy that has ended is not there any more; instead of one for
+    the name default, the one that is always there is.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]
@@ -50,7 +52,9 @@ class PolicyServiceStub:
     """Returns all rules of the caller, merged."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Policies, and what they allow. Names are in lower case."""
+    """Policies, and what they allow. Names are in lower case. A policy that has ended is not there any more; instead of one for
+    the name default, the one that is always there is.
+    """
 
     @_abc_1.abstractmethod
     def ListPolicies(

@@ -111,6 +111,11 @@ class TokenServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensResponse.FromString,
                 _registered_method=True)
+        self.CountEntities = channel.unary_unary(
+                '/strongroom.auth.v1.TokenService/CountEntities',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountEntitiesRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountEntitiesResponse.FromString,
+                _registered_method=True)
         self.ListAccessors = channel.unary_unary(
                 '/strongroom.auth.v1.TokenService/ListAccessors',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.ListAccessorsRequest.SerializeToString,
@@ -253,6 +258,13 @@ class TokenServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountEntities(self, request, context):
+        """Counts the entities, of which there are none: tokens belong to the users and roles that made them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAccessors(self, request, context):
         """Lists the accessors of all tokens.
         """
@@ -372,6 +384,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.CountTokens,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensResponse.SerializeToString,
+            ),
+            'CountEntities': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountEntities,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountEntitiesRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_token__pb2.CountEntitiesResponse.SerializeToString,
             ),
             'ListAccessors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAccessors,
@@ -811,6 +828,33 @@ class TokenService:
             '/strongroom.auth.v1.TokenService/CountTokens',
             strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_token__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountEntities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenService/CountEntities',
+            strongroom_dot_auth_dot_v1_dot_token__pb2.CountEntitiesRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_token__pb2.CountEntitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

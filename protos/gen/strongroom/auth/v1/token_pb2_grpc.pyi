@@ -48,6 +48,8 @@ class TokenServiceStub:
     """Revokes a token alone: its children live on as orphans."""
     CountTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.CountTokensRequest, _token_pb2.CountTokensResponse]
     """Counts the tokens, those that have ended and are not removed yet among them."""
+    CountEntities: _aio.UnaryUnaryMultiCallable[_token_pb2.CountEntitiesRequest, _token_pb2.CountEntitiesResponse]
+    """Counts the entities, of which there are none: tokens belong to the users and roles that made them."""
     ListAccessors: _aio.UnaryUnaryMultiCallable[_token_pb2.ListAccessorsRequest, _token_pb2.ListAccessorsResponse]
     """Lists the accessors of all tokens."""
     TidyTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.TidyTokensRequest, _token_pb2.TidyTokensResponse]
@@ -185,6 +187,14 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_token_pb2.CountTokensRequest, _abc.Awaitable[_token_pb2.CountTokensResponse]],
     ) -> _abc.Awaitable[_token_pb2.CountTokensResponse]:
         """Counts the tokens, those that have ended and are not removed yet among them."""
+
+    @_abc_1.abstractmethod
+    def CountEntities(
+        self,
+        request: _token_pb2.CountEntitiesRequest,
+        context: _aio.ServicerContext[_token_pb2.CountEntitiesRequest, _abc.Awaitable[_token_pb2.CountEntitiesResponse]],
+    ) -> _abc.Awaitable[_token_pb2.CountEntitiesResponse]:
+        """Counts the entities, of which there are none: tokens belong to the users and roles that made them."""
 
     @_abc_1.abstractmethod
     def ListAccessors(

@@ -1,5 +1,6 @@
 """PolicyService: the contract to and from policies."""
 
+import datetime
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from strongroom.auth.v1 import policy_pb2 as pb
 from strongroom_auth.policies.storage import Change, PolicyRecord, PolicyStore, clean
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
+from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
 from strongroom_runtime.requests import page
@@ -58,16 +60,16 @@ class PolicyHandlers:
     async def WritePolicy(
         self, request: pb.WritePolicyRequest, context: RequestContext
     ) -> pb.WritePolicyResponse:
-        change = Change(request.policy, *_cas(request))
-        await self._policies.write(request.name, change, self._clock.now())
+        now = self._clock.now()
+        await self._policies.write(request.name, _given(request, request.policy, now), now)
         return pb.WritePolicyResponse()
 
     async def PatchPolicy(
         self, request: pb.PatchPolicyRequest, context: RequestContext
     ) -> pb.PatchPolicyResponse:
         text = request.policy if request.HasField("policy") else None
-        change = Change(text, *_cas(request))
-        await self._policies.write(request.name, change, self._clock.now(), patch=True)
+        now = self._clock.now()
+        await self._policies.write(request.name, _given(request, text, now), now, patch=True)
         return pb.PatchPolicyResponse()
 
     async def DeletePolicy(
@@ -91,13 +93,16 @@ class PolicyHandlers:
     async def ReadPolicyOld(
         self, request: pb.ReadPolicyOldRequest, context: RequestContext
     ) -> pb.ReadPolicyOldResponse:
-        text = await self._text(request.name)
-        return pb.ReadPolicyOldResponse(name=clean(request.name), rules=text, policy=text)
+        record = await self._policies.get(request.name)
+        if record is None:
+            raise not_found()
+        return pb.ReadPolicyOldResponse(rules=record.text, **_fields(clean(request.name), record))
 
     async def WritePolicyOld(
         self, request: pb.WritePolicyOldRequest, context: RequestContext
     ) -> pb.WritePolicyOldResponse:
-        await self._policies.write(request.name, Change(request.policy), self._clock.now())
+        now = self._clock.now()
+        await self._policies.write(request.name, _given(request, request.policy, now), now)
         return pb.WritePolicyOldResponse()
 
     async def DeletePolicyOld(
@@ -149,12 +154,6 @@ class PolicyHandlers:
             exact_paths=msgspec.json.encode(exact), glob_paths=msgspec.json.encode(globs)
         )
 
-    async def _text(self, name: str) -> str:
-        text = await self._policies.text(name)
-        if text is None:
-            raise not_found()
-        return text
-
     async def _judge(self, names: tuple[str, ...], paths: list[str]) -> bytes:
         if not paths:
             raise invalid("paths must be supplied")
@@ -185,23 +184,47 @@ def _fields(name: str, record: PolicyRecord) -> dict[str, Any]:
         "version": record.version,
         "modified": timestamp(record.modified),
         "cas_required": record.cas_required,
+        "expiration": timestamp(record.expires),
     }
 
 
-def _cas(
-    request: pb.WritePolicyRequest | pb.PatchPolicyRequest,
-) -> tuple[int | None, bool | None]:
-    """Returns `cas` and `cas_required` of a request.
+def _given(
+    request: pb.WritePolicyRequest | pb.PatchPolicyRequest | pb.WritePolicyOldRequest,
+    text: str | None,
+    now: float,
+) -> Change:
+    """Returns what a request gives of a policy.
 
     Raises:
-        ServiceError: INVALID where it asks for what policies do not have.
+        ServiceError: INVALID for an end that cannot be read.
     """
-    if request.ttl or request.expiration:
-        raise invalid("ttl and expiration: policies do not expire here")
-    return (
+    return Change(
+        text,
         request.cas if request.HasField("cas") else None,
         request.cas_required if request.HasField("cas_required") else None,
+        _end(request.ttl, request.expiration, now),
     )
+
+
+def _end(ttl: str, expiration: str, now: float) -> float | None:
+    if ttl and expiration:
+        raise invalid("cannot supply both 'expiration' and 'ttl' for policies")
+    if ttl:
+        try:
+            return now + parse_seconds(ttl)
+        except ValueError as error:
+            raise invalid(f"ttl: {error}") from None
+    if not expiration:
+        return None
+    try:
+        if expiration.isdecimal():
+            return float(expiration)
+        end = datetime.datetime.fromisoformat(expiration)
+    except (ValueError, OverflowError):
+        raise invalid("expiration: takes RFC 3339, such as 2030-01-31T12:00:00Z") from None
+    if end.tzinfo is None:
+        raise invalid("expiration: must name its time zone, as in 2030-01-31T12:00:00Z")
+    return end.timestamp()
 
 
 def _described(rule: Rule) -> dict[str, object]:

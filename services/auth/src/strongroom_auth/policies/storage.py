@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 
 import msgspec
 
@@ -9,7 +10,9 @@ from strongroom_auth import changes
 from strongroom_auth.policies.builtin import DEFAULT
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import PolicyError, parse_policy
+from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import (
+    ConflictError,
     Entry,
     Path,
     Plain,
@@ -31,31 +34,45 @@ class PolicyRecord(msgspec.Struct, frozen=True):
         version: how often it was written.
         modified: when it was written last, seconds since 1970; 0 where that is not known.
         cas_required: whether writing it takes its version.
+        expires: when it ends, by the clock of all replicas; 0 for never.
     """
 
     text: str
     version: int = 0
     modified: float = 0.0
     cas_required: bool = False
+    expires: float = 0.0
+
+    def gone(self, now: float) -> bool:
+        """Whether it has ended: then it is as if it had been deleted."""
+        return 0 < self.expires <= now
 
 
 class Change(msgspec.Struct, frozen=True):
     """What a writer gives of a policy; None for as it is.
 
-    `cas` is the version that it must have, -1 where it must not be there.
+    `cas` is the version that it must have, -1 where it must not be there. `expires` is when it ends, 0 for never.
     """
 
     text: str | None = None
     cas: int | None = None
     cas_required: bool | None = None
+    expires: float | None = None
 
 
 class PolicyStore:
-    """All policies. Names are cleaned before anything looks at them."""
+    """All policies. Names are cleaned before anything looks at them.
 
-    def __init__(self, store: Store, attempts: int) -> None:
+    Args:
+        store: the service's.
+        attempts: how often a change that lost a race is decided anew.
+        clock: by which policies end.
+    """
+
+    def __init__(self, store: Store, attempts: int, clock: SharedClock) -> None:
         self._store = store
         self._attempts = attempts
+        self._clock = clock
 
     async def get(self, name: str, reads: ReadSet | None = None) -> PolicyRecord | None:
         """Returns a policy, the empty one for root, or None where it does not exist."""
@@ -64,8 +81,9 @@ class PolicyStore:
             return PolicyRecord("")
         path = _path(name)
         entry = await (reads.get(path) if reads is not None else self._store.get(path))
-        if entry is not None:
-            return _decoded_record(entry.value)
+        record = _decoded_record(entry.value) if entry is not None else None
+        if record is not None and not await self._gone(record):
+            return record
         return PolicyRecord(DEFAULT) if name == "default" else None
 
     async def text(self, name: str, reads: ReadSet | None = None) -> str | None:
@@ -75,7 +93,10 @@ class PolicyStore:
 
     async def names(self, prefix: str = "") -> list[str]:
         """Returns the names of all policies, or of those that begin with a prefix and a slash, sorted."""
-        stored = {name for name, _ in await self._store.children((_POLICY,))}
+        entries = await self._store.scan((_POLICY,))
+        stored = {
+            entry.path[1] for entry in entries if not await self._gone(_decoded_record(entry.value))
+        }
         below = f"{clean(prefix).strip('/')}/" if prefix else ""
         return sorted(name for name in stored | {"default", "root"} if name.startswith(below))
 
@@ -94,9 +115,11 @@ class PolicyStore:
 
         async def changed(entry: Entry | None) -> bytes:
             before = _decoded_record(entry.value) if entry is not None else None
+            if before is not None and before.gone(now):
+                before = None
             if patch and before is None:
                 raise invalid("policy not found")
-            return msgspec.msgpack.encode(_changed(before, change, text, now))
+            return msgspec.msgpack.encode(_changed(before, change, text, now, patch=patch))
 
         await changes.change(self._store, _path(name), changed, self._attempts)
 
@@ -112,6 +135,22 @@ class PolicyStore:
         if name == "default":
             raise invalid("cannot delete default policy")
         await self._store.commit(Transaction(deletes=[_path(name)]))
+
+    async def remove_ended(self) -> None:
+        """Removes policies that have ended, which only take room. May be done by several replicas at once."""
+        for entry in await self._store.scan((_POLICY,)):
+            if await self._gone(_decoded_record(entry.value)):
+                # Another may have written it anew meanwhile.
+                with contextlib.suppress(ConflictError):
+                    await self._store.commit(
+                        Transaction(expect={entry.path: entry.revision}, deletes=[entry.path])
+                    )
+
+    async def _gone(self, record: PolicyRecord) -> bool:
+        if not record.expires:
+            return False
+        await self._clock.ready()
+        return record.gone(self._clock.now())
 
 
 def clean(name: str) -> str:
@@ -131,13 +170,16 @@ def _checked(name: str, text: str) -> str:
 
 
 def _changed(
-    before: PolicyRecord | None, change: Change, text: str | None, now: float
+    before: PolicyRecord | None, change: Change, text: str | None, now: float, *, patch: bool
 ) -> PolicyRecord:
-    """Returns a policy with what a writer gives.
+    """Returns a policy with what a writer gives. One that is written without an end has none any more.
 
     Raises:
-        ServiceError: INVALID where the writer names another version, or none and one must be named.
+        ServiceError: INVALID where the writer names another version, or none and one must be named, or an end that
+            has passed.
     """
+    if change.expires is not None and change.expires <= now:
+        raise invalid("refusing to update policy as expiration time has already elapsed")
     known = before or PolicyRecord("")
     required = known.cas_required if change.cas_required is None else change.cas_required
     if change.cas == -1 and before is not None:
@@ -146,7 +188,10 @@ def _changed(
         raise invalid("check-and-set parameter required for this call")
     if change.cas not in (None, -1, known.version):
         raise invalid("check-and-set parameter did not match the current version")
-    return PolicyRecord(known.text if text is None else text, known.version + 1, now, required)
+    expires = known.expires if change.expires is None and patch else change.expires or 0.0
+    return PolicyRecord(
+        known.text if text is None else text, known.version + 1, now, required, expires
+    )
 
 
 def _decoded_record(value: bytes) -> PolicyRecord:

@@ -90,10 +90,15 @@ class TokenGateHandlers:
     ) -> pb.ResolvePoliciesResponse:
         reads = self._store.reads(linearizable=request.linearizable)
         response = pb.ResolvePoliciesResponse()
+        ends: list[float] = []
         for name in request.names:
-            text = await self._policies.text(name, reads)
-            if text is not None:
-                response.texts[name] = text
+            record = await self._policies.get(name, reads)
+            if record is not None:
+                response.texts[name] = record.text
+                ends += [record.expires] if record.expires else []
+        if ends:
+            # It may have ended just now; 0 would be never.
+            response.seconds_left = max(min(ends) - self._tokens.now(), 1e-6)
         response.dependencies.extend(reads.dependencies)
         response.as_of = reads.as_of
         return response

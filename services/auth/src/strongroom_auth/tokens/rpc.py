@@ -135,6 +135,12 @@ class TokenHandlers:
         counters = pb.TokenCounters(service_tokens=pb.TokenCounter(total=total))
         return pb.CountTokensResponse(counters=counters)
 
+    async def CountEntities(
+        self, request: pb.CountEntitiesRequest, context: RequestContext
+    ) -> pb.CountEntitiesResponse:
+        counters = pb.EntityCounters(entities=pb.EntityCounter(total=0))
+        return pb.CountEntitiesResponse(counters=counters)
+
     async def ListAccessors(
         self, request: pb.ListAccessorsRequest, context: RequestContext
     ) -> pb.ListAccessorsResponse:
