@@ -3,6 +3,7 @@
 See `docs/decisions/0024-etcd-users.md`.
 """
 
+import asyncio
 import logging
 import os
 import secrets
@@ -22,6 +23,9 @@ from strongroom_runtime.files import write_whole
 from strongroom_runtime.transport.credentials import Identity
 
 log = logging.getLogger(__name__)
+
+_ATTEMPTS = 6
+_RETRY_SECONDS = 2.0
 
 
 def etcd_config(config: ServerConfig) -> EtcdConfig:
@@ -99,17 +103,31 @@ async def apply(folder: Path, config: EtcdConfig, services: Sequence[str] = SERV
         if not _password(folder / name):  # etcd would take it
             raise ServiceError(Kind.INVALID, f"{folder / name}: is empty")
     as_root = replace(config, login=Login(ROOT, lambda: root))
-    version = await release(as_root)
+    changes: list[str] = []
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            await _apply(as_root, root, users, changes)
+        except ServiceError as error:
+            # Members may be starting, or choosing a leader. What was done is found done by the next attempt.
+            if attempt == _ATTEMPTS:
+                raise
+            log.info("etcd: once more", extra={"reason": error.message})
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            break
+    return changes
+
+
+async def _apply(config: EtcdConfig, root: str, users: Sequence[User], changes: list[str]) -> None:
+    version = await release(config)
     for warning in (known_data_loss(version), known_loose_rights(version)):
         if warning:
             log.warning(warning)
-    client = EtcdClient(as_root)
+    client = EtcdClient(config)
     try:
-        work = Users(client)
-        await work.apply(root, users)
+        await Users(client, changes).apply(root, users)
     finally:
         await client.close()
-    return work.changes
 
 
 def _password(file: Path) -> str:

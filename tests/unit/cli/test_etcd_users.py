@@ -1,5 +1,6 @@
 """`strongroom etcd users --apply` against a real etcd."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,6 +28,12 @@ async def config(tmp_path: Path) -> AsyncIterator[EtcdConfig]:
     outside_etcd.make_passwords(tmp_path / "passwords", SERVICES)
     yield server.config
     await server.stop()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits less for an etcd that does not answer."""
+    monkeypatch.setattr(outside_etcd, "_RETRY_SECONDS", 0.2)
 
 
 def client_of(config: EtcdConfig, user: str, password: str) -> EtcdClient:
@@ -83,7 +90,7 @@ async def test_it_makes_users_with_their_rights_and_then_changes_nothing(
 async def test_it_goes_on_where_it_was_ended(config: EtcdConfig, tmp_path: Path) -> None:
     client = EtcdClient(config)
     with pytest.raises(ServiceError, match="name is empty"):  # the run ends there
-        await Users(client).apply("root's", [User("strongroom-kv", "kv's"), User("", "x")])
+        await Users(client, []).apply("root's", [User("strongroom-kv", "kv's"), User("", "x")])
     await client.close()
     await outside_etcd.apply(tmp_path / "passwords", config)
     password = (tmp_path / "passwords" / "kv").read_text()
@@ -98,7 +105,7 @@ async def test_it_brings_passwords_and_rights_up_to_date(
     root = (folder / ROOT).read_text()
     client = client_of(config, ROOT, root)
     wrong = User("strongroom-kv", "other", [("read", "kv/"), ("readwrite", "auth/")])
-    await Users(client).apply(root, [wrong])
+    await Users(client, []).apply(root, [wrong])
     assert await readable(config, "strongroom-kv", "other") == {"kv/", "auth/"}
     await client.close()
     changes = await outside_etcd.apply(folder, config)
@@ -110,6 +117,19 @@ async def test_it_brings_passwords_and_rights_up_to_date(
     ]
     password = (folder / "kv").read_text()
     assert await readable(config, "strongroom-kv", password) == {"kv/", "cluster/"}
+
+
+async def test_it_waits_for_an_etcd_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside_etcd, "_ATTEMPTS", 100)
+    server = EmbeddedEtcd(tmp_path / "etcd")
+    outside_etcd.make_passwords(tmp_path / "passwords", SERVICES)
+    applying = asyncio.create_task(outside_etcd.apply(tmp_path / "passwords", server.config))
+    await asyncio.sleep(0.3)  # it has tried, and nobody was there
+    await server.start()
+    assert "access control: turned on" in await applying
+    await server.stop()
 
 
 async def test_an_empty_password_is_refused(config: EtcdConfig, tmp_path: Path) -> None:

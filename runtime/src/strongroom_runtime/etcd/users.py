@@ -42,11 +42,12 @@ class Users:
 
     Args:
         client: logs in as root, once access control is turned on.
+        changes: gets what is changed, in words.
     """
 
-    def __init__(self, client: EtcdClient) -> None:
+    def __init__(self, client: EtcdClient, changes: list[str]) -> None:
         self._client = client
-        self.changes: list[str] = []
+        self._changes = changes
 
     async def apply(self, root_password: str, users: Sequence[User]) -> None:
         """Makes root and the users, with exactly their rights, and turns access control on.
@@ -61,7 +62,7 @@ class Users:
                 await self._user(user)
             if not await self._client.accepts(ROOT, root_password):
                 await self._client.administer("AuthEnable", etcd_pb2.AuthEnableRequest())
-                self.changes.append("access control: turned on")
+                self._changes.append("access control: turned on")
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
             raise ServiceError(Kind.UNAVAILABLE, f"etcd did not do it: {reason}") from error
@@ -70,7 +71,7 @@ class Users:
         role = await self._found("RoleGet", etcd_pb2.AuthRoleGetRequest(role=user.name))
         if role is None:
             await self._client.administer("RoleAdd", etcd_pb2.AuthRoleAddRequest(name=user.name))
-            self.changes.append(f"{user.name}: role made")
+            self._changes.append(f"{user.name}: role made")
         if user.name == ROOT:
             return  # it may do everything, whatever its role says
         has = {_range(each): each.perm_type for each in (role.perm if role else ())}
@@ -80,24 +81,24 @@ class Users:
                 permission = etcd_pb2.Permission(perm_type=kind, key=key, range_end=end)
                 request = etcd_pb2.AuthRoleGrantPermissionRequest(name=user.name, perm=permission)
                 await self._client.administer("RoleGrantPermission", request)
-                self.changes.append(f"{user.name}: may use {key.decode()}")
+                self._changes.append(f"{user.name}: may use {key.decode()}")
         for key, end in has.keys() - wanted.keys():
             revoke = etcd_pb2.AuthRoleRevokePermissionRequest(
                 role=user.name, key=key, range_end=end
             )
             await self._client.administer("RoleRevokePermission", revoke)
-            self.changes.append(f"{user.name}: may no longer use {key.decode(errors='replace')}")
+            self._changes.append(f"{user.name}: may no longer use {key.decode(errors='replace')}")
 
     async def _user(self, user: User) -> None:
         found = await self._found("UserGet", etcd_pb2.AuthUserGetRequest(name=user.name))
         if found is None:
             request = etcd_pb2.AuthUserAddRequest(name=user.name, password=user.password)
             await self._client.administer("UserAdd", request)
-            self.changes.append(f"{user.name}: user made")
+            self._changes.append(f"{user.name}: user made")
         elif not await self._client.accepts(user.name, user.password):
             change = etcd_pb2.AuthUserChangePasswordRequest(name=user.name, password=user.password)
             await self._client.administer("UserChangePassword", change)
-            self.changes.append(f"{user.name}: password set")
+            self._changes.append(f"{user.name}: password set")
         if found is None or user.name not in found.roles:
             grant = etcd_pb2.AuthUserGrantRoleRequest(user=user.name, role=user.name)
             await self._client.administer("UserGrantRole", grant)
