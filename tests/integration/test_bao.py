@@ -67,7 +67,10 @@ def test_unversioned_secrets_and_an_upgrade(platform: Platform) -> None:
     platform.bao("kv", "enable-versioning", "old/")
     assert platform.bao("kv", "get", "-field=x", "old/a") == "1"
     platform.bao("kv", "put", "-cas=1", "old/a", "x=2")
-    platform.bao("secrets", "tune", "-description=aged", "old/")
+    platform.bao("secrets", "tune", "-max-lease-ttl=3h", "-default-lease-ttl=1h", "old/")
+    platform.bao("secrets", "tune", "-description=aged", "old/")  # sends empty texts for the rest
+    tuning = json.loads(platform.bao("read", "-format=json", "sys/mounts/old/tune"))["data"]
+    assert (tuning["default_lease_ttl"], tuning["max_lease_ttl"]) == (3600, 10800)
     platform.bao("secrets", "move", "old/", "older/")
     assert platform.bao("kv", "get", "-field=x", "older/a") == "2"
     platform.bao("secrets", "disable", "older")

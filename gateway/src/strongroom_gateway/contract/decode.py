@@ -228,6 +228,13 @@ def _setter(owner: Callable[[Any], Any], field: Field) -> Setter:
             getattr(owner(message), name).extend(read_list(value, read, name))
 
         return extend
+    if field.format == options.FORMAT_SYSTEM_SECONDS:
+
+        def set_span(message: Any, value: Any) -> None:
+            if value != "":
+                setattr(owner(message), name, 0 if value == "system" else read(value))
+
+        return set_span
     if owner is _itself:
         return lambda message, value: setattr(message, name, read(value))
     return lambda message, value: setattr(owner(message), name, read(value))

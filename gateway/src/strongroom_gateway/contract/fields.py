@@ -17,6 +17,12 @@ from strongroom.options.v1 import options_pb2 as options
 from strongroom_runtime.durations import format_seconds, parse_seconds
 from strongroom_runtime.errors import invalid
 
+# Formats of seconds that are taken as a number or as text such as 1h30m.
+SECONDS = (
+    options.FORMAT_SECONDS,
+    options.FORMAT_DURATION_TEXT,
+    options.FORMAT_SYSTEM_SECONDS,
+)
 _TRUE = {"1", "t", "true", "yes", "on"}
 _FALSE = {"0", "f", "false", "no", "off", ""}
 _INTEGERS = {
@@ -118,7 +124,7 @@ def scalar_reader(field: Field) -> Callable[[Any], Any]:
     """
     kind = field.descriptor.type
     name = field.name
-    if field.format in (options.FORMAT_SECONDS, options.FORMAT_DURATION_TEXT):
+    if field.format in SECONDS:
         return lambda value: _seconds(value, name)
     if kind == FieldDescriptor.TYPE_STRING:
         return lambda value: value if type(value) is str else _text(value, name)

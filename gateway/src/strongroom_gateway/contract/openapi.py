@@ -8,7 +8,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.comments import comment
-from strongroom_gateway.contract.fields import Field
+from strongroom_gateway.contract.fields import SECONDS, Field
 from strongroom_gateway.contract.routes import MethodSpec, MountKind, RouteTable
 from strongroom_runtime.handlers import Shape
 from strongroom_runtime.version import VERSION
@@ -124,7 +124,7 @@ def schema(field: Field) -> dict[str, Any]:
         return {"type": "array", "items": {"type": "string"}}
     if field.format in (options.FORMAT_JSON, options.FORMAT_INLINE):
         return {"type": "object"}
-    if field.format in (options.FORMAT_SECONDS, options.FORMAT_DURATION_TEXT):
+    if field.format in SECONDS:
         return {"type": "string", "format": "duration"}
     kinds = {
         FieldDescriptor.TYPE_BOOL: "boolean",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2
 from strongroom.kv.v1 import kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import seal_pb2
+from strongroom.sys.v1 import mounts_pb2
 from strongroom.transit.v1 import cipher_pb2
 from strongroom_gateway.contract.decode import (
     MAX_DEPTH,
@@ -47,6 +48,15 @@ def test_a_document_keeps_every_byte() -> None:
     message, unknown = decode(kv2_pb2.WriteSecretRequest, body, captures={"path": "a/b"})
     assert message.data == document.encode()
     assert (message.path, message.options.cas, unknown) == ("a/b", 3, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [('"1h"', 3600), ("60", 60), ('"0"', 0), ('"system"', 0), ('""', None)]
+)
+def test_a_span_may_be_the_systems_or_stay_as_it_is(given: str, seconds: int | None) -> None:
+    message, _ = decode(mounts_pb2.TuneMountRequest, f'{{"max_lease_ttl": {given}}}')
+    found = message.config.max_lease_ttl if message.config.HasField("max_lease_ttl") else None
+    assert found == seconds
 
 
 def test_keys_may_be_in_capitals_where_that_is_allowed() -> None:

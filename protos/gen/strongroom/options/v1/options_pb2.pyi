@@ -125,6 +125,10 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """Text with no JSON form of its own, in one item of a list: what is wrong with the JSON of the item goes here instead of
     failing the whole request, and the service says it of the item.
     """
+    FORMAT_SYSTEM_SECONDS: _Format.ValueType  # 10
+    """int64 seconds of a setting that may be the system's. Takes seconds or text such as 1h30m, and the text system for 0; empty
+    text leaves it as it is. Gives integer seconds.
+    """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """How a scalar field looks in JSON where the default will not do."""
@@ -150,6 +154,10 @@ FORMAT_OMIT_EMPTY: Format.ValueType  # 8
 FORMAT_MALFORMED: Format.ValueType  # 9
 """Text with no JSON form of its own, in one item of a list: what is wrong with the JSON of the item goes here instead of
 failing the whole request, and the service says it of the item.
+"""
+FORMAT_SYSTEM_SECONDS: Format.ValueType  # 10
+"""int64 seconds of a setting that may be the system's. Takes seconds or text such as 1h30m, and the text system for 0; empty
+text leaves it as it is. Gives integer seconds.
 """
 Global___Format: _TypeAlias = Format  # noqa: Y015
 

@@ -194,6 +194,7 @@ class SealStatus(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     RECOVERY_SEAL_FIELD_NUMBER: _builtins.int
     STORAGE_TYPE_FIELD_NUMBER: _builtins.int
+    RECOVERY_SEAL_TYPE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """shamir or static."""
     initialized: _builtins.bool
@@ -222,6 +223,8 @@ class SealStatus(_message.Message):
     """Whether shares are of a recovery key."""
     storage_type: _builtins.str
     """How state is kept: etcd."""
+    recovery_seal_type: _builtins.str
+    """How the recovery key is split: shamir; absent where there is none."""
     def __init__(
         self,
         *,
@@ -239,19 +242,24 @@ class SealStatus(_message.Message):
         cluster_id: _builtins.str | None = ...,
         recovery_seal: _builtins.bool = ...,
         storage_type: _builtins.str = ...,
+        recovery_seal_type: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cluster_id", b"_cluster_id", "_cluster_name", b"_cluster_name", "cluster_id", b"cluster_id", "cluster_name", b"cluster_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cluster_id", b"_cluster_id", "_cluster_name", b"_cluster_name", "_recovery_seal_type", b"_recovery_seal_type", "cluster_id", b"cluster_id", "cluster_name", b"cluster_name", "recovery_seal_type", b"recovery_seal_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cluster_id", b"_cluster_id", "_cluster_name", b"_cluster_name", "build_date", b"build_date", "cluster_id", b"cluster_id", "cluster_name", b"cluster_name", "initialized", b"initialized", "migration", b"migration", "n", b"n", "nonce", b"nonce", "progress", b"progress", "recovery_seal", b"recovery_seal", "sealed", b"sealed", "storage_type", b"storage_type", "t", b"t", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cluster_id", b"_cluster_id", "_cluster_name", b"_cluster_name", "_recovery_seal_type", b"_recovery_seal_type", "build_date", b"build_date", "cluster_id", b"cluster_id", "cluster_name", b"cluster_name", "initialized", b"initialized", "migration", b"migration", "n", b"n", "nonce", b"nonce", "progress", b"progress", "recovery_seal", b"recovery_seal", "recovery_seal_type", b"recovery_seal_type", "sealed", b"sealed", "storage_type", b"storage_type", "t", b"t", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cluster_id: _TypeAlias = _typing.Literal["cluster_id"]  # noqa: Y015
     _WhichOneofArgType__cluster_id: _TypeAlias = _typing.Literal["_cluster_id", b"_cluster_id"]  # noqa: Y015
     _WhichOneofReturnType__cluster_name: _TypeAlias = _typing.Literal["cluster_name"]  # noqa: Y015
     _WhichOneofArgType__cluster_name: _TypeAlias = _typing.Literal["_cluster_name", b"_cluster_name"]  # noqa: Y015
+    _WhichOneofReturnType__recovery_seal_type: _TypeAlias = _typing.Literal["recovery_seal_type"]  # noqa: Y015
+    _WhichOneofArgType__recovery_seal_type: _TypeAlias = _typing.Literal["_recovery_seal_type", b"_recovery_seal_type"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cluster_id) -> _WhichOneofReturnType__cluster_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cluster_name) -> _WhichOneofReturnType__cluster_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recovery_seal_type) -> _WhichOneofReturnType__recovery_seal_type | None: ...
 
 Global___SealStatus: _TypeAlias = SealStatus  # noqa: Y015
 

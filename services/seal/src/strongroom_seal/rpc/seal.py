@@ -196,6 +196,7 @@ class SealHandlers:
             version=self._config.version,
             recovery_seal=static,
             storage_type="etcd",
+            recovery_seal_type="shamir" if static else None,
         )
         if config is not None:
             status.t, status.n = config.threshold, config.shares
