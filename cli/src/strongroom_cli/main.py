@@ -222,6 +222,7 @@ _SETTINGS: list[tuple[str, str]] = [
     ("audit-dir", "Below which audit files may be."),
     ("audit-files", "Further audit files that may be named over the API."),
     ("log-level", "debug, info, warning or error."),
+    ("stream-drain-seconds", "How long a process that ends keeps streams that are open in it."),
     ("dbcreds-creation-seconds", "How long making a database user may take, in seconds."),
     (
         "dbcreds-aftercheck-seconds",

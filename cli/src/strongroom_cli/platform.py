@@ -46,7 +46,7 @@ async def _run(config: ServerConfig, start: Start) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _end, supervisor, stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: supervisor.signal(signal.SIGHUP))
     try:
         await supervisor.start()
@@ -65,6 +65,12 @@ async def _run(config: ServerConfig, start: Start) -> int:
     finally:
         await supervisor.stop()
     return 0
+
+
+def _end(supervisor: Supervisor, stop: asyncio.Event) -> None:
+    if stop.is_set():
+        supervisor.hurry()
+    stop.set()
 
 
 async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -> None:

@@ -60,10 +60,13 @@ from strongroom_runtime.service import Host, Service
 from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identities
+from strongroom_runtime.transport.leaving import Patience
 from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
 
 log = logging.getLogger(__name__)
+
+_CALLS_SECONDS = 5.0  # for gRPC calls that are under way in the end
 
 # What each process may call of services elsewhere.
 _CALLABLE: tuple[ServiceDescriptor, ...] = (
@@ -91,9 +94,10 @@ class Process:
     Args:
         config: what the operator chose.
         etcd: how to reach the cluster.
+        patience: with streams that are open in the end.
     """
 
-    def __init__(self, config: ServerConfig, etcd: EtcdConfig) -> None:
+    def __init__(self, config: ServerConfig, etcd: EtcdConfig, patience: Patience) -> None:
         self._config = config
         name = "gateway" if "gateway" in config.targets else config.targets[0]
         first = (name, *(other for other in config.targets if other != name))
@@ -117,8 +121,12 @@ class Process:
         self._telemetry = {name: from_environment(name) for name in config.targets}
         self._metrics = Metrics()
         self._export = otlp_metrics.from_environment(self._metrics.registry, name)
+        self._patience = patience
         self._internal = InternalServer(
-            self._table, self._identities, telemetry=self._telemetry[name]
+            self._table,
+            self._identities,
+            telemetry=self._telemetry[name],
+            patience=patience,
         )
 
     async def start(self) -> None:
@@ -154,13 +162,11 @@ class Process:
 
     async def stop(self) -> None:
         """Answers what is under way, then ends, clients first and storage last."""
+        self._leaving = True
         if self._http is not None:
             await self._http.stop()
-        if self._grpc is not None:
-            await self._grpc.stop(5)
-        self._leaving = True
-        await self._cluster.announce(())
-        await self._internal.drain()  # while there are keys: what is under way needs them
+        # While there are keys: what is under way needs them.
+        await asyncio.gather(self._leave_clients(), self._leave_callers())
         if self._keys is not None:
             await self._keys.stop()
         if "seal" in self._services:
@@ -177,6 +183,20 @@ class Process:
         if self._export is not None:
             await self._export.stop()
         self._health.stop()
+
+    async def _leave_clients(self) -> None:
+        """Takes no more gRPC from clients, and answers what there is."""
+        if self._grpc is None or self._gateway is None:
+            return
+        stopping = asyncio.create_task(self._grpc.stop(self._patience.seconds + _CALLS_SECONDS))
+        await self._gateway.grpc.drain(self._patience)
+        await self._grpc.stop(_CALLS_SECONDS)
+        await stopping
+
+    async def _leave_callers(self) -> None:
+        """Sends other processes elsewhere, and answers what there is."""
+        await self._cluster.announce(())
+        await self._internal.drain()
 
     @property
     def ready(self) -> bool:

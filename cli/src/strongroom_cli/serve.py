@@ -14,25 +14,36 @@ from strongroom_cli.settings import ServerConfig
 from strongroom_runtime import logs
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.transport import pki
+from strongroom_runtime.transport.leaving import Patience
 
 log = logging.getLogger(__name__)
 
+# How a supervisor ends its servers. Whoever signals a whole group of processes signals them too, and what comes to
+# one from both is no second word of the operator's.
+LEAVE, HURRY = signal.SIGUSR1, signal.SIGUSR2
+
 
 def run(config: ServerConfig) -> int:
-    """Serves until SIGTERM or SIGINT; SIGHUP opens audit files anew. Returns the exit status."""
+    """Serves until SIGTERM or SIGINT, of which a second waits for no stream; SIGHUP opens audit files anew.
+
+    Returns the exit status.
+    """
     logs.configure(config.target, config.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
 
 
 async def _serve(config: ServerConfig) -> int:
-    stop = asyncio.Event()
+    stop, signalled = asyncio.Event(), asyncio.Event()
+    patience = Patience(config.stream_drain_seconds)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _end, patience, stop, signalled)
+    loop.add_signal_handler(LEAVE, stop.set)
+    loop.add_signal_handler(HURRY, _hurry, patience, stop)
     try:
         pki.check(config.certificates, config.trust_domain, config.targets)
-        process = Process(config, etcd_config(config))
+        process = Process(config, etcd_config(config), patience)
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(process.reopen_logs()))
         await process.start()
     except (OSError, ServiceError, pki.CertificateError) as error:
@@ -44,6 +55,19 @@ async def _serve(config: ServerConfig) -> int:
     log.info("stopping")
     await process.stop()
     return 0
+
+
+def _end(patience: Patience, stop: asyncio.Event, signalled: asyncio.Event) -> None:
+    """Takes a word of the operator's; the second is that of somebody in a hurry."""
+    if signalled.is_set():
+        patience.lose()
+    signalled.set()
+    stop.set()
+
+
+def _hurry(patience: Patience, stop: asyncio.Event) -> None:
+    patience.lose()
+    stop.set()
 
 
 def _make_collections_rare() -> None:

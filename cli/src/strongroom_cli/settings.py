@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strongroom_runtime.transport.leaving import STREAM_SECONDS
+
 SERVICES = ("seal", "audit", "kv", "transit", "dbcreds", "auth", "gateway")
 # Services whose replicas are taken as they come, beside those that are named or run in the same process.
 SCALED = ("transit",)
@@ -51,6 +53,8 @@ class ServerConfig:
         audit_dir: below which audit files may be; empty for one below data_dir.
         audit_files: further audit files that may be named over the API.
         log_level: debug, info, warning or error.
+        stream_drain_seconds: how long a process that was told to end keeps streams both ways that are open in it.
+            Whoever ends it must leave it that time and half a minute more.
         dbcreds_creation_seconds: how long making a database user may take; half of it is for the statements.
         dbcreds_aftercheck_seconds: after which further time a user whose making was given up is removed once more.
         dbcreds_claim_seconds: how long, beyond the attempt's own time, one replica has a lease to itself that it
@@ -96,6 +100,7 @@ class ServerConfig:
     audit_dir: Path | None = None
     audit_files: tuple[str, ...] = ()
     log_level: str = "info"
+    stream_drain_seconds: float = STREAM_SECONDS
     dbcreds_creation_seconds: float = 60.0
     dbcreds_aftercheck_seconds: float = 600.0
     dbcreds_claim_seconds: float = 15.0
@@ -175,6 +180,8 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         wrong.append("seal: takes static or shamir")
     if config.log_level not in ("debug", "info", "warning", "error"):
         wrong.append("log_level: takes debug, info, warning or error")
+    if not 0 <= config.stream_drain_seconds < float("inf"):
+        wrong.append("stream_drain_seconds: takes a number from 0")
     wrong += [
         f"{name}: takes a number above 0"
         for name in _named(DBCREDS, config)

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from strongroom_cli.claims import check_address, claim_folder
 from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.process import make_static_key
+from strongroom_cli.serve import HURRY, LEAVE
 from strongroom_cli.settings import SERVICES, ServerConfig
 from strongroom_runtime.children import end_with_parent
 from strongroom_runtime.errors import ServiceError
@@ -25,15 +25,22 @@ log = logging.getLogger(__name__)
 
 _BACK_OFF = (0.1, 0.2, 0.5, 1.0, 2.0)
 _STABLE_SECONDS = 10.0
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 25.0  # beside the time that streams have
 
 
 @dataclass(slots=True)
 class Child:
-    """A server process."""
+    """A server process.
+
+    Args:
+        name: in the log.
+        arguments: its command line.
+        leaves_first: it has clients, and what they were promised needs those that do not leave first.
+    """
 
     name: str
     arguments: list[str]
+    leaves_first: bool
     process: asyncio.subprocess.Process | None = None
     failures: int = 0
     task: asyncio.Task[None] | None = field(default=None)
@@ -57,7 +64,7 @@ class Supervisor:
         self._etcd: EmbeddedEtcd | None = None
         self._etcd_task: asyncio.Task[None] | None = None
         self._children: list[Child] = []
-        self._stopping = False
+        self._stopping = self._hurried = False
         self._claim = -1
 
     @property
@@ -92,19 +99,22 @@ class Supervisor:
         else:
             await _warn_of_release(config)
         for name, each in plan(config):
-            child = Child(name, _arguments(each))
+            child = Child(name, _arguments(each), leaves_first=_leaves_first(each))
             self._children.append(child)
             await self._spawn(child)
             child.task = asyncio.create_task(self._watch(child), name=f"watch-{name}")
 
     async def stop(self) -> None:
-        """Ends the servers, then etcd."""
+        """Ends the servers, those with clients before those that answer them, then etcd."""
         self._stopping = True
         for child in self._children:
             if child.task is not None:
                 child.task.cancel()
-        self.signal(signal.SIGTERM)
-        await asyncio.gather(*(_ended(child) for child in self._children))
+        first = [child for child in self._children if child.leaves_first]
+        for some in (first, [child for child in self._children if not child.leaves_first]):
+            _signal(some, HURRY if self._hurried else LEAVE)
+            seconds = _STOP_SECONDS + self._config.stream_drain_seconds
+            await asyncio.gather(*(_ended(child, seconds) for child in some))
         if self._etcd_task is not None:
             self._etcd_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -116,10 +126,12 @@ class Supervisor:
 
     def signal(self, number: int) -> None:
         """Passes a signal on to the servers."""
-        for child in self._children:
-            if child.pid and child.process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.send_signal(number)
+        _signal(self._children, number)
+
+    def hurry(self) -> None:
+        """Lets `stop` wait for streams no more."""
+        self._hurried = True
+        self.signal(HURRY)
 
     async def _start_etcd(self, config: ServerConfig) -> ServerConfig:
         """Starts the embedded etcd; returns the configuration with it in it."""
@@ -196,6 +208,11 @@ def plan(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
     ]
 
 
+def _leaves_first(config: ServerConfig) -> bool:
+    """Returns whether a process has clients and others give it its keys."""
+    return "gateway" in config.targets and "seal" not in config.targets
+
+
 def _split(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
     addresses = {name: f"127.0.0.1:{free_port()}" for name in config.targets}
     known = (*config.services, *(f"{name}={address}" for name, address in addresses.items()))
@@ -234,11 +251,18 @@ def _arguments(config: ServerConfig) -> list[str]:
     return arguments
 
 
-async def _ended(child: Child) -> None:
+def _signal(children: Iterable[Child], number: int) -> None:
+    for child in children:
+        if child.pid and child.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.send_signal(number)
+
+
+async def _ended(child: Child, seconds: float) -> None:
     if child.process is None:
         return
     try:
-        await asyncio.wait_for(child.process.wait(), _STOP_SECONDS)
+        await asyncio.wait_for(child.process.wait(), seconds)
     except TimeoutError:
         log.warning("a server does not end; ending it by force", extra={"server": child.name})
         child.process.kill()

@@ -32,6 +32,7 @@ from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Shape
 from strongroom_runtime.link.server import abort
+from strongroom_runtime.transport.leaving import OpenStreams, Patience
 
 # Of streams both ways: the largest message, and how long a client may take to say what the stream is for.
 _MESSAGE_BYTES = 4 << 20
@@ -56,6 +57,16 @@ class GrpcWire(grpc.GenericRpcHandler):
         self._pipeline = pipeline
         self._streams = streams
         self._clock = clock
+        self._watches = OpenStreams()
+        self._exchanges = OpenStreams()
+
+    async def drain(self, patience: Patience) -> None:
+        """Ends watches, which begin anew elsewhere; returns once the other streams have ended, or were ended.
+
+        New calls are refused by the server in front.
+        """
+        self._watches.end()
+        await patience.wait_for(self._exchanges)
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Returns the handler of a method, as grpc asks for it."""
@@ -92,7 +103,8 @@ class GrpcWire(grpc.GenericRpcHandler):
             try:
                 call = await self._call(spec, request, context, request_id)
                 check = partial(self._still_mounted, call.mount)
-                async with contextlib.aclosing(self._streams.watch(call, check)) as messages:
+                watch = self._streams.watch(call, check)
+                async with self._watches.counted(), contextlib.aclosing(watch) as messages:
                     async for message in messages:
                         yield message
             except ServiceError as error:
@@ -108,15 +120,16 @@ class GrpcWire(grpc.GenericRpcHandler):
             await context.send_initial_metadata((("strongroom-request-id", request_id),))
             messages = _checked(requests)
             try:
-                first = await _first(messages)
-                if first is None:
-                    return
-                call = await self._call(spec, first, context, request_id)
-                check = partial(self._still_mounted, call.mount)
-                exchange = self._streams.exchange(call, _from(first, messages), check)
-                async with contextlib.aclosing(exchange) as answers:
-                    async for answer in answers:
-                        yield answer
+                async with self._exchanges.counted():
+                    first = await _first(messages)
+                    if first is None:
+                        return
+                    call = await self._call(spec, first, context, request_id)
+                    check = partial(self._still_mounted, call.mount)
+                    exchange = self._streams.exchange(call, _from(first, messages), check)
+                    async with contextlib.aclosing(exchange) as answers:
+                        async for answer in answers:
+                            yield answer
             except ServiceError as error:
                 await abort(context, error)
 

@@ -38,6 +38,7 @@ from strongroom_runtime.link.messages import (
 )
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.tracing import traced
+from strongroom_runtime.transport.leaving import OpenStreams
 from strongroom_runtime.transport.names import identity_of
 
 _IDLE_POLL_SECONDS = 0.02
@@ -64,6 +65,8 @@ class LinkServer(grpc.GenericRpcHandler):
         clock: for deadlines.
         telemetry: of the service, for a span around each handler.
         direct: takes connections beside streams; None for none.
+
+    `duplexes` are the streams both ways that are open.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class LinkServer(grpc.GenericRpcHandler):
         self._prefix = identity_of("", trust_domain)
         self._clock = clock or SystemClock()
         self._streams: set[Exchange] = set()
-        self._duplexes: set[ServicerContext] = set()
+        self.duplexes = OpenStreams()
         self._draining = False
 
     def drain(self) -> None:
@@ -91,8 +94,8 @@ class LinkServer(grpc.GenericRpcHandler):
             stream.drain()
 
     async def idle(self) -> None:
-        """Returns once all calls, and all streams both ways, have ended. Watches do not count: they last."""
-        while self._streams or self._duplexes:
+        """Returns once all calls were answered. Streams of their own do not count."""
+        while self._streams:
             await asyncio.sleep(_IDLE_POLL_SECONDS)
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
@@ -232,12 +235,9 @@ class LinkServer(grpc.GenericRpcHandler):
             async with _reporting(context, name):
                 inner = self._context(context, name)
                 await self._begin(context)
-                self._duplexes.add(context)
-                try:
+                async with self.duplexes.counted():
                     async for message in handler(requests, inner):
                         yield message
-                finally:
-                    self._duplexes.discard(context)
 
         return behaviour
 

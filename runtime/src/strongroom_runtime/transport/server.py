@@ -14,6 +14,7 @@ from strongroom_runtime.link import LinkServer
 from strongroom_runtime.link.direct import DirectListener
 from strongroom_runtime.telemetry import Telemetry
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identities
+from strongroom_runtime.transport.leaving import Patience
 
 _CLOSE_SECONDS = 0.5
 
@@ -26,6 +27,7 @@ class InternalServer:
         identities: the certificates of this process; callers outside their trust domain are refused.
         drain_seconds: how long `drain` waits for calls under way.
         telemetry: of the service.
+        patience: with streams both ways that are open in the end.
     """
 
     def __init__(
@@ -34,9 +36,12 @@ class InternalServer:
         identities: Identities,
         drain_seconds: float = 10.0,
         telemetry: Telemetry | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._identities = identities
         self._drain_seconds = drain_seconds
+        self._patience = patience or Patience()
+        self._drained = False
         self._direct = DirectListener(identities.server_context())
         self._link = LinkServer(
             table, identities.trust_domain, telemetry=telemetry, direct=self._direct
@@ -63,12 +68,19 @@ class InternalServer:
         return port
 
     async def drain(self) -> None:
-        """Sends callers elsewhere and returns once what is under way was answered, or has taken too long."""
+        """Sends callers elsewhere and returns once what is under way was answered, or has taken too long.
+
+        Streams both ways, which may hold half a file, go on for as long as there is patience.
+        """
+        if self._drained:
+            return
+        self._drained = True
         await self._health.enter_graceful_shutdown()
         self._link.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_seconds):
                 await self._link.idle()
+        await self._patience.wait_for(self._link.duplexes)
 
     async def stop(self) -> None:
         """Drains, ends the watches that are left, and closes."""

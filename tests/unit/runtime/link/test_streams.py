@@ -115,8 +115,7 @@ async def test_a_stream_that_is_left_ends_on_the_other_side(
     stream = gateway.duplex(SUM, endless(), CONTEXT)
     assert (await anext(stream)).value == "1"
     await stream.aclose()
-    while served.link._duplexes:
-        await asyncio.sleep(0.01)
+    await served.link.duplexes.idle()
 
 
 async def test_a_batch_travels_as_a_call(either: StreamCaller) -> None:
