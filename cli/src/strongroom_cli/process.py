@@ -37,6 +37,7 @@ from strongroom_cli.settings import (
     public_url,
     sanitized,
 )
+from strongroom_gateway.audit.grouped import GroupedAppends
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.system.seals import Seals
@@ -267,6 +268,9 @@ class Process:
                 telemetry=self._telemetry["gateway"],
                 metrics=self._metrics,
                 state=sanitized(self._config),
+                appends=None
+                if "audit" in self._config.targets
+                else GroupedAppends(callers["audit"]),
             )
         )
 

@@ -56,7 +56,7 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.prefix import PrefixView
-from strongroom_runtime.handlers import HandlerTable, LocalCaller, StreamCaller
+from strongroom_runtime.handlers import Caller, HandlerTable, LocalCaller, StreamCaller
 from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.policy import Acl
 from strongroom_runtime.service import BackgroundTasks
@@ -121,6 +121,7 @@ class GatewayHost:
         telemetry: of the gateway.
         metrics: of the process.
         state: the configuration of the process, without anything secret.
+        appends: takes audit entries, where the audit service is not to be called for each request.
     """
 
     store: Store
@@ -132,6 +133,7 @@ class GatewayHost:
     telemetry: Telemetry = field(default_factory=lambda: Telemetry("gateway"))
     metrics: Metrics = field(default_factory=Metrics)
     state: Mapping[str, object] = field(default_factory=dict)
+    appends: Caller | None = None
 
 
 class Gateway:
@@ -174,7 +176,8 @@ class Gateway:
         ):
             own.add(module.DESCRIPTOR.services_by_name[name], handlers)
         host.metrics.watch_seal(host.sealed)
-        audit = AuditSink(host.services["audit"], host.views["audit"], host.metrics)
+        appends = host.appends or host.services["audit"]
+        audit = AuditSink(appends, host.views["audit"], host.metrics)
         rules = Rules(settings, host.services["auth"], audit, host.clock, host.metrics)
         admission = Admission(self._gate, self._mounts, host.sealed)
         self.pipeline = Pipeline(services, admission, rules, audit, wraps, observer)

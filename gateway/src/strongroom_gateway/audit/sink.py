@@ -21,7 +21,7 @@ from strongroom_runtime.handlers import Caller
 from strongroom_runtime.metrics import Metrics
 
 _RESOLVE = "/strongroom.audit.v1.AuditLogService/ResolveDevices"
-_APPEND = "/strongroom.audit.v1.AuditLogService/Append"
+APPEND = "/strongroom.audit.v1.AuditLogService/Append"
 _ALL = "devices"
 
 
@@ -102,7 +102,7 @@ class AuditSink:
         add = request.entries.add
         for device, entry in entries:
             add(device=device, json=entry)
-        return self._call(_APPEND, request, context)
+        return self._call(APPEND, request, context)
 
     def _known(self) -> list[Device] | None:
         return self._kept.get(_ALL)
