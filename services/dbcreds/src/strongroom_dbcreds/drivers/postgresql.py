@@ -5,6 +5,7 @@ import datetime
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -33,6 +34,12 @@ _FILES = {"tls_ca": "sslrootcert", "tls_certificate": "sslcert", "private_key": 
 _KNOWN = ("connection_url", "disable_escaping", "password_authentication", *_FILES)
 # The rules by which values are quoted hold only so.
 _SESSION = "SET standard_conforming_strings = on; SET client_encoding = 'UTF8'"
+
+_END_SESSIONS = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usesysid = %s"
+_END_ORPHANS = (
+    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+    "WHERE usesysid NOT IN (SELECT oid FROM pg_catalog.pg_roles)"
+)
 
 _Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
@@ -82,20 +89,19 @@ class PostgresDriver:
         """Removes a user and ends its sessions; what it owns goes to the connection's own user, and is not lost."""
         async with self._pool.lend() as connection:
             found = await connection.execute(
-                "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (username,)
+                "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s", (username,)
             )
-            if await found.fetchone() is None:
+            role = await found.fetchone()
+            if role is None:
+                # An attempt before this one may have ended between the two steps below.
+                await _end(connection, _END_ORPHANS)
                 return
             if templates.texts(statements):
                 await _execute(connection, statements, {"name": username})
             else:
-                await _drop(connection, username)
+                await _drop(connection, username, role)
             # Afterwards: nobody can log in any more, and who had logged in before is cut off.
-            await connection.execute(
-                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                "WHERE usename = %s OR usesysid NOT IN (SELECT oid FROM pg_catalog.pg_roles)",
-                (username,),
-            )
+            await _end(connection, _END_SESSIONS, role)
 
     async def change_credential(
         self, statements: Sequence[str], username: str, credential: Credential
@@ -213,10 +219,17 @@ async def _execute(
             await connection.execute(text.encode())
 
 
-async def _drop(connection: _Connection, username: str) -> None:
+async def _end(connection: _Connection, query: LiteralString, role: Sequence[object] = ()) -> None:
+    """Ends sessions, where the connection's user may."""
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+        await connection.execute(query, role)
+
+
+async def _drop(connection: _Connection, username: str, role: Sequence[object]) -> None:
     """Removes a user that may own something.
 
-    Without superuser's rights the connection's user first joins the role, as whoever made it may.
+    Without superuser's rights the connection's user first joins the role, as whoever made it may. Then it may end the
+    role's sessions too, but only as long as there is the role.
     """
     drop = sql.SQL(
         "REASSIGN OWNED BY {0} TO CURRENT_USER; DROP OWNED BY {0}; DROP ROLE IF EXISTS {0}"
@@ -226,8 +239,10 @@ async def _drop(connection: _Connection, username: str) -> None:
         async with connection.transaction():
             await connection.execute(drop.format(user))
     except psycopg.errors.InsufficientPrivilege:
+        for statement in ("GRANT {0} TO CURRENT_USER", "ALTER ROLE {0} NOLOGIN"):
+            await connection.execute(sql.SQL(statement).format(user))
+        await _end(connection, _END_SESSIONS, role)
         async with connection.transaction():
-            await connection.execute(sql.SQL("GRANT {0} TO CURRENT_USER").format(user))
             await connection.execute(drop.format(user))
 
 
