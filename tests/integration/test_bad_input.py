@@ -34,6 +34,9 @@ def raw(
     [
         ("GET", "/v1/nomount/x", 404, "no handler for route"),
         ("GET", "/v1/sys/nonsense", 404, "unsupported path"),
+        ("GET", "/v1/sys/storage/raft/configuration", 404, "unsupported path: raft storage is not"),
+        ("POST", "/v1/sys/namespaces/team", 404, "namespaces are not supported"),
+        ("POST", "/v1/identity/entity", 404, "identity is not supported"),
         ("GET", "/elsewhere", 404, ""),
         ("DELETE", "/v1/sys/mounts", 405, "unsupported operation"),
         ("BREW", "/v1/secret/data/x", 405, "unsupported operation"),

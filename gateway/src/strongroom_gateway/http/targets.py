@@ -6,6 +6,7 @@ import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.routes import CAPABILITY, MethodSpec, RouteTable
+from strongroom_gateway.http.absent import why
 from strongroom_gateway.http.paths import canonical
 from strongroom_gateway.mounts.table import ACTIVE, MountTable, Snapshot
 from strongroom_gateway.pipeline import HELP
@@ -123,7 +124,7 @@ class Targets:
         try:
             spec, captures = self._routes.match(None, path, operation)
         except ServiceError as error:
-            return Target(path, operation, missing=error.again())
+            return Target(path, operation, missing=why(error, path))
         if spec.works_sealed:
             return Target(path, operation, spec, captures)  # the table may not be readable
         mounts = await self._mounts.current()
@@ -147,4 +148,5 @@ def _hint(error: ServiceError, operation: int) -> ServiceError:
 
 def _no_route(path: str) -> ServiceError:
     shown = path.replace('"', "")
-    return ServiceError(Kind.NOT_FOUND, f'no handler for route "{shown}". route entry not found.')
+    text = f'no handler for route "{shown}". route entry not found.'
+    return why(ServiceError(Kind.NOT_FOUND, text), path)

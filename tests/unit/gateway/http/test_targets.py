@@ -84,3 +84,32 @@ async def test_paths_that_mean_two_things_are_refused(targets: Targets) -> None:
             with pytest.raises(ServiceError) as refused:
                 await find(targets, path)
             assert refused.value.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("sys/storage/raft/snapshot", "unsupported path: raft storage is not in use"),
+        ("sys/namespaces", "unsupported path: namespaces are not supported"),
+        (
+            "identity/mfa/x",
+            'no handler for route "identity/mfa/x". route entry not found: MFA for logins',
+        ),
+        (
+            "identity/entity",
+            'no handler for route "identity/entity". route entry not found: identity',
+        ),
+    ],
+)
+async def test_what_vault_has_and_this_does_not_is_named(
+    targets: Targets, path: str, text: str
+) -> None:
+    missing = (await find(targets, f"/v1/{path}")).missing
+    assert missing is not None
+    assert (missing.kind, missing.message[: len(text)]) == (Kind.NOT_FOUND, text)
+
+
+async def test_a_mount_may_have_any_name(targets: Targets, mounts: MountTable) -> None:
+    await mounts.change(lambda known: {**known, "identity/": new_mount("identity/", "kv")})
+    assert (await find(targets, "/v1/identity/entity")).spec is not None
+    assert (await find(targets, "/v1/identities/x")).missing is not None
