@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from strongroom.kv.v1 import cubbyhole_pb2, cubbyhole_pb2_grpc
+from strongroom.transit.v1 import stream_pb2, stream_pb2_grpc
 from tests.integration.platforms import ROOT, Platform
 
 ORIGIN = {"Origin": "https://pages.example"}
@@ -54,6 +55,29 @@ def test_a_quota_holds_both_wires_and_says_how_much_is_left(platform: Platform, 
     assert platform.http("GET", "cubbyhole/limited").status_code == 404
     platform.http("POST", "sys/quotas/config", json={"rate_limit_exempt_paths": ["sys/health"]})
     assert platform.http("GET", "cubbyhole/limited").status_code == 429
+
+
+def test_a_stream_goes_no_faster_than_its_quota_allows(platform: Platform) -> None:
+    assert platform.http("POST", "sys/mounts/slow", json={"type": "transit"}).ok
+    assert platform.http("POST", "slow/keys/k").ok
+    body = {"rate": 3, "interval": "1h", "path": "slow/encrypt/k"}
+    assert platform.http("POST", "sys/quotas/rate-limit/slow", json=body).status_code == 204
+    items = [stream_pb2.EncryptStreamItem(plaintext=b"x")]
+    batches = [
+        stream_pb2.EncryptStreamRequest(mount="slow", name="k", items=items) for _ in range(6)
+    ]
+    with platform.channel() as channel:
+        streams: Any = stream_pb2_grpc.TransitStreamServiceStub(channel)  # type: ignore[arg-type]
+        answers = streams.EncryptStream(iter(batches), metadata=[("x-vault-token", ROOT)])
+        for _ in range(3):
+            assert next(answers).items[0].ciphertext
+        # The quota is used up, for others as well; nobody is told that the stream has failed.
+        body = {"plaintext": "eA=="}
+        assert platform.http("POST", "slow/encrypt/k", json=body).status_code == 429
+        assert answers.is_active()
+        platform.http("DELETE", "sys/quotas/rate-limit/slow")
+        assert len(list(answers)) == 3
+    platform.http("DELETE", "sys/mounts/slow")
 
 
 def test_the_log_is_streamed_until_the_token_is_revoked(platform: Platform) -> None:

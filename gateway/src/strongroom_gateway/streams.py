@@ -42,7 +42,7 @@ class Streams:
     Args:
         services: who answers, by the package of the method.
         admission: who may do what.
-        rules: what the settings demand of requests. A stream is one, whatever it carries.
+        rules: what the settings demand of requests. Each message of a client is one; those after the first wait.
         audit: where entries go.
     """
 
@@ -216,6 +216,10 @@ class Streams:
                     call.message = message
                     call.parameters = partial(spec.parameters_plan.fields, message)
                     context, _ = await admit()
+                    while number > 1 and (seconds := await self._rules.turn(call, context)):
+                        # The client is not heard meanwhile: it sends no faster than its quota allows.
+                        await asyncio.sleep(min(seconds, _SECONDS))
+                        context, _ = await admit()
                     yield number, message, context
         except ServiceError as error:
             about = _about(subject, number)

@@ -75,3 +75,11 @@ class Rules:
 
     async def apply(self, call: Call, context: RequestContext) -> None:
         pass
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.waits: list[int] = []
+
+    async def turn(self, call: Call, context: RequestContext) -> int:
+        self.turns += 1
+        return self.waits.pop(0) if self.waits else 0

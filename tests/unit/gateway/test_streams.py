@@ -65,10 +65,11 @@ class Bench:
     service: Service = field(default_factory=Service)
     sealed: bool = False
     mounted: bool = True
+    rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
         admission = Admission(self.gate, Mounts(), lambda: self.sealed)  # type: ignore[arg-type]
-        self.streams = Streams({"transit": self.service}, admission, Rules(), self.audit)  # type: ignore[arg-type]
+        self.streams = Streams({"transit": self.service}, admission, self.rules, self.audit)  # type: ignore[arg-type]
 
     async def check(self) -> None:
         if not self.mounted:
@@ -209,6 +210,31 @@ async def test_no_results_leave_without_their_entries(bench: Bench) -> None:
     with pytest.raises(ServiceError) as caught:
         await answers
     assert caught.value.kind is Kind.INTERNAL
+
+
+async def test_messages_after_the_first_wait_for_their_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_SECONDS", 0.05)
+    bench.rules.waits = [0, 3600, 3600]
+    answers = await bench.encrypt([first("a"), batch("b"), batch("c")])
+    assert answers == [["a"], ["b"], ["c"]]
+    assert bench.rules.turns == 4
+
+
+async def test_a_message_that_waits_is_admitted_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_SECONDS", 0.05)
+    bench.rules.waits = [3600] * 1000
+    answers = asyncio.create_task(bench.encrypt([first("a"), batch("b")]))
+    while bench.rules.turns < 2:
+        await asyncio.sleep(0.01)
+    bench.gate.revoked = True
+    with pytest.raises(ServiceError) as caught:
+        await answers
+    assert caught.value.kind is Kind.DENIED
+    assert bench.service.names == ["orders"]
 
 
 async def test_what_is_wrong_with_a_batch_ends_the_stream_and_is_audited(bench: Bench) -> None:

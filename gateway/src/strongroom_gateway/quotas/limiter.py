@@ -41,7 +41,9 @@ class RateLimiter:
         self._most = most
         self._windows: dict[tuple[str, str], _Window] = {}
 
-    def take(self, name: str, limit: RateLimit, address: str, now: float) -> Verdict:
+    def take(
+        self, name: str, limit: RateLimit, address: str, now: float, *, patient: bool = False
+    ) -> Verdict:
         """Counts a request.
 
         Args:
@@ -49,6 +51,7 @@ class RateLimiter:
             limit: the quota.
             address: of the client.
             now: monotonic time.
+            patient: it waits where it is not allowed. Then it is no reason to block the address.
         """
         window = self._window(name, limit, address, now)
         allowance = max(1, int(limit.rate))
@@ -58,7 +61,7 @@ class RateLimiter:
         if not blocked and left:
             window.used += 1
             return Verdict(True, allowance, left - 1, reset)
-        if limit.block and not blocked:
+        if limit.block and not blocked and not patient:
             window.blocked_until = now + limit.block
         over = max(window.blocked_until, 0.0 if left else window.ends)
         return Verdict(False, allowance, 0, reset, max(1, int(over - now + 0.999)))

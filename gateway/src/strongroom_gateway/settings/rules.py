@@ -66,6 +66,16 @@ class Rules:
             await self._audit.both(subject_of(call), Outcome(error=text), context)
         raise ServiceError(Kind.EXHAUSTED, text)
 
+    async def turn(self, call: Call, context: RequestContext) -> int:
+        """Counts a further message of a stream; returns 0, or after how many seconds to ask again.
+
+        Raises:
+            ServiceError: SEALED or UNAVAILABLE where settings cannot be read.
+        """
+        settings = await self._settings.current()
+        verdict = await self._count(settings, call, context, patient=True)
+        return 0 if verdict is None else verdict.retry_seconds
+
     async def apply_lightly(self, call: Call, context: RequestContext) -> None:
         """The same for what is answered without keys or storage: then it is not held to anything.
 
@@ -79,7 +89,7 @@ class Rules:
                 raise
 
     async def _count(
-        self, settings: Settings, call: Call, context: RequestContext
+        self, settings: Settings, call: Call, context: RequestContext, *, patient: bool = False
     ) -> Verdict | None:
         """Returns what comes of counting a request; None where no quota is for it."""
         selection = self._settings.selection
@@ -93,7 +103,8 @@ class Rules:
             found = selection.find(mount.uuid, call.path[len(mount.path) :], role)
         if found is None:
             return None
-        return self._limiter.take(*found, call.client_address, self._clock.monotonic())
+        now = self._clock.monotonic()
+        return self._limiter.take(*found, call.client_address, now, patient=patient)
 
     async def _role(self, call: Call, context: RequestContext) -> str:
         """Returns the role that a login is for; empty where the request is none."""

@@ -81,6 +81,17 @@ def test_who_asked_too_often_is_blocked_for_as_long_as_is_set() -> None:
     assert limiter.take("q", quota, "a", 61.0).allowed
 
 
+def test_who_waits_is_held_to_the_same_rate_but_blocks_nobody() -> None:
+    limiter = RateLimiter()
+    quota = RateLimit(path="", mount="", suffix="", rate=1, interval=10, block=60)
+    assert limiter.take("q", quota, "a", 0.0, patient=True).allowed
+    assert limiter.take("q", quota, "a", 4.0, patient=True).retry_seconds == 6
+    assert limiter.take("q", quota, "a", 10.0).allowed
+    # Who does not wait still is blocked, and then who waits has to wait for that, too.
+    assert not limiter.take("q", quota, "a", 11.0).allowed
+    assert limiter.take("q", quota, "a", 21.0, patient=True).retry_seconds == 50
+
+
 def test_a_changed_quota_counts_anew_and_another_copy_of_it_does_not() -> None:
     limiter = RateLimiter()
     for _ in range(2):
