@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import psutil
 from click.testing import CliRunner
 
 from strongroom_cli.main import main
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from tests.integration.platforms import services, start, until
+from tests.ports import free_port
 
 
 def records_of_kv(runner: asyncio.Runner, etcd: EmbeddedEtcd) -> int:
@@ -21,6 +23,16 @@ def records_of_kv(runner: asyncio.Runner, etcd: EmbeddedEtcd) -> int:
             await client.close()
 
     return runner.run(count())
+
+
+def connections(supervisor: int, port: int) -> set[tuple[str, int]]:
+    """Returns the addresses at both ends of what is connected to a port of a supervisor's process."""
+    (process,) = psutil.Process(supervisor).children()
+    return {
+        (str(each.laddr.ip), int(each.raddr.port))
+        for each in process.net_connections()
+        if each.status == "ESTABLISHED" and each.laddr.port == port
+    }
 
 
 def test_services_work_in_groups(tmp_path: Path) -> None:
@@ -35,8 +47,10 @@ def test_services_work_in_groups(tmp_path: Path) -> None:
             f"--etcd-endpoints={etcd.config.endpoints[0]}", f"--pki-dir={tmp_path / 'pki'}",
             f"--audit-dir={tmp_path / 'audit'}", "--internal-listen=127.0.0.9:0",
         ]  # fmt: skip
-        for group in ("seal,dbcreds", "audit,auth"):
-            stack.enter_context(services(tmp_path / group, group, *common))
+        stack.enter_context(services(tmp_path / "seal", "seal,dbcreds", *common))
+        port = free_port()
+        direct = f"--direct-listen=0.0.0.0:{port}"
+        named = stack.enter_context(services(tmp_path / "auth", "audit,auth", *common, direct))
         gateway = start(
             tmp_path / "gateway", "all", "--target=gateway,kv,transit", *common, command="server"
         )
@@ -57,3 +71,10 @@ def test_services_work_in_groups(tmp_path: Path) -> None:
         assert records_of_kv(runner, etcd) > before
         assert platform.http("POST", "auth/token/revoke", root, json={"token": token}).ok
         until(lambda: records_of_kv(runner, etcd) == before)
+        # Frames go to the port that was named, where the process is reached.
+        joined = until(lambda: connections(named.pid, port))
+        assert {local for local, _ in joined} == {"127.0.0.9"}
+        (process,) = psutil.Process(named.pid).children()
+        listening = {c.laddr.port for c in process.net_connections() if c.status == "LISTEN"}
+        assert port in listening
+        assert len(listening) == 2

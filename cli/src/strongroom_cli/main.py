@@ -205,6 +205,11 @@ _SETTINGS: list[tuple[str, str]] = [
     ("grpc-listen", "HOST:PORT for gRPC."),
     ("internal-listen", "HOST:PORT for other processes; port 0 for any."),
     ("advertise", "HOST:PORT by which other processes reach this one."),
+    (
+        "direct-listen",
+        "HOST:PORT for frames of other processes beside gRPC; by default any free port where internal-listen is.",
+    ),
+    ("direct-advertise", "HOST:PORT by which other processes reach that."),
     ("health-listen", "HOST:PORT for /live and /ready over plain HTTP."),
     ("etcd-endpoints", "An outside etcd cluster: HOST:PORT, separated by commas."),
     ("etcd-pki-dir", "ca.pem, client.pem and client.key for it."),

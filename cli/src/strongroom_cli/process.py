@@ -56,7 +56,7 @@ from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.link.local_first import LocalFirst
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.metrics import Metrics
-from strongroom_runtime.ports import address_towards, hostport
+from strongroom_runtime.ports import address_towards, hostport, split_hostport
 from strongroom_runtime.service import Host, Service
 from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
@@ -143,8 +143,11 @@ class Process:
         self._find_services()
         seal = self._build()
         PeerHandlers(self._cluster.applied).register(self._table)
-        port = await self._internal.start(config.internal_listen)
-        self._address = await self._own_address(port)
+        host = await self._own_host()
+        port = await self._internal.start(
+            config.internal_listen, config.direct_listen, self._direct_reached(host)
+        )
+        self._address = config.advertise or hostport(host, port)
         await self._cluster.start(self._address)
         self._directory.start()
         await self._cluster.announce(self._without_keys)
@@ -306,14 +309,23 @@ class Process:
     def _use(self, remote: RemoteCaller, addresses: frozenset[str]) -> None:
         remote.use(addresses - {self._address})
 
-    async def _own_address(self, port: int) -> str:
-        """Returns host:port by which others reach this process."""
+    async def _own_host(self) -> str:
+        """Returns the host by which others reach this process."""
         config = self._config
         if config.advertise:
-            return config.advertise
+            return split_hostport(config.advertise)[0]
         if is_everywhere(config.internal_listen):
-            return hostport(await address_towards(config.etcd_endpoints), port)
-        return f"{config.internal_listen.rpartition(':')[0]}:{port}"
+            return await address_towards(config.etcd_endpoints)
+        return split_hostport(config.internal_listen)[0]
+
+    def _direct_reached(self, host: str) -> str:
+        """Returns where callers find connections beside streams; port 0 is the one that is listened on."""
+        config = self._config
+        if config.direct_advertise:
+            return config.direct_advertise
+        if config.direct_listen and not is_everywhere(config.direct_listen):
+            host = split_hostport(config.direct_listen)[0]
+        return hostport(host, 0)
 
     def _seals(self) -> Sequence[str]:
         return self._config.remote.get("seal") or sorted(self._directory.addresses("seal"))

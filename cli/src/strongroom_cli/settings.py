@@ -15,6 +15,11 @@ SCALED = ("transit",)
 VIEWED = ("auth", "audit")
 DBCREDS = "dbcreds_"  # how the settings of that service begin
 ETCD_PASSWORD = "STRONGROOM_ETCD_PASSWORD"  # noqa: S105 (where it is, not what it is)
+# Where others reach a process.
+_REACHED = ("advertise", "direct_advertise")
+# What several processes on one machine cannot share.
+_OF_ONE_PROCESS = (*_REACHED, "direct_listen", "health_listen")
+_ADDRESSES = ("listen", "grpc_listen", "internal_listen", *_OF_ONE_PROCESS)
 # Whom a service calls; the gateway calls all.
 _CALLS = {"auth": ("kv", "dbcreds"), "dbcreds": ("auth",), "seal": ("auth",)}
 
@@ -33,6 +38,10 @@ class ServerConfig:
         internal_listen: host:port for other processes; port 0 for any.
         advertise: host:port by which other processes reach this one; empty for where it listens, and where that is
             all addresses, for the one from which it reaches etcd.
+        direct_listen: host:port for connections beside the streams of other processes; empty for any free port where
+            internal_listen is.
+        direct_advertise: host:port by which other processes reach that; empty for the host of advertise and the port
+            of direct_listen.
         health_listen: host:port where `/live` and `/ready` tell over plain HTTP how the one process is; empty for
             nowhere.
         etcd_endpoints: an outside cluster; empty for the embedded one.
@@ -83,6 +92,8 @@ class ServerConfig:
     grpc_listen: str = "127.0.0.1:8202"
     internal_listen: str = "127.0.0.1:0"
     advertise: str = ""
+    direct_listen: str = ""
+    direct_advertise: str = ""
     health_listen: str = ""
     etcd_endpoints: tuple[str, ...] = ()
     etcd_pki_dir: Path | None = None
@@ -187,15 +198,7 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         for name in _named(DBCREDS, config)
         if not 0 < getattr(config, name) < float("inf")
     ]
-    for name in ("listen", "grpc_listen", "internal_listen", "health_listen"):
-        value = getattr(config, name)
-        host, _, port = value.rpartition(":")
-        if name == "health_listen" and not value:
-            continue
-        if not host or not port.isdigit() or int(port) > 65_535:
-            wrong.append(f"{name}: takes host:port")
-    if config.health_listen and (config.split or config.workers > 1):
-        wrong.append("health_listen: is for one process alone, without split and workers")
+    wrong += _check_addresses(config)
     wrong += _check_etcd_user(config, environment)
     if (config.tls_cert is None) != (config.tls_key is None):
         wrong.append("tls_cert and tls_key: both or none must be given")
@@ -214,6 +217,30 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
             f"services: says nothing of {', '.join(sorted(missing))}, which this process calls;"
             " they can be found by themselves where etcd_endpoints names the cluster that they run on"
         )
+    return wrong
+
+
+def _check_addresses(config: ServerConfig) -> list[str]:
+    wrong = []
+    for name in _ADDRESSES:
+        value = getattr(config, name)
+        host, _, port = value.rpartition(":")
+        if not value and name in _OF_ONE_PROCESS:
+            continue
+        if not host or not port.isdigit() or int(port) > 65_535:
+            wrong.append(f"{name}: takes host:port")
+        elif name in _REACHED and (is_everywhere(value) or int(port) == 0):
+            wrong.append(
+                f"{name}: takes host:port by which others reach this process, not all addresses or port 0"
+            )
+    if config.split or config.workers > 1:
+        wrong += [
+            f"{name}: is for one process alone, without split and workers"
+            for name in _OF_ONE_PROCESS
+            if getattr(config, name)
+        ]
+    if config.direct_advertise and config.direct_listen.rpartition(":")[2] in ("", "0"):
+        wrong.append("direct_advertise: is for a port that direct_listen names")
     return wrong
 
 

@@ -62,6 +62,12 @@ async def address_towards(endpoints: Iterable[str]) -> str:
     raise OSError("the address of this machine cannot be told from the way to etcd; give advertise")
 
 
+def split_hostport(address: str) -> tuple[str, int]:
+    """Returns host and port of HOST:PORT, an IPv6 address without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def hostport(host: str, port: int) -> str:
     """Returns HOST:PORT, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -119,10 +120,33 @@ def test_time_outs_that_are_none_are_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [["--split"], ["--workers=2"]])
-def test_the_health_of_several_processes_at_one_address_is_refused(flags: list[str]) -> None:
-    result = CliRunner().invoke(main, ["server", "--health-listen=127.0.0.1:1", *flags])
+@pytest.mark.parametrize("name", ["health-listen", "direct-listen", "advertise"])
+def test_one_address_for_several_processes_is_refused(name: str, flags: list[str]) -> None:
+    result = CliRunner().invoke(main, ["server", f"--{name}=127.0.0.1:1", *flags])
     assert result.exit_code != 0
-    assert "health_listen: is for one process" in result.output
+    assert f"{name.replace('-', '_')}: is for one process" in result.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"direct_listen": "0.0.0.0:7001", "direct_advertise": "kv-0.kv:17001"}, ""),
+        ({"direct_listen": "7001"}, "direct_listen: takes host:port"),
+        ({"direct_listen": "0.0.0.0:70000"}, "direct_listen: takes host:port"),
+        ({"advertise": "kv-0"}, "advertise: takes host:port"),
+        ({"advertise": "0.0.0.0:7000"}, "advertise: takes host:port by which others reach"),
+        ({"advertise": "kv-0:0"}, "advertise: takes host:port by which others reach"),
+        ({"direct_advertise": "kv-0:17001"}, "direct_advertise: is for a port that direct_listen"),
+        (
+            {"direct_listen": "0.0.0.0:0", "direct_advertise": "kv-0:17001"},
+            "direct_advertise: is for a port that direct_listen",
+        ),
+    ],
+)
+def test_addresses_for_other_processes_are_checked(settings: dict[str, Any], wrong: str) -> None:
+    assert [text[: len(wrong)] for text in check(ServerConfig(**settings), {})] == (
+        [wrong] if wrong else []
+    )
 
 
 def test_the_health_of_nobody_is_bad() -> None:

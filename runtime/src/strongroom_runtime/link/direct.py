@@ -6,16 +6,19 @@ tells who the peers are, notices a peer that hangs, and says that a replica drai
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
 
 from strongroom.link.v1 import link_pb2
+from strongroom_runtime.ports import split_hostport
 from strongroom_runtime.transport.credentials import Connector
 
 log = logging.getLogger(__name__)
@@ -24,6 +27,14 @@ M = TypeVar("M", bound=Message)
 
 MAX_FRAME = 64 << 20
 _HANDSHAKE_SECONDS = 5.0
+_JOIN_SECONDS = 5.0
+# In seconds, and milliseconds: about as soon as gRPC notices the same of the stream.
+_SILENCE = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 2,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 10_000,
+}
 _LENGTH = 4
 
 
@@ -84,6 +95,7 @@ class Frames(asyncio.Protocol, Generic[M]):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
+        _notice_silence(transport)
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -157,21 +169,65 @@ async def connect(
     received: Callable[[bytes], None],
     closed: Callable[[], None],
 ) -> CallFrames:
-    """Returns the calling end of a connection that a stream announced.
+    """Returns the calling end of a connection that a stream announced, once the other side has taken it.
+
+    Until then it carries no calls: it may have reached another replica, or something that only looks like one.
+
+    Args:
+        host: by which the stream was opened.
+        direct: what it announced.
+        connector: the one of the stream.
+        received: takes frames.
+        closed: called once, when the connection that was returned is gone.
 
     Raises:
-        OSError: it cannot be reached, or is not who it should be (`ssl.SSLError`).
+        OSError: it cannot be reached, is not who it should be (`ssl.SSLError`), refuses, or does not answer in time.
     """
-    _, frames = await asyncio.get_running_loop().create_connection(
-        lambda: Frames(received, closed, calls_in_a_frame),
-        host,
-        direct.port,
-        ssl=connector.context,
-        server_hostname=connector.name,
-        ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-    )
-    frames.send(link_pb2.DirectHello(ticket=direct.ticket))
+    loop = asyncio.get_running_loop()
+    taken: asyncio.Future[None] = loop.create_future()
+
+    def take(data: bytes) -> None:
+        if taken.done():
+            received(data)
+        else:
+            taken.set_result(None)
+
+    def gone() -> None:
+        if not taken.done():
+            taken.set_exception(ConnectionRefusedError("a direct connection was refused"))
+        elif not taken.cancelled() and taken.exception() is None:
+            closed()
+
+    async with asyncio.timeout(_JOIN_SECONDS):
+        transport, frames = await loop.create_connection(
+            lambda: Frames(take, gone, calls_in_a_frame),
+            direct.host or host,
+            direct.port,
+            ssl=connector.context,
+            server_hostname=connector.name,
+        )
+        try:
+            frames.send(link_pb2.DirectHello(ticket=direct.ticket))
+            await taken
+            if transport.is_closing():
+                raise ConnectionResetError("a direct connection broke at once")
+        except BaseException:
+            transport.abort()
+            raise
     return frames
+
+
+def _notice_silence(transport: asyncio.BaseTransport) -> None:
+    """Lets the operating system end a connection whose other side is not heard of any more.
+
+    The stream's own pings tell nothing of the way that this one takes: a firewall between may forget it by itself.
+    """
+    connection = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it may be gone already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _SILENCE.items():
+            if hasattr(socket, name):  # not every system has all of them
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 @dataclass(slots=True)
@@ -194,22 +250,38 @@ class DirectListener:
         self._context = context
         self._admissions: dict[bytes, _Admission] = {}
         self._server: asyncio.Server | None = None
+        self._host = ""
         self.port = 0
 
-    async def start(self, host: str, port: int = 0) -> None:
-        """Listens on an address (0 for any free port).
+    async def start(self, listen: str, reached: str = "") -> None:
+        """Listens.
+
+        Args:
+            listen: host:port; port 0 for any free one.
+            reached: host:port by which callers reach it; empty for the host by which they opened the stream, and
+                port 0 for the one that is listened on.
 
         Raises:
-            OSError: it is in use or not of this machine.
+            OSError: the address is in use or not of this machine.
         """
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Arrival(self).frames,
-            host,
-            port,
-            ssl=self._context,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-        )
-        self.port = int(self._server.sockets[0].getsockname()[1])
+        host, port = split_hostport(listen)
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {
+            "ssl": self._context,
+            "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
+        }
+        if host == "::" and socket.has_dualstack_ipv6():
+            # asyncio would leave out IPv4, which gRPC listens on as well.
+            address = socket.create_server(
+                ("::", port), family=socket.AF_INET6, dualstack_ipv6=True
+            )
+            options["sock"] = address
+        else:
+            options |= {"host": host, "port": port}
+        self._server = await loop.create_server(lambda: _Arrival(self).frames, **options)
+        listened = int(self._server.sockets[0].getsockname()[1])
+        self._host, port = split_hostport(reached or ":0")
+        self.port = port or listened
 
     def stop(self) -> None:
         """Takes no more."""
@@ -225,7 +297,7 @@ class DirectListener:
         """
         ticket = secrets.token_bytes(32)
         self._admissions[ticket] = _Admission(identity, take)
-        return link_pb2.Direct(port=self.port, ticket=ticket)
+        return link_pb2.Direct(port=self.port, ticket=ticket, host=self._host)
 
     def dismiss(self, direct: link_pb2.Direct) -> None:
         """Ends what came of an announcement, once the stream has ended and all replies are on their way."""
@@ -264,6 +336,8 @@ class _Arrival:
         if self._admission is None:
             log.warning("a direct connection was refused")
             self.frames.close()
+            return
+        self.frames.send(link_pb2.ExchangeResponse())
 
     def _closed(self) -> None:
         self._timer.cancel()

@@ -200,7 +200,7 @@ class Replica:
             self._outbox.close()
 
     async def _join(self, direct: link_pb2.Direct) -> None:
-        """Connects beside the stream; where that cannot be done, calls go on in the stream."""
+        """Connects beside the stream. Until that is done, and where it cannot be, calls go in the stream."""
         try:
             self._direct = await connect_beside(
                 self._host,

@@ -52,17 +52,26 @@ class InternalServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(_service_names(table), self._server)
 
-    async def start(self, address: str) -> int:
+    async def start(self, address: str, direct: str = "", direct_reached: str = "") -> int:
         """Listens on host:port (0 for any free port), reports healthy, and returns the port.
 
+        Args:
+            address: for gRPC.
+            direct: host:port for connections beside streams; empty for any free port of the same host.
+            direct_reached: where callers find it; see `DirectListener.start`.
+
         Raises:
-            OSError: the address is in use or not of this machine.
+            OSError: an address is in use or not of this machine.
         """
         try:
             port = self._server.add_secure_port(address, self._identities.server_credentials())
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
-        await self._direct.start(address.rpartition(":")[0].strip("[]"))
+        direct = direct or f"{address.rpartition(':')[0]}:0"
+        try:
+            await self._direct.start(direct, direct_reached)
+        except OSError as error:
+            raise OSError(f"cannot listen on {direct}") from error
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         return port

@@ -133,7 +133,7 @@ async def test_beside_the_stream_too(
     folder: Path, called: str, shown: tuple[str, ...], joins: bool
 ) -> None:
     listener = DirectListener(Identities(folder, DOMAIN, shown).server_context())
-    await listener.start("127.0.0.1")
+    await listener.start("127.0.0.1:0")
     answered = asyncio.Event()
 
     def answer(frame: link_pb2.ExchangeRequest, connection: object) -> None:
@@ -159,7 +159,7 @@ async def test_where_it_is_refused_beside_the_stream_calls_stay_in_it(folder: Pa
     """As where someone else has got hold of the announced port."""
     async with serving(folder, "transit") as address, calling(folder, "transit", address) as remote:
         stranger = DirectListener(Identities(folder, DOMAIN, ["kv"]).server_context())
-        await stranger.start("127.0.0.1")
+        await stranger.start("127.0.0.1:0")
         (replica,) = remote._replicas.values()
         assert await ask(remote) == "asked"
         await joined(remote)

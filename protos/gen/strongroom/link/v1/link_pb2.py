@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstrongroom/link/v1/link.proto\x12\x12strongroom.link.v1\x1a#strongroom/options/v1/options.proto\":\n\x0f\x45xchangeRequest\x12\'\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x18.strongroom.link.v1.Call\"|\n\x10\x45xchangeResponse\x12*\n\x07replies\x18\x01 \x03(\x0b\x32\x19.strongroom.link.v1.Reply\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\x12*\n\x06\x64irect\x18\x03 \x01(\x0b\x32\x1a.strongroom.link.v1.Direct\",\n\x06\x44irect\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x14\n\x06ticket\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\"#\n\x0b\x44irectHello\x12\x14\n\x06ticket\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\"\x86\x01\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x33\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\".strongroom.link.v1.RequestContext\x12\x1c\n\x14timeout_microseconds\x18\x05 \x01(\x03\"O\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.strongroom.link.v1.Error\"F\n\x05\x45rror\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\xa0\x02\n\x0eRequestContext\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12/\n\x05mount\x18\x03 \x01(\x0b\x32 .strongroom.link.v1.MountContext\x12/\n\x05token\x18\x04 \x01(\x0b\x32 .strongroom.link.v1.TokenContext\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x12\n\nmay_create\x18\x06 \x01(\x08\x12\x12\n\nmay_update\x18\x07 \x01(\x08\x12\x0c\n\x04sudo\x18\x08 \x01(\x08\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x14\n\x0clinearizable\x18\n \x01(\x08\x12\x11\n\tof_others\x18\x0b \x01(\x08\"\xfc\x01\n\x0cMountContext\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04uuid\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x04 \x01(\t\x12>\n\x07options\x18\x05 \x03(\x0b\x32-.strongroom.link.v1.MountContext.OptionsEntry\x12\x19\n\x11\x64\x65\x66\x61ult_lease_ttl\x18\x06 \x01(\x03\x12\x15\n\rmax_lease_ttl\x18\x07 \x01(\x03\x12\x0e\n\x06\x63onfig\x18\x08 \x01(\x0c\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"u\n\x0cTokenContext\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x10\n\x08policies\x18\x04 \x03(\t\x12\x11\n\tentity_id\x18\x05 \x01(\t\x12\x0c\n\x04root\x18\x06 \x01(\x08\x32h\n\x0bLinkService\x12Y\n\x08\x45xchange\x12#.strongroom.link.v1.ExchangeRequest\x1a$.strongroom.link.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstrongroom/link/v1/link.proto\x12\x12strongroom.link.v1\x1a#strongroom/options/v1/options.proto\":\n\x0f\x45xchangeRequest\x12\'\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x18.strongroom.link.v1.Call\"|\n\x10\x45xchangeResponse\x12*\n\x07replies\x18\x01 \x03(\x0b\x32\x19.strongroom.link.v1.Reply\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\x12*\n\x06\x64irect\x18\x03 \x01(\x0b\x32\x1a.strongroom.link.v1.Direct\":\n\x06\x44irect\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x14\n\x06ticket\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x0c\n\x04host\x18\x03 \x01(\t\"#\n\x0b\x44irectHello\x12\x14\n\x06ticket\x18\x01 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\"\x86\x01\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x33\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\".strongroom.link.v1.RequestContext\x12\x1c\n\x14timeout_microseconds\x18\x05 \x01(\x03\"O\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.strongroom.link.v1.Error\"F\n\x05\x45rror\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\xa0\x02\n\x0eRequestContext\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12/\n\x05mount\x18\x03 \x01(\x0b\x32 .strongroom.link.v1.MountContext\x12/\n\x05token\x18\x04 \x01(\x0b\x32 .strongroom.link.v1.TokenContext\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x12\n\nmay_create\x18\x06 \x01(\x08\x12\x12\n\nmay_update\x18\x07 \x01(\x08\x12\x0c\n\x04sudo\x18\x08 \x01(\x08\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x14\n\x0clinearizable\x18\n \x01(\x08\x12\x11\n\tof_others\x18\x0b \x01(\x08\"\xfc\x01\n\x0cMountContext\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04uuid\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x04 \x01(\t\x12>\n\x07options\x18\x05 \x03(\x0b\x32-.strongroom.link.v1.MountContext.OptionsEntry\x12\x19\n\x11\x64\x65\x66\x61ult_lease_ttl\x18\x06 \x01(\x03\x12\x15\n\rmax_lease_ttl\x18\x07 \x01(\x03\x12\x0e\n\x06\x63onfig\x18\x08 \x01(\x0c\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"u\n\x0cTokenContext\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x10\n\x08policies\x18\x04 \x03(\t\x12\x11\n\tentity_id\x18\x05 \x01(\t\x12\x0c\n\x04root\x18\x06 \x01(\x08\x32h\n\x0bLinkService\x12Y\n\x08\x45xchange\x12#.strongroom.link.v1.ExchangeRequest\x1a$.strongroom.link.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,23 +43,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGERESPONSE']._serialized_start=150
   _globals['_EXCHANGERESPONSE']._serialized_end=274
   _globals['_DIRECT']._serialized_start=276
-  _globals['_DIRECT']._serialized_end=320
-  _globals['_DIRECTHELLO']._serialized_start=322
-  _globals['_DIRECTHELLO']._serialized_end=357
-  _globals['_CALL']._serialized_start=360
-  _globals['_CALL']._serialized_end=494
-  _globals['_REPLY']._serialized_start=496
-  _globals['_REPLY']._serialized_end=575
-  _globals['_ERROR']._serialized_start=577
-  _globals['_ERROR']._serialized_end=647
-  _globals['_REQUESTCONTEXT']._serialized_start=650
-  _globals['_REQUESTCONTEXT']._serialized_end=938
-  _globals['_MOUNTCONTEXT']._serialized_start=941
-  _globals['_MOUNTCONTEXT']._serialized_end=1193
-  _globals['_MOUNTCONTEXT_OPTIONSENTRY']._serialized_start=1147
-  _globals['_MOUNTCONTEXT_OPTIONSENTRY']._serialized_end=1193
-  _globals['_TOKENCONTEXT']._serialized_start=1195
-  _globals['_TOKENCONTEXT']._serialized_end=1312
-  _globals['_LINKSERVICE']._serialized_start=1314
-  _globals['_LINKSERVICE']._serialized_end=1418
+  _globals['_DIRECT']._serialized_end=334
+  _globals['_DIRECTHELLO']._serialized_start=336
+  _globals['_DIRECTHELLO']._serialized_end=371
+  _globals['_CALL']._serialized_start=374
+  _globals['_CALL']._serialized_end=508
+  _globals['_REPLY']._serialized_start=510
+  _globals['_REPLY']._serialized_end=589
+  _globals['_ERROR']._serialized_start=591
+  _globals['_ERROR']._serialized_end=661
+  _globals['_REQUESTCONTEXT']._serialized_start=664
+  _globals['_REQUESTCONTEXT']._serialized_end=952
+  _globals['_MOUNTCONTEXT']._serialized_start=955
+  _globals['_MOUNTCONTEXT']._serialized_end=1207
+  _globals['_MOUNTCONTEXT_OPTIONSENTRY']._serialized_start=1161
+  _globals['_MOUNTCONTEXT_OPTIONSENTRY']._serialized_end=1207
+  _globals['_TOKENCONTEXT']._serialized_start=1209
+  _globals['_TOKENCONTEXT']._serialized_end=1326
+  _globals['_LINKSERVICE']._serialized_start=1328
+  _globals['_LINKSERVICE']._serialized_end=1432
 # @@protoc_insertion_point(module_scope)

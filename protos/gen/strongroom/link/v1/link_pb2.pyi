@@ -79,26 +79,31 @@ Global___ExchangeResponse: _TypeAlias = ExchangeResponse  # noqa: Y015
 @_typing.final
 class Direct(_message.Message):
     """A connection beside the stream that carries the same frames for less: TLS with the same certificates, each frame
-    preceded by its length in four bytes, big-endian. The first frame is a DirectHello. It ends with the stream.
+    preceded by its length in four bytes, big-endian. The first frame is a DirectHello, which is answered with an empty
+    ExchangeResponse; only then are calls sent. It ends with the stream.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PORT_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     port: _builtins.int
-    """The TCP port, at the address of the stream's server."""
+    """The TCP port."""
     ticket: _builtins.bytes
     """Names the stream; good once."""
+    host: _builtins.str
+    """The host name or address; empty for the one by which the stream was opened."""
     def __init__(
         self,
         *,
         port: _builtins.int = ...,
         ticket: _builtins.bytes = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "port", b"port", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
