@@ -5,10 +5,12 @@ device; OpenBao with raft storage. Figures of one run can be compared with each 
 
 With --runs N each measurement is repeated N times, the servers in turn, and every figure is the median of its own.
 
-Usage: python bench/compare.py [--split] [--workers N] [--seconds S] [--runs N] [--connections 1,16,64]
-                               [--only read,write,encrypt,decrypt,sign,batch]
+With --replicas N, so many replicas of transit run beside the one of --split.
 
-A request of `batch` encrypts 200 items.
+Usage: python bench/compare.py [--split] [--workers N] [--replicas N] [--seconds S] [--runs N] [--connections 1,16,64]
+                               [--only read,write,encrypt,decrypt,sign,rsa,batch]
+
+A request of `batch` encrypts 200 items; `sign` signs with Ed25519, `rsa` with RSA of 2,048 bits.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.peers import Server, openbao, strongroom
+from bench.peers import Server, openbao, strongroom, transit_replicas
 
 READ = 'wrk.method = "GET"\nwrk.headers["X-Vault-Token"] = "{token}"\n'
 WRITE = """
@@ -108,8 +110,8 @@ def script_of(title: str, server: Server) -> str:
     if title == "decrypt":
         made = json.loads(server.call("POST", "/v1/transit/encrypt/sealer", body))
         body = {"ciphertext": made["data"]["ciphertext"]}
-    elif title == "sign":
-        path, body = "sign/signer", {"input": TEXT}
+    elif title in ("sign", "rsa"):
+        path, body = f"sign/{title}", {"input": TEXT}
     elif title == "batch":
         path, body = "encrypt/sealer", {"batch_input": [body] * 200}  # type: ignore[dict-item]
     text = json.dumps(body).replace("{", "{{").replace("}", "}}")
@@ -151,11 +153,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--split", action="store_true")
     parser.add_argument("--workers", default="1")
+    parser.add_argument("--replicas", type=int, default=0, help="of transit, beside --split")
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=1, help="take the median of so many")
     parser.add_argument("--connections", default="1,16,64")
     parser.add_argument("--only", default="read,write")
     options = parser.parse_args()
+    if options.replicas and not options.split:
+        sys.exit(
+            "bench: --replicas needs --split; beside one process they answer only what it cannot"
+        )
     if shutil.which("wrk") is None:
         sys.exit("bench: needs wrk on PATH (Debian package wrk)")
     extra = ["--workers", options.workers, *(["--split"] if options.split else [])]
@@ -165,6 +172,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="strongroom-bench-") as name,
         strongroom(Path(name), extra) as ours,
+        transit_replicas(ours, Path(name), options.replicas),
         openbao(Path(name)) as theirs,
     ):
         theirs.call("POST", "/v1/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
@@ -172,7 +180,8 @@ def main() -> None:
             server.call("POST", "/v1/secret/data/app", {"data": {"user": "a", "password": "b"}})
             server.call("POST", "/v1/sys/mounts/transit", {"type": "transit"})
             server.call("POST", "/v1/transit/keys/sealer")
-            server.call("POST", "/v1/transit/keys/signer", {"type": "ed25519"})
+            server.call("POST", "/v1/transit/keys/sign", {"type": "ed25519"})
+            server.call("POST", "/v1/transit/keys/rsa", {"type": "rsa-2048"})
         sys.stdout.write(f"{'':18}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}\n")
         compare(options, Path(name), (ours, theirs))
 

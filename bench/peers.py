@@ -15,6 +15,7 @@ import psutil
 from strongroom_runtime.ports import free_port
 
 BIN = Path(sys.executable).parent
+_REPLICA_SECONDS = 5.0  # until the gateway has found those that were started
 
 
 @dataclass
@@ -132,6 +133,37 @@ def strongroom(folder: Path, extra: Sequence[str] = ()) -> Iterator[Strongroom]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextlib.contextmanager
+def transit_replicas(platform: Strongroom, folder: Path, count: int) -> Iterator[None]:
+    """Runs more replicas of transit beside a platform, until the end of the block.
+
+    Args:
+        platform: whose clients they serve.
+        folder: that it was started with.
+        count: how many.
+    """
+    data = folder / "data"
+    command = [
+        str(BIN / "strongroom"), "server", "--target=transit", f"--pki-dir={data / 'pki'}",
+        f"--etcd-endpoints=127.0.0.1:{(data / 'etcd' / 'port').read_text().strip()}",
+        f"--etcd-pki-dir={data / 'pki'}",
+    ]  # fmt: skip
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for number in range(1, count + 1):
+            with (folder / f"transit-{number}.log").open("wb") as log:
+                own = [f"--data-dir={folder / f'transit-{number}'}"]
+                running.append(subprocess.Popen([*command, *own], stdout=log, stderr=log))
+            platform.pids[f"transit-{number}"] = running[-1].pid
+        time.sleep(_REPLICA_SECONDS)
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
 
 
 @contextlib.contextmanager
