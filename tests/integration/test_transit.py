@@ -1,8 +1,10 @@
 """Encryption as a service: bao, hvac and a generated client, over both wires."""
 
+import asyncio
 import base64
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,6 +12,7 @@ import hvac
 import pytest
 
 from strongroom.transit.v1 import cipher_pb2, cipher_pb2_grpc, stream_pb2, stream_pb2_grpc
+from strongroom_client.envelope import Envelope
 from tests.integration.platforms import ROOT, Platform, b64
 from tests.integration.test_grpc import AS_ROOT, code_of, stub
 
@@ -245,3 +248,38 @@ def test_encrypting_makes_keys_for_those_who_may_create(platform: Platform, moun
     refused = platform.http("POST", "transit/encrypt/other", json=body, token=token)
     assert refused.status_code == 403
     assert platform.http("POST", "transit/encrypt/upserted", json=body, token=token).ok
+
+
+def test_what_the_client_encrypts_the_platform_opens_and_the_other_way_round(
+    platform: Platform, mount: str, tmp_path: Path
+) -> None:
+    platform.http("POST", "transit/keys/envelope")
+    plain, sealed, back = (tmp_path / name for name in ("plain", "sealed", "back"))
+    plain.write_bytes(os.urandom(300_000))
+    about = {"mount": "transit", "name": "envelope", "associated_data": b"who"}
+
+    async def work() -> None:
+        credentials = grpc.ssl_channel_credentials(Path(platform.ca).read_bytes())
+        async with grpc.aio.secure_channel(platform.grpc_address, credentials) as channel:
+            envelope = Envelope(channel, lambda: ROOT, "envelope")
+            await envelope.encrypt_file(plain, sealed, associated_data=b"who")
+            platform.http("POST", "transit/keys/envelope/rotate")
+            assert await envelope.rewrap_file(sealed)
+            platform.http(
+                "POST", "transit/keys/envelope/config", json={"min_decryption_version": 2}
+            )
+            await envelope.decrypt_file(sealed, back, associated_data=b"who")
+            assert back.read_bytes() == plain.read_bytes()
+            cipher = stream_pb2_grpc.StreamCipherServiceStub(channel)
+            give: Any = stream_pb2.StreamCipherServiceDecryptRequest
+            answers = cipher.Decrypt(
+                iter([give(data=sealed.read_bytes(), **about)]), metadata=AS_ROOT
+            )
+            assert b"".join([a.data async for a in answers]) == plain.read_bytes()
+            ask: Any = stream_pb2.StreamCipherServiceEncryptRequest
+            made = cipher.Encrypt(iter([ask(data=plain.read_bytes(), **about)]), metadata=AS_ROOT)
+            sealed.write_bytes(b"".join([a.data async for a in made]))
+            await envelope.decrypt_file(sealed, back, associated_data=b"who")
+            assert back.read_bytes() == plain.read_bytes()
+
+    asyncio.run(work())

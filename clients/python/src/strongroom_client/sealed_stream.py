@@ -2,18 +2,21 @@
 
     bytes  what
     4      "SRST"
-    1      1, the version of this format
+    1      2, the version of this format
     1      1, AES256-GCM-HKDF in segments; see `streaming_aead`
     4      length of a segment with its tag, big-endian
     2 + n  name of the transit key, UTF-8, after its length, big-endian
     2 + n  the data key, wrapped by the transit key (`vault:v3:…`, which says the version), after its length
-    ...    the ciphertext, with the data key; the associated data is all of the above, and then the caller's
+    ...    the ciphertext, with the data key; the associated data is all of the above but the wrapped key, and then
+           the caller's
 
 Every stream has a data key of its own or shares one with others of the same envelope; either way only who may decrypt
-with the transit key can open it. Nothing of the header can be changed unnoticed.
+with the transit key can open it. Nothing of the header can be changed unnoticed: the wrapped key is authenticated by
+the transit key. It is not part of the associated data, so that it can be wrapped anew, by a newer version of the
+transit key, while the ciphertext stays as it is. In version 1 it was part of it; such streams are still opened.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from strongroom_client.streaming_aead import (
     MAX_SEGMENT_BYTES,
@@ -24,7 +27,8 @@ from strongroom_client.streaming_aead import (
 )
 
 MAGIC = b"SRST"
-VERSION = 1
+VERSION = 2
+_VERSIONS = (1, 2)
 AES256_GCM_HKDF = 1
 SEGMENT_BYTES = 64 << 10
 _FIXED = len(MAGIC) + 1 + 1 + 4
@@ -38,11 +42,13 @@ class Header:
         key_name: of the transit key.
         wrapped_key: the data key, as the transit key wrapped it.
         segment_bytes: of a segment with its tag.
+        version: of the format.
     """
 
     key_name: str
     wrapped_key: str
     segment_bytes: int = SEGMENT_BYTES
+    version: int = VERSION
 
     @property
     def key_version(self) -> int:
@@ -53,16 +59,36 @@ class Header:
 
     def encode(self) -> bytes:
         """Returns the bytes before the ciphertext."""
-        fixed = MAGIC + bytes([VERSION, AES256_GCM_HKDF]) + self.segment_bytes.to_bytes(4, "big")
-        return fixed + _counted(self.key_name.encode()) + _counted(self.wrapped_key.encode())
+        return self._stable() + _counted(self.wrapped_key.encode())
+
+    def rewrapped(self, wrapped_key: str) -> "Header":
+        """Returns the header with the same data key wrapped anew; the ciphertext behind it stays as it is.
+
+        Raises:
+            StreamError: the stream is of version 1, whose ciphertext knows its header.
+        """
+        if self.version == 1:
+            raise StreamError(
+                "a stream of version 1 has to be encrypted anew to get another header"
+            )
+        return replace(self, wrapped_key=wrapped_key)
 
     def encryptor(self, data_key: bytes, associated_data: bytes = b"") -> Encryptor:
         """Returns what makes the ciphertext behind this header."""
-        return Encryptor(data_key, self.encode() + associated_data, self.segment_bytes)
+        return Encryptor(data_key, self._bound() + associated_data, self.segment_bytes)
 
     def decryptor(self, data_key: bytes, associated_data: bytes = b"") -> Decryptor:
         """Returns what opens the ciphertext behind this header."""
-        return Decryptor(data_key, self.encode() + associated_data, self.segment_bytes)
+        return Decryptor(data_key, self._bound() + associated_data, self.segment_bytes)
+
+    def _stable(self) -> bytes:
+        """Returns what of the header never changes."""
+        fixed = bytes([self.version, AES256_GCM_HKDF]) + self.segment_bytes.to_bytes(4, "big")
+        return MAGIC + fixed + _counted(self.key_name.encode())
+
+    def _bound(self) -> bytes:
+        """Returns what of the header the ciphertext is bound to."""
+        return self.encode() if self.version == 1 else self._stable()
 
 
 @dataclass(slots=True)
@@ -83,7 +109,7 @@ class HeaderReader:
         if len(self._held) < _FIXED:
             return None
         version, construction = self._held[4], self._held[5]
-        if (version, construction) != (VERSION, AES256_GCM_HKDF):
+        if version not in _VERSIONS or construction != AES256_GCM_HKDF:
             raise StreamError("the stream is of a version that is not known here")
         segment_bytes = int.from_bytes(self._held[6:_FIXED], "big")
         if not MIN_SEGMENT_BYTES <= segment_bytes <= MAX_SEGMENT_BYTES:
@@ -94,7 +120,7 @@ class HeaderReader:
             return None
         rest = bytes(self._held[wrapped[1] :])
         self._held.clear()
-        return Header(name[0], wrapped[0], segment_bytes), rest
+        return Header(name[0], wrapped[0], segment_bytes, version), rest
 
     def finalize(self) -> None:
         """Raises StreamError: the stream ended within its header."""
