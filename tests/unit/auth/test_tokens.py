@@ -362,8 +362,11 @@ async def test_accessors_are_listed(auth: Auth) -> None:
     keys = list((await auth("ListAccessors")).keys)
     assert made.accessor in keys
     assert len(keys) == 2
-    await auth("RevokeAccessor", accessor=made.accessor)
-    await refused(auth("RevokeAccessor", accessor=made.accessor), Kind.INVALID)
+    assert not (await auth("RevokeAccessor", accessor=made.accessor)).warnings
+    assert not await auth.works(made.client_token)
+    again = await auth("RevokeAccessor", accessor=made.accessor)
+    assert list(again.warnings) == ["No token found with this accessor"]
+    await refused(auth("RevokeAccessor"), Kind.INVALID, "missing accessor")
 
 
 async def test_a_failing_store_makes_no_token(auth: Auth) -> None:

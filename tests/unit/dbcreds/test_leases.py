@@ -69,7 +69,9 @@ async def test_renewal_counts_from_now_and_is_capped(dbcreds: Dbcreds) -> None:
     )
     await dbcreds.pass_time(2)
     assert await dbcreds.nothing_left()
-    await refused(dbcreds("RenewLease", OPERATOR, lease_id=made.lease_id), Kind.INVALID, "invalid")
+    await refused(
+        dbcreds("RenewLease", OPERATOR, lease_id=made.lease_id), Kind.INVALID, "not found"
+    )
 
 
 async def test_the_mount_as_it_is_now_caps_a_renewal(dbcreds: Dbcreds) -> None:
@@ -100,6 +102,7 @@ async def test_a_lease_id_is_no_credential(dbcreds: Dbcreds) -> None:
     key = made.lease_id.rpartition("/")[2]
     for wrong in (key, f"database/creds/other/{key}", f"x/{key}"):
         await refused(dbcreds("LookupLease", other, lease_id=wrong), Kind.INVALID, "invalid lease")
+        await refused(dbcreds("RenewLease", other, lease_id=wrong), Kind.INVALID, "lease not found")
 
 
 async def test_revocation_is_idempotent(dbcreds: Dbcreds) -> None:

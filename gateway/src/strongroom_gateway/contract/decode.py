@@ -159,7 +159,7 @@ class RequestPlan:
                     setter(message, value)
             elif key in self._raw:
                 self._raw[key](message, bytes(raw))
-            else:
+            elif bytes(raw) != b"null":  # which says nothing: some clients send all that they know
                 unknown.append(given)
 
     def _add(self, descriptor: Descriptor, owner: Callable[[Any], Any]) -> None:

@@ -60,7 +60,7 @@ def test_a_span_may_be_the_systems_or_stay_as_it_is(given: str, seconds: int | N
 
 
 def test_keys_may_be_in_capitals_where_that_is_allowed() -> None:
-    body = b'{"Key": "k", "RESET": true, "Other": 1}'
+    body = b'{"Key": "k", "RESET": true, "Other": 1, "none": null}'
     plan = RequestPlan(seal_pb2.UnsealRequest.DESCRIPTOR, any_case=True)
     message, unknown = plan.decode(body, parse_body(body), {}, {})
     assert message == seal_pb2.UnsealRequest(key="k", reset=True)

@@ -238,7 +238,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeAccessor(self, request, context):
-        """Revokes a token, without its text.
+        """Revokes a token, without its text. One that is not there any more is warned of.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class TokenServiceStub:
     RevokeSelf: _aio.UnaryUnaryMultiCallable[_token_pb2.RevokeSelfRequest, _token_pb2.RevokeSelfResponse]
     """Revokes the caller's token and all that descend from it."""
     RevokeAccessor: _aio.UnaryUnaryMultiCallable[_token_pb2.RevokeAccessorRequest, _token_pb2.RevokeAccessorResponse]
-    """Revokes a token, without its text."""
+    """Revokes a token, without its text. One that is not there any more is warned of."""
     RevokeOrphan: _aio.UnaryUnaryMultiCallable[_token_pb2.RevokeOrphanRequest, _token_pb2.RevokeOrphanResponse]
     """Revokes a token alone: its children live on as orphans."""
     CountTokens: _aio.UnaryUnaryMultiCallable[_token_pb2.CountTokensRequest, _token_pb2.CountTokensResponse]
@@ -170,7 +170,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.RevokeAccessorRequest,
         context: _aio.ServicerContext[_token_pb2.RevokeAccessorRequest, _abc.Awaitable[_token_pb2.RevokeAccessorResponse]],
     ) -> _abc.Awaitable[_token_pb2.RevokeAccessorResponse]:
-        """Revokes a token, without its text."""
+        """Revokes a token, without its text. One that is not there any more is warned of."""
 
     @_abc_1.abstractmethod
     def RevokeOrphan(

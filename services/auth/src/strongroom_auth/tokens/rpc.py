@@ -117,7 +117,13 @@ class TokenHandlers:
     async def RevokeAccessor(
         self, request: pb.RevokeAccessorRequest, context: RequestContext
     ) -> pb.RevokeAccessorResponse:
-        await self._tokens.revoke((await self._by_accessor(request.accessor)).id)
+        if not request.accessor:
+            raise invalid("missing accessor")
+        token_id = await self._tokens.records.by_accessor(request.accessor)
+        if await self._tokens.find(token_id) is None:
+            # Not an error: who revokes twice, or too late, has what it wanted.
+            return pb.RevokeAccessorResponse(warnings=["No token found with this accessor"])
+        await self._tokens.revoke(token_id)
         return pb.RevokeAccessorResponse()
 
     async def RevokeOrphan(

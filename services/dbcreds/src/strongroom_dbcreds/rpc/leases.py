@@ -27,6 +27,9 @@ _KINDS = {
     storage.FAILED: pb.LEASE_EVENT_KIND_FAILED,
 }
 
+# What errors say of a lease that is not there, as in Vault: clients that renew give up when they read the second.
+_INVALID, _NOT_FOUND = "invalid lease", "lease not found"
+
 
 class LeaseHandlers:
     """Answers requests to sys/leases/, and to sys/renew and sys/revoke."""
@@ -82,13 +85,13 @@ class LeaseHandlers:
         if request.increment < 0:
             raise invalid("increment: must not be negative")
         if of_tokens(request.lease_id):
-            token = await self._token(request.lease_id, context)
+            token = await self._token(request.lease_id, context, _NOT_FOUND)
             raise invalid(
                 "tokens cannot be renewed through this endpoint"
                 if token.renewable
                 else "lease is not renewable"
             )
-        kept = await self._one(request.lease_id, context)
+        kept = await self._one(request.lease_id, context, _NOT_FOUND)
         if not kept.lease.alive(self._clock.now()):
             raise invalid("lease not found or lease is not renewable")
         renewed = await self._renewer.renew(kept, request.increment, context.mount)
@@ -224,10 +227,10 @@ class LeaseHandlers:
             raise denied()  # whether there is such a lease or not
         return kept
 
-    async def _one(self, lease_id: str, context: RequestContext) -> Kept:
+    async def _one(self, lease_id: str, context: RequestContext, absent: str = _INVALID) -> Kept:
         kept = await self._found(lease_id, context)
         if kept is None or kept.lease.state is State.CREATING:
-            raise invalid("invalid lease")
+            raise invalid(absent)
         return kept
 
     async def _found_token(
@@ -240,10 +243,12 @@ class LeaseHandlers:
             raise denied()  # whether there is such a lease or not
         return found
 
-    async def _token(self, lease_id: str, context: RequestContext) -> LookupTokenLeaseResponse:
+    async def _token(
+        self, lease_id: str, context: RequestContext, absent: str = _INVALID
+    ) -> LookupTokenLeaseResponse:
         found = await self._found_token(lease_id, context)
         if found is None:
-            raise invalid("invalid lease")
+            raise invalid(absent)
         return found
 
     async def _failing(self) -> AsyncIterator[Lease]:
