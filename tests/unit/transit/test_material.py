@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives import hashes, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
+from tests.fakes.store import MemoryStore
 from tests.unit.transit.test_service import CONTEXT, Transit, refused
 
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import Plain
+from strongroom_runtime.storage import Plain, Transaction
 from strongroom_transit.domain.backups import restored
 from strongroom_transit.domain.kinds import TYPES, Family
 from strongroom_transit.domain.material import private_der
@@ -227,6 +228,93 @@ async def test_a_key_with_more_versions_than_a_transaction_holds_is_restored(
     assert await kept(transit) == 500
     await refused(transit("RestoreKey", name="again", backup=text), "name")
     assert await kept(transit) == 500
+
+
+class Mortal(MemoryStore):
+    """Lets whoever commits for the n-th time die before or after it, or wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.after = -1, False
+        self.waits = self.waiting = asyncio.Event()
+
+    async def commit(self, transaction: Transaction) -> int:
+        self.left -= 1
+        if self.left == 0 and self.waits is not self.waiting:
+            self.waiting.set()
+            await self.waits.wait()
+        elif self.left == 0 and not self.after:
+            raise asyncio.CancelledError
+        revision = await super().commit(transaction)
+        if self.left == 0 and self.after:
+            raise asyncio.CancelledError
+        return revision
+
+
+async def backup_of(transit: Transit, versions: int) -> str:
+    await transit("CreateKey", name="k", **FREELY)
+    for _ in range(versions - 1):
+        await transit("RotateKey", name="k")
+    return str((await transit("BackupKey", name="k")).backup)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("commit", [1, 2, 3, 4, 5])
+async def test_what_a_crash_leaves_of_a_restore_is_removed(commit: int, after: bool) -> None:
+    store = Mortal()
+    transit, other = Transit(store), Transit(store)
+    text = await backup_of(transit, 250)
+    first = await transit.encrypt("k", b"x", key_version=1)
+    # The record, three times versions, the settings.
+    store.left, store.after = commit, after
+    with pytest.raises(asyncio.CancelledError):
+        await transit("RestoreKey", name="again", backup=text)
+    assert store.left == 0
+    leftovers = other.service.leftovers
+    assert await leftovers.once() == 0
+    other.clock.advance(899)
+    assert await leftovers.once() == 0
+    other.clock.advance(1)
+    whole, begun = (commit, after) == (5, True), (commit, after) != (1, False)
+    assert await leftovers.once() == int(begun and not whole)
+    assert await kept(transit) == (500 if whole else 250)
+    assert await store.count((Plain("begun"),)) == 0
+    if whole:
+        assert await other.decrypt("again", first) == b"x"
+    else:
+        await transit("RestoreKey", name="again", backup=text)
+    assert await kept(transit) == 500
+
+
+@pytest.mark.parametrize("commit", [2, 3, 5])
+async def test_a_restore_that_was_taken_for_dead_gives_up(commit: int) -> None:
+    store = Mortal()
+    transit, other = Transit(store), Transit(store)
+    text = await backup_of(transit, 250)
+    store.left, store.waits = commit, asyncio.Event()
+    slow = asyncio.create_task(transit("RestoreKey", name="again", backup=text))
+    await store.waiting.wait()
+    assert await other.service.leftovers.once() == 0
+    other.clock.advance(900)
+    assert await other.service.leftovers.once() == 1
+    store.waits.set()
+    with pytest.raises(ServiceError) as caught:
+        await slow
+    assert (caught.value.kind, "took too long" in caught.value.message) == (Kind.CONFLICT, True)
+    assert await kept(transit) == 250
+
+
+async def test_a_refused_restore_and_a_mount_that_goes_leave_nothing() -> None:
+    store = Mortal()
+    transit = Transit(store)
+    text = await backup_of(transit, 250)
+    await refused(transit("RestoreKey", name="k", backup=text), "name")
+    assert (await kept(transit), await store.count((Plain("begun"),))) == (250, 0)
+    store.left = 3
+    with pytest.raises(asyncio.CancelledError):
+        await transit("RestoreKey", name="again", backup=text)
+    await transit("DropMount", mount_uuid="mount-1")
+    assert (await kept(transit), await store.count((Plain("begun"),))) == (0, 0)
 
 
 async def kept(transit: Transit) -> int:

@@ -5,6 +5,7 @@ from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_transit.config import Config
 from strongroom_transit.creation import Maker
+from strongroom_transit.leftovers import Leftovers
 from strongroom_transit.rotation import Rotation
 from strongroom_transit.rpc.ciphers import CipherHandlers
 from strongroom_transit.rpc.keys import KeyHandlers, LifecycleHandlers
@@ -18,14 +19,16 @@ from strongroom_transit.transfers import Transfers
 class TransitService:
     """The transit service: named keys, and what is done with them."""
 
-    def __init__(self, handlers: HandlerTable, rotation: Rotation) -> None:
+    def __init__(self, handlers: HandlerTable, rotation: Rotation, leftovers: Leftovers) -> None:
         self.handlers = handlers
         self.rotation = rotation
+        self.leftovers = leftovers
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Begins to rotate keys that are due."""
+        """Begins to rotate keys that are due, and to remove what crashes left."""
         self._tasks.start(self.rotation.run(), "transit-rotation")
+        self._tasks.start(self.leftovers.run(), "transit-leftovers")
 
     async def stop(self) -> None:
         """Ends it."""
@@ -50,4 +53,4 @@ def build(host: Host, config: Config | None = None) -> TransitService:
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
     rotation = Rotation(keys, maker, host.clock, config.rotation_seconds)
-    return TransitService(handlers, rotation)
+    return TransitService(handlers, rotation, Leftovers(keys, host.clock, config.begun_seconds))

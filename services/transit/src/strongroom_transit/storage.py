@@ -5,6 +5,7 @@ v/<mount>/<uuid>/<version>    one version of it, written with the settings that 
 due/<time>/<mount>/<name>     when a key is to be rotated: in the same transaction as its settings
 c/<mount>                     the mount's settings
 w/<mount>                     the mount's wrapping key, by which keys are imported
+begun/<mount>/<uuid>          versions are being written that no settings name yet
 gone/<mount>                  the mount was disabled: nothing is kept of it any more
 """
 
@@ -31,6 +32,7 @@ from strongroom_transit.domain.material import Loaded, Version
 
 _KEYS, _VERSIONS, _DUE = Plain("k"), Plain("v"), Plain("due")
 _CONFIGS, _WRAPPING, _GONE = Plain("c"), Plain("w"), Plain("gone")
+_BEGUN = Plain("begun")
 _PAGE = 100
 _KEYSETS = 5_000  # that are kept ready
 
@@ -51,10 +53,23 @@ _decode_config = msgspec.msgpack.Decoder(MountConfig).decode
 
 @dataclass(slots=True)
 class Change:
-    """What becomes of a key: its settings (None removes it) and versions to put."""
+    """What becomes of a key: its settings (None removes it) and versions to put.
+
+    `staged` is the revision of the record that its versions are being written, where they were before.
+    """
 
     key: Key | None
     versions: dict[int, Version] = field(default_factory=dict)
+    staged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Versions that are being written under a uuid that no settings name: of a mount, since a revision."""
+
+    mount: str
+    uuid: str
+    revision: int
 
 
 Decide = Callable[[Key | None], Awaitable[Change | None]]
@@ -161,35 +176,59 @@ class Keys:
     ) -> None:
         """Puts a whole key with any number of versions.
 
-        The versions go first, under a uuid that nothing names; the settings follow in one transaction, which also
-        removes the key that was there. A crash in between leaves versions that nobody finds, until the mount goes.
+        More than a transaction holds go first, under a uuid that nothing names, behind a record that says so; the
+        settings follow in one transaction, which takes that record away, and the key that was there. What a crash
+        leaves in between `undo` removes.
 
         Raises:
             ServiceError: INVALID where there is one of that name and `replace` is not set; NOT_FOUND; CONFLICT.
         """
-        numbers = sorted(versions)
-        chunks = [numbers[at : at + _PAGE] for at in range(0, len(numbers), _PAGE)]
-        if len(chunks) > 1:
-            for chunk in chunks:
-                puts = {_version(mount, key.uuid, n): _encode(versions[n]) for n in chunk}
-                try:
-                    await self._store.commit(Transaction(expect={_gone(mount): 0}, puts=puts))
-                except ConflictError:
-                    await self._check_mount(mount)
-                    raise ServiceError(Kind.CONFLICT, "the key could not be put") from None
+        if len(versions) <= _PAGE:
 
-        async def decide(before: Key | None) -> Change:
-            if before is not None and not replace:
-                raise ServiceError(Kind.INVALID, "name: there is a key of that name already")
-            return Change(key, versions if len(chunks) == 1 else {})
+            async def whole(before: Key | None) -> Change:
+                _check_replaces(before, replace=replace)
+                return Change(key, versions)
+
+            await self.change(mount, name, whole)
+            return
+        begun = await self._begin(mount, key.uuid)
+
+        async def named(before: Key | None) -> Change:
+            _check_replaces(before, replace=replace)
+            if await self._store.get(_begun(begun)) is None:
+                raise _too_slow()
+            return Change(key, staged=begun.revision)
 
         try:
-            await self.change(mount, name, decide)
+            await self._stage(begun, versions)
+            await self.change(mount, name, named)
         except ServiceError as error:
-            # Where the outcome is unknown they stay: the settings may be there.
-            if len(chunks) > 1 and error.kind is not Kind.UNAVAILABLE:
-                await self._drop((_VERSIONS, Plain(mount), Plain(key.uuid)))
+            if error.kind is not Kind.UNAVAILABLE:
+                await self.undo(begun)
             raise
+
+    async def begun(self) -> list[Begun]:
+        """Returns what is being written under uuids that no settings name, or was when somebody died."""
+        entries = await self._store.scan((_BEGUN,), limit=_PAGE)
+        return [Begun(e.path[1], e.path[2], e.revision) for e in entries]
+
+    async def undo(self, begun: Begun) -> bool:
+        """Removes versions that no settings name; returns False, and removes nothing, where some do by now.
+
+        Whoever is still writing them finds the record gone, and gives up.
+        """
+        versions = (_VERSIONS, Plain(begun.mount), Plain(begun.uuid))
+        try:
+            await self._store.commit(
+                Transaction(
+                    expect={_begun(begun): begun.revision},
+                    deletes=[_begun(begun)],
+                    delete_prefixes=[versions],
+                )
+            )
+        except ConflictError:
+            return False
+        return True
 
     async def trim(self, mount: str, key: Key, first: int) -> None:
         """Removes the versions before one, which the settings no longer name; repeated, it goes on."""
@@ -283,10 +322,37 @@ class Keys:
         while entries := await self._store.scan((_KEYS, Plain(mount)), limit=_PAGE // 2):
             due = [p for e in entries for p in _due(mount, e.path[-1], _key_of(e))]
             await self._store.commit(Transaction(deletes=[e.path for e in entries] + due))
+        await self._drop((_BEGUN, Plain(mount)))
         await self._drop((_VERSIONS, Plain(mount)))
         await self._store.commit(
             Transaction(deletes=[(_CONFIGS, Plain(mount)), (_WRAPPING, Plain(mount))])
         )
+
+    async def _begin(self, mount: str, uuid: str) -> Begun:
+        """Records that versions are being written under a uuid that no settings name."""
+        path = _begun(Begun(mount, uuid, 0))
+        try:
+            revision = await self._store.commit(
+                Transaction(expect={path: 0, _gone(mount): 0}, puts={path: b""})
+            )
+        except ConflictError:
+            await self._check_mount(mount)
+            raise ServiceError(Kind.CONFLICT, "the key could not be put") from None
+        return Begun(mount, uuid, revision)
+
+    async def _stage(self, begun: Begun, versions: dict[int, Version]) -> None:
+        numbers = sorted(versions)
+        for at in range(0, len(numbers), _PAGE):
+            puts = {
+                _version(begun.mount, begun.uuid, n): _encode(versions[n])
+                for n in numbers[at : at + _PAGE]
+            }
+            expect = {_gone(begun.mount): 0, _begun(begun): begun.revision}
+            try:
+                await self._store.commit(Transaction(expect=expect, puts=puts))
+            except ConflictError:
+                await self._check_mount(begun.mount)
+                raise _too_slow() from None
 
     async def _loaded(self, mount: str, key: Key, version: int) -> Loaded | None:
         entry = await self._store.get(_version(mount, key.uuid, version))
@@ -334,6 +400,10 @@ def _transaction(
         if before is not None:
             transaction.delete_prefixes.append((_VERSIONS, Plain(mount), Plain(before.uuid)))
         return transaction
+    if change.staged:
+        begun = _begun(Begun(mount, after.uuid, change.staged))
+        transaction.expect[begun] = change.staged
+        transaction.deletes.append(begun)
     if before is not None and before.uuid != after.uuid:
         transaction.delete_prefixes.append((_VERSIONS, Plain(mount), Plain(before.uuid)))
     if len(change.versions) + 4 > MAX_OPERATIONS:
@@ -343,6 +413,17 @@ def _transaction(
     for number, version in change.versions.items():
         transaction.puts[_version(mount, after.uuid, number)] = _encode(version)
     return transaction
+
+
+def _check_replaces(before: Key | None, *, replace: bool) -> None:
+    if before is not None and not replace:
+        raise ServiceError(Kind.INVALID, "name: there is a key of that name already")
+
+
+def _too_slow() -> ServiceError:
+    return ServiceError(
+        Kind.CONFLICT, "the key took too long to write, and was given up; try again"
+    )
 
 
 def _key_of(entry: Entry) -> Key:
@@ -368,6 +449,10 @@ def _due(mount: str, name: str, key: Key) -> list[Path]:
     if not key.rotate_at or key.soft_deleted:
         return []
     return [(_DUE, Plain(f"{int(key.rotate_at):012}"), Plain(mount), name)]
+
+
+def _begun(begun: Begun) -> Path:
+    return (_BEGUN, Plain(begun.mount), Plain(begun.uuid))
 
 
 def _gone(mount: str) -> Path:
