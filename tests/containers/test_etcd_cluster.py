@@ -1,13 +1,12 @@
 """The platform on three etcd members: one is killed under load, then two, and all come back."""
 
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import requests
 
 from tests.containers.cluster import Member, cluster, leader
+from tests.containers.writer import Writer
 from tests.integration.platforms import TOPOLOGIES, Platform, start, until
 
 
@@ -26,45 +25,6 @@ def platform(
     endpoints = ",".join(member.endpoint for member in members)
     with start(folder, request.param, f"--etcd-endpoints={endpoints}") as platform:
         yield platform
-
-
-class Writer:
-    """Counts one secret up, and knows which writes were acknowledged."""
-
-    def __init__(self, platform: Platform, path: str) -> None:
-        self.platform, self.path = platform, f"secret/data/{path}"
-        self.tried = self.acknowledged = 0
-        self.last = 0.0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Writer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._done.is_set():
-            self.tried += 1
-            body = {"data": {"n": self.tried}}
-            try:
-                answer = self.platform.http("POST", self.path, json=body)
-            except requests.RequestException:
-                continue
-            if answer.ok:
-                self.acknowledged, self.last = self.tried, time.monotonic()
-
-    def check(self) -> None:
-        """What was acknowledged is there, or what was tried after it."""
-        found = self.platform.http("GET", self.path).json()["data"]["data"]["n"]
-        assert self.acknowledged <= found <= self.tried
-
-    def goes_on(self) -> None:
-        now = time.monotonic()
-        until(lambda: self.last > now, 30)
 
 
 def test_a_killed_leader_loses_no_acknowledged_write(
