@@ -123,12 +123,28 @@ def _milliseconds(text: str) -> float:
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
-def show(title: str, connections: int, server: Server, figures: Figures) -> None:
-    parts = " ".join(f"{name} {used:.0f}" for name, used in figures.cpu.items() if used >= 1)
+def show(
+    title: str, connections: int, our: Server, ours: Figures, their: Server, theirs: Figures
+) -> None:
+    """Writes a line for each of both, and one with the ratios."""
+    for server, figures in ((our, ours), (their, theirs)):
+        parts = " ".join(f"{name} {used:.0f}" for name, used in figures.cpu.items() if used >= 1)
+        sys.stdout.write(
+            f"{title:8}{connections:3} {server.name[:8]:8}{figures.rate:12.0f}{figures.p50:9.2f}"
+            f"{figures.p99:9.2f}{figures.total_cpu:9.0f}  {parts}\n"
+        )
     sys.stdout.write(
-        f"{title:8}{connections:3} {server.name[:8]:8}{figures.rate:12.0f}{figures.p50:9.2f}"
-        f"{figures.p99:9.2f}{figures.total_cpu:9.0f}  {parts}\n"
+        f"{'':10}ratio {ours.rate / theirs.rate:14.2f}{ours.p50 / theirs.p50:9.2f}{'':9}"
+        f"{ours.total_cpu / theirs.total_cpu:9.2f}\n"
     )
+    sys.stdout.flush()
+
+
+def make_keys(server: Server) -> None:
+    """Makes the keys of transit that operations use."""
+    server.call("POST", "/v1/sys/mounts/transit", {"type": "transit"})
+    for name, kind in (("sealer", "aes256-gcm96"), ("sign", "ed25519"), ("rsa", "rsa-2048")):
+        server.call("POST", f"/v1/transit/keys/{name}", {"type": kind})
 
 
 def compare(options: argparse.Namespace, folder: Path, servers: tuple[Server, Server]) -> None:
@@ -139,14 +155,8 @@ def compare(options: argparse.Namespace, folder: Path, servers: tuple[Server, Se
                 for server, results in zip(servers, runs, strict=True):
                     script = script_of(title, server)
                     results.append(measure(server, folder, script, connections, options.seconds))
-            ours, theirs = median(runs[0]), median(runs[1])
-            show(title, connections, servers[0], ours)
-            show(title, connections, servers[1], theirs)
-            sys.stdout.write(
-                f"{'':10}ratio {ours.rate / theirs.rate:14.2f}{ours.p50 / theirs.p50:9.2f}{'':9}"
-                f"{ours.total_cpu / theirs.total_cpu:9.2f}\n"
-            )
-            sys.stdout.flush()
+            ours, theirs = map(median, runs)
+            show(title, connections, servers[0], ours, servers[1], theirs)
 
 
 def main() -> None:
@@ -178,10 +188,7 @@ def main() -> None:
         theirs.call("POST", "/v1/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
         for server in (ours, theirs):
             server.call("POST", "/v1/secret/data/app", {"data": {"user": "a", "password": "b"}})
-            server.call("POST", "/v1/sys/mounts/transit", {"type": "transit"})
-            server.call("POST", "/v1/transit/keys/sealer")
-            server.call("POST", "/v1/transit/keys/sign", {"type": "ed25519"})
-            server.call("POST", "/v1/transit/keys/rsa", {"type": "rsa-2048"})
+            make_keys(server)
         sys.stdout.write(f"{'':18}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}\n")
         compare(options, Path(name), (ours, theirs))
 

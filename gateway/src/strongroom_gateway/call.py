@@ -1,7 +1,7 @@
 """A request on its way through the gateway, whichever wire it came over."""
 
-import uuid
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -12,6 +12,22 @@ from strongroom_gateway.contract.routes import MethodSpec
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import StreamCaller
+
+
+def _names() -> Iterator[tuple[str, str]]:
+    """Yields names for requests, each time others: a random UUID (RFC 9562, version 4) and a W3C trace context."""
+    while True:
+        pool = os.urandom(256 * 24).hex()  # one system call for many
+        for start in range(0, len(pool), 48):
+            digits = pool[start : start + 48]
+            request_id = (
+                f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
+            )
+            yield request_id, f"00-{digits[:32]}-{digits[32:]}-00"
+
+
+# What a request is called, and the trace of one that came without: audit entries name both.
+names = _names()
 
 
 def _no_header(name: str) -> str | None:
@@ -61,7 +77,7 @@ class Call(msgspec.Struct):
     headers: list[tuple[str, str]] = []
     audited_headers: dict[str, tuple[str, bool]] = {}
     warnings: list[str] = []
-    request_id: str = msgspec.field(default_factory=lambda: str(uuid.uuid4()))
+    request_id: str = msgspec.field(default_factory=lambda: next(names)[0])
 
 
 def context_of(call: Call) -> RequestContext:

@@ -8,8 +8,6 @@ wrapped answer. What HTTP has in its envelope and headers comes as trailing meta
 
 import asyncio
 import contextlib
-import secrets
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -20,7 +18,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from strongroom.sys.v1 import wrapping_pb2
-from strongroom_gateway.call import Call
+from strongroom_gateway.call import Call, names
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
 from strongroom_gateway.http.paths import PREFIX, canonical, check_namespace
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
@@ -57,6 +55,7 @@ class GrpcWire(grpc.GenericRpcHandler):
         self._pipeline = pipeline
         self._streams = streams
         self._clock = clock
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._watches = OpenStreams()
         self._exchanges = OpenStreams()
 
@@ -70,10 +69,15 @@ class GrpcWire(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Returns the handler of a method, as grpc asks for it."""
-        spec = self._routes.methods.get(details.method)
-        if spec is None:
-            return None
+        known = self._handlers.get(details.method)
+        if known is None:
+            spec = self._routes.methods.get(details.method)
+            if spec is None:
+                return None
+            known = self._handlers[details.method] = self._handler(spec)
+        return known
 
+    def _handler(self, spec: MethodSpec) -> "grpc.RpcMethodHandler[Any, Any]":
         if spec.shape is Shape.STREAM:
             return grpc.unary_stream_rpc_method_handler(
                 self._watching(spec),
@@ -98,10 +102,10 @@ class GrpcWire(grpc.GenericRpcHandler):
 
     def _watching(self, spec: MethodSpec) -> Any:
         async def behaviour(request: Message, context: ServicerContext) -> AsyncIterator[Message]:
-            request_id = str(uuid.uuid4())
-            await context.send_initial_metadata((("strongroom-request-id", request_id),))
+            request_names = next(names)
+            await context.send_initial_metadata((("strongroom-request-id", request_names[0]),))
             try:
-                call = await self._call(spec, request, context, request_id)
+                call = await self._call(spec, request, context, request_names)
                 check = partial(self._still_mounted, call.mount)
                 watch = self._streams.watch(call, check)
                 async with self._watches.counted(), contextlib.aclosing(watch) as messages:
@@ -116,15 +120,15 @@ class GrpcWire(grpc.GenericRpcHandler):
         async def behaviour(
             requests: AsyncIterator[Message], context: ServicerContext
         ) -> AsyncIterator[Message]:
-            request_id = str(uuid.uuid4())
-            await context.send_initial_metadata((("strongroom-request-id", request_id),))
+            request_names = next(names)
+            await context.send_initial_metadata((("strongroom-request-id", request_names[0]),))
             messages = _checked(requests)
             try:
                 async with self._exchanges.counted():
                     first = await _first(messages)
                     if first is None:
                         return
-                    call = await self._call(spec, first, context, request_id)
+                    call = await self._call(spec, first, context, request_names)
                     check = partial(self._still_mounted, call.mount)
                     exchange = self._streams.exchange(call, _from(first, messages), check)
                     async with contextlib.aclosing(exchange) as answers:
@@ -143,11 +147,11 @@ class GrpcWire(grpc.GenericRpcHandler):
     async def _handle(
         self, spec: MethodSpec, message: Message, context: ServicerContext
     ) -> Message:
-        request_id = str(uuid.uuid4())
-        trailing: list[tuple[str, str | bytes]] = [("strongroom-request-id", request_id)]
+        request_names = next(names)
+        trailing: list[tuple[str, str | bytes]] = [("strongroom-request-id", request_names[0])]
         call: Call | None = None
         try:
-            call = await self._call(spec, message, context, request_id)
+            call = await self._call(spec, message, context, request_names)
             answer = await self._pipeline.handle(call)
         except ServiceError as error:
             context.set_trailing_metadata((*trailing, *_headers(call)))
@@ -162,8 +166,9 @@ class GrpcWire(grpc.GenericRpcHandler):
         return answer.response
 
     async def _call(
-        self, spec: MethodSpec, message: Any, context: ServicerContext, request_id: str
+        self, spec: MethodSpec, message: Any, context: ServicerContext, request: tuple[str, str]
     ) -> Call:
+        request_id, fresh_trace = request
         metadata = {
             key: value
             for key, value in context.invocation_metadata() or ()
@@ -172,10 +177,11 @@ class GrpcWire(grpc.GenericRpcHandler):
         check_namespace(metadata.get("x-vault-namespace"))
         path, mount = path_for(spec, message), None
         if spec.mount is not None:
-            found = (await self._mounts.current()).mounts.get(message.mount.strip("/") + "/")
+            mounts = await self._mounts.current()
+            found = mounts.mounts.get(message.mount.strip("/") + "/")
             if found is None or found.kind != spec.mount or found.state != ACTIVE:
                 raise invalid("mount: names no mount that has this method")
-            mount, path = found.context(), found.path + path
+            mount, path = mounts.contexts[found.path], found.path + path
         elif not spec.works_sealed:
             contexts = (await self._mounts.current()).contexts
             mount = contexts["sys/" if path.startswith("sys/") else "auth/token/"]
@@ -190,8 +196,7 @@ class GrpcWire(grpc.GenericRpcHandler):
             operation=spec.capability,
             parameters=partial(spec.parameters_plan.fields, message),
             wrap_ttl=_wrap_ttl(metadata),
-            traceparent=metadata.get("traceparent")
-            or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00",
+            traceparent=metadata.get("traceparent") or fresh_trace,
             foreign_trace="traceparent" in metadata,
             deadline=self._deadline(context),
             linearizable=metadata.get("x-strongroom-consistency") == "linearizable",

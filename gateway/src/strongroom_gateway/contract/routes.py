@@ -10,6 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.decode import RequestPlan
 from strongroom_gateway.contract.encode import ResponsePlan
+from strongroom_runtime.derived import Derived
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import Shape, shape_of
 
@@ -148,19 +149,34 @@ def path_for(spec: MethodSpec, message: Message) -> str:
     Raises:
         ServiceError: INVALID where the message leaves a field of the path empty.
     """
-    # What a request acts upon is judged beside the path (`Route.subject`), whichever of its forms was used.
-    most_first = not spec.subject
-    for pattern in sorted(spec.patterns, key=lambda p: p.count("{"), reverse=most_first):
-        segments = []
-        for segment in pattern.removeprefix("/").split("/") if pattern else []:
-            value = (
-                str(getattr(message, _capture(segment)[0])) if segment.startswith("{") else segment
-            )
-            segments.append(value.strip("/") if spec.lists else value)
+    for pattern in _patterns.of(spec):
+        segments = [str(getattr(message, field)) if field else text for text, field in pattern]
+        if spec.lists:
+            segments = [segment.strip("/") for segment in segments]
         if all(segments):
             path = "/".join(segments)
             return path + "/" if spec.lists and path else path
     raise ServiceError(Kind.INVALID, "the message leaves a field of its path empty")
+
+
+def _patterns_of(spec: MethodSpec) -> list[list[tuple[str, str]]]:
+    """Returns the patterns of a method in the order in which they are tried.
+
+    Each is a list of segments: a text, or the field that has it.
+    """
+    # What a request acts upon is judged beside the path (`Route.subject`), whichever of its forms was used.
+    most_first = not spec.subject
+    ordered = sorted(spec.patterns, key=lambda p: p.count("{"), reverse=most_first)
+    return [
+        [
+            ("", _capture(segment)[0]) if segment.startswith("{") else (segment, "")
+            for segment in (pattern.removeprefix("/").split("/") if pattern else [])
+        ]
+        for pattern in ordered
+    ]
+
+
+_patterns = Derived(_patterns_of)
 
 
 def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:

@@ -1,9 +1,8 @@
 """From an HTTP request to a call of the pipeline, and from its answer to an HTTP response."""
 
 import contextlib
-import os
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,7 +10,7 @@ import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
-from strongroom_gateway.call import Call
+from strongroom_gateway.call import Call, names
 from strongroom_gateway.contract.decode import form_as_json, parameters_of, parse_body
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
@@ -173,7 +172,7 @@ class HttpWire:
             body = form_as_json(body)
         target = await self._targets.of(request.path, operation, helps=helps)
         members = parse_body(body) if body else {}
-        unique = next(_unique)
+        request_id, fresh_trace = next(names)
         trace = header("traceparent")
         foreign = trace is not None and _TRACE.fullmatch(trace) is not None
         call = Call(
@@ -188,11 +187,11 @@ class HttpWire:
             missing=target.missing.again() if target.missing is not None else None,
             wrap_ttl=_wrap_ttl(header),
             # A request that came without a trace context gets one of its own: audit entries name it.
-            traceparent=trace if foreign and trace else f"00-{unique[:32]}-{unique[32:]}-00",
+            traceparent=trace if foreign and trace else fresh_trace,
             foreign_trace=foreign,
             deadline=self._clock.monotonic() + MAX_SECONDS,
             linearizable=header("x-strongroom-consistency") == "linearizable",
-            request_id=_uuid(unique),
+            request_id=request_id,
             method=request.method,
             header=header,
         )
@@ -289,22 +288,6 @@ def _wrap_ttl(header: Headers) -> int | None:
         return parse_seconds(text) or None
     except ValueError as error:
         raise invalid(f"X-Vault-Wrap-TTL: {error}") from None
-
-
-def _random_digits() -> Iterator[str]:
-    """Yields 48 random hexadecimal digits each time, enough for the names of a request and its trace."""
-    while True:
-        pool = os.urandom(256 * 24).hex()  # one system call for many
-        for start in range(0, len(pool), 48):
-            yield pool[start : start + 48]
-
-
-_unique = _random_digits()
-
-
-def _uuid(digits: str) -> str:
-    """Returns the first 32 hexadecimal digits as a random UUID (RFC 9562, version 4)."""
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
 
 
 def _error_body(call: Call | None, error: ServiceError) -> bytes:
