@@ -1,8 +1,8 @@
 """Transit over gRPC, one item a call, beside the same operation on OpenBao's HTTP API, in turn on one machine.
 
-Needs h2load (Debian package nghttp2-client) for gRPC and wrk (package wrk) for HTTP on PATH. The servers are those of
-compare.py: on loopback, without TLS, with a file audit device. h2load knows nothing of gRPC, so that each call is made
-once by gRPC's own client beforehand, to be sure of what it answers.
+Needs h2load (Debian package nghttp2-client) for gRPC and wrk (package wrk) for HTTP on PATH. The servers are started
+as in compare.py. h2load knows nothing of gRPC, so that each call is made once by gRPC's own client beforehand, to be
+sure of what it answers.
 
 Usage: python bench/unary.py [--split] [--workers N] [--seconds S] [--runs N] [--connections 1,16,64]
                              [--only encrypt,decrypt,sign]
