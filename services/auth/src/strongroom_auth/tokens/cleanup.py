@@ -13,7 +13,8 @@ from strongroom_runtime.storage import ConflictError
 
 log = logging.getLogger(__name__)
 
-_PARALLEL = 16
+_PARALLEL = 16  # jobs that have just begun, and as many that take long
+_QUICK_SECONDS = 2.0  # what takes longer takes long
 _ATTEMPT_SECONDS = 60.0  # what an attempt did so far is kept, and the next one goes on there
 _LONGEST_WAIT_SECONDS = 30.0
 
@@ -37,6 +38,10 @@ class Cleanup:
         self._seconds = seconds
         self._clock = clock
         self._running: dict[str, asyncio.Task[None]] = {}
+        # Jobs that take long have places of their own: what a token with many leases obtained takes minutes to end,
+        # and a service that hangs for some tokens may not hang for others.
+        self._long: set[str] = set()
+        self._room = asyncio.Event()
         self._did = False
         # Jobs that failed, by token: when to try again, by the monotonic clock, and the wait before that.
         self._waits: dict[str, tuple[float, float]] = {}
@@ -105,18 +110,35 @@ class Cleanup:
             del self._waits[gone]
 
     async def _start(self, token_id: str, parent: str) -> None:
-        while len(self._running) >= _PARALLEL:
-            await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+        while len(self._running) - len(self._long) >= _PARALLEL:
+            self._room.clear()
+            await self._room.wait()
         task = asyncio.create_task(self._try(token_id, parent), name="token-cleanup-job")
         self._running[token_id] = task
-        task.add_done_callback(lambda _: self._running.pop(token_id, None))
+        task.add_done_callback(lambda _: self._over(token_id))
+
+    def _over(self, token_id: str) -> None:
+        self._running.pop(token_id, None)
+        self._long.discard(token_id)
+        self._room.set()
+
+    def _takes_long(self, token_id: str, limit: asyncio.Timeout) -> None:
+        """Gives the place of a job to others, and the job another one; or ends it, where there is none."""
+        if len(self._long) < _PARALLEL:
+            self._long.add(token_id)
+            self._room.set()
+        elif not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
 
     async def _try(self, token_id: str, parent: str) -> None:
         """Makes one attempt at a job, which ends in time; what fails is put off, longer each time."""
+        limit = asyncio.timeout(_ATTEMPT_SECONDS)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(_QUICK_SECONDS, self._takes_long, token_id, limit)
         _, before = self._waits.get(token_id, (0.0, self._seconds / 2))
         wait = min(before * 2, _LONGEST_WAIT_SECONDS)
         try:
-            async with asyncio.timeout(_ATTEMPT_SECONDS):
+            async with limit:
                 await self._clean(token_id, parent)
             self._did = True
             return
@@ -126,6 +148,8 @@ class Cleanup:
         except Exception as error:
             # A bug, or a record that does not open: the work for all others goes on.
             log.error("a job cannot be done", extra={"error": type(error).__name__})
+        finally:
+            timer.cancel()
         self._waits[token_id] = (self._clock.monotonic() + wait, wait)
 
     async def _expire(self, token_id: str) -> bool:

@@ -52,23 +52,22 @@ class Expiry:
         finally:
             await _end(self._tasks())
 
-    async def step(self) -> bool:
-        """Begins what is due, as far as its database has room; returns whether more is due there."""
+    async def step(self) -> None:
+        """Begins what is due, as far as its database has room."""
         self._revoker.wake.clear()
         queues, now = await self._leases.queues(), self._clock.now()
-        return any(await asyncio.gather(*(self._begin(queue, now) for queue in queues)))
+        await asyncio.gather(*(self._begin(queue, now) for queue in queues))
 
-    async def _begin(self, queue: Queue, now: float) -> bool:
+    async def _begin(self, queue: Queue, now: float) -> None:
         running, places = self._running.get(queue, {}), self._config.parallel
         if len(running) >= places:
-            return True
+            return
         due = await self._leases.due(queue, now, 2 * places)
         waiting = [(time, key) for time, key in due if key not in running]
         # Replicas that look at one page begin at different places of it.
         random.shuffle(waiting)
         for time, key in waiting[: places - len(running)]:
             self._start(queue, time, key)
-        return len(due) == 2 * places or len(waiting) > places - len(running)
 
     def _start(self, queue: Queue, time: float, key: str) -> None:
         running = self._running.setdefault(queue, {})
