@@ -5,6 +5,7 @@ from tests.unit.auth.harness import ROOT, Auth, refused
 
 from strongroom_auth.tokens.tokens import Grant, Issued
 from strongroom_runtime.errors import Kind
+from strongroom_runtime.storage import Plain, Transaction
 
 
 @pytest.fixture
@@ -82,3 +83,39 @@ async def test_many_are_revoked_by_whole_segments_of_a_prefix(auth: Auth) -> Non
     await auth("RevokeTokenLeases", prefix="auth")
     assert not any([await auth.works(each.text) for each in kept])
     assert await auth.works(ROOT)
+
+
+async def test_tokens_of_an_earlier_version_are_put_among_the_leases_once(
+    auth: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [(await login(auth, "auth/app/login")).token for _ in range(250)]
+    severed, ended = made[30], made[20]
+    records, commit = auth.service._tokens.records, auth.store.commit
+    found = await records.get(severed.id)
+    assert found is not None
+    await records.sever(*found)
+    # As an earlier version left them, but for some that were made since.
+    for entry in await auth.store.scan((Plain("lease"),)):
+        if entry.path[-1] not in {token.id for token in made[:10]}:
+            await auth.store.commit(Transaction(deletes=[entry.path]))
+
+    async def meanwhile(transaction: Transaction) -> int:
+        """One ends the moment before it is put there."""
+        if any(path[-1] == ended.id for path in transaction.puts):
+            monkeypatch.setattr(auth.store, "commit", commit)
+            found = await records.get(ended.id)
+            assert found is not None
+            await records.remove(*found)
+        return await commit(transaction)
+
+    monkeypatch.setattr(auth.store, "commit", meanwhile)
+    await records.list_all()
+    paths = [entry.path for entry in await auth.store.scan((Plain("lease"),))]
+    assert {str(path[-1]) for path in paths} == {token.id for token in made} - {
+        ended.id,
+        severed.id,
+    }
+    assert len((await auth("ListTokenLeases", prefix="auth/app/login")).keys) == 248
+    await commit(Transaction(deletes=[paths[0]]))
+    await records.list_all()
+    assert await auth.stored("lease") == 247

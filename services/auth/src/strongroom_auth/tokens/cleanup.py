@@ -50,7 +50,9 @@ class Cleanup:
         """Works until cancelled; what fails is tried again."""
         try:
             # Apart: jobs that take long must not keep tokens from ending, nor what those obtained.
-            await asyncio.gather(self._repeat(self._end_expired), self._repeat(self._work))
+            await asyncio.gather(
+                self._repeat(self._end_expired), self._repeat(self._work), self._list_all()
+            )
         finally:
             running = list(self._running.values())
             for task in running:
@@ -63,6 +65,18 @@ class Cleanup:
         await self._begin()
         await asyncio.gather(*self._running.values())
         return self._finished() or ended
+
+    async def _list_all(self) -> None:
+        """Puts tokens that an earlier version made among the leases; tried until it is done."""
+        while True:
+            try:
+                await self._records.list_all()
+                return
+            except ServiceError as error:
+                log.info("listing tokens waits", extra={"kind": error.kind.value})
+            except Exception as error:
+                log.error("tokens cannot be listed", extra={"error": type(error).__name__})
+            await asyncio.sleep(self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
 
     async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
         """Works again and again; at once where there may be more."""

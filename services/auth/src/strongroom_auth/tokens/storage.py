@@ -8,6 +8,7 @@ mount/<uuid>/<id>           tokens that a login mount made
 lease/<segment>/…/<id>      all but root's first, by the segments of the paths that made them
 due/<time>/<id>             when it ends, for the worker that removes what has ended
 cleanup/<id>                work that is left after a revocation
+listed                      all tokens stand below lease/, those that earlier versions made as well
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from strongroom_runtime.storage import ConflictError, Path, Plain, ReadSet, Stor
 _TOKEN, _CHILD, _MOUNT = Plain("token"), Plain("child"), Plain("mount")
 _DUE, _CLEANUP, _LEASE = Plain("due"), Plain("cleanup"), Plain("lease")
 _SALT: Path = (Plain("salt"),)
+_LISTED: Path = (Plain("listed"),)
 _PAGE = 100
 ROOT_PATH = "auth/token/root"  # of the token that is made at the start
 
@@ -189,6 +191,32 @@ class TokenStore:
         The flag is True for a segment.
         """
         return await self.store.children(_lease_path(prefix))
+
+    async def list_all(self) -> None:
+        """Puts those among the leases that an earlier version made, once. May be repeated, by any replica."""
+        if await self.store.get(_LISTED) is not None:
+            return
+        after: Path | None = None
+        while entries := await self.store.scan((_TOKEN,), after=after, limit=_PAGE):
+            after = entries[-1].path
+            wanted = {
+                path: entry.path
+                for entry in entries
+                if not (token := _decode(entry.value)).severed
+                for path in _leases(token)
+            }
+            there = await self.store.get_many(list(wanted)) if wanted else []
+            for path, found in zip(wanted, there, strict=True):
+                if found is None:
+                    await self._list(path, wanted[path])
+        await self.store.commit(Transaction(puts={_LISTED: b""}))
+
+    async def _list(self, path: Path, of: Path) -> None:
+        """Puts a token among the leases, unless it has ended by now."""
+        while (entry := await self.store.get(of)) is not None and not _decode(entry.value).severed:
+            with contextlib.suppress(ConflictError):
+                await self.store.commit(Transaction(expect={of: entry.revision}, puts={path: b""}))
+                return
 
     async def leases_below(self, prefix: str, after: Path | None) -> list[Path]:
         """Returns paths, each with a token's id at its end, of tokens made below a prefix; a page behind a path."""
