@@ -115,12 +115,13 @@ def test_etcd_gives_a_service_nothing_else(
     service: str, etcd: GuardedEtcd, runner: asyncio.Runner
 ) -> None:
     password = (etcd.server.folder.parent / "passwords" / service).read_text()
-    allowed = {prefix for _, prefix in rights(service)}
+    prefixes = {f"{name}/" for name in (*SERVICES, "cluster", "other")}
+    allowed = {prefix for _, prefix in rights(service)} & prefixes
 
     async def readable() -> set[str]:
         client = etcd.client(f"strongroom-{service}", password)
         found = set()
-        for prefix in [f"{name}/" for name in (*SERVICES, "cluster", "other")]:
+        for prefix in prefixes:
             with contextlib.suppress(ServiceError):
                 await client.range(prefix.encode(), prefix.encode()[:-1] + b"0")
                 found.add(prefix)

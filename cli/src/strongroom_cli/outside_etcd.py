@@ -15,7 +15,7 @@ from pathlib import Path
 from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, VIEWED, ServerConfig
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
-from strongroom_runtime.etcd.members import CLUSTER
+from strongroom_runtime.etcd.members import ASKED, CLUSTER, written_by
 from strongroom_runtime.etcd.server import known_data_loss, known_loose_rights, release
 from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.etcd.users import ROOT, User, Users
@@ -54,7 +54,13 @@ def _login(config: ServerConfig) -> Login | None:
 
 def rights(service: str) -> list[tuple[str, str]]:
     """Returns what a service needs: pairs of `read` or `readwrite` and the prefix of keys that it is for."""
-    needed = [("readwrite", f"{service}/"), ("readwrite", CLUSTER.decode())]
+    # What may be written comes first: those that run shall not lack it while rights are brought up to date.
+    needed = [
+        ("readwrite", f"{service}/"),
+        ("readwrite", written_by(service).decode()),
+        ("readwrite", ASKED.decode()),
+        ("read", CLUSTER.decode()),
+    ]
     if service == "gateway":
         needed += [("read", f"{other}/") for other in VIEWED]
     return needed

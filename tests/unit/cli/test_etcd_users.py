@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom_cli import outside_etcd
 from strongroom_cli.settings import SERVICES
-from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
+from strongroom_runtime.etcd.cluster import Cluster
+from strongroom_runtime.etcd.codec import RawCodec
 from strongroom_runtime.etcd.server import (
     EmbeddedEtcd,
     known_data_loss,
@@ -17,7 +20,11 @@ from strongroom_runtime.etcd.server import (
     release,
 )
 from strongroom_runtime.etcd.session import Login
+from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.etcd.users import ROOT, User, Users
+from strongroom_runtime.storage import Plain, Transaction
+
+PREFIXES = {f"{name}/" for name in (*SERVICES, "cluster", "other")}
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ async def readable(config: EtcdConfig, user: str, password: str) -> set[str]:
     """Returns the prefixes that a user may read."""
     found = set()
     client = client_of(config, user, password)
-    for prefix in [f"{name}/" for name in (*SERVICES, "cluster", "other")]:
+    for prefix in PREFIXES:
         try:
             await client.range(prefix.encode(), prefix_end(prefix.encode()))
         except ServiceError as error:
@@ -80,7 +87,7 @@ async def test_it_makes_users_with_their_rights_and_then_changes_nothing(
     assert first[-1] == "access control: turned on"
     assert {f"strongroom-{service}: user made" for service in SERVICES} <= set(first)
     for service in SERVICES:
-        allowed = {prefix for _, prefix in outside_etcd.rights(service)}
+        allowed = {prefix for _, prefix in outside_etcd.rights(service)} & PREFIXES
         password = (folder / service).read_text()
         assert await readable(config, f"strongroom-{service}", password) == allowed
         assert password not in "".join(first)
@@ -104,14 +111,17 @@ async def test_it_brings_passwords_and_rights_up_to_date(
     await outside_etcd.apply(folder, config)
     root = (folder / ROOT).read_text()
     client = client_of(config, ROOT, root)
-    wrong = User("strongroom-kv", "other", [("read", "kv/"), ("readwrite", "auth/")])
-    await Users(client, []).apply(root, [wrong])
-    assert await readable(config, "strongroom-kv", "other") == {"kv/", "auth/"}
+    # `cluster/` as earlier versions had it.
+    wrong = [("read", "kv/"), ("readwrite", "auth/"), ("readwrite", "cluster/")]
+    await Users(client, []).apply(root, [User("strongroom-kv", "other", wrong)])
+    assert await readable(config, "strongroom-kv", "other") == {"kv/", "auth/", "cluster/"}
     await client.close()
     changes = await outside_etcd.apply(folder, config)
     assert sorted(changes) == [
         "strongroom-kv: may no longer use auth/",
         "strongroom-kv: may use cluster/",
+        "strongroom-kv: may use cluster/asked/",
+        "strongroom-kv: may use cluster/members/kv/",
         "strongroom-kv: may use kv/",
         "strongroom-kv: password set",
     ]
@@ -144,3 +154,85 @@ async def test_another_password_of_root_changes_nothing(config: EtcdConfig, tmp_
     (folder / ROOT).write_text("other")
     with pytest.raises(ServiceError, match="refuses the user name or the password"):
         await outside_etcd.apply(folder, config)
+
+
+async def put(client: EtcdClient, key: bytes, lease: int = 0) -> None:
+    request = etcd_pb2.TxnRequest()
+    request.success.add().request_put.MergeFrom(
+        etcd_pb2.PutRequest(key=key, value=b"x", lease=lease)
+    )
+    await client.transaction(request)
+
+
+async def delete(client: EtcdClient, key: bytes, end: bytes = b"") -> None:
+    request = etcd_pb2.TxnRequest()
+    request.success.add().request_delete_range.MergeFrom(
+        etcd_pb2.DeleteRangeRequest(key=key, range_end=end)
+    )
+    await client.transaction(request)
+
+
+async def test_a_service_writes_no_records_of_others(config: EtcdConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "passwords"
+    await outside_etcd.apply(folder, config)
+    kv, transit = (
+        client_of(config, f"strongroom-{name}", (folder / name).read_text())
+        for name in ("kv", "transit")
+    )
+    record, other = b"cluster/members/kv/1", b"cluster/members/transit/1"
+    lease = await transit.grant(600)
+    await put(transit, other, lease.ID)
+    await put(kv, record)
+    refused = [
+        put(kv, other),
+        put(kv, b"cluster/members/transit/2"),
+        put(kv, b"cluster/members/2"),
+        put(kv, b"cluster/other"),
+        delete(kv, other),
+        delete(kv, b"cluster/members/", prefix_end(b"cluster/members/")),
+        delete(kv, b"cluster/", prefix_end(b"cluster/")),
+        kv.revoke(lease.ID),
+    ]
+    for attempt in refused:
+        with pytest.raises(ServiceError, match="does not allow"):
+            await attempt
+    found = await kv.range(b"cluster/members/", prefix_end(b"cluster/members/"))
+    assert [each.key for each in found.kvs] == [record, other]
+    await delete(kv, record)
+    await kv.close()
+    await transit.close()
+
+
+async def test_members_wait_for_each_other_with_their_own_rights_alone(
+    config: EtcdConfig, tmp_path: Path
+) -> None:
+    """A gateway that caches what auth writes cannot be reached: auth's user may ask it to withdraw."""
+    folder = tmp_path / "passwords"
+    await outside_etcd.apply(folder, config)
+    clients = {
+        name: client_of(config, f"strongroom-{name}", (folder / name).read_text())
+        for name in ("auth", "gateway")
+    }
+
+    async def unreachable(address: str, prefix: str, revision: int, timeout: float) -> None:
+        await asyncio.sleep(0.05)
+        raise ServiceError(Kind.UNAVAILABLE, "cut off")
+
+    auth, gateway = (Cluster(clients[name], unreachable, ttl_seconds=2) for name in clients)
+    store = EtcdStore(auth.client, RawCodec("auth"), auth)
+    view = gateway.view("auth/")
+    await auth.start("a:1", "auth")
+    await gateway.start("g:1", "gateway")
+    await gateway.announce(("gateway",))
+    while not view.certain():
+        await asyncio.sleep(0.01)
+    before = gateway._key
+    await store.commit(Transaction(puts={(Plain("a"),): b"x"}))
+    assert gateway._key != before or not gateway.certain()
+    async with asyncio.timeout(20):
+        while gateway._key == before or not view.certain():
+            await asyncio.sleep(0.01)
+    await auth.stop()
+    await gateway.stop()
+    for client in clients.values():
+        await client.close()

@@ -18,7 +18,7 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
 from strongroom_runtime.etcd.client import EtcdClient
-from strongroom_runtime.etcd.members import MEMBERS, Confirm, Member, Peer
+from strongroom_runtime.etcd.members import Confirm, Member, Peer, mark_of, written_by
 from strongroom_runtime.etcd.prefix import MemberLease, PrefixView
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Cluster:
         self._peers: dict[bytes, Peer] = {}
         self._address = ""
         self._serving: tuple[str, ...] = ()
-        self._key = b""
+        self._records = self._key = b""
         self._lease = 0
         self._member_lease = MemberLease()
         self._task: asyncio.Task[None] | None = None
@@ -72,13 +72,18 @@ class Cluster:
         """Whether this process may serve from memory: no writer can have given up on it yet."""
         return self._clock.monotonic() < self._member_lease.certain_until
 
-    async def start(self, address: str) -> None:
+    async def start(self, address: str, service: str) -> None:
         """Registers under an address for confirmations, and begins to follow the prefixes.
+
+        Args:
+            address: host:port of this process.
+            service: one that runs here. Where etcd has users, this process's writes its records.
 
         Raises:
             ServiceError: UNAVAILABLE.
         """
         self._address = address
+        self._records = written_by(service)
         await self._register()
         self._task = asyncio.create_task(self._keep_alive(), name="member-lease")
 
@@ -158,7 +163,7 @@ class Cluster:
         sent = self._clock.monotonic()
         lease = await self.client.grant(self._ttl)
         # A new name each time: the absence of the old one tells writers that its memory is gone.
-        key = MEMBERS + secrets.token_hex(8).encode()
+        key = self._records + secrets.token_hex(8).encode()
         member = Member(self._address, tuple(self._views), services=self._serving)
         request = etcd_pb2.TxnRequest()
         put = request.success.add().request_put
@@ -218,21 +223,27 @@ class Cluster:
 
     async def _say_services(self) -> bool:
         """Brings the record up to date; returns whether it is there and no writer asked this member to withdraw."""
-        while True:
-            found = (await self.client.range(self._key)).kvs if self._key else []
-            if not found:
+        while self._key:
+            look = etcd_pb2.TxnRequest()
+            for key in (self._key, mark_of(self._key)):
+                look.success.add().request_range.key = key
+            record, mark = (
+                each.response_range.kvs for each in (await self.client.transaction(look)).responses
+            )
+            if not record or mark:
                 return False
-            member = msgspec.msgpack.decode(found[0].value, type=Member)
-            if member.asked_to_withdraw or member.services == self._serving:
-                return not member.asked_to_withdraw
+            member = msgspec.msgpack.decode(record[0].value, type=Member)
+            if member.services == self._serving:
+                return True
             request = etcd_pb2.TxnRequest()
-            # Nobody else's mark is overwritten, and a record that went with its lease does not come back.
+            # A record that went with its lease does not come back.
             request.compare.add(
-                key=found[0].key, target=etcd_pb2.Compare.VALUE, value=found[0].value
+                key=record[0].key, target=etcd_pb2.Compare.VALUE, value=record[0].value
             )
             put = request.success.add().request_put
-            put.key, put.ignore_lease = found[0].key, True
+            put.key, put.ignore_lease = record[0].key, True
             put.value = msgspec.msgpack.encode(
                 msgspec.structs.replace(member, services=self._serving)
             )
             await self.client.transaction(request)
+        return False

@@ -12,10 +12,14 @@ from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
 
-CLUSTER = b"cluster/"  # what all processes share
-MEMBERS = CLUSTER + b"members/"
+CLUSTER = b"cluster/"  # what all processes read
+MEMBERS = (
+    CLUSTER + b"members/"
+)  # the record of each, below the service whose user of etcd writes it
+ASKED = CLUSTER + b"asked/"  # a mark for each that is to withdraw, which any process writes
 
 _POLL_SECONDS = 0.2
+_ASKED_SECONDS = 60  # a member looks every second, or has lost its lease
 
 # (address, prefix, revision, timeout in seconds): returns when the process there has applied the revision.
 Confirm = Callable[[str, str, int, float], Awaitable[None]]
@@ -27,13 +31,11 @@ class Member(msgspec.Struct, frozen=True):
     Args:
         address: host:port of its internal server.
         prefixes: what it keeps in memory, such as `auth/`.
-        asked_to_withdraw: a writer cannot reach it; it is to forget everything and register anew.
         services: those that take calls at the address now.
     """
 
     address: str
     prefixes: tuple[str, ...]
-    asked_to_withdraw: bool = False
     services: tuple[str, ...] = ()
 
 
@@ -98,22 +100,32 @@ class Peer:
                 self.gone = True
                 return
             if unreachable_for > self._patience:
-                await ask_to_withdraw(self._client, self._key, found[0].value)
+                await ask_to_withdraw(self._client, self._key)
         except ServiceError:
             pass  # etcd itself is away; the write waits, as its caller's deadline allows
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def ask_to_withdraw(client: EtcdClient, key: bytes, value: bytes) -> None:
-    """Marks a member's record; the member finds it with its next keep-alive.
+def mark_of(key: bytes) -> bytes:
+    """Returns where it is said that a member, by the key of its record, is asked to withdraw."""
+    return ASKED + key.removeprefix(MEMBERS)
 
-    The key is not deleted: only its own lease or the member itself may do so, since its absence is the proof
+
+def written_by(service: str) -> bytes:
+    """Returns the prefix of the records of a service's members."""
+    return MEMBERS + service.encode() + b"/"
+
+
+async def ask_to_withdraw(client: EtcdClient, key: bytes) -> None:
+    """Marks a member that lives but cannot be reached; it finds the mark with its next keep-alive.
+
+    Its record is not touched: only its own lease or the member itself may delete it, since its absence is the proof
     that the member serves nothing from memory.
     """
-    member = msgspec.msgpack.decode(value, type=Member)
-    marked = msgspec.structs.replace(member, asked_to_withdraw=True)
+    mark = mark_of(key)
+    if (await client.range(mark)).kvs:
+        return
+    lease = await client.grant(_ASKED_SECONDS)
     request = etcd_pb2.TxnRequest()
-    request.compare.add(key=key, target=etcd_pb2.Compare.VALUE, value=value)
-    put = request.success.add().request_put
-    put.key, put.value, put.ignore_lease = key, msgspec.msgpack.encode(marked), True
+    request.success.add().request_put.MergeFrom(etcd_pb2.PutRequest(key=mark, lease=lease.ID))
     await client.transaction(request)

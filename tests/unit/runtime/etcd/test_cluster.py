@@ -90,7 +90,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
         store = EtcdStore(client, BarrierCodec("kv", keys), cluster)
         keys.on_seal.append(store.forget)
         network.members[name] = cluster
-        await cluster.start(name)
+        await cluster.start(name, "kv")
         node = Node(name, client, cluster, store, keys)
         nodes.append(node)
         await node.serves_from_memory()
@@ -299,7 +299,7 @@ async def test_an_answer_is_kept_only_while_its_keys_stand(platform: Platform) -
     view = gateway.view("kv/")
     invalidation = Invalidation(view, changed.append, lambda: forgotten.append(True))
     platform.network.members["g"] = gateway
-    await gateway.start("g")
+    await gateway.start("g", "gateway")
     while not view.live:
         await asyncio.sleep(0.01)
     reads = auth.store.reads(linearizable=True)

@@ -79,7 +79,7 @@ async def test_a_watch_and_a_member_outlive_an_etcd_that_forgets_all_tokens(
 ) -> None:
     cluster = Cluster(client, no_confirmation)
     store = store_of(client, cluster)
-    await cluster.start("127.0.0.1:1")
+    await cluster.start("127.0.0.1:1", "kv")
     values: list[bytes | None] = []
 
     async def follow(start: int) -> None:
