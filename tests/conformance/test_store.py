@@ -166,6 +166,16 @@ async def test_a_scan_goes_on_behind_an_entry(store: Store) -> None:
     assert [e.path for e in rest] == paths[10:]
 
 
+async def test_plain_names_come_before_others(store: Store) -> None:
+    plain = [(Plain("m"), Plain(name)) for name in ("0", "A", "Z", "a", "zz")]
+    other = [(Plain("m"), name) for name in ("1", "b")] + [(Plain("m"), "c", Plain("0"))]
+    for path in (*other, *plain):
+        await store.commit(Transaction(puts={path: b"x"}))
+    assert [e.path for e in await store.scan((Plain("m"),), limit=5)] == plain
+    behind = await store.scan((Plain("m"),), after=(Plain("m"), Plain("zzz")))
+    assert {e.path for e in behind} == set(other)
+
+
 async def test_a_name_may_hold_any_character(store: Store) -> None:
     names = ["a b", "ü/", "~x", "%2e", "..", "\n", "x" * 500]
     for name in names:

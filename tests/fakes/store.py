@@ -12,6 +12,7 @@ from strongroom_runtime.storage import (
     Entry,
     Event,
     Path,
+    Plain,
     Transaction,
 )
 
@@ -45,6 +46,7 @@ class MemoryStore:
         self._made: tuple[int, dict[Any, Any]] = (0, {})
         self._history: list[Event] = []
         self._changed = asyncio.Event()
+        self.listed = 0  # entries and names that were listed
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
         return self._entries.get(path)
@@ -60,20 +62,22 @@ class MemoryStore:
 
     async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
         found = sorted(
-            (e for p, e in self._entries.items() if _below(p, prefix)), key=lambda e: e.path
+            (e for p, e in self._entries.items() if _below(p, prefix)), key=lambda e: _order(e.path)
         )
         if after is not None:
-            found = [e for e in found if e.path > after]
-        return found[:limit] if limit else found
+            found = [e for e in found if _order(e.path) > _order(after)]
+        found = found[:limit] if limit else found
+        self.listed += len(found)
+        return found
 
     async def count(self, prefix: Path) -> int:
         return sum(_below(path, prefix) for path in self._entries)
 
     async def children(self, prefix: Path) -> list[tuple[str, bool]]:
         depth = len(prefix)
-        return sorted(
-            {(str(p[depth]), len(p) > depth + 1) for p in self._entries if _below(p, prefix)}
-        )
+        found = {(str(p[depth]), len(p) > depth + 1) for p in self._entries if _below(p, prefix)}
+        self.listed += len(found)
+        return sorted(found)
 
     async def folders(self, prefix: Path) -> list[str]:
         return [name for name, folder in await self.children(prefix) if folder]
@@ -125,6 +129,11 @@ class MemoryStore:
 
     async def revision(self) -> int:
         return self.current
+
+
+def _order(path: Path) -> list[tuple[bool, str]]:
+    """Returns by what paths sort: plain segments before those that the barrier encrypts."""
+    return [(not isinstance(segment, Plain), segment) for segment in path]
 
 
 def _below(path: Path, prefix: Path) -> bool:

@@ -2,6 +2,9 @@
 
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.storage import Path, Plain, Store
+
+_LAST = Plain("z" * 100)  # behind all plain names that are asked for here
 
 
 def mount_of(context: RequestContext) -> MountContext:
@@ -23,6 +26,34 @@ def check_right(context: RequestContext, exists: bool) -> None:
     """
     if not (context.may_update if exists else context.may_create):
         raise denied()
+
+
+async def page_of_entries(
+    store: Store, prefix: Path, after: str, limit: int, mark: str = ""
+) -> list[str] | None:
+    """Returns the part that a request asks for of the names below a prefix, reading no more than that.
+
+    None where not all of them are entries with `Plain` names, which alone stand in order.
+
+    Args:
+        store: where they are.
+        prefix: all below it are letters and digits behind the mark.
+        after: what names come behind; empty for all.
+        limit: how many at most; 0 for all.
+        mark: what their segments begin with, and their names do not.
+
+    Raises:
+        ServiceError: NOT_FOUND where there are no names at all.
+    """
+    if limit <= 0 or (after and not (after.isascii() and after.isalnum())):
+        return None
+    if await store.scan(prefix, after=(*prefix, _LAST), limit=1):
+        return None
+    behind = (*prefix, Plain(mark + after)) if after else None
+    entries = await store.scan(prefix, after=behind, limit=limit)
+    if not entries and not (after and await store.scan(prefix, limit=1)):
+        raise not_found()
+    return [entry.path[-1].removeprefix(mark) for entry in entries]
 
 
 def page(names: list[str], after: str, limit: int) -> list[str]:

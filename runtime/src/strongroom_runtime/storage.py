@@ -153,7 +153,7 @@ class Store(Protocol):
         ...
 
     async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
-        """Returns the entries below a prefix in storage order (only `Plain` segments sort by meaning).
+        """Returns the entries below a prefix in storage order: `Plain` segments by meaning, then encrypted ones.
 
         `after` continues behind an entry; a limit of 0 means all.
         """

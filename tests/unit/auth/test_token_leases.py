@@ -60,6 +60,22 @@ async def test_leases_are_listed_by_the_segments_of_their_paths(auth: Auth) -> N
     assert await auth.stored("lease") == 0
 
 
+async def test_a_page_of_tokens_is_read_without_the_others(auth: Auth) -> None:
+    path = "auth/app/login"
+    names = sorted([f"h{(await login(auth, path)).token.id}" for _ in range(120)])
+    before = auth.store.listed
+    answer = await auth("ListTokenLeases", prefix=path, after=names[60], limit=2)
+    assert (list(answer.keys), answer.paged) == (names[61:63], True)
+    assert auth.store.listed == before + 2
+    answer = await auth("ListTokenLeases", prefix=path, after=names[-1], limit=2)
+    assert (list(answer.keys), answer.paged) == ([], True)
+    await refused(auth("ListTokenLeases", prefix="auth/none", limit=1), Kind.NOT_FOUND)
+    # Where there are folders all names are told.
+    await login(auth, f"{path}/more")
+    answer = await auth("ListTokenLeases", prefix=path, after=names[60], limit=2)
+    assert (len(answer.keys), answer.paged) == (121, False)
+
+
 async def test_one_is_revoked_with_its_children_and_by_its_whole_id_alone(auth: Auth) -> None:
     issued = await login(auth, "auth/app/login")
     child = await login(auth, "auth/token/create", parent=issued.token.id)

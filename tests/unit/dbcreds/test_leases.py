@@ -143,6 +143,51 @@ async def test_leases_are_listed_counted_and_revoked_by_prefix(dbcreds: Dbcreds)
     await refused(dbcreds("ListLeases"), Kind.NOT_FOUND)
 
 
+async def pages(call: Any, prefix: str, limit: int) -> list[str]:
+    """Returns all names, asked for page by page."""
+    names: list[str] = []
+    while more := list(
+        (await call("ListLeases", prefix=prefix, limit=limit, after="".join(names[-1:]))).keys
+    ):
+        assert len(more) <= limit
+        names += more
+    return names
+
+
+async def test_a_page_of_leases_is_read_without_the_others(dbcreds: Dbcreds) -> None:
+    made = await asyncio.gather(*(dbcreds.creds() for _ in range(120)))
+    keys = sorted(each.lease_id.rpartition("/")[2] for each in made)
+    prefix = "database/creds/app"
+    assert await pages(dbcreds, prefix, 50) == keys
+    assert list((await dbcreds("ListLeases", prefix=prefix)).keys) == keys
+    before = dbcreds.store.listed
+    assert list((await dbcreds("ListLeases", prefix=prefix, after=keys[60], limit=1)).keys) == [
+        keys[61]
+    ]
+    assert dbcreds.store.listed == before + 1
+    assert list((await dbcreds("ListLeases", prefix=prefix, after="zzz/", limit=1)).keys) == []
+    await refused(dbcreds("ListLeases", prefix="database/creds/none", limit=1), Kind.NOT_FOUND)
+    assert await pages(dbcreds, "database/creds", 1) == ["app/"]
+
+
+async def test_leases_of_an_earlier_version_are_listed_and_leave_nothing(dbcreds: Dbcreds) -> None:
+    made = [await dbcreds.creds() for _ in range(20)]
+    keys = sorted(each.lease_id.rpartition("/")[2] for each in made)
+    prefix = "database/creds/app"
+    for old in keys[::2]:
+        index = (Plain("prefix"), *prefix.split("/"))
+        change = Transaction(puts={(*index, old): b""}, deletes=[(*index, Plain(f"k.{old}"))])
+        await dbcreds.store.commit(change)
+    assert list((await dbcreds("ListLeases", prefix=prefix)).keys) == keys
+    assert await pages(dbcreds, prefix, 7) == keys
+    for whole in (f"{prefix}/{keys[0]}", f"{prefix}/{keys[1]}"):
+        await dbcreds("RevokePrefix", prefix=whole)
+    assert list((await dbcreds("ListLeases", prefix=prefix)).keys) == keys[2:]
+    await dbcreds("RevokePrefix", prefix="database")
+    assert await dbcreds.nothing_left()
+    await refused(dbcreds("ListLeases"), Kind.NOT_FOUND)
+
+
 async def test_many_leases_go_page_by_page(dbcreds: Dbcreds) -> None:
     await asyncio.gather(*(dbcreds.creds() for _ in range(250)))
     assert await dbcreds.count() == 250

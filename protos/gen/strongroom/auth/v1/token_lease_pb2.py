@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$strongroom/auth/v1/token_lease.proto\x12\x12strongroom.auth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#strongroom/options/v1/options.proto\"+\n\x17LookupTokenLeaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\xed\x01\n\x18LookupTokenLeaseResponse\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12.\n\nissue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_renewal\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trenewable\x18\x05 \x01(\x08\x12\x0b\n\x03ttl\x18\x06 \x01(\x03\x12\x0c\n\x04path\x18\x07 \x01(\t\"(\n\x16ListTokenLeasesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\"\'\n\x17ListTokenLeasesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"+\n\x17RevokeTokenLeaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x1a\n\x18RevokeTokenLeaseResponse\"*\n\x18RevokeTokenLeasesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\"\x1b\n\x19RevokeTokenLeasesResponse2\x83\x04\n\x11TokenLeaseService\x12z\n\x10LookupTokenLease\x12+.strongroom.auth.v1.LookupTokenLeaseRequest\x1a,.strongroom.auth.v1.LookupTokenLeaseResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12w\n\x0fListTokenLeases\x12*.strongroom.auth.v1.ListTokenLeasesRequest\x1a+.strongroom.auth.v1.ListTokenLeasesResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12z\n\x10RevokeTokenLease\x12+.strongroom.auth.v1.RevokeTokenLeaseRequest\x1a,.strongroom.auth.v1.RevokeTokenLeaseResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12}\n\x11RevokeTokenLeases\x12,.strongroom.auth.v1.RevokeTokenLeasesRequest\x1a-.strongroom.auth.v1.RevokeTokenLeasesResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63redsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$strongroom/auth/v1/token_lease.proto\x12\x12strongroom.auth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#strongroom/options/v1/options.proto\"+\n\x17LookupTokenLeaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\xed\x01\n\x18LookupTokenLeaseResponse\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12.\n\nissue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_renewal\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trenewable\x18\x05 \x01(\x08\x12\x0b\n\x03ttl\x18\x06 \x01(\x03\x12\x0c\n\x04path\x18\x07 \x01(\t\"F\n\x16ListTokenLeasesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\"6\n\x17ListTokenLeasesResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\r\n\x05paged\x18\x02 \x01(\x08\"+\n\x17RevokeTokenLeaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x1a\n\x18RevokeTokenLeaseResponse\"*\n\x18RevokeTokenLeasesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\"\x1b\n\x19RevokeTokenLeasesResponse2\x83\x04\n\x11TokenLeaseService\x12z\n\x10LookupTokenLease\x12+.strongroom.auth.v1.LookupTokenLeaseRequest\x1a,.strongroom.auth.v1.LookupTokenLeaseResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12w\n\x0fListTokenLeases\x12*.strongroom.auth.v1.ListTokenLeasesRequest\x1a+.strongroom.auth.v1.ListTokenLeasesResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12z\n\x10RevokeTokenLease\x12+.strongroom.auth.v1.RevokeTokenLeaseRequest\x1a,.strongroom.auth.v1.RevokeTokenLeaseResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12}\n\x11RevokeTokenLeases\x12,.strongroom.auth.v1.RevokeTokenLeasesRequest\x1a-.strongroom.auth.v1.RevokeTokenLeasesResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63redsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,17 +46,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOOKUPTOKENLEASERESPONSE']._serialized_start=176
   _globals['_LOOKUPTOKENLEASERESPONSE']._serialized_end=413
   _globals['_LISTTOKENLEASESREQUEST']._serialized_start=415
-  _globals['_LISTTOKENLEASESREQUEST']._serialized_end=455
-  _globals['_LISTTOKENLEASESRESPONSE']._serialized_start=457
-  _globals['_LISTTOKENLEASESRESPONSE']._serialized_end=496
-  _globals['_REVOKETOKENLEASEREQUEST']._serialized_start=498
-  _globals['_REVOKETOKENLEASEREQUEST']._serialized_end=541
-  _globals['_REVOKETOKENLEASERESPONSE']._serialized_start=543
-  _globals['_REVOKETOKENLEASERESPONSE']._serialized_end=569
-  _globals['_REVOKETOKENLEASESREQUEST']._serialized_start=571
-  _globals['_REVOKETOKENLEASESREQUEST']._serialized_end=613
-  _globals['_REVOKETOKENLEASESRESPONSE']._serialized_start=615
-  _globals['_REVOKETOKENLEASESRESPONSE']._serialized_end=642
-  _globals['_TOKENLEASESERVICE']._serialized_start=645
-  _globals['_TOKENLEASESERVICE']._serialized_end=1160
+  _globals['_LISTTOKENLEASESREQUEST']._serialized_end=485
+  _globals['_LISTTOKENLEASESRESPONSE']._serialized_start=487
+  _globals['_LISTTOKENLEASESRESPONSE']._serialized_end=541
+  _globals['_REVOKETOKENLEASEREQUEST']._serialized_start=543
+  _globals['_REVOKETOKENLEASEREQUEST']._serialized_end=586
+  _globals['_REVOKETOKENLEASERESPONSE']._serialized_start=588
+  _globals['_REVOKETOKENLEASERESPONSE']._serialized_end=614
+  _globals['_REVOKETOKENLEASESREQUEST']._serialized_start=616
+  _globals['_REVOKETOKENLEASESREQUEST']._serialized_end=658
+  _globals['_REVOKETOKENLEASESRESPONSE']._serialized_start=660
+  _globals['_REVOKETOKENLEASESRESPONSE']._serialized_end=687
+  _globals['_TOKENLEASESERVICE']._serialized_start=690
+  _globals['_TOKENLEASESERVICE']._serialized_end=1205
 # @@protoc_insertion_point(module_scope)

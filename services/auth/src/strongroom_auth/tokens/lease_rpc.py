@@ -36,10 +36,21 @@ class TokenLeaseHandlers:
     async def ListTokenLeases(
         self, request: pb.ListTokenLeasesRequest, context: RequestContext
     ) -> pb.ListTokenLeasesResponse:
+        some = await self._page(request)
+        if some is not None:
+            return pb.ListTokenLeasesResponse(keys=some, paged=True)
         names = await self._tokens.records.lease_names(request.prefix)
         return pb.ListTokenLeasesResponse(
             keys=sorted(f"{name}/" if folder else f"h{name}" for name, folder in names)
         )
+
+    async def _page(self, request: pb.ListTokenLeasesRequest) -> list[str] | None:
+        """Returns a page of the names where ids of tokens alone lie below a prefix; None where folders do, too."""
+        if request.after and not request.after.startswith("h"):
+            return None
+        after = request.after.removeprefix("h")
+        page = await self._tokens.records.lease_page(request.prefix, after, request.limit)
+        return [f"h{name}" for name in page] if page is not None else None
 
     async def RevokeTokenLease(
         self, request: pb.RevokeTokenLeaseRequest, context: RequestContext

@@ -19,6 +19,7 @@ import msgspec
 
 from strongroom_auth.tokens.records import Token
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.requests import page_of_entries
 from strongroom_runtime.storage import ConflictError, Path, Plain, ReadSet, Store, Transaction
 
 _TOKEN, _CHILD, _MOUNT = Plain("token"), Plain("child"), Plain("mount")
@@ -191,6 +192,14 @@ class TokenStore:
         The flag is True for a segment.
         """
         return await self.store.children(_lease_path(prefix))
+
+    async def lease_page(self, prefix: str, after: str, limit: int) -> list[str] | None:
+        """Returns a page of the ids of tokens below a prefix; None where paths go on there.
+
+        Raises:
+            ServiceError: NOT_FOUND where there are none at all.
+        """
+        return await page_of_entries(self.store, _lease_path(prefix), after, limit)
 
     async def list_all(self) -> None:
         """Puts those among the leases that an earlier version made, once. May be repeated, by any replica."""

@@ -2,7 +2,8 @@
 
 lease/<key>                      the lease
 queue/<uuid>/<database>/<time>/<key>  when something is to be done about it, in milliseconds, by connection
-prefix/<segment>/…/<key>         all leases that are not ghosts, by the segments of their ids
+prefix/<segment>/…/k.<key>       all leases that are not ghosts, by the segments of their ids
+prefix/<segment>/…/<key>         the same, of earlier versions, with the key encrypted as the segments are
 token/<token>/<key>              by the token that obtained them
 mount/<uuid>/<key>               by mount
 failing/<uuid>/<database>/<key>  those that could not be revoked, by connection
@@ -20,11 +21,13 @@ import msgspec
 
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.storage import gone_path
+from strongroom_runtime.requests import page_of_entries
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
 _LEASE, _QUEUE, _PREFIX, _DUE = Plain("lease"), Plain("queue"), Plain("prefix"), Plain("due")
 _TOKEN, _MOUNT, _FAILING, _EVENT = Plain("token"), Plain("mount"), Plain("failing"), Plain("event")
 PAGE = 100
+_MARK = "k."
 _SHARDS = 64
 _LETTERS = string.ascii_letters + string.digits
 
@@ -156,7 +159,10 @@ class Leases:
         """
         transaction = Transaction(
             expect={_path(kept.lease): kept.revision},
-            deletes=[_path(kept.lease), *sorted(_entries(kept.lease))],
+            deletes=[
+                _path(kept.lease),
+                *sorted(_entries(kept.lease) | {_prefix_path(kept.lease.id)}),
+            ],
         )
         _tell(transaction, kept.lease.key, event)
         await self.store.commit(transaction)
@@ -207,16 +213,27 @@ class Leases:
         """Returns keys of leases whose ids begin with a prefix, a page of them, and where to go on."""
         path = _prefix_path(prefix)
         if after is None:
-            exact = await self.store.get(path)
-            if exact is not None:
-                return [str(path[-1])], path
+            for exact in (_id_path(prefix), path):
+                if await self.store.get(exact) is not None:
+                    return [str(path[-1])], path
         entries = await self.store.scan(path, after=after, limit=PAGE)
-        return [str(e.path[-1]) for e in entries], entries[-1].path if entries else None
+        keys = [e.path[-1].removeprefix(_MARK) for e in entries]
+        return keys, entries[-1].path if entries else None
 
     async def names(self, prefix: str) -> list[str]:
         """Returns the next segments of ids below a prefix, sorted; folders end with a slash."""
         children = await self.store.children(_prefix_path(prefix))
-        return sorted(name + "/" if folder else name for name, folder in children)
+        return sorted(
+            name + "/" if folder else name.removeprefix(_MARK) for name, folder in children
+        )
+
+    async def page(self, prefix: str, after: str, limit: int) -> list[str] | None:
+        """Returns a page of the names where ids of leases alone lie below a prefix; None where folders do, too.
+
+        Raises:
+            ServiceError: NOT_FOUND where there are no names at all.
+        """
+        return await page_of_entries(self.store, _prefix_path(prefix), after, limit, _MARK)
 
     async def count(self, prefix: str) -> int:
         """Returns how many leases have ids that begin with a prefix."""
@@ -274,6 +291,8 @@ def _path(lease: Lease) -> Path:
 
 def _replacement(before: Kept, after: Lease) -> Transaction:
     old, new = _entries(before.lease), _entries(after)
+    if old - new >= set(_indexes(before.lease)):
+        old.add(_prefix_path(before.lease.id))
     return Transaction(
         expect={_path(after): before.revision},
         puts={_path(after): _encode(after), **dict.fromkeys(new - old, b"")},
@@ -298,9 +317,16 @@ def _prefix_path(prefix: str) -> Path:
     return (_PREFIX, *segments)
 
 
+def _id_path(lease_id: str) -> Path:
+    """Returns where a lease stands by its id: its key is plain, so that those of a role are in order."""
+    *segments, key = _prefix_path(lease_id)
+    plain = all(letter in _LETTERS for letter in key)  # if not, it is none
+    return (*segments, Plain(_MARK + key) if plain else key)
+
+
 def _indexes(lease: Lease) -> tuple[Path, ...]:
     return (
-        _prefix_path(lease.id),
+        _id_path(lease.id),
         (_TOKEN, Plain(lease.token), Plain(lease.key)),
         (_MOUNT, Plain(lease.mount), Plain(lease.key)),
     )

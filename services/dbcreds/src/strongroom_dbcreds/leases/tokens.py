@@ -32,9 +32,14 @@ class TokenLeases:
             raise
         return answer  # type: ignore[no-any-return]
 
-    async def names(self, prefix: str) -> list[str]:
-        """Returns the next names of ids below a prefix; folders end with a slash."""
-        return list((await self._call(pb.ListTokenLeasesRequest(prefix=prefix))).keys)
+    async def names(self, prefix: str, after: str = "", limit: int = 0) -> tuple[list[str], bool]:
+        """Returns the next names of ids below a prefix, and whether they are just the page that was asked for.
+
+        Folders end with a slash.
+        """
+        request = pb.ListTokenLeasesRequest(prefix=prefix, after=after, limit=limit)
+        answer = await self._call(request)
+        return list(answer.keys), answer.paged
 
     async def revoke(self, lease_id: str) -> None:
         """Revokes a token, and what descends from it."""

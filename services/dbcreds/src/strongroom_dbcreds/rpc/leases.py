@@ -71,13 +71,18 @@ class LeaseHandlers:
     async def ListLeases(
         self, request: pb.ListLeasesRequest, context: RequestContext
     ) -> pb.ListLeasesResponse:
-        if of_tokens(request.prefix):
-            names = await self._tokens.names(request.prefix)
-        else:
-            names = await self._leases.names(request.prefix)
-            if not request.prefix.strip("/"):
-                names = sorted({*names, *await self._tokens.names("")})
-        return pb.ListLeasesResponse(keys=page(names, request.after, request.limit))
+        prefix, after, limit = request.prefix, request.after, request.limit
+        if of_tokens(prefix):
+            names, paged = await self._tokens.names(prefix, after, limit)
+            return pb.ListLeasesResponse(keys=names if paged else page(names, after, limit))
+        some = await self._leases.page(prefix, after, limit)
+        if some is not None:
+            return pb.ListLeasesResponse(keys=some)
+        names = await self._leases.names(prefix)
+        if not prefix.strip("/"):
+            of_all, _ = await self._tokens.names("")
+            names = sorted({*names, *of_all})
+        return pb.ListLeasesResponse(keys=page(names, after, limit))
 
     async def RenewLease(
         self, request: pb.RenewLeaseRequest, context: RequestContext
