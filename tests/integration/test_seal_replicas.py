@@ -72,6 +72,9 @@ def test_shares_add_up_whichever_gateway_they_are_given_to(
         for gateway in (one, other):
             until(partial(works, gateway))
             assert [status(gateway)["sealed"] for _ in range(10)] == [False] * 10
+        # Both seals follow a new root key, whichever made it.
+        for gateway in (one, other, one):
+            assert gateway.http("POST", "sys/rotate/root", token).status_code == 204
         # Both seals are open: either may go.
         seals[0].send_signal(signal.SIGTERM)
         seals[0].wait(40)
