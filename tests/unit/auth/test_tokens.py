@@ -275,6 +275,16 @@ async def test_an_address_outside_the_bounds_is_denied(auth: Auth) -> None:
         await refused(auth.entry(made.client_token, address), Kind.DENIED)
 
 
+async def test_a_root_token_that_ends_makes_none_that_does_not(auth: Auth) -> None:
+    ending = (await auth.create(policies=["root"], ttl=60)).client_token
+    for no_parent in (False, True):
+        call = auth.create(by=ending, sudo=True, policies=["root"], no_parent=no_parent)
+        await refused(call, Kind.INVALID, "expiring root tokens cannot create")
+    assert (await auth.create(by=ending, policies=["root"], ttl=120)).lease_duration == 120
+    assert (await auth.create(by=ending, policies=["app"])).lease_duration > 0
+    assert (await auth.create(policies=["root"])).lease_duration == 0
+
+
 async def test_a_role_binds_tokens_to_the_address_that_asked_for_them(auth: Auth) -> None:
     context = await auth.context(ROOT)
     role = token_pb2.TokenRole(token_strictly_bind_ip=True)

@@ -203,6 +203,8 @@ class TokenHandlers:
         policies = _policies(parameters, parent, role, sudo=context.sudo)
         orphan = orphan or parameters.no_parent or (role is not None and role.orphan)
         span = _span(parameters, role, context, self._tokens.now(), root="root" in policies)
+        if not span.ttl and parent.ttl:
+            raise invalid("expiring root tokens cannot create non-expiring root tokens")
         suffix = f"/{role.path_suffix}" if role is not None and role.path_suffix else ""
         grant = Grant(
             policies=policies,
