@@ -140,8 +140,8 @@ def _announce(
                 "variables with VAULT_ in place of BAO_.)",
                 "",
                 f"The seal opens by itself with {config.static_key_file}: whoever has that file and the data has",
-                "everything. For production use --seal shamir, an etcd cluster (--etcd-endpoints), one process for",
-                "each service (--split), and certificates of your own (--tls-cert, --tls-key).",
+                "everything. For production see docs/deployment.md: shares in place of that file, a cluster of etcd,",
+                "each service a container of its own, and certificates of your own.",
             ]
     elif not initialised:
         lines += ["", "There are no keys yet: run `bao operator init`, then `bao operator unseal`."]

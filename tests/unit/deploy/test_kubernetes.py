@@ -206,7 +206,8 @@ def selected(selector: Document) -> set[str]:
 
 def peers(rules: list[Document], end: str) -> set[str]:
     (rule,) = rules
-    assert {port["port"] for port in rule["ports"]} == {"internal", "direct"}
+    inner = {number for name, number in ports("kv").items() if name in ("internal", "direct")}
+    assert {port["port"] for port in rule["ports"]} == inner
     (peer,) = rule[end]
     return selected(peer["podSelector"])
 
@@ -234,7 +235,7 @@ def test_only_the_gateway_is_open_and_only_to_its_public_ports() -> None:
     assert list(opened) == ["clients"]
     assert selected(opened["clients"]["podSelector"]) == {"gateway"}
     ports_open = [port["port"] for port in opened["clients"]["ingress"][0]["ports"]]
-    assert ports_open == ["https", "grpcs"]
+    assert ports_open == [ports("gateway")["https"], ports("gateway")["grpcs"]]
 
 
 def test_etcd_is_reached_by_the_services_and_its_own_members() -> None:
@@ -243,6 +244,8 @@ def test_etcd_is_reached_by_the_services_and_its_own_members() -> None:
     clients, members = POLICIES["etcd"]["spec"]["ingress"]
     assert selected(clients["from"][0]["podSelector"]) == users
     assert selected(members["from"][0]["podSelector"]) == {"etcd"}
+    assert clients["ports"][0]["port"] == ports("etcd")["client"]
+    assert members["ports"][0]["port"] == ports("etcd")["peer"]
     (port,) = POLICIES["to-etcd"]["spec"]["egress"][0]["ports"]
     endpoints = settings("kv").etcd_endpoints
     assert {port_of(endpoint) for endpoint in endpoints} == {port["port"]}
