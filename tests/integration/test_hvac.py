@@ -54,6 +54,14 @@ def test_tokens(platform: Platform) -> None:
         platform.hvac(token).secrets.kv.v2.create_or_update_secret("x", {})
     client.auth.token.create_or_update_role("hv", allowed_policies="hv", orphan=True)
     assert client.auth.token.create(role_name="hv")["auth"]["orphan"]
+    rule = 'path "auth/token/create-orphan" { capabilities = ["update"] }'
+    client.sys.create_or_update_policy("hv-orphans", rule)
+    maker = platform.hvac(client.auth.token.create(policies=["hv-orphans"])["auth"]["client_token"])
+    assert maker.auth.token.create_orphan(policies=["hv-orphans"])["auth"]["orphan"]
+    with pytest.raises(hvac.exceptions.InvalidRequest):
+        maker.auth.token.create_orphan(policies=["hv"])
+    with pytest.raises(hvac.exceptions.Forbidden):
+        maker.auth.token.create(policies=["hv-orphans"], no_parent=True)
     assert client.auth.token.list_accessors()["data"]["keys"]
     client.auth.token.revoke(token)
     with pytest.raises(hvac.exceptions.Forbidden):

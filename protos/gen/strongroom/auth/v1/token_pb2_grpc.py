@@ -161,7 +161,8 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateOrphanToken(self, request, context):
-        """Makes a token without a parent.
+        """Makes a token without a parent. Needs no sudo, other than `no_parent` of CreateToken: who may do this is said by the
+        policies that name the path. Policies of the token are bounded as with a parent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,7 +21,9 @@ class TokenServiceStub:
     CreateToken: _aio.UnaryUnaryMultiCallable[_token_pb2.CreateTokenRequest, _token_pb2.CreateTokenResponse]
     """Makes a token, a child of the caller's unless it is to be an orphan."""
     CreateOrphanToken: _aio.UnaryUnaryMultiCallable[_token_pb2.CreateOrphanTokenRequest, _token_pb2.CreateOrphanTokenResponse]
-    """Makes a token without a parent."""
+    """Makes a token without a parent. Needs no sudo, other than `no_parent` of CreateToken: who may do this is said by the
+    policies that name the path. Policies of the token are bounded as with a parent.
+    """
     LookupToken: _aio.UnaryUnaryMultiCallable[_token_pb2.LookupTokenRequest, _token_pb2.LookupTokenResponse]
     """Tells what is known of a token."""
     LookupSelf: _aio.UnaryUnaryMultiCallable[_token_pb2.LookupSelfRequest, _token_pb2.LookupSelfResponse]
@@ -82,7 +84,9 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_pb2.CreateOrphanTokenRequest,
         context: _aio.ServicerContext[_token_pb2.CreateOrphanTokenRequest, _abc.Awaitable[_token_pb2.CreateOrphanTokenResponse]],
     ) -> _abc.Awaitable[_token_pb2.CreateOrphanTokenResponse]:
-        """Makes a token without a parent."""
+        """Makes a token without a parent. Needs no sudo, other than `no_parent` of CreateToken: who may do this is said by the
+        policies that name the path. Policies of the token are bounded as with a parent.
+        """
 
     @_abc_1.abstractmethod
     def LookupToken(
