@@ -183,7 +183,9 @@ def test_probes_ask_where_the_process_tells(service: str) -> None:
     for probe, path in (("startup", "/live"), ("liveness", "/live"), ("readiness", "/ready")):
         assert told[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "health"}
     grace = pod(service)["terminationGracePeriodSeconds"]
-    assert grace >= 45  # draining may take some 20 seconds, and the gateway waits before it
+    streams = ServerConfig().stream_drain_seconds if service in ("gateway", "transit") else 0
+    # Draining calls may take some 20 seconds, and the gateway waits before it.
+    assert grace >= 40 + streams
 
 
 def test_services_lead_to_ports_that_are_there() -> None:
