@@ -17,12 +17,12 @@ from tests.integration.test_transit_replicas import serving
 
 PIECE = b"a piece of a file" * 10_000
 KEY: dict[str, Any] = {"mount": "transit", "name": "files"}
-STREAMS = 4
 
 
-@pytest.fixture(params=TOPOLOGIES)
+@pytest.fixture(params=[*TOPOLOGIES, "workers"])
 def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Platform]:
-    with start(tmp_path / "platform", request.param) as platform:
+    topology, *options = ["all", "--workers=2"] if request.param == "workers" else [request.param]
+    with start(tmp_path / "platform", topology, *options) as platform:
         assert platform.http("POST", "sys/mounts/transit", json={"type": "transit"}).ok
         assert platform.http("POST", "transit/keys/files").ok
         yield platform
@@ -62,17 +62,19 @@ class Upload:
 def test_a_replica_that_leaves_keeps_its_streams_and_gets_no_others(
     platform: Platform, tmp_path: Path
 ) -> None:
+    workers = max(1, sum(name.startswith("server") for name in platform.pids))
+    until(lambda: len(serving(platform)) == workers)
     own = serving(platform)
     with (
         services(tmp_path / "replica", "transit", *beside(platform)) as replica,
         platform.channel() as channel,
     ):
-        until(lambda: len(serving(platform)) == 2)
-        # The one with the fewest gets the next, so that both have some.
-        uploads = [Upload(channel) for _ in range(STREAMS)]
+        until(lambda: len(serving(platform)) == len(own) + 1)
+        # The one with the fewest gets the next, so that each has some.
+        uploads = [Upload(channel) for _ in range(2 * len(own) + 2)]
         replica.send_signal(signal.SIGTERM)
         until(lambda: serving(platform) == own)
-        later = [Upload(channel) for _ in range(STREAMS)]
+        later = [Upload(channel) for _ in range(4)]
         for upload in later:
             upload.finish()
         ciphers = stub(cipher_pb2_grpc.CipherServiceStub, channel)

@@ -209,8 +209,8 @@ def plan(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
 
 
 def _leaves_first(config: ServerConfig) -> bool:
-    """Returns whether a process has clients and others give it its keys."""
-    return "gateway" in config.targets and "seal" not in config.targets
+    """Returns whether a process is a gateway alone. One of several workers needs no other, and keeps its keys."""
+    return config.targets == ("gateway",)
 
 
 def _split(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
