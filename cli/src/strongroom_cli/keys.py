@@ -1,7 +1,6 @@
 """Where the services of a process get their keys, and what happens when keys come and go."""
 
 import asyncio
-import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ import grpc
 from strongroom.seal.v1 import seal_pb2
 from strongroom_runtime.barrier import KeyHolder, KeyRing
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.tasks import end
 from strongroom_seal.seal import Seal
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class _Lifecycle:
         self._running = running
         self._started: list[Runs] = []
         self._wanted = asyncio.Event()
+        self._stopping = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -63,9 +64,7 @@ class _Lifecycle:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         await self._stop_all()
         for holder in self.holders.values():
             holder.replace(None)
@@ -93,8 +92,14 @@ class _Lifecycle:
             self._started.append(each)
 
     async def _stop_all(self) -> None:
-        while self._started:
-            await self._started.pop().stop()
+        # To the end, even where the one who waits is cancelled: a service that was stopped half-way has not written
+        # all that it has to.
+        await asyncio.shield(self._stop_each())
+
+    async def _stop_each(self) -> None:
+        async with self._stopping:
+            while self._started:
+                await self._started.pop().stop()
 
 
 class LocalKeys:
@@ -158,9 +163,7 @@ class RemoteKeys:
     async def stop(self) -> None:
         """Ends what runs with the keys, and forgets them."""
         for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
         await self._lifecycle.stop()
 
     async def _follow(self, name: str) -> None:

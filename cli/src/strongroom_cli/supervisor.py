@@ -18,6 +18,7 @@ from strongroom_runtime.children import end_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
 from strongroom_runtime.ports import free_port
+from strongroom_runtime.tasks import end
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.credentials import Identity
 
@@ -116,9 +117,7 @@ class Supervisor:
             seconds = _STOP_SECONDS + self._config.stream_drain_seconds
             await asyncio.gather(*(_ended(child, seconds) for child in some))
         if self._etcd_task is not None:
-            self._etcd_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._etcd_task
+            await end(self._etcd_task)
         if self._etcd is not None:
             await self._etcd.stop()
         if self._claim >= 0:

@@ -1,7 +1,6 @@
 """What every service gets from the process that hosts it, and gives to it."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,6 +8,7 @@ from typing import Any, Protocol
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.handlers import Caller, HandlerTable
 from strongroom_runtime.storage import Store
+from strongroom_runtime.tasks import end
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +59,4 @@ class BackgroundTasks:
         for task in tasks:
             task.cancel()
         for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)

@@ -139,3 +139,42 @@ async def test_keys_stay_while_no_seal_can_be_reached() -> None:
         await seal.stop()
         await asyncio.sleep(0.5)
         assert not holder.sealed
+
+
+class Slow:
+    """A service whose end takes a while."""
+
+    def __init__(self) -> None:
+        self.started = self.stopped = 0
+        self.stopping, self.release = asyncio.Event(), asyncio.Event()
+
+    async def start(self) -> None:
+        self.started += 1
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        await self.release.wait()
+        self.stopped += 1
+
+
+async def test_a_process_ends_while_the_keys_go() -> None:
+    """As where the seal ends at the same moment, and says that it is closed."""
+    seal = FakeSeal(OPEN)
+    await seal.start()
+    slow = Slow()
+    keys = RemoteKeys(
+        {"kv": grpc.aio.insecure_channel}, lambda: [seal.address], {"kv": KeyHolder()}, [slow]
+    )
+    keys.start()
+    async with asyncio.timeout(20):
+        while not slow.started:
+            await asyncio.sleep(0.01)
+        await seal.say(CLOSED)
+        await slow.stopping.wait()
+        ending = asyncio.create_task(keys.stop())
+        await asyncio.sleep(0.05)
+        assert not ending.done()  # what the service has to write is written first
+        slow.release.set()
+        await ending
+    assert (slow.started, slow.stopped) == (1, 1)
+    await seal.stop()

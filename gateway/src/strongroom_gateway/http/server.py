@@ -16,6 +16,7 @@ from strongroom_gateway.http.arrivals import Arrivals, EmbeddedServer
 from strongroom_gateway.http.deadline import Deadline
 from strongroom_gateway.http.wire import JSON, MAX_SECONDS, HttpRequest, HttpWire
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.tasks import ended
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,7 @@ class HttpServer:
         if self._tasks:
             self._server.stop()  # type: ignore[no-untyped-call]
             serving, watching = self._tasks
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
+            await ended(serving)
             watching.cancel()
 
     async def _send(

@@ -20,6 +20,7 @@ from strongroom_runtime.etcd.batch import Batcher, Outcome
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.members import Confirm, Member, Peer, mark_of, written_by
 from strongroom_runtime.etcd.prefix import MemberLease, PrefixView
+from strongroom_runtime.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,7 @@ class Cluster:
         """Forgets everything and withdraws, so that writers need not wait for the lease."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
         await self._withdraw()
 
     async def announce(self, services: tuple[str, ...]) -> None:

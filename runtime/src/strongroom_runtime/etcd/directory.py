@@ -4,7 +4,6 @@ A record is there for as long as its member's lease, so what died is gone with i
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.members import MEMBERS, Member
 from strongroom_runtime.etcd.watch import watch
 from strongroom_runtime.storage import CompactedError
+from strongroom_runtime.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +54,7 @@ class Directory:
     async def stop(self) -> None:
         """Ends it."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     async def _follow(self) -> None:
         while True:

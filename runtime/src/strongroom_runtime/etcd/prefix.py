@@ -1,7 +1,6 @@
 """One process's view of one storage prefix: a watch, and those who keep something in memory by it."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Protocol
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.watch import watch_once
+from strongroom_runtime.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,7 @@ class PrefixView:
         """Stops following and makes listeners forget."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
         self._reset()
 
     def apply(self, key: bytes, value: bytes | None, revision: int) -> None:

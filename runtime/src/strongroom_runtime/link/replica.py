@@ -16,6 +16,7 @@ from strongroom_runtime.link.messages import (
     error_from_wire,
     unavailable,
 )
+from strongroom_runtime.tasks import end, ended
 from strongroom_runtime.transport.credentials import Connector
 
 log = logging.getLogger(__name__)
@@ -126,8 +127,7 @@ class Replica:
         self._finish()
         if not self.channel_open():
             self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await ended(self._task)
         await self._idle.wait()
         await self.channel.close()
 
@@ -137,9 +137,7 @@ class Replica:
 
     async def close(self) -> None:
         """Ends everything at once; what is open fails."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end(self._task)
         await self.channel.close()
 
     async def _maintain(self) -> None:

@@ -1,0 +1,58 @@
+"""Waiting for tasks to end, while the one who waits may be cancelled as well."""
+
+import asyncio
+
+import pytest
+
+from strongroom_runtime.service import BackgroundTasks
+from strongroom_runtime.tasks import end, ended
+
+
+async def slowly(begun: asyncio.Event, release: asyncio.Event) -> None:
+    """Takes a while to end when it is cancelled."""
+    try:
+        begun.set()
+        await asyncio.Event().wait()
+    finally:
+        await release.wait()
+
+
+async def test_a_task_is_cancelled_and_waited_for() -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(slowly(begun, release))
+    await begun.wait()
+    ending = asyncio.create_task(end(task))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not ending.done()
+    release.set()
+    await ending
+    assert task.cancelled()
+
+
+async def test_who_waits_can_be_cancelled() -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+    tasks = BackgroundTasks()
+    tasks.start(slowly(begun, release), "slowly")
+    await begun.wait()
+    waiting = asyncio.create_task(tasks.stop())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    release.set()
+    await tasks.stop()
+
+
+async def test_what_went_wrong_is_raised() -> None:
+    async def fail() -> None:
+        raise OSError("lost")
+
+    with pytest.raises(OSError, match="lost"):
+        await ended(asyncio.create_task(fail()))
+
+
+async def test_one_that_has_ended_is_no_error() -> None:
+    task = asyncio.create_task(asyncio.sleep(0))
+    await task
+    await end(task)
