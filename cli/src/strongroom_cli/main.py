@@ -90,13 +90,18 @@ def etcd() -> None:
     help="Do it at this cluster instead, root and turning access control on included.",
 )
 @click.option(
+    "--keep-rights",
+    is_flag=True,
+    help="Take none away: while processes of the release before still run.",
+)
+@click.option(
     "--etcd-pki-dir",
     "pki_folder",
     envvar="STRONGROOM_ETCD_PKI_DIR",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="ca.pem, client.pem and client.key for it.",
 )
-def etcd_users(folder: Path, endpoints: str, pki_folder: Path | None) -> None:
+def etcd_users(folder: Path, endpoints: str, keep_rights: bool, pki_folder: Path | None) -> None:
     """Print the etcdctl commands that make a user for each service, limited to the keys that it needs.
 
     With --apply, the users and their rights are made here, and brought up to date where they are there already:
@@ -114,7 +119,7 @@ def etcd_users(folder: Path, endpoints: str, pki_folder: Path | None) -> None:
             click.echo("\n".join(outside_etcd.commands(folder)))
             return
         cluster = outside_etcd.reached(tuple(endpoints.split(",")), pki_folder)
-        changes = asyncio.run(outside_etcd.apply(folder, cluster))
+        changes = asyncio.run(outside_etcd.apply(folder, cluster, keep_rights=keep_rights))
     except OSError as error:
         raise click.ClickException(f"{error.filename or folder}: {error.strerror}") from error
     except (ServiceError, ValueError) as error:

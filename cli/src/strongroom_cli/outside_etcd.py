@@ -91,10 +91,16 @@ def commands(folder: Path, services: Sequence[str] = SERVICES) -> Iterator[str]:
         yield f"etcdctl user grant-role {name} {name}"
 
 
-async def apply(folder: Path, config: EtcdConfig, services: Sequence[str] = SERVICES) -> list[str]:
+async def apply(
+    folder: Path,
+    config: EtcdConfig,
+    services: Sequence[str] = SERVICES,
+    *,
+    keep_rights: bool = False,
+) -> list[str]:
     """Makes the users and their rights in a cluster, turns its access control on, and returns what was changed.
 
-    What is known to be wrong with the cluster's release is logged.
+    What is known to be wrong with the cluster's release is logged. With `keep_rights` none is taken away.
 
     Raises:
         ServiceError: UNAVAILABLE; etcd does not answer, or root has another password than its file.
@@ -112,7 +118,7 @@ async def apply(folder: Path, config: EtcdConfig, services: Sequence[str] = SERV
     changes: list[str] = []
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            await _apply(as_root, root, users, changes)
+            await _apply(as_root, root, users, changes, keep_rights=keep_rights)
         except ServiceError as error:
             # Members may be starting, or choosing a leader. What was done is found done by the next attempt.
             if attempt == _ATTEMPTS:
@@ -124,14 +130,21 @@ async def apply(folder: Path, config: EtcdConfig, services: Sequence[str] = SERV
     return changes
 
 
-async def _apply(config: EtcdConfig, root: str, users: Sequence[User], changes: list[str]) -> None:
+async def _apply(
+    config: EtcdConfig,
+    root: str,
+    users: Sequence[User],
+    changes: list[str],
+    *,
+    keep_rights: bool,
+) -> None:
     version = await release(config)
     for warning in (known_data_loss(version), known_loose_rights(version)):
         if warning:
             log.warning(warning)
     client = EtcdClient(config)
     try:
-        await Users(client, changes).apply(root, users)
+        await Users(client, changes).apply(root, users, keep_rights=keep_rights)
     finally:
         await client.close()
 

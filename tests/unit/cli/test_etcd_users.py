@@ -142,6 +142,29 @@ async def test_it_waits_for_an_etcd_that_starts(
     await server.stop()
 
 
+async def test_rights_are_kept_while_an_older_release_may_need_them(
+    config: EtcdConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "passwords"
+    await outside_etcd.apply(folder, config)
+    root = (folder / ROOT).read_text()
+    password = (folder / "kv").read_text()
+    client = client_of(config, ROOT, root)
+    before = User("strongroom-kv", password, [("readwrite", "cluster/"), ("read", "other/")])
+    await Users(client, []).apply(root, [before])
+    await client.close()
+    changes = await outside_etcd.apply(folder, config, keep_rights=True)
+    assert all("no longer" not in change for change in changes)
+    assert "strongroom-kv: may use kv/" in changes
+    assert "strongroom-kv: may use cluster/" not in changes  # to write to it, as before
+    assert await readable(config, "strongroom-kv", password) == {"kv/", "cluster/", "other/"}
+    assert await outside_etcd.apply(folder, config, keep_rights=True) == []
+    after = await outside_etcd.apply(folder, config)
+    assert {"strongroom-kv: may no longer use other/", "strongroom-kv: may use cluster/"} == set(
+        after
+    )
+
+
 async def test_an_empty_password_is_refused(config: EtcdConfig, tmp_path: Path) -> None:
     (tmp_path / "passwords" / "kv").write_text("\n")
     with pytest.raises(ServiceError, match="kv: is empty"):

@@ -49,8 +49,15 @@ class Users:
         self._client = client
         self._changes = changes
 
-    async def apply(self, root_password: str, users: Sequence[User]) -> None:
+    async def apply(
+        self, root_password: str, users: Sequence[User], *, keep_rights: bool = False
+    ) -> None:
         """Makes root and the users, with exactly their rights, and turns access control on.
+
+        Args:
+            root_password: of root.
+            users: the others.
+            keep_rights: takes none away that they have beyond theirs, such as those of another release.
 
         Raises:
             ServiceError: UNAVAILABLE; etcd does not answer, or root's password is another one.
@@ -58,7 +65,7 @@ class Users:
         root = User(ROOT, root_password)
         try:
             for user in (root, *users):
-                await self._role(user)
+                await self._role(user, keep_rights=keep_rights)
                 await self._user(user)
             if not await self._client.accepts(ROOT, root_password):
                 await self._client.administer("AuthEnable", etcd_pb2.AuthEnableRequest())
@@ -67,7 +74,7 @@ class Users:
             reason = error.details() or error.code().name
             raise ServiceError(Kind.UNAVAILABLE, f"etcd did not do it: {reason}") from error
 
-    async def _role(self, user: User) -> None:
+    async def _role(self, user: User, *, keep_rights: bool) -> None:
         role = await self._found("RoleGet", etcd_pb2.AuthRoleGetRequest(role=user.name))
         if role is None:
             await self._client.administer("RoleAdd", etcd_pb2.AuthRoleAddRequest(name=user.name))
@@ -77,12 +84,13 @@ class Users:
         has = {_range(each): each.perm_type for each in (role.perm if role else ())}
         wanted = _permissions(user.rights)
         for (key, end), kind in wanted.items():
-            if has.get((key, end)) != kind:
+            enough = {kind, etcd_pb2.Permission.READWRITE} if keep_rights else {kind}
+            if has.get((key, end)) not in enough:
                 permission = etcd_pb2.Permission(perm_type=kind, key=key, range_end=end)
                 request = etcd_pb2.AuthRoleGrantPermissionRequest(name=user.name, perm=permission)
                 await self._client.administer("RoleGrantPermission", request)
                 self._changes.append(f"{user.name}: may use {key.decode()}")
-        for key, end in has.keys() - wanted.keys():
+        for key, end in () if keep_rights else has.keys() - wanted.keys():
             revoke = etcd_pb2.AuthRoleRevokePermissionRequest(
                 role=user.name, key=key, range_end=end
             )
