@@ -1,15 +1,18 @@
 """Streams of bytes while the processes that have them are told to end."""
 
+import os
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from strongroom.kv.v1 import kv2_pb2, kv2_pb2_grpc
 from strongroom.transit.v1 import cipher_pb2, cipher_pb2_grpc, stream_pb2, stream_pb2_grpc
 from tests.integration.platforms import TOPOLOGIES, Platform, beside, services, start, until
 from tests.integration.test_grpc import AS_ROOT, code_of, stub
@@ -115,6 +118,16 @@ def test_a_second_signal_ends_streams_at_once(platform: Platform) -> None:
         assert platform.process.wait(60) == 0
 
 
+def _restart(platform: Platform, name: str) -> None:
+    before = platform.child(name)
+    os.kill(before, signal.SIGTERM)
+    until(lambda: platform.child(name) != before)
+
+
+def _wrote(platform: Platform, number: int) -> bool:
+    return platform.http("POST", "secret/data/watched/a", json={"data": {"n": number}}).ok
+
+
 def _refuses(platform: Platform) -> bool:
     """Returns whether a platform takes no more of clients."""
     try:
@@ -124,3 +137,17 @@ def _refuses(platform: Platform) -> bool:
     except grpc.RpcError as error:
         return code_of(error) is grpc.StatusCode.UNAVAILABLE
     return False
+
+
+def test_a_watch_goes_on_when_its_replica_has_left(platform: Platform) -> None:
+    if "kv" not in platform.pids:
+        pytest.skip("it is the gateway's own process")
+    with platform.channel() as channel:
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        request = kv2_pb2.WatchSecretsRequest(mount="secret/", path="watched")
+        watch = kv.WatchSecrets(request, metadata=AS_ROOT, timeout=120)
+        assert not next(watch).changes
+        for number in range(2):
+            _restart(platform, "kv")
+            until(partial(_wrote, platform, number))
+            assert [change.path for change in next(watch).changes] == ["watched/a"]

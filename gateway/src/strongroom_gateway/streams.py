@@ -19,6 +19,7 @@ from strongroom_gateway.audit.entries import Outcome, Subject
 from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.call import Call, context_of, service_of, subject_of
 from strongroom_gateway.contract.routes import MethodSpec
+from strongroom_gateway.resuming import resumed
 from strongroom_gateway.settings.rules import Rules
 from strongroom_gateway.shown import SHOW
 from strongroom_runtime.context import RequestContext
@@ -78,7 +79,10 @@ class Streams:
 
         admit = partial(self._admit, call, check)
         show = SHOW[spec.name]
-        messages = service_of(self._services, spec).stream(spec.name, call.message, context)
+        service = service_of(self._services, spec)
+        messages = resumed(
+            lambda request: service.stream(spec.name, request, context), call.message
+        )
         async with contextlib.aclosing(_guarded(messages, admit)) as guarded:
             async for message in guarded:
                 _, acl = await admit()

@@ -66,7 +66,7 @@ class LinkServer(grpc.GenericRpcHandler):
         telemetry: of the service, for a span around each handler.
         direct: takes connections beside streams; None for none.
 
-    `duplexes` are the streams both ways that are open.
+    `duplexes` are the streams both ways that are open, `watches` those of this server.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class LinkServer(grpc.GenericRpcHandler):
         self._prefix = identity_of("", trust_domain)
         self._clock = clock or SystemClock()
         self._streams: set[Exchange] = set()
-        self.duplexes = OpenStreams()
+        self.duplexes, self.watches = OpenStreams(), OpenStreams()
         self._draining = False
 
     def drain(self) -> None:
@@ -223,8 +223,9 @@ class LinkServer(grpc.GenericRpcHandler):
             async with _reporting(context, name):
                 inner = self._context(context, name)
                 await self._begin(context)
-                async for message in handler(request, inner):
-                    yield message
+                async with self.watches.counted():
+                    async for message in handler(request, inner):
+                        yield message
 
         return behaviour
 

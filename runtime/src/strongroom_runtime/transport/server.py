@@ -86,6 +86,7 @@ class InternalServer:
         self._drained = True
         await self._health.enter_graceful_shutdown()
         self._link.drain()
+        self._link.watches.end()  # they last; whoever watches finds another replica
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_seconds):
                 await self._link.idle()
