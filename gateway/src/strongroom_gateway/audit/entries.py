@@ -16,6 +16,8 @@ from strongroom_runtime.timestamps import rfc3339
 
 _encode = msgspec.json.Encoder().encode
 
+_REQUEST = b'{"time":"%b","type":"request"%b}'
+_RESPONSE = b'{"time":"%b","type":"response"%b,"response":{%b}}'
 _NO_TOKEN = b'{"token_type":"default"}'
 _TOKENS_KEPT = 20_000
 # Known to be harmless wherever they stand in an `auth` object.
@@ -121,26 +123,20 @@ class _MountParts:
 
 def request_entry(subject: Subject, device: Device, error: str) -> bytes:
     """Returns the entry of a request."""
-    return b'{"time":"%b","type":"request"%b}' % (_now(), _shared(subject, device, error))
+    return _REQUEST % (_now(), _shared(subject, device, error))
 
 
 def response_entry(subject: Subject, device: Device, outcome: Outcome) -> bytes:
     """Returns the entry of an answer."""
-    return b'{"time":"%b","type":"response"%b,"response":{%b}}' % (
-        _now(),
-        _shared(subject, device, outcome.error),
-        _response(subject, device, outcome),
-    )
+    shared = _shared(subject, device, outcome.error)
+    return _RESPONSE % (_now(), shared, _response(subject, device, outcome))
 
 
 def both_entries(subject: Subject, device: Device, outcome: Outcome) -> tuple[bytes, bytes]:
     """Returns the entries of a request and of its answer, which are written together."""
     now, shared = _now(), _shared(subject, device, outcome.error)
-    return (
-        b'{"time":"%b","type":"request"%b}' % (now, shared),
-        b'{"time":"%b","type":"response"%b,"response":{%b}}'
-        % (now, shared, _response(subject, device, outcome)),
-    )
+    answer = _response(subject, device, outcome)
+    return _REQUEST % (now, shared), _RESPONSE % (now, shared, answer)
 
 
 def _now() -> bytes:

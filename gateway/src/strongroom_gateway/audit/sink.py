@@ -70,7 +70,7 @@ class AuditSink:
         """
         entries = [
             (each.path, entry)
-            for each in self._known() or await self._devices(context)
+            for each in await self._devices(context)
             for entry in both_entries(subject, each, outcome)
         ]
         await self._append(entries, context)
@@ -104,11 +104,8 @@ class AuditSink:
             add(device=device, json=entry)
         return self._call(APPEND, request, context)
 
-    def _known(self) -> list[Device] | None:
-        return self._kept.get(_ALL)
-
     async def _devices(self, context: RequestContext) -> list[Device]:
-        known = self._known()
+        known = self._kept.get(_ALL)
         if known is not None:
             return known
         response = await self._resolve(context, linearizable=False)

@@ -82,10 +82,8 @@ class ResponsePlan:
         self._add_simple(simple)
 
     def _add_simple(self, fields: list[Field]) -> None:
-        if len(fields) > 1:
+        if fields:
             self._writers.append(_simple_writer(fields))
-        else:
-            self._writers += map(_writer, fields)
 
     def fields(self, message: Message) -> dict[str, Any]:
         """Returns the fields of a message, those of the envelope left out."""
@@ -123,14 +121,17 @@ def _is_simple(field: Field) -> bool:
 
 def _simple_writer(fields: list[Field]) -> Writer:
     """Returns what writes several scalars at once: batches have very many messages with a few."""
-    get = attrgetter(*(field.name for field in fields))
+    names = [field.name for field in fields]
+    get = attrgetter(
+        *names, names[0]
+    )  # a name more, which is not looked at: of one alone there would be no tuple
     plans = [
         (f.name, scalar_writer(f), f.has_presence, _ABSENT.get(f.format, msgspec.UNSET))
         for f in fields
     ]
 
     def write(message: Any, into: dict[str, Any]) -> None:
-        for (name, convert, optional, absent), value in zip(plans, get(message), strict=True):
+        for (name, convert, optional, absent), value in zip(plans, get(message), strict=False):
             # What is not its default is set; to ask costs more than to read.
             if value or not optional or message.HasField(name):
                 into[name] = value if convert is None else convert(value)
@@ -156,24 +157,7 @@ def _writer(field: Field) -> Writer:
         return lambda message, into: into.__setitem__(
             name, [each(value) for value in getattr(message, name)]
         )
-    if field.has_presence:
-        absent: Any = _ABSENT.get(field.format, msgspec.UNSET)
-
-        def present(message: Any, into: dict[str, Any]) -> None:
-            value = getattr(message, name)
-            # What is not its default is set; to ask costs more than to read.
-            if value or message.HasField(name):
-                into[name] = value if convert is None else convert(value)
-            elif absent is not msgspec.UNSET:
-                into[name] = absent
-
-        return present
-
-    def always(message: Any, into: dict[str, Any]) -> None:
-        value = getattr(message, name)
-        into[name] = value if convert is None else convert(value)
-
-    return always
+    return _simple_writer([field])
 
 
 def _omitting(name: str, convert: Callable[[Any], Any] | None) -> Writer:

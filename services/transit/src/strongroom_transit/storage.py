@@ -100,15 +100,16 @@ class Keys:
                 newer than what memory knows is looked for in etcd before that is believed.
             linearizable: reads through to etcd.
         """
-        wanted, of = frozenset(versions), None
+        wanted = frozenset(versions)
         made = None if linearizable else self._store.made()
-        if made is not None:
-            of = (mount, name, wanted)
-            known: Keyset | None = made.get(of)
-            if known is not None:
-                return known
-        found = await self._keyset(mount, name, wanted, linearizable=linearizable)
-        if made is not None and found is not None:
+        if made is None:
+            return await self._keyset(mount, name, wanted, linearizable=linearizable)
+        of = (mount, name, wanted)
+        known: Keyset | None = made.get(of)
+        if known is not None:
+            return known
+        found = await self._keyset(mount, name, wanted, linearizable=False)
+        if found is not None:
             if len(made) >= _KEYSETS:
                 made.clear()
             made[of] = found

@@ -53,19 +53,14 @@ class CipherHandlers:
             return pb.EncryptResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_encryption(request, items, context)
-        seal = ciphers.Sealer(keyset, len(items)).seal
+        sealer = ciphers.Sealer(keyset, len(items))
 
         def encrypt(item: pb.EncryptItem) -> Encrypted:
-            if item.malformed:
-                raise invalid(item.malformed)
-            plaintext = item.plaintext
-            if not plaintext and not item.HasField("plaintext"):
+            if not item.HasField("plaintext"):
                 raise invalid("missing plaintext to encrypt")
-            if item.nonce:
-                raise invalid("nonce: provided when not allowed")
-            return seal(plaintext, item.context, item.associated_data, item.key_version)
+            return sealer.encrypt(item)
 
-        results = await run(keyset, items, encrypt, self._config)
+        results = await run(keyset, items, readable(encrypt), self._config)
         response = pb.EncryptResponse(
             status=status_of(results, request.partial_failure_response_code)
         )
@@ -83,14 +78,8 @@ class CipherHandlers:
             return pb.DecryptResponse(plaintext=ciphers.decrypt(keyset, request))
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context)
-        decipher = ciphers.Opener(keyset).open
-
-        def decrypt(item: pb.DecryptItem) -> bytes:
-            if item.malformed:
-                raise invalid(item.malformed)
-            return decipher(item.ciphertext, item.context, item.associated_data)
-
-        results = await run(keyset, items, decrypt, self._config)
+        decrypt = ciphers.Opener(keyset).decrypt
+        results = await run(keyset, items, readable(decrypt), self._config)
         response = pb.DecryptResponse(
             status=status_of(results, request.partial_failure_response_code)
         )
