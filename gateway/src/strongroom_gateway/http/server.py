@@ -13,7 +13,6 @@ from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 from strongroom_gateway.contract.decode import MAX_BODY
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.arrivals import Arrivals, EmbeddedServer
-from strongroom_gateway.http.deadline import Deadline
 from strongroom_gateway.http.wire import JSON, MAX_SECONDS, HttpRequest, HttpWire
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.tasks import ended
@@ -51,7 +50,6 @@ class HttpServer:
             ssl_cert=certificate[0] if certificate else None,
             ssl_key=certificate[1] if certificate else None,
         )
-        self._arrival = Deadline(MAX_SECONDS)  # of bodies that come in parts
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -109,7 +107,7 @@ class HttpServer:
             path=scope.path,
             query=scope.query_string,
             header=headers.get,
-            body=lambda: _arrived(body) if body is not None else _parts(protocol, self._arrival),
+            body=lambda: _arrived(body) if body is not None else _parts(protocol),
             client_address=scope.client.rpartition(":")[0].strip("[]"),
         )
         response = await self._wire.handle(request)
@@ -155,10 +153,11 @@ async def _arrived(body: Any) -> bytes:
     return bytes(body.result())
 
 
-async def _parts(protocol: Any, deadline: Deadline) -> bytes:
+async def _parts(protocol: Any) -> bytes:
     """Reads a body of unknown length, or of too large a one, within bounds of size and time."""
     try:
-        return await deadline.wait(_bounded(protocol))
+        async with asyncio.timeout(MAX_SECONDS):
+            return await _bounded(protocol)
     except TimeoutError:
         raise _late() from None
 
