@@ -159,15 +159,21 @@ def compare(options: argparse.Namespace, folder: Path, servers: tuple[Server, Se
             show(title, connections, servers[0], ours, servers[1], theirs)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+def arguments(about: str, only: str) -> argparse.ArgumentParser:
+    """Returns what reads the options that all comparisons have; by default they measure `only`."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--split", action="store_true")
     parser.add_argument("--workers", default="1")
-    parser.add_argument("--replicas", type=int, default=0, help="of transit, beside --split")
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=1, help="take the median of so many")
     parser.add_argument("--connections", default="1,16,64")
-    parser.add_argument("--only", default="read,write")
+    parser.add_argument("--only", default=only)
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", "read,write")
+    parser.add_argument("--replicas", type=int, default=0, help="of transit, beside --split")
     options = parser.parse_args()
     if options.replicas and not options.split:
         sys.exit(

@@ -8,7 +8,6 @@ Usage: python bench/unary.py [--split] [--workers N] [--seconds S] [--runs N] [-
                              [--only encrypt,decrypt,sign]
 """
 
-import argparse
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from google.protobuf.message import Message
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.compare import TEXT, Figures, make_keys, measure, median, script_of, show
+from bench.compare import TEXT, Figures, arguments, make_keys, measure, median, script_of, show
 from bench.peers import Strongroom, openbao, strongroom
 
 from strongroom.transit.v1 import cipher_pb2, signature_pb2
@@ -91,14 +90,7 @@ def measure_calls(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--split", action="store_true")
-    parser.add_argument("--workers", default="1")
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=1, help="take the median of so many")
-    parser.add_argument("--connections", default="1,16,64")
-    parser.add_argument("--only", default="encrypt,decrypt,sign")
-    options = parser.parse_args()
+    options = arguments(__doc__ or "", "encrypt,decrypt,sign").parse_args()
     extra = ["--workers", options.workers, *(["--split"] if options.split else [])]
     sys.stdout.write(
         f"{os.cpu_count()} cores; gRPC by h2load -t1, OpenBao by wrk -t1; {' '.join(extra)}; "
