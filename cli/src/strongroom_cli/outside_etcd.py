@@ -107,13 +107,12 @@ async def apply(
             INVALID; a password is empty.
         OSError: a file with a password cannot be read.
     """
-    root = _password(folder / ROOT)
-    users = [
-        User(user_of(service), _password(folder / service), rights(service)) for service in services
-    ]
-    for name in (ROOT, *services):
-        if not _password(folder / name):  # etcd would take it
+    passwords = {name: _password(folder / name) for name in (ROOT, *services)}
+    for name, password in passwords.items():
+        if not password:  # etcd would take it
             raise ServiceError(Kind.INVALID, f"{folder / name}: is empty")
+    root = passwords[ROOT]
+    users = [User(user_of(each), passwords[each], rights(each)) for each in services]
     as_root = replace(config, login=Login(ROOT, lambda: root))
     changes: list[str] = []
     for attempt in range(1, _ATTEMPTS + 1):

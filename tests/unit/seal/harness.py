@@ -1,11 +1,13 @@
 """Seal processes for tests, and the services around them."""
 
+import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from google.protobuf.message import Message
 from tests.fakes.store import MemoryStore
 
@@ -18,6 +20,7 @@ from strongroom_seal.config import Config
 from strongroom_seal.service import SealService, build
 
 ONE = {"secret_shares": 1, "secret_threshold": 1}
+TWO_OF_THREE = {"secret_shares": 3, "secret_threshold": 2}
 RECOVERY = {"recovery_shares": 1, "recovery_threshold": 1}
 
 
@@ -73,3 +76,21 @@ async def processes(store: MemoryStore, auth: Auth, folder: Path) -> AsyncIterat
     yield start
     for one in running:
         await one.service.stop()
+
+
+async def unseal(process: Process, keys: Any) -> None:
+    for key in keys:
+        await process("Unseal", key=key)
+    assert not process.sealed
+
+
+async def refused(call: Any, message: str, kind: Kind = Kind.INVALID) -> None:
+    with pytest.raises(ServiceError, match=message) as caught:
+        await call
+    assert caught.value.kind is kind
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -2,57 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import Auth, Process, processes
+from tests.unit.seal.harness import TWO_OF_THREE, Auth, Process, refused, until
 
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
-from strongroom_runtime.errors import Kind, ServiceError
-
-TWO_OF_THREE = {"secret_shares": 3, "secret_threshold": 2}
-
-
-@pytest.fixture
-def auth() -> Auth:
-    return Auth()
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-async def process(store: MemoryStore, auth: Auth, tmp_path: Path) -> AsyncIterator[Any]:
-    async with processes(store, auth, tmp_path) as start:
-        yield start
-
-
-@pytest.fixture
-async def unsealed(process: Any) -> tuple[Process, Process, list[str]]:
-    """Two processes that people have unsealed, and the shares."""
-    one, other = await process(), await process()
-    made = await one("Initialize", **TWO_OF_THREE)
-    for each in (one, other):
-        for key in made.keys[:2]:
-            await each("Unseal", key=key)
-    return one, other, list(made.keys)
-
-
-async def refused(call: Any, message: str, kind: Kind = Kind.INVALID) -> None:
-    with pytest.raises(ServiceError, match=message) as caught:
-        await call
-    assert caught.value.kind is kind
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
+from strongroom_runtime.errors import Kind
 
 
 async def test_both_forms_of_generate_root_are_one_attempt(

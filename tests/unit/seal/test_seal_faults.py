@@ -1,13 +1,13 @@
 """The seal when the store fails, stalls or is unsure, and when processes die between two steps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import ONE, RECOVERY, Auth, processes
+from tests.unit.seal.harness import ONE, RECOVERY, Auth, processes, until
 
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.errors import Kind, ServiceError
@@ -55,11 +55,6 @@ class FaultyStore(MemoryStore):
 
 
 @pytest.fixture
-def auth() -> Auth:
-    return Auth()
-
-
-@pytest.fixture
 def store() -> FaultyStore:
     return FaultyStore()
 
@@ -69,12 +64,6 @@ async def process(store: FaultyStore, auth: Auth, tmp_path: FilePath) -> AsyncIt
     async with processes(store, auth, tmp_path) as start:
         yield start
         store.down = False
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_keys_do_not_come_back_after_a_sealing(process: Any, store: FaultyStore) -> None:

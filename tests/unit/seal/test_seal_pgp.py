@@ -2,14 +2,11 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pysequoia
 import pytest
-from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import Auth, processes
+from tests.unit.seal.harness import Auth
 
 from strongroom_runtime.errors import ServiceError
 
@@ -29,17 +26,6 @@ class Holder:
         opened = pysequoia.decrypt(message, decryptor=self._key.decryptor())
         assert opened.bytes is not None
         return opened.bytes.decode()
-
-
-@pytest.fixture
-def auth() -> Auth:
-    return Auth()
-
-
-@pytest.fixture
-async def process(auth: Auth, tmp_path: Path) -> AsyncIterator[Any]:
-    async with processes(MemoryStore(), auth, tmp_path) as start:
-        yield start
 
 
 @pytest.fixture

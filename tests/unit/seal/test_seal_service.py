@@ -10,33 +10,17 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 from tests.fakes.store import MemoryStore
+from tests.unit.seal.harness import Auth, refused
 
-from strongroom.auth.v1 import gate_pb2
 from strongroom.seal.v1 import seal_pb2 as pb
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.errors import Kind
 from strongroom_runtime.handlers import LocalCaller
 from strongroom_runtime.service import Host
 from strongroom_seal.config import Config
 from strongroom_seal.service import SealService, build
 
 CONTEXT = RequestContext("r")
-
-
-class Auth:
-    """Stands in for the auth service: remembers root tokens, or is away."""
-
-    def __init__(self) -> None:
-        self.tokens: list[str] = []
-        self.away = False
-
-    async def call(self, method: str, request: Message, context: RequestContext) -> Any:
-        assert method.endswith("/AdoptRootToken")
-        assert isinstance(request, gate_pb2.AdoptRootTokenRequest)
-        if self.away:
-            raise ServiceError(Kind.UNAVAILABLE, "away")
-        self.tokens.append(request.token)
-        return gate_pb2.AdoptRootTokenResponse()
 
 
 class Process:
@@ -57,11 +41,6 @@ class Process:
 
 
 @pytest.fixture
-def auth() -> Auth:
-    return Auth()
-
-
-@pytest.fixture
 async def machine(auth: Auth, tmp_path: Path) -> AsyncIterator[Any]:
     """Starts processes; the first argument says how they unseal."""
     store, processes = MemoryStore(), []
@@ -79,12 +58,6 @@ async def machine(auth: Auth, tmp_path: Path) -> AsyncIterator[Any]:
     yield start
     for process in processes:
         await process.service.stop()
-
-
-async def refused(call: Any, message: str, kind: Kind = Kind.INVALID) -> None:
-    with pytest.raises(ServiceError, match=message) as caught:
-        await call
-    assert caught.value.kind is kind
 
 
 async def test_three_of_five_people_unseal(machine: Any, auth: Auth) -> None:

@@ -2,18 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import Auth, Process, processes
+from tests.unit.seal.harness import TWO_OF_THREE, Auth, Process, refused, unseal, until
 
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import Transaction
 
-TWO_OF_THREE = {"secret_shares": 3, "secret_threshold": 2}
 VERIFIED = {**TWO_OF_THREE, "require_verification": True}
 
 
@@ -35,45 +32,6 @@ class UnsureStore(MemoryStore):
 @pytest.fixture
 def store() -> UnsureStore:
     return UnsureStore()
-
-
-@pytest.fixture
-def auth() -> Auth:
-    return Auth()
-
-
-@pytest.fixture
-async def process(store: UnsureStore, auth: Auth, tmp_path: Path) -> AsyncIterator[Any]:
-    async with processes(store, auth, tmp_path) as start:
-        yield start
-
-
-@pytest.fixture
-async def unsealed(process: Any) -> tuple[Process, Process, list[str]]:
-    """Two processes that people have unsealed, and the shares."""
-    one, other = await process(), await process()
-    made = await one("Initialize", **TWO_OF_THREE)
-    for each in (one, other):
-        await unseal(each, made.keys[:2])
-    return one, other, list(made.keys)
-
-
-async def unseal(process: Process, keys: Any) -> None:
-    for key in keys:
-        await process("Unseal", key=key)
-    assert not process.sealed
-
-
-async def refused(call: Any, message: str, kind: Kind = Kind.INVALID) -> None:
-    with pytest.raises(ServiceError, match=message) as caught:
-        await call
-    assert caught.value.kind is kind
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def made_anew(process: Process, keys: list[str]) -> Any:

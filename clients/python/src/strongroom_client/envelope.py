@@ -94,7 +94,6 @@ class Envelope:
                 yield ready
         if decryptor is None:
             reader.finalize()
-            return
         yield decryptor.finalize()
 
     async def rewrap(self, header: Header, *, key_version: int = 0) -> Header:
@@ -223,8 +222,7 @@ def _read_header(data: BinaryIO) -> tuple[Header, bytes]:
         found = reader.update(piece)
         if found is not None:
             return found
-    reader.finalize()
-    raise AssertionError("unreachable")
+    return reader.finalize()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ transit key, while the ciphertext stays as it is. In version 1 it was part of it
 """
 
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from strongroom_client.streaming_aead import (
     MAX_SEGMENT_BYTES,
@@ -122,7 +123,7 @@ class HeaderReader:
         self._held.clear()
         return Header(name[0], wrapped[0], segment_bytes, version), rest
 
-    def finalize(self) -> None:
+    def finalize(self) -> NoReturn:
         """Raises StreamError: the stream ended within its header."""
         raise StreamError("the stream is cut off")
 

@@ -254,13 +254,8 @@ class SealStore:
         Raises:
             ServiceError: INTERNAL where it does not open.
         """
-        entry = await self._store.get(path, linearizable=True)
-        if entry is None:
-            return None
-        opened = keys.decrypt(root, entry.value, path[0])
-        if opened is None:
-            raise ServiceError(Kind.INTERNAL, "the attempt does not open")
-        return msgspec.msgpack.decode(opened, type=Attempt), entry.revision
+        found = await self._opened(root, path, "the attempt")
+        return (msgspec.msgpack.decode(found[0], type=Attempt), found[1]) if found else None
 
     async def backup(self, root: bytes) -> Backup | None:
         """Returns the encrypted shares that are kept.
@@ -268,13 +263,18 @@ class SealStore:
         Raises:
             ServiceError: INTERNAL where they do not open.
         """
-        entry = await self._store.get(BACKUP, linearizable=True)
+        found = await self._opened(root, BACKUP, "the backup")
+        return msgspec.msgpack.decode(found[0], type=Backup) if found else None
+
+    async def _opened(self, root: bytes, path: Path, what: str) -> tuple[bytes, int] | None:
+        """Returns what is encrypted under the root key, and its revision."""
+        entry = await self._store.get(path, linearizable=True)
         if entry is None:
             return None
-        opened = keys.decrypt(root, entry.value, BACKUP[0])
+        opened = keys.decrypt(root, entry.value, path[0])
         if opened is None:
-            raise ServiceError(Kind.INTERNAL, "the backup does not open")
-        return msgspec.msgpack.decode(opened, type=Backup)
+            raise ServiceError(Kind.INTERNAL, f"{what} does not open")
+        return opened, entry.revision
 
     async def commit(self, transaction: Transaction) -> int:
         """Applies a transaction; as `Store.commit`."""
