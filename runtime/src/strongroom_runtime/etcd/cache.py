@@ -76,8 +76,8 @@ class Cache:
 
     def changed(self, key: bytes, value: bytes | None, revision: int) -> None:
         """Takes a change."""
-        if self.made:
-            self.made = {}
+        # An empty one as well: somebody may be about to put into it what rests on how things were.
+        self.made = {}
         if key in self._loads:
             self._loading[key] = max(revision, self._loading.get(key, 0))
         known = self.entries.get(key)

@@ -275,6 +275,19 @@ async def test_what_is_made_of_a_record_is_made_anew_on_every_member(platform: P
     assert reader.store.made() == {}
 
 
+async def test_what_was_begun_before_a_change_is_not_kept(platform: Platform) -> None:
+    writer, reader = await platform.join("a"), await platform.join("b")
+    for _ in range(2):
+        begun = reader.store.made()
+        assert begun == {}
+        await writer.write(b"newer")
+        begun[A] = b"older"  # what was read before, and takes until now
+        assert reader.store.made() == {}
+    begun = reader.store.made()
+    reader.store.forget()
+    assert reader.store.made() is not begun
+
+
 async def test_what_is_made_does_not_outlive_certainty(platform: Platform) -> None:
     stopped = await platform.join("a")
     record = Record(stopped.store, A, lambda entry: entry.value if entry else b"")
