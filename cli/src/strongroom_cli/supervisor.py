@@ -66,6 +66,9 @@ class Supervisor:
         self._etcd_task: asyncio.Task[None] | None = None
         self._children: list[Child] = []
         self._stopping = self._hurried = False
+        self._ending: list[
+            Child
+        ] = []  # those that were told to end, and not yet those that they need
         self._claim = -1
 
     @property
@@ -113,6 +116,7 @@ class Supervisor:
                 child.task.cancel()
         first = [child for child in self._children if child.leaves_first]
         for some in (first, [child for child in self._children if not child.leaves_first]):
+            self._ending = some
             _signal(some, HURRY if self._hurried else LEAVE)
             seconds = _STOP_SECONDS + self._config.stream_drain_seconds
             await asyncio.gather(*(_ended(child, seconds) for child in some))
@@ -128,9 +132,9 @@ class Supervisor:
         _signal(self._children, number)
 
     def hurry(self) -> None:
-        """Lets `stop` wait for streams no more."""
+        """Lets `stop` wait for streams no more; it keeps the order in which it ends the servers."""
         self._hurried = True
-        self.signal(HURRY)
+        _signal(self._ending, HURRY)
 
     async def _start_etcd(self, config: ServerConfig) -> ServerConfig:
         """Starts the embedded etcd; returns the configuration with it in it."""
