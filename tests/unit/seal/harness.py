@@ -84,6 +84,11 @@ async def unseal(process: Process, keys: Any) -> None:
     assert not process.sealed
 
 
+def wrong_share(share: str) -> str:
+    """A share of nothing that may stand beside this one: its coordinate, the last byte, is another."""
+    return os.urandom(32).hex() + f"{int(share[-2:], 16) % 255 + 1:02x}"
+
+
 async def refused(call: Any, message: str, kind: Kind = Kind.INVALID) -> None:
     with pytest.raises(ServiceError, match=message) as caught:
         await call

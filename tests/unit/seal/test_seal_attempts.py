@@ -1,12 +1,11 @@
 """Shares given to several processes: making a root token, and replacing the shares."""
 
 import asyncio
-import os
 from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import TWO_OF_THREE, Auth, Process, refused, until
+from tests.unit.seal.harness import TWO_OF_THREE, Auth, Process, refused, until, wrong_share
 
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.errors import Kind
@@ -164,8 +163,7 @@ async def test_wrong_shares_replace_nothing(
     await one("StartGenerateRoot")
     nonce = (await one("StartRekey", **TWO_OF_THREE)).status.nonce
     await one("UpdateRekey", key=keys[0], nonce=nonce)
-    wrong = (os.urandom(32) + b"\xfe").hex()
-    await refused(one("UpdateRekey", key=wrong, nonce=nonce), "do not make the key")
+    await refused(one("UpdateRekey", key=wrong_share(keys[0]), nonce=nonce), "do not make the key")
     assert not (await one("ReadRekey")).status.started
     assert (await one("ReadGenerateRoot")).status.started
     await one("StartRekey", **TWO_OF_THREE)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import Auth, refused
+from tests.unit.seal.harness import Auth, refused, wrong_share
 
 from strongroom.seal.v1 import seal_pb2 as pb
 from strongroom_runtime.context import RequestContext
@@ -89,8 +89,7 @@ async def test_wrong_shares_open_nothing_and_count_from_the_start(machine: Any) 
     process = await machine()
     made = await process("Initialize", secret_shares=3, secret_threshold=2)
     await process("Unseal", key=made.keys[0])
-    wrong = (os.urandom(32) + b"\xfe").hex()
-    await refused(process("Unseal", key=wrong), "do not make the key")
+    await refused(process("Unseal", key=wrong_share(made.keys[0])), "do not make the key")
     status = (await process("ReadSealStatus")).status
     assert (status.sealed, status.progress) == (True, 0)
     await process("Unseal", key=made.keys[0])
