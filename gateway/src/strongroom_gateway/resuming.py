@@ -7,8 +7,10 @@ from typing import Any
 
 from strongroom_runtime.errors import Kind, ServiceError
 
-_TRIES = 5  # without one message; each finds a replica, or waits for one
+_GIVE_UP_SECONDS = 10.0  # without one message
 _WAIT_SECONDS = 0.2
+# A replica that has just started has no keys yet. Where the platform was sealed, the watch is ended for that.
+_PASSING = frozenset({Kind.UNAVAILABLE, Kind.SEALED})
 
 
 async def resumed(begin: Callable[[Any], AsyncGenerator[Any]], message: Any) -> AsyncGenerator[Any]:
@@ -22,18 +24,19 @@ async def resumed(begin: Callable[[Any], AsyncGenerator[Any]], message: Any) -> 
         message: the request.
 
     Raises:
-        ServiceError: as the service raised it; UNAVAILABLE where no replica can be found.
+        ServiceError: as the service raised it; UNAVAILABLE or SEALED where no replica takes it for ten seconds.
     """
     request = type(message)()
     request.CopyFrom(message)
     resumes = "from_revision" in request.DESCRIPTOR.fields_by_name
     last: int | None = None
-    tries = 0
+    give_up = 0.0
+    now = asyncio.get_running_loop().time
     while True:
         try:
             async with contextlib.aclosing(begin(request)) as messages:
                 async for each in messages:
-                    tries = 0
+                    give_up = 0.0
                     if last is None or each.revision > last:
                         yield each
                     if resumes:
@@ -41,7 +44,7 @@ async def resumed(begin: Callable[[Any], AsyncGenerator[Any]], message: Any) -> 
                         request.from_revision = last + 1
             return
         except ServiceError as error:
-            tries += 1
-            if last is None or error.kind is not Kind.UNAVAILABLE or tries > _TRIES:
+            give_up = give_up or now() + _GIVE_UP_SECONDS
+            if last is None or error.kind not in _PASSING or now() >= give_up:
                 raise
         await asyncio.sleep(_WAIT_SECONDS)

@@ -32,6 +32,7 @@ class Replicas:
 
 
 AWAY = ServiceError(Kind.UNAVAILABLE, "leaving")
+NO_KEYS = ServiceError(Kind.SEALED, "Vault is sealed")
 
 
 async def seen(replicas: Replicas, from_revision: int = 0) -> list[tuple[int, list[str]]]:
@@ -51,15 +52,26 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("start", [0, 11])
 async def test_another_replica_goes_on_without_gap_or_repetition(start: int) -> None:
-    replicas = Replicas((3, AWAY), (1, AWAY), (0, AWAY), (4, None))
+    replicas = Replicas((3, AWAY), (1, AWAY), (0, NO_KEYS), (4, None))
     changes = [(revision, [f"at/{revision}"]) for revision in range(11, 16)]
     assert await seen(replicas, start) == [(10, []), *changes]
     assert replicas.asked == [start, 13, 13, 13]
 
 
-async def test_where_no_replica_is_found_or_something_else_is_wrong_it_ends() -> None:
+@pytest.mark.parametrize("error", [AWAY, NO_KEYS])
+async def test_where_no_replica_is_found_in_time_it_ends(
+    monkeypatch: pytest.MonkeyPatch, error: ServiceError
+) -> None:
+    monkeypatch.setattr(resuming, "_GIVE_UP_SECONDS", 0.05)
+    replicas = Replicas((2, AWAY), *[(0, error)] * 100_000)
+    with pytest.raises(ServiceError) as caught:
+        await seen(replicas)
+    assert caught.value.kind is error.kind
+    assert len(replicas.asked) > 2
+
+
+async def test_where_something_else_is_wrong_it_ends() -> None:
     for plans, kind, streams in (
-        ([(2, AWAY), *[(0, AWAY)] * 9], Kind.UNAVAILABLE, 6),
         ([(2, ServiceError(Kind.DENIED, "no"))], Kind.DENIED, 1),
         (
             [(2, AWAY), (0, ServiceError(Kind.FAILED_PRECONDITION, "gone"))],
