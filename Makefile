@@ -9,8 +9,13 @@ help: ## Show this help
 
 setup: .venv/.done ## Make .venv with everything needed
 
+# A distribution's own Python comes first: it is built with profile-guided optimisation, others often are not, and that is
+# 10 to 20 % of all that is done here (docs/decisions/0031-which-python.md). PYTHON=path takes another.
+PYTHON ?= $(shell for p in /usr/bin/python3.11 python3; do $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done)
+
 .venv/.done: requirements.lock $(LOCAL:%=%/pyproject.toml)
-	python3 -m venv .venv
+	@test -n "$(PYTHON)" || { echo "No Python with pip and venv was found: PYTHON=path names one, 3.11 or later."; exit 1; }
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(LOCAL:%=-e %)
 	touch $@
