@@ -1,20 +1,34 @@
 """Drivers for databases, by the names that Vault gives its plugins."""
 
+import importlib
 from collections.abc import Mapping
 
-from strongroom_dbcreds.drivers import mongodb, mysql, oracle, postgresql, valkey
-from strongroom_dbcreds.drivers.base import Factory
+from strongroom_dbcreds.drivers.base import Driver, Factory
+from strongroom_dbcreds.records import Connection
+
+
+def _by(name: str) -> Factory:
+    """Returns a driver's factory. The client library behind it is loaded with the first connection that needs it."""
+
+    def factory(connection: Connection) -> Driver:
+        made: Factory = importlib.import_module(f"{__name__}.{name}").driver
+        return made(connection)
+
+    return factory
+
+
+_MYSQL, _VALKEY = _by("mysql"), _by("valkey")
 
 PLUGINS: Mapping[str, Factory] = {
-    "postgresql-database-plugin": postgresql.driver,
-    "mysql-database-plugin": mysql.driver,
-    "mysql-aurora-database-plugin": mysql.driver,
-    "mysql-rds-database-plugin": mysql.driver,
-    "mysql-legacy-database-plugin": mysql.driver,
-    "mongodb-database-plugin": mongodb.driver,
-    "vault-plugin-database-oracle": oracle.driver,
-    "redis-database-plugin": valkey.driver,
-    "valkey-database-plugin": valkey.driver,
+    "postgresql-database-plugin": _by("postgresql"),
+    "mysql-database-plugin": _MYSQL,
+    "mysql-aurora-database-plugin": _MYSQL,
+    "mysql-rds-database-plugin": _MYSQL,
+    "mysql-legacy-database-plugin": _MYSQL,
+    "mongodb-database-plugin": _by("mongodb"),
+    "vault-plugin-database-oracle": _by("oracle"),
+    "redis-database-plugin": _VALKEY,
+    "valkey-database-plugin": _VALKEY,
 }
 
 _PASSWORD, _CERTIFICATE = "password", "client_certificate"
