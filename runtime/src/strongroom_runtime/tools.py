@@ -4,6 +4,7 @@ Vault documentation, "/sys/tools" and "Transit secrets engine (API)", random and
 """
 
 import base64
+import binascii
 import hashlib
 import os
 
@@ -65,6 +66,20 @@ def hash_name(algorithm: str) -> str:
     if algorithm not in ALGORITHMS:
         raise invalid(f"algorithm: takes one of {', '.join(ALGORITHMS)}")
     return ALGORITHMS[algorithm]
+
+
+def base64_bytes(text: str) -> bytes:
+    """Returns what base64 stands for: strictly read, but for line ends, which programs and files put into it.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        if "\n" not in text:
+            raise
+    return binascii.a2b_base64(text.replace("\r", "").replace("\n", ""), strict_mode=True)
 
 
 def encoded(data: bytes, form: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import datetime
+import hmac
 import json
 import os
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 from tests.fakes.store import MemoryStore
@@ -73,6 +75,29 @@ async def test_a_symmetric_key_is_imported(transit: Transit, algorithm: str) -> 
     second = await wrapped(transit, os.urandom(32))
     await transit("ImportVersion", name="k", ciphertext=second)
     assert (await transit("ReadKey", name="k")).key.latest_version == 2
+
+
+async def test_contexts_of_imported_keys_count_as_in_vault(transit: Transit) -> None:
+    """Vault derives imported keys in counter mode, and all others by HKDF."""
+    material, rest = os.urandom(16), {"type": "aes128-gcm96", "derived": True}
+    ciphertext = await wrapped(transit, material)
+    await refused(
+        transit("ImportKey", name="k", ciphertext=ciphertext, convergent_encryption=True, **rest),
+        "convergent_encryption",
+    )
+    await transit("ImportKey", name="k", ciphertext=ciphertext, **FREELY, **rest)
+    info = (await transit("ReadKey", name="k")).key
+    assert info.kdf == info.kdf_mode == "hmac-sha256-counter"
+    sealed = base64.b64decode((await transit.encrypt("k", b"text", context=b"ctx"))[9:])
+    counted = bytes(4) + b"ctx" + (256).to_bytes(4, "big")
+    key = hmac.digest(material, counted, "sha256")[:16]
+    assert AESGCM(key).decrypt(sealed[:12], sealed[12:], None) == b"text"
+    await refused(transit("Encrypt", name="k", plaintext=b"x"), "context")
+
+    backup = (await transit("BackupKey", name="k")).backup
+    await transit("RestoreKey", name="other", backup=f"{backup}\n")
+    again = await transit.encrypt("other", b"text", context=b"ctx")
+    assert await transit.decrypt("k", again, context=b"ctx") == b"text"
 
 
 @pytest.mark.parametrize("kind", ["rsa-2048", "ecdsa-p384", "ed25519", "ml-dsa-44"])
@@ -344,7 +369,8 @@ async def test_what_is_no_backup_is_refused(transit: Transit) -> None:
         changed(text, latest_version=-1),
         changed(text, min_decryption_version=5),
         changed(text, convergent_encryption=True, convergent_version=1),
-        changed(text, derived=True, kdf=0),
+        changed(text, derived=True, kdf=2),
+        changed(text, derived=True, kdf=0, convergent_encryption=True, convergent_version=-1),
         changed(text, version_template="x{{version}}"),
         changed(text, keys={"1": {"key": "AAAA"}}),
         changed(text, keys={"1": {"key": 7}}),

@@ -329,6 +329,38 @@ async def test_streams_of_any_length(transit: Transit, size: int) -> None:
         await refused(transit.duplex("Decrypt", [begin, give(data=wrong)]), "data: ")
 
 
+@pytest.mark.parametrize("fields", [{}, {"derived": True}, {"type": "rsa-2048"}])
+async def test_negative_versions_are_refused(transit: Transit, fields: dict[str, Any]) -> None:
+    await transit("CreateKey", name="k", **fields)
+    about: dict[str, Any] = {"context": b"c"} if "derived" in fields else {}
+    good = await transit.encrypt("k", b"text", **about)
+    wrong: dict[str, Any] = {"name": "k", "key_version": -1, **about}
+    await refused(transit("Encrypt", plaintext=b"x", **wrong), "negative")
+    await refused(transit("Rewrap", ciphertext=good, **wrong), "negative")
+    await refused(transit("CreateDataKey", kind="wrapped", **wrong), "negative")
+    await refused(transit("EncryptStream", name="k", key_version=-1), "negative")
+    items = [cipher_pb2.EncryptItem(plaintext=b"x", key_version=n, **about) for n in (-1, 0)]
+    results = (await transit("Encrypt", name="k", batch_input=items)).batch_results
+    assert [bool(each.ciphertext) for each in results] == [False, True]
+
+
+async def test_nothing_that_callers_make_long_is_kept(transit: Transit) -> None:
+    """Contexts and the versions that a batch names are theirs to choose: many long ones must not fill memory."""
+    await transit("CreateKey", name="k", derived=True)
+    for size in (256, 257):
+        ciphertext = await transit.encrypt("k", b"text", context=b"c" * size)
+        assert await transit.decrypt("k", ciphertext, context=b"c" * size) == b"text"
+    keyset = await Keys(transit.store, 1).keyset("mount-1", "k", (1,))
+    assert keyset is not None
+    assert [len(context) for context in keyset.version(1)._contexts] == [256]
+
+    named = [cipher_pb2.DecryptItem(ciphertext=f"vault:v{n}:AAAA") for n in range(1, 200)]
+    await transit("Decrypt", name="k", batch_input=named)
+    made = transit.store.made()
+    assert made is not None
+    assert max(len(versions) for _, _, versions in made) == 1
+
+
 def test_no_key_is_printed() -> None:
     version = new_version(TYPES["aes256-gcm96"], 1.0)
     for text in (

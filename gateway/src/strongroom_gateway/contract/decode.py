@@ -1,5 +1,6 @@
 """Request messages from JSON bodies, query parameters and path captures."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -291,6 +292,7 @@ def _message_setter(owner: Callable[[Any], Any], field: Field) -> Setter:
                 except ServiceError as error:
                     if not plan.malformed:
                         raise
+                    _fill_rest(target, each, setters)
                     setattr(target, plan.malformed, error.message)
 
         return extend
@@ -301,6 +303,14 @@ def _message_setter(owner: Callable[[Any], Any], field: Field) -> Setter:
         fill(target, value)
 
     return set_message
+
+
+def _fill_rest(target: Any, value: Any, setters: Mapping[str, Setter]) -> None:
+    """Puts what can be read of a malformed object into a message: its result names what it refers to."""
+    for key, each in value.items() if isinstance(value, dict) else ():
+        if key in setters and each is not None:
+            with contextlib.suppress(ServiceError):
+                setters[key](target, each)
 
 
 def _depth(body: bytes) -> int:

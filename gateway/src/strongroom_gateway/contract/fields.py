@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_runtime.durations import format_seconds, parse_seconds
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.tools import base64_bytes
 
 # Formats of seconds that are taken as a number or as text such as 1h30m.
 SECONDS = (
@@ -244,7 +245,7 @@ def _seconds(value: Any, name: str) -> int:
 def _bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
         try:
-            return binascii.a2b_base64(value, strict_mode=True)
+            return base64_bytes(value)
         except ValueError:
             pass  # binascii.Error is one; another comes of characters beyond ASCII
     raise invalid(f"{name}: takes base64")

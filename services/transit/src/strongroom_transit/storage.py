@@ -34,7 +34,8 @@ _KEYS, _VERSIONS, _DUE = Plain("k"), Plain("v"), Plain("due")
 _CONFIGS, _WRAPPING, _GONE = Plain("c"), Plain("w"), Plain("gone")
 _BEGUN = Plain("begun")
 _PAGE = 100
-_KEYSETS = 5_000  # that are kept ready
+# That are kept ready, of at most so many versions: the versions that a batch names are its caller's choice.
+_KEYSETS, _KEPT_VERSIONS = 5_000, 16
 
 _decode_key = msgspec.msgpack.Decoder(Key).decode
 _decode_version = msgspec.msgpack.Decoder(Version).decode
@@ -101,7 +102,8 @@ class Keys:
             linearizable: reads through to etcd.
         """
         wanted = frozenset(versions)
-        made = None if linearizable else self._store.made()
+        kept = not linearizable and len(wanted) <= _KEPT_VERSIONS
+        made = self._store.made() if kept else None
         if made is None:
             return await self._keyset(mount, name, wanted, linearizable=linearizable)
         of = (mount, name, wanted)
@@ -366,6 +368,7 @@ class Keys:
                 _decode_version(entry.value),
                 derived=key.derived,
                 convergent=key.convergent,
+                counter_kdf=key.counter_kdf,
             )
         loaded: Loaded = entry.made
         return loaded

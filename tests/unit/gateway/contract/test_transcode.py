@@ -77,12 +77,29 @@ def test_a_body_may_be_one_field() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["\u00e4", "\u00e4===", "a", "aGk", "aGk==", "aGk=\n", " aGk=", "a-_=", "="]
+    "text", ["\u00e4", "\u00e4===", "a", "aGk", "aGk==", "aGk\n", "aGk=\r", " aGk=", "a-_=", "="]
 )
 def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(ServiceError) as caught:
         decode(cipher_pb2.EncryptRequest, json.dumps({"plaintext": text}))
     assert (caught.value.kind, caught.value.message) == (Kind.INVALID, "plaintext: takes base64")
+
+
+@pytest.mark.parametrize("text", ["aGk=\n", "a\nGk=", "aG\r\nk=\r\n"])
+def test_base64_may_have_line_ends(text: str) -> None:
+    """Programs wrap it and files end with one; Vault passes over them."""
+    message, _ = decode(cipher_pb2.EncryptRequest, json.dumps({"plaintext": text}))
+    assert message.plaintext == b"hi"
+
+
+def test_what_can_be_read_of_a_malformed_item_is() -> None:
+    """Its result tells by the reference which one it was."""
+    items = [{"plaintext": "%", "reference": "first", "key_version": "x"}, {"reference": "second"}]
+    body = json.dumps({"batch_input": [*items, 7]})
+    message, _ = decode(cipher_pb2.EncryptRequest, body)
+    assert [item.reference for item in message.batch_input] == ["first", "second", ""]
+    said = [item.malformed for item in message.batch_input]
+    assert said == ["plaintext: takes base64", "", "batch_input: takes an object"]
 
 
 def test_absent_is_not_empty() -> None:

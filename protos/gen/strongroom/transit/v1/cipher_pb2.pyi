@@ -282,7 +282,7 @@ class DecryptResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     plaintext: _builtins.bytes
-    """The text. Base64 over HTTP."""
+    """The text. Base64 over HTTP. Empty where there is an error."""
     error: _builtins.str
     """Why there is none."""
     reference: _builtins.str
@@ -482,7 +482,7 @@ class RewrapRequest(_message.Message):
     reference: _builtins.str
     """Comes back with the result of a batch."""
     partial_failure_response_code: _builtins.int
-    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
+    """The HTTP status where some items of a batch failed and others did not; 200 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property

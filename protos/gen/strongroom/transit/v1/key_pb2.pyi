@@ -47,6 +47,7 @@ class KeyInfo(_message.Message):
     IMPORTED_KEY_ALLOW_ROTATION_FIELD_NUMBER: _builtins.int
     SOFT_DELETED_FIELD_NUMBER: _builtins.int
     KEY_SIZE_FIELD_NUMBER: _builtins.int
+    KDF_MODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     type: _builtins.str
@@ -68,7 +69,7 @@ class KeyInfo(_message.Message):
     derived: _builtins.bool
     """Whether a key for each context is derived from it."""
     kdf: _builtins.str
-    """How: hkdf_sha256."""
+    """How: hkdf_sha256; hmac-sha256-counter where it was imported, as in Vault."""
     convergent_encryption: _builtins.bool
     """Whether equal plaintexts in equal contexts give equal ciphertexts."""
     convergent_encryption_version: _builtins.int
@@ -95,6 +96,8 @@ class KeyInfo(_message.Message):
     """Whether it is out of use."""
     key_size: _builtins.int
     """Bytes of an hmac or aes-cmac key."""
+    kdf_mode: _builtins.str
+    """The same as kdf, where that is hmac-sha256-counter."""
     def __init__(
         self,
         *,
@@ -121,10 +124,11 @@ class KeyInfo(_message.Message):
         imported_key_allow_rotation: _builtins.bool | None = ...,
         soft_deleted: _builtins.bool = ...,
         key_size: _builtins.int | None = ...,
+        kdf_mode: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_convergent_encryption", b"_convergent_encryption", "_convergent_encryption_version", b"_convergent_encryption_version", "_imported_key_allow_rotation", b"_imported_key_allow_rotation", "_kdf", b"_kdf", "_key_size", b"_key_size", "convergent_encryption", b"convergent_encryption", "convergent_encryption_version", b"convergent_encryption_version", "imported_key_allow_rotation", b"imported_key_allow_rotation", "kdf", b"kdf", "key_size", b"key_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_convergent_encryption", b"_convergent_encryption", "_convergent_encryption_version", b"_convergent_encryption_version", "_imported_key_allow_rotation", b"_imported_key_allow_rotation", "_kdf", b"_kdf", "_kdf_mode", b"_kdf_mode", "_key_size", b"_key_size", "convergent_encryption", b"convergent_encryption", "convergent_encryption_version", b"convergent_encryption_version", "imported_key_allow_rotation", b"imported_key_allow_rotation", "kdf", b"kdf", "kdf_mode", b"kdf_mode", "key_size", b"key_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_convergent_encryption", b"_convergent_encryption", "_convergent_encryption_version", b"_convergent_encryption_version", "_imported_key_allow_rotation", b"_imported_key_allow_rotation", "_kdf", b"_kdf", "_key_size", b"_key_size", "allow_plaintext_backup", b"allow_plaintext_backup", "auto_rotate_period", b"auto_rotate_period", "convergent_encryption", b"convergent_encryption", "convergent_encryption_version", b"convergent_encryption_version", "deletion_allowed", b"deletion_allowed", "derived", b"derived", "exportable", b"exportable", "imported_key", b"imported_key", "imported_key_allow_rotation", b"imported_key_allow_rotation", "kdf", b"kdf", "key_size", b"key_size", "keys", b"keys", "latest_version", b"latest_version", "min_available_version", b"min_available_version", "min_decryption_version", b"min_decryption_version", "min_encryption_version", b"min_encryption_version", "name", b"name", "soft_deleted", b"soft_deleted", "supports_decryption", b"supports_decryption", "supports_derivation", b"supports_derivation", "supports_encryption", b"supports_encryption", "supports_signing", b"supports_signing", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_convergent_encryption", b"_convergent_encryption", "_convergent_encryption_version", b"_convergent_encryption_version", "_imported_key_allow_rotation", b"_imported_key_allow_rotation", "_kdf", b"_kdf", "_kdf_mode", b"_kdf_mode", "_key_size", b"_key_size", "allow_plaintext_backup", b"allow_plaintext_backup", "auto_rotate_period", b"auto_rotate_period", "convergent_encryption", b"convergent_encryption", "convergent_encryption_version", b"convergent_encryption_version", "deletion_allowed", b"deletion_allowed", "derived", b"derived", "exportable", b"exportable", "imported_key", b"imported_key", "imported_key_allow_rotation", b"imported_key_allow_rotation", "kdf", b"kdf", "kdf_mode", b"kdf_mode", "key_size", b"key_size", "keys", b"keys", "latest_version", b"latest_version", "min_available_version", b"min_available_version", "min_decryption_version", b"min_decryption_version", "min_encryption_version", b"min_encryption_version", "name", b"name", "soft_deleted", b"soft_deleted", "supports_decryption", b"supports_decryption", "supports_derivation", b"supports_derivation", "supports_encryption", b"supports_encryption", "supports_signing", b"supports_signing", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__convergent_encryption: _TypeAlias = _typing.Literal["convergent_encryption"]  # noqa: Y015
     _WhichOneofArgType__convergent_encryption: _TypeAlias = _typing.Literal["_convergent_encryption", b"_convergent_encryption"]  # noqa: Y015
@@ -134,6 +138,8 @@ class KeyInfo(_message.Message):
     _WhichOneofArgType__imported_key_allow_rotation: _TypeAlias = _typing.Literal["_imported_key_allow_rotation", b"_imported_key_allow_rotation"]  # noqa: Y015
     _WhichOneofReturnType__kdf: _TypeAlias = _typing.Literal["kdf"]  # noqa: Y015
     _WhichOneofArgType__kdf: _TypeAlias = _typing.Literal["_kdf", b"_kdf"]  # noqa: Y015
+    _WhichOneofReturnType__kdf_mode: _TypeAlias = _typing.Literal["kdf_mode"]  # noqa: Y015
+    _WhichOneofArgType__kdf_mode: _TypeAlias = _typing.Literal["_kdf_mode", b"_kdf_mode"]  # noqa: Y015
     _WhichOneofReturnType__key_size: _TypeAlias = _typing.Literal["key_size"]  # noqa: Y015
     _WhichOneofArgType__key_size: _TypeAlias = _typing.Literal["_key_size", b"_key_size"]  # noqa: Y015
     @_typing.overload
@@ -144,6 +150,8 @@ class KeyInfo(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__imported_key_allow_rotation) -> _WhichOneofReturnType__imported_key_allow_rotation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kdf) -> _WhichOneofReturnType__kdf | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kdf_mode) -> _WhichOneofReturnType__kdf_mode | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key_size) -> _WhichOneofReturnType__key_size | None: ...
 

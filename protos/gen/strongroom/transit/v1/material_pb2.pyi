@@ -79,6 +79,8 @@ class ImportKeyRequest(_message.Message):
     EXPORTABLE_FIELD_NUMBER: _builtins.int
     ALLOW_PLAINTEXT_BACKUP_FIELD_NUMBER: _builtins.int
     AUTO_ROTATE_PERIOD_FIELD_NUMBER: _builtins.int
+    CONVERGENT_ENCRYPTION_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the key."""
@@ -102,6 +104,10 @@ class ImportKeyRequest(_message.Message):
     """Whether it can be backed up."""
     auto_rotate_period: _builtins.int
     """Seconds after which a version is added by itself, at least an hour; 0 for never. Needs allow_rotation."""
+    convergent_encryption: _builtins.bool
+    """Not taken: keys that encrypt convergently are not imported. Known so that it is refused rather than ignored."""
+    context: _builtins.str
+    """Means nothing, as in Vault."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     def __init__(
@@ -117,11 +123,13 @@ class ImportKeyRequest(_message.Message):
         exportable: _builtins.bool = ...,
         allow_plaintext_backup: _builtins.bool = ...,
         auto_rotate_period: _builtins.int = ...,
+        convergent_encryption: _builtins.bool = ...,
+        context: _builtins.str = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_plaintext_backup", b"allow_plaintext_backup", "allow_rotation", b"allow_rotation", "auto_rotate_period", b"auto_rotate_period", "ciphertext", b"ciphertext", "derived", b"derived", "exportable", b"exportable", "hash_function", b"hash_function", "mount", b"mount", "name", b"name", "public_key", b"public_key", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_plaintext_backup", b"allow_plaintext_backup", "allow_rotation", b"allow_rotation", "auto_rotate_period", b"auto_rotate_period", "ciphertext", b"ciphertext", "context", b"context", "convergent_encryption", b"convergent_encryption", "derived", b"derived", "exportable", b"exportable", "hash_function", b"hash_function", "mount", b"mount", "name", b"name", "public_key", b"public_key", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -589,6 +597,9 @@ class SetCertificateResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_CHAIN_FIELD_NUMBER: _builtins.int
+    certificate_chain: _builtins.str
+    """The chain as it is kept, PEM."""
     @_builtins.property
     def key(self) -> _key_pb2.KeyInfo:
         """The key."""
@@ -597,10 +608,11 @@ class SetCertificateResponse(_message.Message):
         self,
         *,
         key: _key_pb2.KeyInfo | None = ...,
+        certificate_chain: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

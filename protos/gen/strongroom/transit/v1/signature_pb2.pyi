@@ -68,7 +68,7 @@ class SignResult(_message.Message):
     signature: _builtins.str
     """vault:v<version>:<base64>."""
     key_version: _builtins.int
-    """The version it was signed with."""
+    """The version it was signed with; 0 where it was not."""
     publickey: _builtins.bytes
     """For derived keys: the public key of the context."""
     error: _builtins.str
@@ -145,11 +145,11 @@ class SignRequest(_message.Message):
     marshaling_algorithm: _builtins.str
     """For ECDSA keys: asn1 or jws; asn1 where empty."""
     salt_length: _builtins.str
-    """For pss: auto (the longest), hash (that of the hash) or a number of bytes; auto where empty."""
+    """For pss: auto (the longest), hash (that of the hash) or a number of bytes; auto where empty. 0 is auto and -1 hash, as in Vault."""
     reference: _builtins.str
     """Comes back with the result of a batch."""
     partial_failure_response_code: _builtins.int
-    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
+    """The HTTP status where some items of a batch failed and others did not; 200 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -194,14 +194,17 @@ class SignResponse(_message.Message):
     PUBLICKEY_FIELD_NUMBER: _builtins.int
     BATCH_RESULTS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     signature: _builtins.str
     """vault:v<version>:<base64>."""
     key_version: _builtins.int
     """The version it was signed with."""
     publickey: _builtins.bytes
-    """For derived keys: the public key of the context."""
+    """The same as public_key, as the results of a batch name it."""
     status: _builtins.int
     """The HTTP status where items failed."""
+    public_key: _builtins.bytes
+    """For derived keys: the public key of the context."""
     @_builtins.property
     def batch_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignResult]:
         """As many results as there were items, in their order."""
@@ -214,19 +217,24 @@ class SignResponse(_message.Message):
         publickey: _builtins.bytes | None = ...,
         batch_results: _abc.Iterable[Global___SignResult] | None = ...,
         status: _builtins.int = ...,
+        public_key: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_publickey", b"_publickey", "_signature", b"_signature", "key_version", b"key_version", "publickey", b"publickey", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_public_key", b"_public_key", "_publickey", b"_publickey", "_signature", b"_signature", "key_version", b"key_version", "public_key", b"public_key", "publickey", b"publickey", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_publickey", b"_publickey", "_signature", b"_signature", "batch_results", b"batch_results", "key_version", b"key_version", "publickey", b"publickey", "signature", b"signature", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_public_key", b"_public_key", "_publickey", b"_publickey", "_signature", b"_signature", "batch_results", b"batch_results", "key_version", b"key_version", "public_key", b"public_key", "publickey", b"publickey", "signature", b"signature", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__key_version: _TypeAlias = _typing.Literal["key_version"]  # noqa: Y015
     _WhichOneofArgType__key_version: _TypeAlias = _typing.Literal["_key_version", b"_key_version"]  # noqa: Y015
+    _WhichOneofReturnType__public_key: _TypeAlias = _typing.Literal["public_key"]  # noqa: Y015
+    _WhichOneofArgType__public_key: _TypeAlias = _typing.Literal["_public_key", b"_public_key"]  # noqa: Y015
     _WhichOneofReturnType__publickey: _TypeAlias = _typing.Literal["publickey"]  # noqa: Y015
     _WhichOneofArgType__publickey: _TypeAlias = _typing.Literal["_publickey", b"_publickey"]  # noqa: Y015
     _WhichOneofReturnType__signature: _TypeAlias = _typing.Literal["signature"]  # noqa: Y015
     _WhichOneofArgType__signature: _TypeAlias = _typing.Literal["_signature", b"_signature"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key_version) -> _WhichOneofReturnType__key_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__public_key) -> _WhichOneofReturnType__public_key | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__publickey) -> _WhichOneofReturnType__publickey | None: ...
     @_typing.overload
@@ -292,7 +300,7 @@ class VerifyResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
-    """Whether it is genuine."""
+    """Whether it is genuine. False where that cannot be said."""
     error: _builtins.str
     """Why that cannot be said."""
     reference: _builtins.str
@@ -360,7 +368,7 @@ class VerifyRequest(_message.Message):
     marshaling_algorithm: _builtins.str
     """As it was made with."""
     salt_length: _builtins.str
-    """For pss: auto (any), hash (that of the hash) or a number of bytes; auto where empty."""
+    """For pss: auto (any), hash (that of the hash) or a number of bytes; auto where empty. 0 is auto and -1 hash, as in Vault."""
     reference: _builtins.str
     """Comes back with the result of a batch."""
     cmac: _builtins.str
@@ -368,7 +376,7 @@ class VerifyRequest(_message.Message):
     mac_length: _builtins.int
     """Bytes of a CMAC, as it was made with; 16 where 0."""
     partial_failure_response_code: _builtins.int
-    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
+    """The HTTP status where some items of a batch failed and others did not; 200 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -527,13 +535,13 @@ class HmacRequest(_message.Message):
     input: _builtins.bytes
     """The text. Base64 over HTTP."""
     algorithm: _builtins.str
-    """sha2-224 to sha2-512 or sha3-224 to sha3-512; sha2-256 where empty."""
+    """sha2-224 to sha2-512, sha3-224 to sha3-512, or sha1; sha2-256 where empty."""
     key_version: _builtins.int
     """The version to use; 0 for the newest."""
     reference: _builtins.str
     """Comes back with the result of a batch."""
     partial_failure_response_code: _builtins.int
-    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
+    """The HTTP status where some items of a batch failed and others did not; 200 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property
@@ -693,7 +701,7 @@ class CmacRequest(_message.Message):
     reference: _builtins.str
     """Comes back with the result of a batch."""
     partial_failure_response_code: _builtins.int
-    """The HTTP status where some items of a batch failed and others did not; 400 where 0."""
+    """The HTTP status where some items of a batch failed and others did not; 200 where 0."""
     mount: _builtins.str
     """The path of the mount, such as transit/. Only over gRPC."""
     @_builtins.property

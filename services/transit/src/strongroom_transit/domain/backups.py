@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from strongroom_runtime.errors import ServiceError, invalid
 from strongroom_runtime.timestamps import rfc3339
+from strongroom_runtime.tools import base64_bytes
 from strongroom_transit.domain.keys import Key, check_new
 from strongroom_transit.domain.kinds import TYPES, Family, KeyType
 from strongroom_transit.domain.material import (
@@ -48,7 +49,7 @@ _NUMBERS = {
     11: "xchacha20-poly1305",
 }
 _TYPES = {name: number for number, name in _NUMBERS.items()}
-_HKDF, _CONVERGENT = 1, 3
+_COUNTER, _HKDF, _CONVERGENT = 0, 1, 3
 _NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -75,7 +76,7 @@ def backup(name: str, key: Key, versions: Mapping[int, Version], now: float) -> 
         "name": name,
         "keys": {str(n): entry for n, entry in entries.items() if n >= key.min_decryption},
         "derived": key.derived,
-        "kdf": _HKDF if key.derived else 0,
+        "kdf": _HKDF if key.derived and not key.counter_kdf else _COUNTER,
         "convergent_encryption": key.convergent,
         "convergent_version": -1 if key.convergent else 0,
         "exportable": key.exportable,
@@ -126,7 +127,7 @@ def restored(text: str, now: float) -> Restored:
     if len(text) > MAX_BYTES:
         raise invalid(f"backup: may have at most {MAX_BYTES} bytes")
     try:
-        document = json.loads(base64.b64decode(text, validate=True))
+        document = json.loads(base64_bytes(text))
         policy, archive = document["policy"], (document.get("archived_keys") or {}).get("keys")
         kind = TYPES[_NUMBERS.get(policy["type"], policy["type"])]
         key = _key(kind, policy, now)
@@ -145,8 +146,11 @@ def restored(text: str, now: float) -> Restored:
 
 
 def _key(kind: KeyType, policy: Mapping[str, Any], now: float) -> Key:
-    if policy.get("derived") and policy.get("kdf", _HKDF) != _HKDF:
-        raise invalid("backup: the key derives in an old way that is not supported")
+    counting = policy.get("derived") is True and policy.get("kdf", _HKDF) == _COUNTER
+    if policy.get("derived") and policy.get("kdf", _HKDF) != _HKDF and not counting:
+        raise invalid("backup: the key derives in a way that is not supported")
+    if counting and (kind.family is not Family.AEAD or policy.get("convergent_encryption")):
+        raise invalid("backup: a key like this does not derive in counter mode")
     if policy.get("version_template"):
         raise invalid(
             "backup: the key has a form of ciphertexts of its own, which is not supported"
@@ -169,6 +173,7 @@ def _key(kind: KeyType, policy: Mapping[str, Any], now: float) -> Key:
         imported=policy.get("Imported") is True,
         allow_rotation=policy.get("AllowImportedKeyRotation") is True,
         soft_deleted=policy.get("soft_deleted") is True,
+        counter_kdf=counting,
     )
     if key.convergent and policy.get("convergent_version") not in (-1, _CONVERGENT):
         raise invalid("backup: the key encrypts convergently in an old way, which is not supported")

@@ -11,7 +11,6 @@ data too, where there are any. See docs/decisions/0012-transit-keys.md.
 import hashlib
 import hmac
 import os
-from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.tools import base64_bytes
 from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import PREFIX, Keyset, split
 from strongroom_transit.domain.kinds import Family
@@ -89,7 +89,7 @@ class Sealer:
         self._drawn_at_once = min(count, _NONCES)
         self._nonces: list[bytes] = []
         # Of the version that was used last:
-        self._wanted = -1
+        self._wanted: int | None = None
         self._number = 0
         self._loaded: Any = None
         self._prefix = ""
@@ -202,8 +202,8 @@ class Opener:
             prefix = self._take_version(ciphertext)
         try:
             sealed = a2b_base64(ciphertext[len(prefix) :], strict_mode=True)
-        except (Base64Error, ValueError):
-            raise invalid("invalid ciphertext: could not decode base64") from None
+        except ValueError:
+            sealed = _wrapped(ciphertext[len(prefix) :])
         decrypt = self._decrypt
         if decrypt is None:
             if self._key.kind.family is not Family.AEAD:
@@ -237,6 +237,14 @@ class Opener:
         except ValueError:
             raise invalid("invalid ciphertext: failed to decrypt") from None
         return plaintext
+
+
+def _wrapped(text: str) -> bytes:
+    """Returns what text stands for that may have line ends in it, as when it comes from a file."""
+    try:
+        return base64_bytes(text)
+    except ValueError:
+        raise invalid("invalid ciphertext: could not decode base64") from None
 
 
 def _refuse_associated_data(key: Key, associated_data: bytes) -> None:

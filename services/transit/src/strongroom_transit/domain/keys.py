@@ -34,6 +34,8 @@ class Key(msgspec.Struct, frozen=True):
         allow_rotation: versions may be made here even so.
         soft_deleted: it is out of use.
         key_size: bytes of an hmac key; 0 for other types.
+        counter_kdf: keys for contexts come from a KDF in counter mode instead of HKDF, as in Vault and OpenBao for
+            derived keys that were imported.
     """
 
     uuid: str
@@ -53,6 +55,7 @@ class Key(msgspec.Struct, frozen=True):
     allow_rotation: bool = False
     soft_deleted: bool = False
     key_size: int = 0
+    counter_kdf: bool = False
 
     @property
     def kind(self) -> KeyType:

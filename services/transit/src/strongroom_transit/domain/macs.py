@@ -4,6 +4,8 @@ import base64
 import hmac
 from collections.abc import Callable
 
+from strongroom_runtime.errors import invalid
+from strongroom_runtime.tools import base64_bytes
 from strongroom_transit.domain.keyset import PREFIX, Keyset, split
 from strongroom_transit.domain.material import Loaded
 
@@ -15,7 +17,8 @@ def make(keyset: Keyset, wanted: int, tag: Callable[[Loaded], bytes]) -> str:
         ServiceError: INVALID.
     """
     number = keyset.key.version_for_encryption(wanted)
-    return f"{PREFIX}{number}:{_text(keyset, number, tag)}"
+    text = base64.b64encode(tag(keyset.version(number))).decode()
+    return f"{PREFIX}{number}:{text}"
 
 
 def verify(keyset: Keyset, text: str, what: str, tag: Callable[[Loaded], bytes]) -> bool:
@@ -32,8 +35,8 @@ def verify(keyset: Keyset, text: str, what: str, tag: Callable[[Loaded], bytes])
     """
     number, body = split(text, what)
     keyset.key.check_decryption(number, what)
-    return hmac.compare_digest(_text(keyset, number, tag).encode(), body.encode())
-
-
-def _text(keyset: Keyset, number: int, tag: Callable[[Loaded], bytes]) -> str:
-    return base64.b64encode(tag(keyset.version(number))).decode()
+    try:
+        given = base64_bytes(body)
+    except ValueError:
+        raise invalid(f"invalid {what}: could not decode base64") from None
+    return hmac.compare_digest(tag(keyset.version(number)), given)

@@ -4,6 +4,7 @@ A symmetric version keeps its key as it is. Others keep the private half as PKCS
 public half as SubjectPublicKeyInfo DER; where only a public half was imported, the private one is empty.
 """
 
+import hmac
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -20,7 +21,8 @@ from strongroom_transit.domain.kinds import Family, KeyType
 from strongroom_transit.domain.xchacha import XChaCha20Poly1305
 
 HMAC_KEY_BYTES = 32
-_CONTEXTS = 1_000
+# Whose keys are kept with a version: so many, none of them longer, since contexts are the callers' choice.
+_CONTEXTS, _CONTEXT_BYTES = 1_000, 256
 CURVES: dict[int, Callable[[], ec.EllipticCurve]] = {
     256: ec.SECP256R1,
     384: ec.SECP384R1,
@@ -115,13 +117,23 @@ class Loaded:
         version: as it is kept. It was made or checked here before it was kept, so it is not checked again.
         derived: whether a key for each context is derived from it.
         convergent: whether it encrypts convergently.
+        counter_kdf: whether it is derived in counter mode.
     """
 
-    def __init__(self, kind: KeyType, version: Version, *, derived: bool, convergent: bool) -> None:
+    def __init__(
+        self,
+        kind: KeyType,
+        version: Version,
+        *,
+        derived: bool,
+        convergent: bool,
+        counter_kdf: bool = False,
+    ) -> None:
         self.kind = kind
         self.version = version
         self._derived = derived
         self._convergent = convergent
+        self._counter_kdf = counter_kdf
         self._contexts: dict[bytes, tuple[Any, bytes]] = {}
 
     def __repr__(self) -> str:
@@ -158,6 +170,8 @@ class Loaded:
         found = self._contexts.get(context)
         if found is None:
             found = self._derive(context)
+            if len(context) > _CONTEXT_BYTES:
+                return found
             if len(self._contexts) >= _CONTEXTS:
                 self._contexts.clear()
             self._contexts[context] = found
@@ -181,6 +195,8 @@ class Loaded:
 
     def _derive(self, context: bytes) -> tuple[Any, bytes]:
         size = self.kind.size
+        if self._counter_kdf:
+            return self._aead(derive_counting(self.version.secret, context)[:size]), b""
         key = derive(self.version.secret, context, size + 32 if self._convergent else size)
         return self._aead(key[:size]), key[size:]
 
@@ -194,9 +210,26 @@ def derive(secret: bytes, context: bytes, size: int) -> bytes:
     Raises:
         ServiceError: INVALID where there is no context.
     """
+    _check_context(context)
+    return HKDF(hashes.SHA256(), size, None, context).derive(secret)
+
+
+def derive_counting(secret: bytes, context: bytes) -> bytes:
+    """Returns 32 bytes for a context as Vault derives them of imported keys.
+
+    That is one round of HMAC-SHA256 in counter mode (NIST SP 800-108), counted from 0: over the counter, the context
+    and the number of bits.
+
+    Raises:
+        ServiceError: INVALID where there is no context.
+    """
+    _check_context(context)
+    return hmac.digest(secret, bytes(4) + context + (256).to_bytes(4, "big"), "sha256")
+
+
+def _check_context(context: bytes) -> None:
     if not context:
         raise invalid(
             "missing 'context' for key derivation; the key was created using a derived key, which means additional, "
             "per-request information must be included in order to perform operations with the key"
         )
-    return HKDF(hashes.SHA256(), size, None, context).derive(secret)

@@ -7,7 +7,6 @@ is made with a key that each version has beside its own; of type hmac, with the 
 
 import base64
 import hmac
-from binascii import Error as Base64Error
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 
 from strongroom_runtime.errors import invalid
-from strongroom_runtime.tools import hash_name
+from strongroom_runtime.tools import base64_bytes, hash_name
 from strongroom_transit.domain import macs
 from strongroom_transit.domain.keyset import PREFIX, Keyset, split
 from strongroom_transit.domain.kinds import Family, KeyType
@@ -34,6 +33,9 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha3-512": hashes.SHA3_512(),
 }
 _USUAL = "sha2-256"
+_BY_SIZE = {each.digest_size: each for each in _HASHES.values()}
+# Of salts, what is no number of bytes: 0 and -1 are what Go's library, and so Vault, takes auto and hash for.
+_SALTS = {"": "auto", "auto": "auto", "0": "auto", "hash": "hash", "-1": "hash"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Scheme:
         prehashed: the input is a hash already.
         signature: of RSA: pss or pkcs1v15; empty for pss.
         marshaling: of ECDSA: asn1 or jws; empty for asn1.
-        salt: of pss: auto, hash or a number of bytes; empty for auto.
+        salt: of pss: auto, hash or a number of bytes; empty for auto. 0 is auto and -1 is hash, as in Vault.
     """
 
     hash_name: str = ""
@@ -68,7 +70,7 @@ class Scheme:
             raise invalid("signature_algorithm: takes pss or pkcs1v15")
         if self.marshaling not in ("", "asn1", "jws"):
             raise invalid("marshaling_algorithm: takes asn1 or jws")
-        if self.salt not in ("", "auto", "hash") and not (
+        if self.salt.lower() not in _SALTS and not (
             self.salt.isascii() and self.salt.isdigit() and len(self.salt) < 5
         ):
             raise invalid("salt_length: takes auto, hash or a number of bytes")
@@ -88,13 +90,28 @@ class Scheme:
         found = _HASHES[self.hash_name or _USUAL]
         return utils.Prehashed(found) if self.prehashed else found
 
+    def ecdsa_digest(self, data: bytes) -> Any:
+        """The hash as cryptography takes it for ECDSA.
+
+        What is hashed already is taken as it is, as in Vault: unlike RSA's, these signatures do not name the hash.
+
+        Raises:
+            ValueError: the data are no hash.
+        """
+        if not self.prehashed:
+            return self.digest
+        if len(data) not in _BY_SIZE:
+            raise ValueError
+        return utils.Prehashed(_BY_SIZE[len(data)])
+
     def padding(self, *, verifying: bool) -> Any:
         """The padding of an RSA signature."""
         if self.signature == "pkcs1v15":
             return padding.PKCS1v15()
-        usual = padding.PSS.AUTO if verifying else padding.PSS.MAX_LENGTH
-        named: dict[str, Any] = {"": usual, "auto": usual, "hash": padding.PSS.DIGEST_LENGTH}
-        salt = named[self.salt] if self.salt in named else int(self.salt)
+        auto = padding.PSS.AUTO if verifying else padding.PSS.MAX_LENGTH
+        named: dict[str, Any] = {"auto": auto, "hash": padding.PSS.DIGEST_LENGTH}
+        given = self.salt.lower()
+        salt = named[_SALTS[given]] if given in _SALTS else int(given)
         return padding.PSS(padding.MGF1(_HASHES[self.hash_name or _USUAL]), salt)
 
 
@@ -156,7 +173,7 @@ def check_hmac(algorithm: str) -> None:
     Raises:
         ServiceError: INVALID.
     """
-    hash_name(algorithm or _USUAL)
+    _hmac_hash(algorithm)
 
 
 def make_hmac(keyset: Keyset, data: bytes, wanted: int, algorithm: str) -> str:
@@ -178,7 +195,12 @@ def verify_hmac(keyset: Keyset, data: bytes, text: str, algorithm: str) -> bool:
 
 
 def _tag(loaded: Loaded, data: bytes, algorithm: str) -> bytes:
-    return hmac.digest(loaded.version.hmac_key, data, hash_name(algorithm or _USUAL))
+    return hmac.digest(loaded.version.hmac_key, data, _hmac_hash(algorithm))
+
+
+def _hmac_hash(algorithm: str) -> str:
+    # HMACs of old systems, as in OpenBao: what breaks SHA-1's collision resistance does not break them.
+    return algorithm if algorithm == "sha1" else hash_name(algorithm or _USUAL)
 
 
 def _raw_signature(kind: KeyType, private: Any, data: bytes, scheme: Scheme) -> bytes:
@@ -186,7 +208,7 @@ def _raw_signature(kind: KeyType, private: Any, data: bytes, scheme: Scheme) -> 
     if kind.family is Family.RSA:
         signed = private.sign(data, scheme.padding(verifying=False), scheme.digest)
     elif kind.family is Family.ECDSA:
-        signed = private.sign(data, ec.ECDSA(scheme.digest))
+        signed = private.sign(data, ec.ECDSA(scheme.ecdsa_digest(data)))
     else:
         signed = private.sign(data)
     return signed
@@ -196,7 +218,7 @@ def _check_signature(kind: KeyType, public: Any, raw: bytes, data: bytes, scheme
     if kind.family is Family.RSA:
         public.verify(raw, data, scheme.padding(verifying=True), scheme.digest)
     elif kind.family is Family.ECDSA:
-        public.verify(raw, data, ec.ECDSA(scheme.digest))
+        public.verify(raw, data, ec.ECDSA(scheme.ecdsa_digest(data)))
     else:
         public.verify(raw, data)
 
@@ -206,15 +228,17 @@ def _encode(kind: KeyType, raw: bytes, scheme: Scheme) -> str:
         return base64.b64encode(raw).decode()
     size = (kind.size + 7) // 8
     both = b"".join(part.to_bytes(size, "big") for part in utils.decode_dss_signature(raw))
-    return base64.urlsafe_b64encode(both).rstrip(b"=").decode()
+    return _base64url(both)
 
 
 def _decode(kind: KeyType, text: str, scheme: Scheme) -> bytes:
     try:
         if kind.family is not Family.ECDSA or scheme.marshaling != "jws":
-            return base64.b64decode(text, validate=True)
+            return base64_bytes(text)
         both = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (Base64Error, ValueError):
+        if _base64url(both) != text:  # what is no character of it is passed over above
+            raise ValueError
+    except ValueError:
         raise invalid("invalid signature: could not decode base64") from None
     half = len(both) // 2
     if len(both) != 2 * ((kind.size + 7) // 8):
@@ -222,3 +246,7 @@ def _decode(kind: KeyType, text: str, scheme: Scheme) -> bytes:
     return utils.encode_dss_signature(
         int.from_bytes(both[:half], "big"), int.from_bytes(both[half:], "big")
     )
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -83,7 +83,7 @@ class CipherHandlers:
         response = pb.DecryptResponse(
             status=status_of(results, request.partial_failure_response_code)
         )
-        outcomes(response.batch_results, items, results, _decrypted)
+        outcomes(response.batch_results, items, results, _decrypted, _not_decrypted)
         return response
 
     async def Rewrap(self, request: pb.RewrapRequest, context: RequestContext) -> pb.RewrapResponse:
@@ -104,7 +104,7 @@ class CipherHandlers:
 
         results = await run(keyset, items, readable(rewrap), self._config)
         response = pb.RewrapResponse(
-            status=status_of(results, request.partial_failure_response_code)
+            status=status_of(results, request.partial_failure_response_code, 0)
         )
         outcomes(response.batch_results, items, results, _encrypted)
         return response
@@ -178,3 +178,7 @@ def _encrypted(message: pb.EncryptResult, result: Encrypted) -> None:
 
 def _decrypted(message: pb.DecryptResult, plaintext: bytes) -> None:
     message.plaintext = plaintext
+
+
+def _not_decrypted(message: pb.DecryptResult) -> None:
+    message.plaintext = b""

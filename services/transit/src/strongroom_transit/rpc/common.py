@@ -22,7 +22,8 @@ from strongroom_transit.domain.material import Loaded, Version
 from strongroom_transit.domain.transfer import chain_pem
 from strongroom_transit.storage import Keys
 
-_PARTIAL = range(100, 600)
+# Statuses that an answer with a body may have.
+_PARTIAL = frozenset(range(200, 600)) - {204, 205, 304}
 # From so many items on, what takes long for each is done beside the event loop.
 _FEW = 4
 _NAMES = {
@@ -94,7 +95,11 @@ def readable(operation: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def outcomes(
-    into: Any, items: Sequence[Any], results: Sequence[Any], put: Callable[[Any, Any], None]
+    into: Any,
+    items: Sequence[Any],
+    results: Sequence[Any],
+    put: Callable[[Any, Any], None],
+    failed: Callable[[Any], None] | None = None,
 ) -> None:
     """Says in messages what became of the items of a batch.
 
@@ -106,26 +111,36 @@ def outcomes(
         items: as they came.
         results: what `run` gave.
         put: puts a result into its message; errors and references are put here.
+        failed: puts into the message of an error what Vault has there beside it.
     """
     add = into.add
     for item, result in zip(items, results, strict=True):
         message = add()
         if type(result) is ServiceError:
             message.error = result.message
+            if failed is not None:
+                failed(message)
         else:
             put(message, result)
         if reference := item.reference:
             message.reference = reference
 
 
-def status_of(results: Sequence[Any], wanted: int) -> int:
-    """Returns the HTTP status of a batch: 0 where nothing failed, `wanted` (or 400) where some items did."""
+def status_of(results: Sequence[Any], wanted: int, usual: int = 400) -> int:
+    """Returns the HTTP status of a batch, 0 for that of success.
+
+    Args:
+        results: what became of the items.
+        wanted: the status where some of them failed and others did not, or 0.
+        usual: where some or all failed and nothing was wanted: 400 for encryption and decryption, that of success for
+            everything else, as in Vault.
+    """
     failed = sum(type(result) is ServiceError for result in results)
     if not failed:
         return 0
-    if failed < len(results) and wanted:
-        return wanted
-    return 400
+    if not wanted:
+        return usual
+    return wanted if failed < len(results) else 400
 
 
 def check_partial(wanted: int) -> None:
@@ -135,7 +150,9 @@ def check_partial(wanted: int) -> None:
         ServiceError: INVALID.
     """
     if wanted and wanted not in _PARTIAL:
-        raise invalid("partial_failure_response_code: takes an HTTP status")
+        raise invalid(
+            "partial_failure_response_code: takes an HTTP status from 200 on, of answers with a body"
+        )
 
 
 def existing_key(key: Key | None) -> Key:
@@ -182,7 +199,9 @@ def key_message(
         soft_deleted=key.soft_deleted,
     )
     if key.derived:
-        message.kdf = "hkdf_sha256"
+        message.kdf = "hmac-sha256-counter" if key.counter_kdf else "hkdf_sha256"
+        if key.counter_kdf:
+            message.kdf_mode = message.kdf
         message.convergent_encryption = key.convergent
         if key.convergent:
             message.convergent_encryption_version = -1

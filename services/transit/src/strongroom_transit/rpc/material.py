@@ -46,9 +46,15 @@ class MaterialHandlers:
     async def ImportKey(
         self, request: pb.ImportKeyRequest, context: RequestContext
     ) -> pb.ImportKeyResponse:
+        if request.convergent_encryption:
+            raise invalid(
+                "convergent_encryption: keys that encrypt convergently are not imported; restore a backup"
+            )
+        kind = type_named(request.type)
         key = msgspec.structs.replace(
-            new_key(type_named(request.type)),
+            new_key(kind),
             imported=True,
+            counter_kdf=request.derived and kind.family is Family.AEAD,
             allow_rotation=request.allow_rotation,
             derived=request.derived,
             exportable=request.exportable,
@@ -145,7 +151,10 @@ class MaterialHandlers:
         await self._keys.replace_version(mount, request.name, number, change)
         after = await self._key(context, request.name)
         versions = await self._keys.all_versions(mount, after, after.min_decryption)
-        return pb.SetCertificateResponse(key=key_message(request.name, after, versions))
+        return pb.SetCertificateResponse(
+            key=key_message(request.name, after, versions),
+            certificate_chain=transfer.chain_pem(versions[number]) if number in versions else "",
+        )
 
     async def DeriveKey(
         self, request: pb.DeriveKeyRequest, context: RequestContext

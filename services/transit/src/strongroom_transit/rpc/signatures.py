@@ -43,11 +43,15 @@ class SignatureHandlers:
 
         if not request.batch_input:
             signature, version, public = sign(request)
-            return pb.SignResponse(signature=signature, key_version=version, publickey=public)
+            return pb.SignResponse(
+                signature=signature, key_version=version, public_key=public, publickey=public
+            )
         items = request.batch_input
         results = await run(keyset, items, readable(sign), self._config)
-        response = pb.SignResponse(status=status_of(results, request.partial_failure_response_code))
-        outcomes(response.batch_results, items, results, _signed)
+        response = pb.SignResponse(
+            status=status_of(results, request.partial_failure_response_code, 0)
+        )
+        outcomes(response.batch_results, items, results, _signed, _not_signed)
         return response
 
     async def Verify(self, request: pb.VerifyRequest, context: RequestContext) -> pb.VerifyResponse:
@@ -62,9 +66,9 @@ class SignatureHandlers:
             return pb.VerifyResponse(valid=verify(request))
         results = await run(keyset, items, readable(verify), self._config)
         response = pb.VerifyResponse(
-            status=status_of(results, request.partial_failure_response_code)
+            status=status_of(results, request.partial_failure_response_code, 0)
         )
-        outcomes(response.batch_results, items, results, _verified)
+        outcomes(response.batch_results, items, results, _verified, _not_verified)
         return response
 
     async def Hmac(self, request: pb.HmacRequest, context: RequestContext) -> pb.HmacResponse:
@@ -79,7 +83,9 @@ class SignatureHandlers:
             return pb.HmacResponse(hmac=make(request))
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
-        response = pb.HmacResponse(status=status_of(results, request.partial_failure_response_code))
+        response = pb.HmacResponse(
+            status=status_of(results, request.partial_failure_response_code, 0)
+        )
         outcomes(response.batch_results, items, results, _with_hmac)
         return response
 
@@ -96,7 +102,9 @@ class SignatureHandlers:
             return pb.CmacResponse(cmac=make(request))
         items = request.batch_input
         results = await run(keyset, items, readable(make), self._config)
-        response = pb.CmacResponse(status=status_of(results, request.partial_failure_response_code))
+        response = pb.CmacResponse(
+            status=status_of(results, request.partial_failure_response_code, 0)
+        )
         outcomes(response.batch_results, items, results, _with_cmac)
         return response
 
@@ -152,8 +160,16 @@ def _signed(message: pb.SignResult, result: Signed) -> None:
         message.publickey = result.public_key
 
 
+def _not_signed(message: pb.SignResult) -> None:
+    message.key_version = 0
+
+
 def _verified(message: pb.VerifyResult, valid: bool) -> None:
     message.valid = valid
+
+
+def _not_verified(message: pb.VerifyResult) -> None:
+    message.valid = False
 
 
 def _with_hmac(message: pb.HmacResult, hmac: str) -> None:
