@@ -128,6 +128,7 @@ class Process:
             self._identities,
             telemetry=self._telemetry[name],
             patience=patience,
+            takes=self._takes_calls,
         )
 
     async def start(self) -> None:
@@ -329,6 +330,13 @@ class Process:
 
     def _seals(self) -> Sequence[str]:
         return self._config.remote.get("seal") or sorted(self._directory.addresses("seal"))
+
+    def _takes_calls(self) -> bool:
+        """Returns whether others may call: the seal always, all else once it has keys.
+
+        Callers that have its address from a configuration would come while it starts.
+        """
+        return self._serving or "seal" in self._config.targets
 
     @property
     def _without_keys(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from strongroom_runtime.link.direct import connect as connect_beside
 from strongroom_runtime.link.messages import (
     BEGUN,
     NotBegunError,
+    error_from_status,
     error_from_wire,
     unavailable,
 )
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 _LAST_REPLIES_SECONDS = 2.0
 _REACH_SECONDS = 5.0
 _RECONNECT_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+_REFUSED_FAILURES = 2  # no longer than so many make it
 
 
 class Pending:
@@ -149,7 +151,12 @@ class Replica:
                 await self._stream()
                 failures = 0
             except grpc.aio.AioRpcError as error:
-                log.info("link broke", extra={"code": error.code().name})
+                if isinstance(error_from_status(error), NotBegunError):
+                    failures = min(
+                        failures, _REFUSED_FAILURES
+                    )  # it will take calls before long, or is gone
+                else:
+                    log.info("link broke", extra={"code": error.code().name})
             finally:
                 self._fail_all()
             await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])

@@ -6,7 +6,7 @@ Both run the same handlers. A caller is whoever its certificate says: `spiffe://
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -65,6 +65,7 @@ class LinkServer(grpc.GenericRpcHandler):
         clock: for deadlines.
         telemetry: of the service, for a span around each handler.
         direct: takes connections beside streams; None for none.
+        takes: whether streams are taken now; None for always. Whoever is refused asks another replica.
 
     `duplexes` are the streams both ways that are open, `watches` those of this server.
     """
@@ -76,8 +77,10 @@ class LinkServer(grpc.GenericRpcHandler):
         clock: Clock | None = None,
         telemetry: Telemetry | None = None,
         direct: DirectListener | None = None,
+        takes: Callable[[], bool] | None = None,
     ) -> None:
         self._direct = direct
+        self._takes = takes
         self._methods = table.methods
         self._local = traced(LocalCaller(table), telemetry or Telemetry(""))
         self._allowed: dict[str, frozenset[str]] = {}
@@ -202,9 +205,9 @@ class LinkServer(grpc.GenericRpcHandler):
 
     async def _begin(self, context: ServicerContext) -> None:
         """Takes a stream, or refuses it before anything of it ran."""
-        if self._draining:
+        if self._draining or (self._takes is not None and not self._takes()):
             await context.abort(
-                grpc.StatusCode.UNAVAILABLE, "this replica takes no more calls", NOT_BEGUN
+                grpc.StatusCode.UNAVAILABLE, "this replica takes no calls now", NOT_BEGUN
             )
         await context.send_initial_metadata(BEGUN)
 

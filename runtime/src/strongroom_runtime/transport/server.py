@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -28,6 +28,7 @@ class InternalServer:
         drain_seconds: how long `drain` waits for calls under way.
         telemetry: of the service.
         patience: with streams both ways that are open in the end.
+        takes: whether streams, and so calls of the link, are taken now; None for always.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class InternalServer:
         drain_seconds: float = 10.0,
         telemetry: Telemetry | None = None,
         patience: Patience | None = None,
+        takes: Callable[[], bool] | None = None,
     ) -> None:
         self._identities = identities
         self._drain_seconds = drain_seconds
@@ -44,7 +46,11 @@ class InternalServer:
         self._drained = False
         self._direct = DirectListener(identities.server_context())
         self._link = LinkServer(
-            table, identities.trust_domain, telemetry=telemetry, direct=self._direct
+            table,
+            identities.trust_domain,
+            telemetry=telemetry,
+            direct=self._direct,
+            takes=takes,
         )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)

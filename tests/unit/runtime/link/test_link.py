@@ -42,10 +42,11 @@ class Served:
     echo: Echo
     port: int = 0
     refuses: Kind | None = None
+    takes: bool = True
 
     async def start(self) -> None:
         self.echo.refuses = self.refuses
-        self.link = LinkServer(table(self.echo), DOMAIN)
+        self.link = LinkServer(table(self.echo), DOMAIN, takes=lambda: self.takes)
         self.server = grpc.aio.server(options=SERVER_OPTIONS)
         self.server.add_generic_rpc_handlers([self.link])
         credentials = Identities(self.folder, DOMAIN, ["echo"]).server_credentials()
@@ -135,6 +136,24 @@ async def test_a_broken_stream_fails_its_calls_and_comes_back(
     assert caught.value.kind is Kind.UNAVAILABLE
     await served.start()
     assert await send(gateway, "Echo", "again") == "again"
+
+
+async def test_a_replica_that_is_starting_gets_no_calls_until_it_takes_them(
+    served: Served, identities: Path
+) -> None:
+    starting = Served(identities, Echo(), refuses=Kind.SEALED, takes=False)
+    await starting.start()
+    both = caller(identities, "gateway", served.port, starting.port)
+    request = Text(value="x")
+    for _ in range(20):
+        assert await send(both, "Echo", "x") == "x"
+        await asyncio.sleep(0.02)  # as often as the caller tries to reach it
+    starting.takes = True
+    async with asyncio.timeout(10):
+        while len(await both.call_each(f"/{NAME}/Echo", request, CONTEXT)) < 2:
+            await asyncio.sleep(0.02)
+    await both.close()
+    await starting.server.stop(None)
 
 
 async def test_a_draining_replica_gets_no_new_calls_and_answers_the_old(
