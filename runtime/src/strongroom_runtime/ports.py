@@ -1,13 +1,20 @@
 """Ports on loopback, and the address of this machine."""
 
 import asyncio
+import contextlib
 import random
 import socket
+import time
+from collections import deque
 from collections.abc import Iterable
+
+_RESERVED_SECONDS = 60.0
 
 
 class Ports:
     """Gives ports of a range that nobody listens on, each once before any comes again.
+
+    What is given is not given by other processes for a minute: until then whoever wants to listen on it does.
 
     Args:
         first: the lowest.
@@ -17,8 +24,8 @@ class Ports:
     def __init__(self, first: int, behind: int) -> None:
         self._first = first
         self._size = behind - first
-        # Processes that start at the same time shall not choose the same ones before they listen on them.
         self._next = random.randrange(self._size)  # noqa: S311
+        self._reserved: deque[tuple[float, socket.socket]] = deque()
 
     def free(self) -> int:
         """Returns a port.
@@ -26,15 +33,24 @@ class Ports:
         Raises:
             OSError: there is none.
         """
+        while self._reserved and self._reserved[0][0] < time.monotonic():
+            self._reserved.popleft()[1].close()
         for _ in range(self._size):
             port = self._first + self._next
             self._next = (self._next + 1) % self._size
+            reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             with socket.socket() as probe:
                 try:
+                    # A name without a file (Linux, unix(7)), which goes with the socket or the process; where there
+                    # is no such thing nothing is reserved.
+                    with contextlib.suppress(FileNotFoundError):
+                        reservation.bind(f"\0strongroom-port-{port}")
                     probe.bind(("127.0.0.1", port))
                 except OSError:
+                    reservation.close()
                     continue
-                return port
+            self._reserved.append((time.monotonic() + _RESERVED_SECONDS, reservation))
+            return port
         raise OSError("no port of loopback is free")
 
 

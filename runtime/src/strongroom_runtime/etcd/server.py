@@ -109,7 +109,8 @@ class EmbeddedEtcd:
     async def _answering(self, client: EtcdClient, log: Path) -> None:
         while True:
             if self._process is None or self._process.returncode is not None:
-                raise RuntimeError(f"etcd ended at its start; see {log}")
+                status = self._process.returncode if self._process is not None else None
+                raise RuntimeError(f"etcd ended at its start with status {status}; see {log}")
             with contextlib.suppress(ServiceError):
                 await client.range(b"\0", limit=1)
                 return

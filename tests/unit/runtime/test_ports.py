@@ -1,0 +1,45 @@
+"""Ports that are given to what is about to listen on them."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from strongroom_runtime import ports
+from strongroom_runtime.ports import Ports
+
+# Of no other range in the tests.
+FIRST = 9_800
+
+
+def test_each_port_is_given_once_before_any_comes_again() -> None:
+    given = Ports(FIRST, FIRST + 20)
+    assert sorted(given.free() for _ in range(20)) == list(range(FIRST, FIRST + 20))
+    with pytest.raises(OSError, match="no port of loopback is free"):
+        given.free()
+
+
+def test_a_port_that_somebody_listens_on_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", FIRST + 21))
+        assert Ports(FIRST + 21, FIRST + 23).free() == FIRST + 22
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names without files are Linux's")
+def test_other_processes_are_not_given_it_until_a_minute_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def elsewhere() -> str:
+        code = f"from strongroom_runtime.ports import Ports; print(Ports({FIRST + 30}, {FIRST + 31}).free())"
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    monkeypatch.setattr(ports, "_RESERVED_SECONDS", 0)
+    given = Ports(FIRST + 30, FIRST + 31)
+    assert given.free() == FIRST + 30
+    assert elsewhere() == ""
+    assert given.free() == FIRST + 30  # lets go of what it gave before, and takes it anew
+    del given
+    assert elsewhere() == str(FIRST + 30)
