@@ -89,6 +89,12 @@ async def test_json_lines_keep_everything_else_as_it_is(tmp_path: Path) -> None:
     ]
 
 
+async def test_json_lines_keep_their_ends(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b'{"card":"old1"}\r\n{"card":"old2"}')
+    await run(task(tmp_path, JsonLines(Columns("card"))), Bulk())
+    assert (tmp_path / "out").read_bytes() == b'{"card":"new1"}\r\n{"card":"new2"}'
+
+
 async def test_csv(tmp_path: Path) -> None:
     rows = [
         ["id", "card", "note"],

@@ -525,8 +525,34 @@ async def test_cmacs_of_other_keys_and_lengths_are_refused(transit: Transit) -> 
 
 
 async def test_keys_that_are_not_there_are_not_found(transit: Transit) -> None:
-    for method in ("BackupKey", "CreateCertificateRequest", "ImportVersion"):
+    for method in ("BackupKey", "ExportKey", "ReadKey", "ImportVersion"):
         fields = {"public_key": "x"} if method == "ImportVersion" else {}
         with pytest.raises(ServiceError) as caught:
             await transit(method, CONTEXT, name="none", **fields)
         assert caught.value.kind is Kind.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("RotateKey", {}),
+        ("ConfigureKey", {"min_decryption_version": 1}),
+        ("TrimKey", {"min_available_version": 1}),
+        ("SoftDeleteKey", {}),
+        ("RestoreSoftDeletedKey", {}),
+        ("DeleteKey", {}),
+        ("CreateCertificateRequest", {}),
+        ("SetCertificate", {"certificate_chain": "x"}),
+        ("Sign", {"input": b"x"}),
+        ("Verify", {"input": b"x", "signature": "vault:v1:AAAA"}),
+        ("Hmac", {"input": b"x"}),
+    ],
+)
+async def test_nothing_is_done_with_keys_that_are_not_there(
+    transit: Transit, method: str, fields: dict[str, Any]
+) -> None:
+    """As in Vault that is 400, with a text that says so; 404 is for what is read."""
+    with pytest.raises(ServiceError) as caught:
+        await transit(method, name="none", **fields)
+    assert caught.value.kind is Kind.INVALID
+    assert any(text in caught.value.message for text in ("there is no key", "not found"))

@@ -102,9 +102,14 @@ async def run(task: Task, bulk: BulkTransit, moved: Callable[[int], None]) -> Pr
     with _locked(task):
         progress = _progress(task)
         if not progress.complete:
-            with contextlib.ExitStack() as stack:
-                files = _Files(task, progress, stack)
-                await _rewrap(task, bulk, files, moved)
+            try:
+                with contextlib.ExitStack() as stack:
+                    files = _Files(task, progress, stack)
+                    await _rewrap(task, bulk, files, moved)
+            except Exception:
+                if not progress.records:
+                    _forget(task)
+                raise
         os.replace(task.beside("rewrap.partial"), task.target)
         sync_folder(task.target.parent)
         task.beside("rewrap.json").unlink()
@@ -218,6 +223,12 @@ def _begun(task: Task, fingerprint: dict[str, str]) -> Progress:
     progress = Progress(fingerprint)
     write_whole(task.beside("rewrap.json"), msgspec.json.encode(progress))
     return progress
+
+
+def _forget(task: Task) -> None:
+    """Removes what stands beside the target: nothing was done yet, and the next command may well be another one."""
+    for suffix in ("rewrap.json", "rewrap.partial", "rewrap.errors"):
+        task.beside(suffix).unlink(missing_ok=True)
 
 
 def _continued(task: Task, suffix: str, size: int) -> BinaryIO:

@@ -120,7 +120,8 @@ class JsonLines:
         if not ciphertext:
             return bytes(line)
         new = msgspec.Raw(msgspec.json.encode(ciphertext))
-        return msgspec.json.encode({**members, self._columns.ciphertext: new}) + b"\n"
+        ending: bytes = line[len(line.rstrip(b"\r\n")) :]
+        return msgspec.json.encode({**members, self._columns.ciphertext: new}) + ending
 
 
 class Csv:

@@ -27,9 +27,8 @@ if _version_not_supported:
 
 class CipherServiceStub:
     """Encryption with named keys. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the store cannot
-    be reached), INVALID_ARGUMENT (a parameter is missing or wrong, the key cannot do this, the ciphertext does not open) and
-    NOT_FOUND (there is no such key). With batch_input the fields of one item beside it are ignored, and what is wrong with an
-    item is said in its result.
+    be reached) and INVALID_ARGUMENT (there is no such key, it cannot do this, a parameter is missing or wrong, the ciphertext does
+    not open). With batch_input the fields of one item beside it are ignored, and what is wrong with an item is said in its result.
     """
 
     def __init__(self, channel):
@@ -62,9 +61,8 @@ class CipherServiceStub:
 
 class CipherServiceServicer:
     """Encryption with named keys. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the store cannot
-    be reached), INVALID_ARGUMENT (a parameter is missing or wrong, the key cannot do this, the ciphertext does not open) and
-    NOT_FOUND (there is no such key). With batch_input the fields of one item beside it are ignored, and what is wrong with an
-    item is said in its result.
+    be reached) and INVALID_ARGUMENT (there is no such key, it cannot do this, a parameter is missing or wrong, the ciphertext does
+    not open). With batch_input the fields of one item beside it are ignored, and what is wrong with an item is said in its result.
     """
 
     def Encrypt(self, request, context):
@@ -128,9 +126,8 @@ def add_CipherServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CipherService:
     """Encryption with named keys. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the store cannot
-    be reached), INVALID_ARGUMENT (a parameter is missing or wrong, the key cannot do this, the ciphertext does not open) and
-    NOT_FOUND (there is no such key). With batch_input the fields of one item beside it are ignored, and what is wrong with an
-    item is said in its result.
+    be reached) and INVALID_ARGUMENT (there is no such key, it cannot do this, a parameter is missing or wrong, the ciphertext does
+    not open). With batch_input the fields of one item beside it are ignored, and what is wrong with an item is said in its result.
     """
 
     @staticmethod

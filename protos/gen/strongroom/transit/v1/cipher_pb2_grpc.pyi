@@ -14,9 +14,8 @@ GRPC_VERSION: str
 
 class CipherServiceStub:
     """Encryption with named keys. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the store cannot
-    be reached), INVALID_ARGUMENT (a parameter is missing or wrong, the key cannot do this, the ciphertext does not open) and
-    NOT_FOUND (there is no such key). With batch_input the fields of one item beside it are ignored, and what is wrong with an
-    item is said in its result.
+    be reached) and INVALID_ARGUMENT (there is no such key, it cannot do this, a parameter is missing or wrong, the ciphertext does
+    not open). With batch_input the fields of one item beside it are ignored, and what is wrong with an item is said in its result.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -31,9 +30,8 @@ class CipherServiceStub:
 
 class CipherServiceServicer(metaclass=_abc_1.ABCMeta):
     """Encryption with named keys. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the store cannot
-    be reached), INVALID_ARGUMENT (a parameter is missing or wrong, the key cannot do this, the ciphertext does not open) and
-    NOT_FOUND (there is no such key). With batch_input the fields of one item beside it are ignored, and what is wrong with an
-    item is said in its result.
+    be reached) and INVALID_ARGUMENT (there is no such key, it cannot do this, a parameter is missing or wrong, the ciphertext does
+    not open). With batch_input the fields of one item beside it are ignored, and what is wrong with an item is said in its result.
     """
 
     @_abc_1.abstractmethod

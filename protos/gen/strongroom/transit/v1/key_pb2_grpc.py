@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class KeyServiceStub:
     """Named keys of mounts of type transit. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong) and NOT_FOUND (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with) and NOT_FOUND
+    (there is no key to read).
     """
 
     def __init__(self, channel):
@@ -105,7 +106,8 @@ class KeyServiceStub:
 
 class KeyServiceServicer:
     """Named keys of mounts of type transit. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong) and NOT_FOUND (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with) and NOT_FOUND
+    (there is no key to read).
     """
 
     def CreateKey(self, request, context):
@@ -277,7 +279,8 @@ def add_KeyServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class KeyService:
     """Named keys of mounts of type transit. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong) and NOT_FOUND (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with) and NOT_FOUND
+    (there is no key to read).
     """
 
     @staticmethod

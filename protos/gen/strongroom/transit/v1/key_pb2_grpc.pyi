@@ -14,7 +14,8 @@ GRPC_VERSION: str
 
 class KeyServiceStub:
     """Named keys of mounts of type transit. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong) and NOT_FOUND (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with) and NOT_FOUND
+    (there is no key to read).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -47,7 +48,8 @@ class KeyServiceStub:
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Named keys of mounts of type transit. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong) and NOT_FOUND (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with) and NOT_FOUND
+    (there is no key to read).
     """
 
     @_abc_1.abstractmethod

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class MaterialServiceStub:
     """Key material that comes in and goes out. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, or the key does not allow this) and NOT_FOUND
-    (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with, or it does not
+    allow this) and NOT_FOUND (there is no key to read, or to add a version to).
     """
 
     def __init__(self, channel):
@@ -91,8 +91,8 @@ class MaterialServiceStub:
 
 class MaterialServiceServicer:
     """Key material that comes in and goes out. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, or the key does not allow this) and NOT_FOUND
-    (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with, or it does not
+    allow this) and NOT_FOUND (there is no key to read, or to add a version to).
     """
 
     def ReadWrappingKey(self, request, context):
@@ -228,8 +228,8 @@ def add_MaterialServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MaterialService:
     """Key material that comes in and goes out. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, or the key does not allow this) and NOT_FOUND
-    (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with, or it does not
+    allow this) and NOT_FOUND (there is no key to read, or to add a version to).
     """
 
     @staticmethod

@@ -14,8 +14,8 @@ GRPC_VERSION: str
 
 class MaterialServiceStub:
     """Key material that comes in and goes out. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, or the key does not allow this) and NOT_FOUND
-    (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with, or it does not
+    allow this) and NOT_FOUND (there is no key to read, or to add a version to).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -42,8 +42,8 @@ class MaterialServiceStub:
 
 class MaterialServiceServicer(metaclass=_abc_1.ABCMeta):
     """Key material that comes in and goes out. Every method may fail with PERMISSION_DENIED (the policy), UNAVAILABLE (sealed, or the
-    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, or the key does not allow this) and NOT_FOUND
-    (there is no such key).
+    store cannot be reached), INVALID_ARGUMENT (a parameter is missing or wrong, there is no key to do something with, or it does not
+    allow this) and NOT_FOUND (there is no key to read, or to add a version to).
     """
 
     @_abc_1.abstractmethod

@@ -18,7 +18,6 @@ from strongroom_transit.domain.keyset import Keyset, versions_in
 from strongroom_transit.domain.kinds import type_named
 from strongroom_transit.rpc.common import (
     check_partial,
-    existing,
     outcomes,
     readable,
     run,
@@ -141,7 +140,7 @@ class CipherHandlers:
         check_right(context, keyset is not None)
         if keyset is None:
             await self._make(mount, request, items)
-            keyset = await existing(self._keys, mount, request.name, versions)
+            keyset = await usable(self._keys, request.name, versions, context)
         keyset.key.check_usable()
         ciphers.check_encrypts(keyset)
         return keyset

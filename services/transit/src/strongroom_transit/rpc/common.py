@@ -32,31 +32,29 @@ _NAMES = {
 }
 
 
-async def existing(
-    keys: Keys, mount: str, name: str, versions: Collection[int], *, linearizable: bool = False
-) -> Keyset:
-    """Returns a key with some of its versions.
-
-    Raises:
-        ServiceError: INVALID where there is no such key.
-    """
-    keyset = await keys.keyset(mount, name, versions, linearizable=linearizable)
-    if keyset is None:
-        raise invalid("encryption key not found")
-    return keyset
-
-
 async def usable(
-    keys: Keys, name: str, versions: Collection[int], context: RequestContext
+    keys: Keys,
+    name: str,
+    versions: Collection[int],
+    context: RequestContext,
+    what: str = "encryption key",
 ) -> Keyset:
     """Returns a key that a request works with, and some of its versions.
+
+    Args:
+        keys: of all mounts.
+        name: of the key.
+        versions: see `Keys.keyset`.
+        context: of the request.
+        what: the key is to the request, for the error.
 
     Raises:
         ServiceError: INVALID where there is no such key, or it was deleted softly.
     """
-    keyset = await existing(
-        keys, mount_of(context).uuid, name, versions, linearizable=context.linearizable
-    )
+    mount = mount_of(context).uuid
+    keyset = await keys.keyset(mount, name, versions, linearizable=context.linearizable)
+    if keyset is None:
+        raise invalid(f"{what} not found")
     keyset.key.check_usable()
     return keyset
 
@@ -155,14 +153,25 @@ def check_partial(wanted: int) -> None:
         )
 
 
-def existing_key(key: Key | None) -> Key:
-    """Returns a key that a request names.
+def found_key(key: Key | None) -> Key:
+    """Returns a key that a request reads.
 
     Raises:
         ServiceError: NOT_FOUND where there is none.
     """
     if key is None:
         raise not_found()
+    return key
+
+
+def named_key(key: Key | None, field: str = "name") -> Key:
+    """Returns a key that a request does something with.
+
+    Raises:
+        ServiceError: INVALID where there is none; it names the field.
+    """
+    if key is None:
+        raise invalid(f"{field}: there is no key of that name")
     return key
 
 

@@ -7,12 +7,12 @@ import msgspec
 from strongroom.transit.v1 import key_pb2 as pb
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import invalid, not_found
+from strongroom_runtime.errors import invalid
 from strongroom_runtime.requests import mount_of, page
 from strongroom_transit.creation import Maker, new_key
 from strongroom_transit.domain.keys import Key, Settings, configured
 from strongroom_transit.domain.kinds import type_named
-from strongroom_transit.rpc.common import existing_key, key_message
+from strongroom_transit.rpc.common import found_key, key_message, named_key
 from strongroom_transit.storage import Change, Keys, MountConfig
 
 _SETTINGS = {
@@ -58,7 +58,7 @@ class KeyHandlers:
     ) -> pb.ReadKeyResponse:
         mount = mount_of(context).uuid
         key = await self._keys.get(mount, request.name, linearizable=context.linearizable)
-        info = await self._info(mount, request.name, existing_key(key), request.context)
+        info = await self._info(mount, request.name, found_key(key), request.context)
         return pb.ReadKeyResponse(key=info)
 
     async def ListKeys(
@@ -98,7 +98,7 @@ class KeyHandlers:
         self, request: pb.RotateKeyRequest, context: RequestContext
     ) -> pb.RotateKeyResponse:
         mount = mount_of(context).uuid
-        key = existing_key(await self._maker.rotate(mount, request.name))
+        key = named_key(await self._maker.rotate(mount, request.name))
         return pb.RotateKeyResponse(key=await self._info(mount, request.name, key))
 
     async def TrimKey(
@@ -166,11 +166,9 @@ class KeyHandlers:
         mount = mount_of(context).uuid
 
         async def decide(before: Key | None) -> Change | None:
-            if before is None:
-                raise not_found("no existing key found by that name")
-            return Change(change(before))
+            return Change(change(named_key(before)))
 
-        key = existing_key(await self._keys.change(mount, name, decide))
+        key = named_key(await self._keys.change(mount, name, decide))
         return await self._info(mount, name, key)
 
     async def _info(self, mount: str, name: str, key: Key, context: bytes = b"") -> pb.KeyInfo:

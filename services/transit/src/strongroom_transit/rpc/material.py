@@ -18,7 +18,7 @@ from strongroom_transit.domain.backups import backup
 from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.kinds import Family, type_named
 from strongroom_transit.domain.material import Loaded, Version
-from strongroom_transit.rpc.common import existing_key, key_message
+from strongroom_transit.rpc.common import found_key, key_message, named_key
 from strongroom_transit.storage import Keys
 from strongroom_transit.transfers import Transfers, Wrapped, chosen
 
@@ -91,7 +91,7 @@ class MaterialHandlers:
     async def ExportWrappedKey(
         self, request: pb.ExportWrappedKeyRequest, context: RequestContext
     ) -> pb.ExportWrappedKeyResponse:
-        destination = await self._key(context, request.destination)
+        destination = await self._key(context, request.destination, "destination")
         destination.check_usable()
         if destination.kind.family is not Family.RSA:
             raise invalid("destination: must be an RSA key")
@@ -129,7 +129,7 @@ class MaterialHandlers:
     async def CreateCertificateRequest(
         self, request: pb.CreateCertificateRequestRequest, context: RequestContext
     ) -> pb.CreateCertificateRequestResponse:
-        key = await self._key(context, request.name)
+        key = await self._key(context, request.name, "name")
         certificates.check_certifiable(key)
         loaded = await self._loaded(context, request.name, request.version)
         return pb.CreateCertificateRequestResponse(
@@ -141,7 +141,7 @@ class MaterialHandlers:
     async def SetCertificate(
         self, request: pb.SetCertificateRequest, context: RequestContext
     ) -> pb.SetCertificateResponse:
-        key = await self._key(context, request.name)
+        key = await self._key(context, request.name, "name")
         certificates.check_certifiable(key)
         number, mount = request.version or key.latest, mount_of(context).uuid
 
@@ -166,7 +166,7 @@ class MaterialHandlers:
             raise invalid("derived_key_type: takes a type that encrypts with a symmetric key")
         if not request.peer_public_key:
             raise invalid("peer_public_key: must be given")
-        base = await self._key(context, request.base_key_name)
+        base = await self._key(context, request.base_key_name, "base_key_name")
         base.check_usable()
         if base.kind.family is not Family.ECDSA:
             raise invalid("base_key_name: must name an ECDSA key")
@@ -176,9 +176,11 @@ class MaterialHandlers:
         await self._transfers.agree(mount_of(context).uuid, request.name, kind, secret)
         return pb.DeriveKeyResponse()
 
-    async def _key(self, context: RequestContext, name: str) -> Key:
+    async def _key(self, context: RequestContext, name: str, field: str = "") -> Key:
+        """Returns a key that a request reads, or (with the field that names it) does something with."""
         mount = mount_of(context).uuid
-        return existing_key(await self._keys.get(mount, name, linearizable=context.linearizable))
+        key = await self._keys.get(mount, name, linearizable=context.linearizable)
+        return named_key(key, field) if field else found_key(key)
 
     async def _loaded(self, context: RequestContext, name: str, number: int) -> Loaded:
         keyset = await self._keys.keyset(mount_of(context).uuid, name, {number})

@@ -33,7 +33,9 @@ class SignatureHandlers:
 
     async def Sign(self, request: pb.SignRequest, context: RequestContext) -> pb.SignResponse:
         check_partial(request.partial_failure_response_code)
-        keyset = await usable(self._keys, request.name, {request.key_version}, context)
+        keyset = await usable(
+            self._keys, request.name, {request.key_version}, context, "signing key"
+        )
         scheme = scheme_of(request)
         scheme.check(keyset.key.kind)
 
@@ -60,7 +62,9 @@ class SignatureHandlers:
         versions = versions_in(
             each.signature or each.hmac or each.cmac for each in items or (request,)
         )
-        keyset = await usable(self._keys, request.name, versions, context)
+        keyset = await usable(
+            self._keys, request.name, versions, context, "signature verification key"
+        )
         verify = partial(_verifier(request), keyset)
         if not items:
             return pb.VerifyResponse(valid=verify(request))

@@ -79,7 +79,9 @@ class TransitStreamHandlers:
     async def SignStream(
         self, request: pb.SignStreamRequest, context: RequestContext
     ) -> pb.SignStreamResponse:
-        keyset = await usable(self._keys, request.name, {request.key_version}, context)
+        keyset = await usable(
+            self._keys, request.name, {request.key_version}, context, "signing key"
+        )
         scheme = scheme_of(request)
         scheme.check(keyset.key.kind)
         number = keyset.key.version_for_encryption(request.key_version)
