@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, keywrap, serialization
@@ -21,9 +22,10 @@ from tests.unit.transit.test_service import CONTEXT, Transit, refused
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import Plain, Transaction
 from strongroom_transit.domain.backups import restored
+from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.kinds import TYPES, Family
 from strongroom_transit.domain.material import private_der
-from strongroom_transit.storage import Keys
+from strongroom_transit.storage import Change, Keys
 
 PEM = serialization.Encoding.PEM
 INFO = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -98,6 +100,39 @@ async def test_contexts_of_imported_keys_count_as_in_vault(transit: Transit) -> 
     await transit("RestoreKey", name="other", backup=f"{backup}\n")
     again = await transit.encrypt("other", b"text", context=b"ctx")
     assert await transit.decrypt("k", again, context=b"ctx") == b"text"
+
+
+async def test_a_restored_key_is_not_rotated_on_time_where_that_is_not_allowed(
+    transit: Transit,
+) -> None:
+    """OpenBao takes a period for imported keys that it may not rotate, and backs it up."""
+    await transit(
+        "ImportKey", name="k", ciphertext=await wrapped(transit, os.urandom(32)), **FREELY
+    )
+    text = (await transit("BackupKey", name="k")).backup
+    for name, allowed, after in (("no", False, 1), ("yes", True, 2)):
+        given = changed(text, auto_rotate_period=3600 * 10**9, AllowImportedKeyRotation=allowed)
+        await transit("RestoreKey", name=name, backup=given)
+        transit.clock.advance(7200)
+        assert await transit.service.rotation.once() == after - 1
+        assert (await transit("ReadKey", name=name)).key.latest_version == after
+
+
+async def test_a_key_that_is_due_although_it_may_not_rotate_stays_as_it_is(
+    transit: Transit,
+) -> None:
+    await transit("ImportKey", name="k", ciphertext=await wrapped(transit, os.urandom(32)))
+
+    async def wrong(key: Key | None) -> Change:
+        assert key is not None
+        return Change(msgspec.structs.replace(key, rotate_period=3600, rotate_at=1.0))
+
+    keys = Keys(transit.store, 1)
+    await keys.change("mount-1", "k", wrong)
+    assert len(await keys.due(2.0)) == 1
+    assert await transit.service.rotation.once() == 0
+    assert await keys.due(2.0) == []
+    assert (await transit("ReadKey", name="k")).key.latest_version == 1
 
 
 @pytest.mark.parametrize("kind", ["rsa-2048", "ecdsa-p384", "ed25519", "ml-dsa-44"])

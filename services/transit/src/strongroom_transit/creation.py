@@ -86,6 +86,9 @@ class Maker:
             )
             if before is None or not rotated:
                 return None
+            if not before.rotates_by_itself:  # restored before that was looked at
+                rotated = False
+                return Change(msgspec.structs.replace(before, rotate_at=0.0))
             if not made:
                 made.append(await self.version(before.kind, before.key_size))
             after = before.rotated_on_time(now)

@@ -169,12 +169,13 @@ def _key(kind: KeyType, policy: Mapping[str, Any], now: float) -> Key:
         exportable=policy.get("exportable") is True,
         backup_allowed=policy.get("allow_plaintext_backup") is True,
         rotate_period=period,
-        rotate_at=now + period if period else 0.0,
         imported=policy.get("Imported") is True,
         allow_rotation=policy.get("AllowImportedKeyRotation") is True,
         soft_deleted=policy.get("soft_deleted") is True,
         counter_kdf=counting,
     )
+    if key.rotates_by_itself:
+        key = msgspec.structs.replace(key, rotate_at=now + period)
     if key.convergent and policy.get("convergent_version") not in (-1, _CONVERGENT):
         raise invalid("backup: the key encrypts convergently in an old way, which is not supported")
     count = key.latest - key.oldest + 1

@@ -67,6 +67,11 @@ class Key(msgspec.Struct, frozen=True):
         """The oldest version that there is."""
         return max(self.min_available, 1)
 
+    @property
+    def rotates_by_itself(self) -> bool:
+        """Whether versions are added on time. OpenBao keeps a period of imported keys that it may not rotate, too."""
+        return bool(self.rotate_period) and (self.allow_rotation or not self.imported)
+
     def check_usable(self) -> None:
         """Raises where the key is out of use.
 
@@ -120,7 +125,7 @@ class Key(msgspec.Struct, frozen=True):
 
     def with_version(self, now: float) -> "Key":
         """Returns the key with one more version, made now by someone; the next comes a period later."""
-        at = now + self.rotate_period if self.rotate_period else 0.0
+        at = now + self.rotate_period if self.rotates_by_itself else 0.0
         return msgspec.structs.replace(self, latest=self.latest + 1, rotate_at=at)
 
     def rotated_on_time(self, now: float) -> "Key":
