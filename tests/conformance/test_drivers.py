@@ -181,6 +181,16 @@ async def test_statements_that_fail_leave_no_user_and_show_no_password(
     assert not await backend.logs_in(name, password)
 
 
+async def test_not_even_a_part_of_a_password_is_shown(driver: Driver, backend: Backend) -> None:
+    if backend.kind != "mysql":
+        pytest.skip("this database does not cut what it repeats of a statement")
+    name, password = name_of("cut"), "hidden-Password-7"
+    statement = f"CREATE USER '{{{{name}}}}'@'%' IDENTIFIED {'B' * 68} '{{{{password}}}}'"
+    with pytest.raises(ServiceError) as caught:
+        await driver.create_user((statement,), NewUser(name, Password(password), LATER))
+    assert "BBB" in caught.value.message and password[:3] not in caught.value.message
+
+
 async def test_users_that_are_not_there(driver: Driver) -> None:
     await driver.drop_user((), "nobody-of-that-name")
     with pytest.raises(ServiceError) as caught:

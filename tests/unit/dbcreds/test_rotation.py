@@ -271,11 +271,27 @@ async def test_bad_input_is_named_and_changes_nothing(
 async def test_what_cannot_be_changed_and_what_is_not_there(dbcreds: Dbcreds) -> None:
     await static(dbcreds)
     await refused(static(dbcreds, username="other"), Kind.INVALID, "username")
-    await refused(dbcreds("RotateRole", name="none"), Kind.NOT_FOUND)
-    await refused(dbcreds("RotateRoot", name="none"), Kind.NOT_FOUND)
+    await refused(dbcreds("RotateRole", name="none"), Kind.INVALID, "unknown role: none")
+    await refused(dbcreds("RotateRoot", name="none"), Kind.INVALID, "no such connection")
     await refused(dbcreds("ReadStaticCredentials", name="none"), Kind.INVALID, "unknown role")
     await dbcreds("WriteConnection", name="rootless", plugin_name="fake")
     await refused(dbcreds("RotateRoot", name="rootless"), Kind.INVALID, "username")
+
+
+async def test_a_password_in_the_url_is_said_and_never_rotated(dbcreds: Dbcreds) -> None:
+    details = {**ROOT, "connection_url": "db://root:first@host"}
+    written = await dbcreds("WriteConnection", name="db", details=details)
+    assert "connection_url" in written.warnings[0]
+    shown = await dbcreds("ReadConnection", name="db")
+    assert shown.connection_details.connection_url == "db://root:xxxxx@host"
+    await refused(dbcreds("RotateRoot", name="db"), Kind.INVALID, "connection_url")
+    assert dbcreds.database.passwords["root"] == "first"
+    own = static(dbcreds, self_managed_password="first")
+    await refused(own, Kind.INVALID, "connection_url")
+    template = {"connection_url": "db://{{username}}:{{password}}@host"}
+    assert not (await dbcreds("WriteConnection", name="db", details=template)).warnings
+    await dbcreds("RotateRoot", name="db")
+    assert dbcreds.database.passwords["root"] != "first"
 
 
 async def test_policies_make_passwords(dbcreds: Dbcreds) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from strongroom_dbcreds.domain import keys, usernames
 from strongroom_dbcreds.domain.usernames import Known
-from strongroom_dbcreds.drivers import CREDENTIAL_TYPES, NAMED_BY_SUBJECT
+from strongroom_dbcreds.drivers import CREDENTIAL_TYPES, NAMED_BY_SUBJECT, urls
 from strongroom_dbcreds.drivers.base import ClientCertificate, Credential, Password, RsaPublicKey
 from strongroom_dbcreds.policies import PasswordPolicies
 from strongroom_dbcreds.records import Connection, Role
@@ -126,6 +126,18 @@ def check_possible(connection: Connection, credential_type: str) -> None:
         raise invalid(
             f"credential_type: users of {connection.plugin} log in with {' or '.join(possible)}, "
             f"not with {credential_type}"
+        )
+
+
+def check_rotatable(connection: Connection) -> None:
+    """Raises where a new password would change nothing, since the URL has one of its own.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if urls.passwords(str(connection.details.get("connection_url", ""))):
+        raise invalid(
+            "connection_url: has a password in it, which cannot be rotated; write {{password}} in its place"
         )
 
 

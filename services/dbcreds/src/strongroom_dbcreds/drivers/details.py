@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
+from strongroom_dbcreds.drivers import urls
 from strongroom_runtime.errors import invalid
 
 _OPEN = 4
@@ -20,6 +21,9 @@ _COMMON = frozenset(
     }
 )
 SECRETS = ("password", "private_key", "tls_certificate_key")
+
+_LONGEST_TEXT = 1000
+_SHORTEST_PART = 3
 
 CONNECT_SECONDS = 10.0  # for one connection, and for a place in the pool
 CALL_SECONDS = 60.0  # for all that one call of a driver does
@@ -74,12 +78,37 @@ class Details:
         return re.sub(r"\{\{(username|password)\}\}", value, text)
 
     def scrub(self, text: str, *hidden: str) -> str:
-        """Returns a text without passwords and keys, in whatever form they stand in it."""
+        """Returns a text without passwords and keys, in whatever form they stand in it, and bounded.
+
+        Args:
+            text: what a database or its library says.
+            hidden: secrets that are made or given for the call, of which not even parts are told.
+        """
         secrets = [*hidden, *(self.text(name) for name in SECRETS)]
+        for literal in urls.passwords(self.url):
+            secrets += [literal, unquote(literal)]
         for secret in sorted((each for each in secrets if each), key=len, reverse=True):
             for form in (secret, quote(secret, ""), quote_plus(secret), secret.replace("'", "''")):
                 text = text.replace(form, "***")
+        if len(text) > _LONGEST_TEXT:
+            # It is kept in records, and goes into answers.
+            text = text[:_LONGEST_TEXT] + "…"
+        for secret in hidden:
+            text = _without_parts(text, secret)
         return text
+
+
+def _without_parts(text: str, secret: str) -> str:
+    """Returns a text without parts of a secret: a database may cut what it repeats of a statement."""
+    kept, start = [], 0
+    while start < len(text):
+        end = start
+        while end < len(text) and text[start : end + 1] in secret:
+            end += 1
+        part = end - start >= _SHORTEST_PART
+        kept.append("***" if part else text[start])
+        start = end if part else start + 1
+    return "".join(kept)
 
 
 def read(details: Mapping[str, Any], known: Iterable[str], *, url: bool = True) -> Details:

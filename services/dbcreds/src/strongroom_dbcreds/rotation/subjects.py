@@ -99,6 +99,8 @@ class StaticRoles:
         if not found[0].allows(name):
             raise invalid(f'"{name}" is not an allowed role')
         credentials.check_possible(found[0], record.credential_type)
+        if record.self_managed:
+            credentials.check_rotatable(found[0])
         return found[0]
 
     async def tell(self, mount: str, record: StaticRole) -> None:
@@ -153,6 +155,7 @@ class Roots:
         for field in ("username", "password"):
             if not record.details.get(field):
                 raise invalid(f"{field}: the connection has none that could be rotated")
+        credentials.check_rotatable(record)
         return await self._credentials.secrets(record, "password", {})
 
     async def tell(self, mount: str, record: Connection) -> None:

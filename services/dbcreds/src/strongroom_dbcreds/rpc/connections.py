@@ -11,6 +11,7 @@ from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain import usernames
 from strongroom_dbcreds.domain.rotations import Plan
 from strongroom_dbcreds.domain.usernames import Known
+from strongroom_dbcreds.drivers import urls
 from strongroom_dbcreds.records import Connection
 from strongroom_dbcreds.rpc.static import plan
 from strongroom_runtime.context import RequestContext
@@ -52,6 +53,7 @@ class ConnectionHandlers:
             raise invalid("plugin_version: must be empty, since drivers are part of the product")
 
         await self._clock.ready()
+        written: list[Connection] = []
 
         async def change(before: Connection | None) -> Connection:
             check_right(context, before is not None)
@@ -69,10 +71,11 @@ class ConnectionHandlers:
                 ) from None
             finally:
                 await driver.close()
+            written[:] = [after]
             return _planned(after, self._clock.now())
 
         await self._records.change(mount_of(context).uuid, request.name, change)
-        return pb.WriteConnectionResponse()
+        return pb.WriteConnectionResponse(warnings=_warnings(written[0]))
 
     async def DeleteConnection(
         self, request: pb.DeleteConnectionRequest, context: RequestContext
@@ -130,6 +133,14 @@ def _planned(connection: Connection, now: float) -> Connection:
     )
 
 
+def _warnings(connection: Connection) -> list[str]:
+    try:
+        credentials.check_rotatable(connection)
+    except ServiceError as error:
+        return [error.message]
+    return []
+
+
 def _given(details: pb.ConnectionDetails) -> dict[str, Any]:
     return {field.name: value for field, value in details.ListFields()}
 
@@ -137,6 +148,8 @@ def _given(details: pb.ConnectionDetails) -> dict[str, Any]:
 def _message(connection: Connection) -> pb.ReadConnectionResponse:
     account = connection.account
     shown = {n: v for n, v in connection.details.items() if n not in _SECRETS}
+    if "connection_url" in shown:
+        shown["connection_url"] = urls.masked(shown["connection_url"])
     return pb.ReadConnectionResponse(
         plugin_name=connection.plugin,
         allowed_roles=connection.allowed_roles,
