@@ -16,7 +16,8 @@ Hook = Callable[[str], Awaitable[None]]
 class Database:
     """Users by name. `down` refuses, `refuses` says no to statements, `hangs` never answers.
 
-    `hanging` names the user of those connections that never answer.
+    `hanging` names the user of those connections that never answer; `refused` and `stuck` the users that cannot be
+    removed, and those whose removal never ends.
     """
 
     users: dict[str, NewUser] = field(default_factory=dict)
@@ -26,6 +27,8 @@ class Database:
     refuses: str = ""
     hangs: bool = False
     hanging: str = ""
+    refused: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
     opened: int = 0
     closed: int = 0
     before: Hook | None = None
@@ -79,6 +82,10 @@ class FakeDriver:
         await self._database.enter("renew", username, self._connection)
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
+        if username in self._database.stuck:
+            await asyncio.Event().wait()
+        if username in self._database.refused:
+            raise ServiceError(Kind.INVALID, "role owns objects")
         await self._database.enter("drop", username, self._connection)
         self._database.users.pop(username, None)
         await self._database.leave("drop")

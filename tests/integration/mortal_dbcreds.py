@@ -1,7 +1,7 @@
 """A dbcreds service in a process of its own that kills itself at a step: python mortal_dbcreds.py FILE.
 
 The file says how to reach etcd and the database, what to call, and after how many steps to die. There is one before
-and one after each transaction, each creation of a user, and each change of a password.
+and one after each transaction, each creation and removal of a user, and each change of a password.
 """
 
 import asyncio
@@ -47,6 +47,7 @@ CONFIG = Config(
     change_claim_seconds=0.5,
 )
 NEVER = 1_000_000
+EXPIRY = "expiry"  # instead of a call: ends what is due
 CALLS: dict[str, tuple[str, Message]] = {
     "creds": ("RoleService/CreateCredentials", role_pb2.CreateCredentialsRequest(name="app")),
     "role": ("StaticRoleService/RotateRole", static_pb2.RotateRoleRequest(name="app")),
@@ -88,6 +89,11 @@ class MortalDriver(PostgresDriver):
         await super().create_user(statements, user)
         self.death.step()
 
+    async def drop_user(self, statements: Sequence[str], username: str) -> None:
+        self.death.step()
+        await super().drop_user(statements, username)
+        self.death.step()
+
     async def change_credential(
         self, statements: Sequence[str], username: str, credential: Credential
     ) -> None:
@@ -118,8 +124,13 @@ async def run(told: dict[str, Any]) -> None:
     dbcreds = service(client, tuple(told["keys"]), death)
     await dbcreds.clock.find()
     death.arm()
-    method, request = CALLS[told.get("call", "creds")]
-    await LocalCaller(dbcreds.handlers).call(f"/strongroom.dbcreds.v1.{method}", request, CONTEXT)
+    if told.get("call") == EXPIRY:
+        await dbcreds.expiry.step()
+        await dbcreds.expiry.settle()
+    else:
+        method, request = CALLS[told.get("call", "creds")]
+        caller = LocalCaller(dbcreds.handlers)
+        await caller.call(f"/strongroom.dbcreds.v1.{method}", request, CONTEXT)
     death.left = NEVER
     print("answered", flush=True)
     await client.close()

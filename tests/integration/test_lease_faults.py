@@ -236,6 +236,49 @@ async def test_kill_at_every_step_ends_with_a_lease_or_without_a_user(
     await client.close()
 
 
+async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
+    etcd: EmbeddedEtcd, own: Postgres, tmp_path: Path
+) -> None:
+    keys = (os.urandom(32).hex(), os.urandom(64).hex())
+    client = EtcdClient(etcd.config)
+    survivor = mortal.service(client, keys, mortal.Death(mortal.NEVER))
+    await survivor.clock.find()
+    await furnish(survivor, own)
+    before, left = own.users(), []
+    for steps in range(11):
+        for _ in range(3):
+            await call(
+                survivor,
+                "RoleService",
+                "CreateCredentials",
+                role_pb2.CreateCredentialsRequest(name="app"),
+            )
+        made = own.users() - before
+        prefix = lease_pb2.RevokePrefixRequest(prefix="database", sync=False)
+        await call(survivor, "LeaseService", "RevokePrefix", prefix)
+        told = {
+            "etcd": etcd.config.endpoints[0],
+            "keys": keys,
+            "steps": steps,
+            "call": mortal.EXPIRY,
+        }
+        answered = await asyncio.to_thread(die, tmp_path / f"{steps}.json", told)
+        left.append((answered, len(own.users() & made)))
+        async with asyncio.timeout(60):
+            while await leases(survivor):
+                await survivor.expiry.step()
+                await survivor.expiry.settle()
+                await asyncio.sleep(0.1)
+        assert own.users() == before
+        drops = [own.logged(f'DROP ROLE IF EXISTS "{name}"') for name in made]
+        # Only what the dead process had begun and not committed is done once more.
+        assert drops == [1] * 3 or (5 <= steps <= 7 and set(drops) <= {1, 2})
+    # Two steps for the claim of all, six for their users, two for forgetting all.
+    assert left == [(False, 3)] * 3 + left[3:8] + [(False, 0)] * 2 + [(True, 0)]
+    assert all(not answered for answered, _ in left[3:8])
+    await client.close()
+
+
 def die(file: Path, told: dict[str, Any]) -> bool:
     """Runs a process that kills itself; returns whether it had answered before."""
     file.write_text(json.dumps(told))

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.leases.revoke import Revoker
-from strongroom_dbcreds.leases.storage import Kept, Leases, Queue
+from strongroom_dbcreds.leases.storage import Leases, Queue
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.shared_clock import SharedClock
 
@@ -31,7 +31,8 @@ class Expiry:
         self._revoker = revoker
         self._clock = clock
         self._config = config
-        self._running: dict[Queue, dict[str, asyncio.Task[None]]] = {}
+        self._running: dict[Queue, set[str]] = {}  # keys of leases that have a place
+        self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[Queue, asyncio.Task[None]] = {}
         # Databases that were probed in vain: when to probe again, and the wait before that.
         self._waits: dict[Queue, tuple[float, float]] = {}
@@ -50,7 +51,7 @@ class Expiry:
                     log.error("expiry failed", extra={"error": type(error).__name__})
                 await self._rest()
         finally:
-            await _end(self._tasks())
+            await _end(self._tasks)
 
     async def step(self) -> None:
         """Begins what is due, as far as its database has room."""
@@ -59,32 +60,45 @@ class Expiry:
         await asyncio.gather(*(self._begin(queue, now) for queue in queues))
 
     async def _begin(self, queue: Queue, now: float) -> None:
-        running, places = self._running.get(queue, {}), self._config.parallel
+        running, places = self._running.get(queue, set()), self._config.parallel
         if len(running) >= places:
             return
         due = await self._leases.due(queue, now, 2 * places)
         waiting = [(time, key) for time, key in due if key not in running]
         # Replicas that look at one page begin at different places of it.
         random.shuffle(waiting)
-        for time, key in waiting[: places - len(running)]:
-            self._start(queue, time, key)
+        batch = {key: time for time, key in waiting[: places - len(running)]}
+        if batch:
+            self._start(queue, batch)
 
-    def _start(self, queue: Queue, time: float, key: str) -> None:
-        running = self._running.setdefault(queue, {})
-        task = asyncio.create_task(self._one(queue, time, key), name=f"revoke-{key[:6]}")
-        running[key] = task
+    def _start(self, queue: Queue, batch: dict[str, float]) -> None:
+        """Works on leases together. Each gives its place free when its user is gone, or cannot be removed."""
+        running, left = self._running.setdefault(queue, set()), set(batch)
+        running |= left
 
-        def over(_: asyncio.Task[None]) -> None:
-            del running[key]
+        def free(keys: Collection[str]) -> None:
+            running.difference_update(left.intersection(keys))
+            left.difference_update(keys)
             if not running and self._running.get(queue) is running:
                 del self._running[queue]
-            self._revoker.wake.set()
 
-        task.add_done_callback(over)
+        def over(keys: Collection[str]) -> None:
+            free(keys)
+            if keys:
+                self._revoker.wake.set()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            # What failed as a whole, or does not open, would a moment later as well: nobody is woken for it.
+            free(list(left))
+
+        task = asyncio.create_task(self._batch(queue, batch, over), name="revoke")
+        self._tasks.add(task)
+        task.add_done_callback(ended)
 
     async def settle(self) -> None:
         """Waits until what was begun is over."""
-        while tasks := [*self._tasks(), *self._probes.values()]:
+        while tasks := [*self._tasks, *self._probes.values()]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def probe(self) -> None:
@@ -149,15 +163,9 @@ class Expiry:
         return await self._revoker.revoke(key, early=True, insist=True)
 
     async def _take_all(self, keys: list[str]) -> None:
-        slots = asyncio.Semaphore(self._config.parallel)
-
-        async def one(key: str) -> None:
-            async with slots:
-                kept = await self._leases.get(key)
-                if kept is not None and kept.lease.away:
-                    await self._revoker.revoke(key, early=True)
-
-        await asyncio.gather(*(one(key) for key in keys))
+        """Revokes those of a page that wait for a database which is back."""
+        found, _ = await self._revoker.read(keys)
+        await self._revoker.revoke_page([kept.lease.key for kept in found if kept.lease.away])
 
     def _wait_longer(self, mount: str, database: str) -> None:
         """Doubles the wait for a database that is still away, up to a bound."""
@@ -165,22 +173,25 @@ class Expiry:
         wait = min(before * 2, self._config.longest_probe_seconds)
         self._waits[(mount, database)] = (self._clock.now() + wait, wait)
 
-    async def _one(self, queue: Queue, time: float, key: str) -> None:
+    async def _batch(
+        self, queue: Queue, batch: dict[str, float], over: Callable[[Collection[str]], None]
+    ) -> None:
         try:
-            kept = await self._leases.get(key)
-            if kept is None or round(kept.lease.due * 1000) != round(time * 1000):
-                await self._stale(queue, time, kept, key)
-                return
-            await self._revoker.revoke(key)
+            found, broken = await self._revoker.read(list(batch))
+            late = {
+                kept.lease.key: _ms(kept.lease.due) - _ms(batch[kept.lease.key]) for kept in found
+            }
+            ready = [kept for kept in found if not late[kept.lease.key]]
+            # Entries that lead nowhere go, unless a lease has just moved.
+            known = {key for key in late if late[key] <= 0}.union(broken)
+            if stale := [(time, key) for key, time in batch.items() if key not in known]:
+                await self._leases.forget_due(queue, stale)
+            over(batch.keys() - {kept.lease.key for kept in ready} - set(broken))
+            await self._revoker.revoke_read(ready, over=over)
         except ServiceError as error:
-            log.info("a due lease waits", extra={"kind": error.kind.value})
+            log.info("due leases wait", extra={"kind": error.kind.value})
         except Exception as error:
-            log.error("a due lease cannot be worked on", extra={"error": type(error).__name__})
-
-    async def _stale(self, queue: Queue, time: float, kept: Kept | None, key: str) -> None:
-        """Removes an index entry that leads nowhere, unless a lease has just moved."""
-        if kept is None or round(kept.lease.due * 1000) > round(time * 1000):
-            await self._leases.forget_due(queue, time, key)
+            log.error("due leases cannot be worked on", extra={"error": type(error).__name__})
 
     async def _rest(self) -> None:
         """Waits for a moment, or until somebody wakes it: who adds something, or makes room."""
@@ -189,8 +200,9 @@ class Expiry:
             async with asyncio.timeout(seconds):
                 await self._revoker.wake.wait()
 
-    def _tasks(self) -> list[asyncio.Task[None]]:
-        return [task for running in self._running.values() for task in running.values()]
+
+def _ms(time: float) -> int:
+    return round(time * 1000)
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

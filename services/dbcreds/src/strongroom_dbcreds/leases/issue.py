@@ -231,7 +231,7 @@ class Issuer:
             except ServiceError as error:
                 await self._revoker.failed(claimed, error)
                 return
-        await self._revoker.finish(claimed)
+        await self._revoker.finish([claimed])
 
     async def _finally(self, undoing: Coroutine[Any, Any, None]) -> None:
         """Waits for what must happen, and lets it go on where the caller does not wait."""

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,7 +15,7 @@ from strongroom_dbcreds.connections import Connections
 from strongroom_dbcreds.domain import leases as domain
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.leases.attempts import bounded
-from strongroom_dbcreds.leases.storage import FAILED, REVOKED, Kept, Leases, happened
+from strongroom_dbcreds.leases.storage import FAILED, REVOKED, Change, Kept, Leases, happened
 from strongroom_dbcreds.records import Role
 from strongroom_dbcreds.storage import Named, is_gone
 from strongroom_runtime.errors import Kind, ServiceError
@@ -25,6 +25,8 @@ from strongroom_runtime.storage import ConflictError, Path
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.05
+# Users of one batch that are removed within such a time are recorded as removed in one transaction.
+_TOGETHER_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -37,6 +39,39 @@ class Failures:
 
 # (after key): a page of keys behind it.
 Pages = Callable[[str], Awaitable[list[str]]]
+
+
+def _away(error: BaseException) -> bool:
+    """Returns whether a record was not read, as against one that does not open."""
+    if isinstance(error, ServiceError):
+        return error.kind is not Kind.INTERNAL
+    return not isinstance(error, Exception)
+
+
+def _nothing(_: Collection[str]) -> None:
+    """For those who need not be told."""
+
+
+class Places:
+    """So many attempts at a time, for batches that take as many as are free."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._freed = asyncio.Event()
+
+    async def take(self, most: int) -> int:
+        """Waits until there is a place; returns how many were taken."""
+        while not self._free:
+            self._freed.clear()
+            await self._freed.wait()
+        taken = min(self._free, most)
+        self._free -= taken
+        return taken
+
+    def give(self, number: int) -> None:
+        """Gives places back."""
+        self._free += number
+        self._freed.set()
 
 
 def _all(lease: Lease) -> bool:
@@ -79,35 +114,120 @@ class Revoker:
                 return True
 
     async def revoke(self, key: str, *, early: bool = False, insist: bool = False) -> str | None:
-        """Makes one attempt to revoke a lease, unless another replica is at it.
-
-        Args:
-            key: of the lease.
-            early: before its time, because somebody asked or its database is back.
-            insist: try even where the database could not be reached a moment ago.
+        """Makes one attempt to revoke a lease, as `revoke_many`.
 
         Returns:
             Why it could not be revoked; empty where it was; None where there is nothing to do now.
         """
-        if early and not insist:
-            known = await self._failing_away(key)
-            if known:
-                return known  # already recorded: many may be asked for while their database is away
-        claimed = await self._claim(key, early=early)
-        if claimed is None:
-            return None
-        away = "" if insist else self._known_away(claimed.lease)
-        if away:
-            await self._put_off(claimed, away)
-            return away
+        return (await self.revoke_many([key], early=early, insist=insist)).get(key)
+
+    async def revoke_many(
+        self,
+        keys: Sequence[str],
+        *,
+        early: bool = False,
+        insist: bool = False,
+        over: Callable[[Collection[str]], None] = _nothing,
+    ) -> dict[str, str]:
+        """Makes one attempt to revoke each of some leases, as `revoke_read`."""
+        found, _ = await self.read(keys)
+        return await self.revoke_read(found, early=early, insist=insist, over=over)
+
+    async def revoke_page(self, keys: Sequence[str]) -> dict[str, str]:
+        """Revokes leases that have ended, as `revoke_many`: any number, as many at a time as there are places."""
+        places, tasks, rest = Places(self._config.parallel), [], list(keys)
         try:
-            await self._drop(claimed.lease)
-        except ServiceError as error:
-            await self.failed(claimed, error)
-            return error.message or error.kind.value
-        self._away.pop(_connection(claimed.lease), None)
-        await self.finish(claimed)
-        return ""
+            while rest:
+                room = await places.take(len(rest))
+                batch, rest = rest[:room], rest[room:]
+                tasks.append(asyncio.create_task(self._revoke_some(batch, places)))
+            tried = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return {key: error for some in tried for key, error in some.items()}
+
+    async def _revoke_some(self, keys: Sequence[str], places: Places) -> dict[str, str]:
+        left = set(keys)
+
+        def over(keys: Collection[str]) -> None:
+            places.give(len(left.intersection(keys)))
+            left.difference_update(keys)
+
+        try:
+            return await self.revoke_many(keys, early=True, over=over)
+        finally:
+            over(list(left))
+
+    async def revoke_read(
+        self,
+        found: Sequence[Kept],
+        *,
+        early: bool = False,
+        insist: bool = False,
+        over: Callable[[Collection[str]], None] = _nothing,
+    ) -> dict[str, str]:
+        """Makes one attempt to revoke each of some leases, unless another replica is at it.
+
+        They are claimed together, their users are removed beside each other, and those that are gone are recorded
+        together: whatever one of them does, the others neither wait for it nor fail with it.
+
+        Args:
+            found: the leases as they were read; no more than are to be attempted at a time, for a claim lasts as long
+                as one attempt.
+            early: before their time, because somebody asked or their database is back.
+            insist: try even where the database could not be reached a moment ago.
+            over: told the keys of those whose users are gone or could not be removed, before that is recorded.
+
+        Returns:
+            By key, why a lease could not be revoked; empty where it was. Those with which there is nothing to do now
+            are not in it.
+        """
+        outcomes: dict[str, str] = {}
+        if early and not insist:
+            # Already recorded: many may be asked for while their database is away.
+            known = {k.lease.key: self._known_away(k.lease) for k in found if k.lease.away}
+            outcomes = {key: error for key, error in known.items() if error}
+        claimed = await self._claim([k for k in found if k.lease.key not in outcomes], early=early)
+        if not insist:
+            claimed = await self._put_off(claimed, outcomes)
+        over({kept.lease.key for kept in found} - {kept.lease.key for kept in claimed})
+        return outcomes | await self._attempt(claimed, over)
+
+    async def _attempt(
+        self, claimed: Sequence[Kept], over: Callable[[Collection[str]], None]
+    ) -> dict[str, str]:
+        """Removes the users of leases, and records what came of it; returns why they could not be, by key."""
+        outcomes: dict[str, str] = {}
+        problems: list[Exception] = []
+        running = {asyncio.create_task(self._drop(kept.lease)): kept for kept in claimed}
+        try:
+            while running:
+                done, _ = await asyncio.wait(running, timeout=_TOGETHER_SECONDS)
+                if not done:
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                ended = [(running.pop(task), task.result()) for task in done]
+                over({kept.lease.key for kept, _ in ended})
+                outcomes |= {kept.lease.key: _text(error) for kept, error in ended}
+                try:
+                    await self._record(ended)
+                except Exception as error:
+                    problems.append(error)  # the others still run
+        finally:
+            for task in running:
+                task.cancel()
+        if problems:
+            raise problems[0]
+        return outcomes
+
+    async def _record(self, ended: Sequence[tuple[Kept, ServiceError | None]]) -> None:
+        gone = [kept for kept, error in ended if error is None]
+        for kept in gone:
+            self._away.pop(_connection(kept.lease), None)
+        await asyncio.gather(
+            self.finish(gone),
+            *(self.failed(kept, error) for kept, error in ended if error is not None),
+        )
 
     async def revoke_now(self, key: str, *, insist: bool = True) -> str:
         """Ends a lease, and waits until it is revoked or an attempt has failed; returns why it has."""
@@ -131,20 +251,20 @@ class Revoker:
             pages: gives keys.
             force: forget those that cannot be revoked.
         """
-        slots = asyncio.Semaphore(self._config.parallel)
         failures = Failures()
 
-        async def one(key: str) -> None:
-            async with slots:
+        async def settle(key: str, error: str | None) -> None:
+            if error is None:  # somebody is at it, or has done it
                 error = await self.revoke_now(key, insist=False)
-                if error and force:
-                    await self.forget(key)
-                elif error:
-                    failures.count, failures.last = failures.count + 1, error
+            if error and force:
+                await self.forget(key)
+            elif error:
+                failures.count, failures.last = failures.count + 1, error
 
         after = ""
         while keys := await pages(after):
-            await asyncio.gather(*(one(key) for key in keys))
+            tried = await self.revoke_page(keys)
+            await asyncio.gather(*(settle(key, tried.get(key)) for key in keys))
             after = keys[-1]
         return failures
 
@@ -168,9 +288,11 @@ class Revoker:
         for kept in await self._leases.get_many(keys):
             after = domain.ended(kept.lease, now)
             if after is not kept.lease and doomed(kept.lease):
-                changes.append((kept, after))
-        for key in await self._leases.replace_many(changes):
-            await self.mark(key)  # one that changed meanwhile must not keep the others from ending
+                changes.append(Change(kept, after))
+        _, left = await self._leases.change_many(changes)
+        for change in left:
+            # One that changed meanwhile must not keep the others from ending.
+            await self.mark(change.before.lease.key)
         if changes:
             self.wake.set()
 
@@ -202,21 +324,18 @@ class Revoker:
                 log.warning("a lease was forgotten by force", extra={"lease": kept.lease.id})
                 return
 
-    async def finish(self, claimed: Kept) -> None:
-        """Records that the user of a lease is gone."""
+    async def finish(self, claimed: Sequence[Kept]) -> None:
+        """Records that the users of leases are gone."""
         now, config = self._clock.now(), self._config
-        left = domain.dropped(
-            claimed.lease, now, config.creation_seconds, config.aftercheck_seconds
-        )
-        event = None
-        if claimed.lease.given:
-            event = happened(REVOKED, claimed.lease, now)
+        changes = []
+        for kept in claimed:
+            left = domain.dropped(
+                kept.lease, now, config.creation_seconds, config.aftercheck_seconds
+            )
+            event = happened(REVOKED, kept.lease, now) if kept.lease.given else None
+            changes.append(Change(kept, left, event))
         # A conflict: the claim ran out, and another replica took over; it will find the user gone.
-        with contextlib.suppress(ConflictError):
-            if left is None:
-                await self._leases.remove(claimed, event)
-            else:
-                await self._leases.replace(claimed, left, event)
+        await self._change(changes)
 
     async def take_over(self, lease: Lease, *, certain: bool) -> Kept:
         """Returns a lease that this replica made, ended, and to itself, whatever became of its record meanwhile.
@@ -243,35 +362,80 @@ class Revoker:
         role = found[0]
         return role.rollback if role.rollback and not lease.given else role.revocation
 
-    async def _claim(self, key: str, *, early: bool) -> Kept | None:
-        """Returns a lease that this replica has to itself now; None where there is nothing to do."""
-        kept = await self._leases.get(key)
-        now = self._clock.now()
-        if kept is None or kept.lease.claimed(now) or (not early and kept.lease.due > now):
-            return None
-        if early and kept.lease.state not in (State.REVOKING, State.GHOST):
-            return None
-        seconds = kept.lease.timeout + self._config.claim_seconds
+    async def read(self, keys: Sequence[str]) -> tuple[list[Kept], list[str]]:
+        """Returns those leases that there are, and the keys of those that do not open.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
         try:
-            return await self._leases.replace(
-                kept, domain.claimed(kept.lease, self._name, now, seconds)
-            )
-        except ConflictError:
-            return None  # another replica was faster
+            return await self._leases.get_many(keys), []
+        except Exception as error:
+            if _away(error):
+                raise
+        # One that does not open must not keep the others from ending.
+        found = await asyncio.gather(
+            *(self._leases.get_many([key]) for key in keys), return_exceptions=True
+        )
+        opened: list[Kept] = []
+        broken: list[str] = []
+        for key, each in zip(keys, found, strict=True):
+            if isinstance(each, list):
+                opened += each
+            elif _away(each):
+                raise each
+            else:
+                log.error("a lease does not open", extra={"error": type(each).__name__})
+                broken.append(key)
+        return opened, broken
 
-    async def _drop(self, lease: Lease) -> None:
-        statements = await self.statements(lease)
+    async def _claim(self, found: Sequence[Kept], *, early: bool) -> list[Kept]:
+        """Returns the leases that this replica has to itself now, out of those that were read."""
+        claimed, left = await self._leases.change_many(self._claims(found, early))
+        if len(found) == 1:
+            return claimed  # nothing, where another replica was faster
+        # One of these had changed meanwhile: it must not keep the others from being claimed.
+        again, _ = await self.read([each.before.lease.key for each in left]) if left else ([], [])
+        mine = await asyncio.gather(*(self._claim([kept], early=early) for kept in again))
+        return claimed + [kept for some in mine for kept in some]
 
-        async def drop() -> None:
+    def _claims(self, found: Sequence[Kept], early: bool) -> list[Change]:
+        now, changes = self._clock.now(), []
+        for kept in found:
+            lease = kept.lease
+            ended = lease.state in (State.REVOKING, State.GHOST)
+            if not lease.claimed(now) and (ended if early else lease.due <= now):
+                seconds = lease.timeout + self._config.claim_seconds
+                changes.append(Change(kept, domain.claimed(lease, self._name, now, seconds)))
+        return changes
+
+    async def _drop(self, lease: Lease) -> ServiceError | None:
+        """Removes the user of a lease; returns what kept it from that."""
+
+        async def drop(statements: tuple[str, ...]) -> None:
             async with self._connections.use(lease.mount, lease.database) as driver:
                 await driver.drop_user(statements, lease.username)
 
-        await bounded(drop(), lease.timeout)
+        try:
+            await bounded(drop(await self.statements(lease)), lease.timeout)
+        except ServiceError as error:
+            return error
+        except Exception as error:
+            log.error("a lease cannot be worked on", extra={"error": type(error).__name__})
+            return ServiceError(
+                Kind.INTERNAL, f"the lease cannot be worked on ({type(error).__name__})"
+            )
+        return None
+
+    async def _change(self, changes: Sequence[Change]) -> None:
+        """Records what became of leases, but for those that changed meanwhile."""
+        _, left = await self._leases.change_many(changes)
+        if len(changes) > 1:
+            await asyncio.gather(*(self._leases.change_many([change]) for change in left))
 
     async def failed(self, claimed: Kept, error: ServiceError) -> None:
         """Records that an attempt to revoke a lease failed."""
-        config, now = self._config, self._clock.now()
-        text = error.message or error.kind.value
+        config, now, text = self._config, self._clock.now(), _text(error)
         away = error.kind in (Kind.UNAVAILABLE, Kind.FAILED_PRECONDITION)
         if away:
             self._away[_connection(claimed.lease)] = (now + config.probe_seconds, text)
@@ -293,23 +457,25 @@ class Revoker:
             else:
                 await self._leases.replace(claimed, after, happened(FAILED, after, now))
 
-    async def _put_off(self, claimed: Kept, error: str) -> None:
-        now = self._clock.now()
-        # The probe finds out when the database is back, and then takes all that wait for it.
-        seconds = claimed.lease.retry_interval * random.uniform(0.5, 1.0)  # noqa: S311
-        with contextlib.suppress(ConflictError):
-            await self._leases.replace(
-                claimed, domain.postponed(claimed.lease, error, now, seconds)
-            )
-
-    async def _failing_away(self, key: str) -> str:
-        """Returns why a lease waits for its database, where that was away a moment ago; empty where it does not."""
-        kept = await self._leases.get(key)
-        return self._known_away(kept.lease) if kept is not None and kept.lease.away else ""
+    async def _put_off(self, claimed: list[Kept], outcomes: dict[str, str]) -> list[Kept]:
+        """Puts off leases whose database is known to be away, and says why; returns the others."""
+        now, changes = self._clock.now(), []
+        for kept in claimed:
+            if away := self._known_away(kept.lease):
+                # The probe finds out when the database is back, and then takes all that wait for it.
+                seconds = kept.lease.retry_interval * random.uniform(0.5, 1.0)  # noqa: S311
+                changes.append(Change(kept, domain.postponed(kept.lease, away, now, seconds)))
+                outcomes[kept.lease.key] = away
+        await self._change(changes)
+        return [kept for kept in claimed if kept.lease.key not in outcomes]
 
     def _known_away(self, lease: Lease) -> str:
         until, error = self._away.get(_connection(lease), (0.0, ""))
         return error if self._clock.now() < until else ""
+
+
+def _text(error: ServiceError | None) -> str:
+    return error.message or error.kind.value if error is not None else ""
 
 
 def _connection(lease: Lease) -> tuple[str, str]:

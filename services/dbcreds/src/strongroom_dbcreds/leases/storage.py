@@ -14,7 +14,7 @@ due/<time>/<key>                 as `queue`, of earlier versions
 import contextlib
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -59,6 +59,21 @@ class Kept:
 
     lease: Lease
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of a lease.
+
+    Args:
+        before: as it was read.
+        after: as it is to stand; None for gone.
+        event: what is told of it; None for nothing.
+    """
+
+    before: Kept
+    after: Lease | None
+    event: Happened | None = None
 
 
 def new_key() -> str:
@@ -126,30 +141,7 @@ class Leases:
         Raises:
             ConflictError: it changed meanwhile.
         """
-        transaction = _replacement(before, after)
-        _tell(transaction, after.key, event)
-        return Kept(after, await self.store.commit(transaction))
-
-    async def replace_many(self, changes: Sequence[tuple[Kept, Lease]]) -> list[str]:
-        """Writes leases anew, as many in one transaction as fit into it.
-
-        Returns:
-            The keys of those that are as they were: of each transaction in which one had changed meanwhile, all.
-        """
-        joined: list[tuple[Transaction, list[str]]] = []
-        for before, after in changes:
-            transaction = _replacement(before, after)
-            if joined and joined[-1][0].join(transaction):
-                joined[-1][1].append(after.key)
-            else:
-                joined.append((transaction, [after.key]))
-        left: list[str] = []
-        for transaction, keys in joined:
-            try:
-                await self.store.commit(transaction)
-            except ConflictError:
-                left += keys
-        return left
+        return Kept(after, await self.store.commit(_transaction(Change(before, after, event))))
 
     async def remove(self, kept: Kept, event: Happened | None = None) -> None:
         """Forgets a lease.
@@ -157,15 +149,25 @@ class Leases:
         Raises:
             ConflictError: it changed meanwhile.
         """
-        transaction = Transaction(
-            expect={_path(kept.lease): kept.revision},
-            deletes=[
-                _path(kept.lease),
-                *sorted(_entries(kept.lease) | {_prefix_path(kept.lease.id)}),
-            ],
-        )
-        _tell(transaction, kept.lease.key, event)
-        await self.store.commit(transaction)
+        await self.store.commit(_transaction(Change(kept, None, event)))
+
+    async def change_many(self, changes: Sequence[Change]) -> tuple[list[Kept], list[Change]]:
+        """Changes leases, as many in one transaction as fit into it.
+
+        Returns:
+            Those that were written anew, as they stand; and the changes that were not made: of each transaction in
+            which one lease had changed meanwhile, all.
+        """
+        written: list[Kept] = []
+        left: list[Change] = []
+        for transaction, joined in _joined(changes):
+            try:
+                revision = await self.store.commit(transaction)
+            except ConflictError:
+                left += joined
+            else:
+                written += [Kept(each.after, revision) for each in joined if each.after is not None]
+        return written, left
 
     async def queues(self) -> list[Queue]:
         """Returns the connections that have leases."""
@@ -182,9 +184,10 @@ class Leases:
         found = [(int(entry.path[-2]) / 1000, str(entry.path[-1])) for entry in entries]
         return [(time, key) for time, key in found if time <= now]
 
-    async def forget_due(self, queue: Queue, time: float, key: str) -> None:
-        """Removes an entry of the index of due leases that leads nowhere."""
-        await self.store.commit(Transaction(deletes=[(*_queue_path(queue), *_when(time, key))]))
+    async def forget_due(self, queue: Queue, entries: Sequence[tuple[float, str]]) -> None:
+        """Removes entries (time, key) of the index of due leases that lead nowhere."""
+        deletes = [(*_queue_path(queue), *_when(time, key)) for time, key in entries]
+        await self.store.commit(Transaction(deletes=deletes))
 
     async def refile(self) -> None:
         """Puts into the queues what an earlier version put into one index. May be repeated, by any replica."""
@@ -278,26 +281,51 @@ def happened(kind: str, lease: Lease, now: float) -> Happened:
     return Happened(kind, lease.id, now, lease.expires, lease.error if kind == FAILED else "")
 
 
-def _tell(transaction: Transaction, key: str, event: Happened | None) -> None:
-    if event is not None:
-        # Few keys, written over and over: whoever watches sees each value, and nothing has to be cleaned.
-        shard = sum(key.encode()) % _SHARDS
-        transaction.puts[(_EVENT, Plain(f"{shard:02}"))] = _encode(event)
+def _tell(transaction: Transaction, key: str, event: Happened, taken: Container[Path]) -> None:
+    # Few keys, written over and over: whoever watches sees each value, and nothing has to be cleaned. A transaction
+    # writes a key once, so that each of its events takes one that is not taken.
+    shard = sum(key.encode()) % _SHARDS
+    while (path := (_EVENT, Plain(f"{shard:02}"))) in taken:
+        shard = (shard + 1) % _SHARDS
+    transaction.puts[path] = _encode(event)
 
 
 def _path(lease: Lease) -> Path:
     return (_LEASE, Plain(lease.key))
 
 
-def _replacement(before: Kept, after: Lease) -> Transaction:
-    old, new = _entries(before.lease), _entries(after)
-    if old - new >= set(_indexes(before.lease)):
-        old.add(_prefix_path(before.lease.id))
-    return Transaction(
-        expect={_path(after): before.revision},
-        puts={_path(after): _encode(after), **dict.fromkeys(new - old, b"")},
-        deletes=sorted(old - new),
+def _joined(changes: Iterable[Change]) -> list[tuple[Transaction, list[Change]]]:
+    """Returns as few transactions as changes fit into."""
+    joined: list[tuple[Transaction, list[Change]]] = []
+    for change in changes:
+        if joined and joined[-1][0].join(_transaction(change, joined[-1][0].puts)):
+            joined[-1][1].append(change)
+        else:
+            joined.append((_transaction(change), [change]))
+    return joined
+
+
+def _transaction(change: Change, taken: Container[Path] = ()) -> Transaction:
+    """Returns what changes a lease and its indexes.
+
+    Args:
+        change: what becomes of it.
+        taken: what else is written with it.
+    """
+    lease, after = change.before.lease, change.after
+    old, new = _entries(lease), _entries(after) if after is not None else set()
+    if old - new >= set(_indexes(lease)):
+        old.add(_prefix_path(lease.id))
+    transaction = Transaction(
+        expect={_path(lease): change.before.revision}, deletes=sorted(old - new)
     )
+    if after is None:
+        transaction.deletes.append(_path(lease))
+    else:
+        transaction.puts = {_path(after): _encode(after), **dict.fromkeys(new - old, b"")}
+    if change.event is not None:
+        _tell(transaction, lease.key, change.event, taken)
+    return transaction
 
 
 def _queue_path(queue: Queue) -> Path:
