@@ -37,6 +37,7 @@ KNOWN = Known("token-with-a-long-name", "my.Role", 1_700_000_000.25)
         ("{{truncate 3 .DisplayName}}{{unix_time}}", "tok1700000000"),
         ("{{unix_time_millis}}", "1700000000250"),
         ('{{timestamp "2006-01-02T15:04:05Z"}}', "2023-11-14T22:13:20Z"),
+        ('{{timestamp "Mon Jan _2"}}', "Tue Nov 14"),
         ("{{.RoleName | sha256 | truncate 8}}", hashlib.sha256(b"my.Role").hexdigest()[:8]),
         ('{{printf "%s_%d%%" (lowercase .RoleName) 7}}', "my.role_7%"),
         ("{{.RoleName | base64}}", "bXkuUm9sZQ=="),
@@ -120,6 +121,11 @@ def test_policies_in_every_form() -> None:
     for _ in range(200):
         made = passwords.generate(expected)
         assert len(made) == 8 and sum(c in "ab" for c in made) >= 2 and set(made) <= set("ab12")
+
+
+def test_a_policy_may_have_letters_of_any_script() -> None:
+    policy = passwords.parse('length=20 rule "charset" { charset="ü木" min-chars=20 }')
+    assert set(passwords.generate(policy)) <= {"ü", "木"}
 
 
 def test_each_character_is_as_likely_as_any_other() -> None:

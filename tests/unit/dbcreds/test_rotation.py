@@ -307,8 +307,8 @@ async def test_policies_make_passwords(dbcreds: Dbcreds) -> None:
     generated = (await dbcreds("GeneratePassword", CONTEXT, name="digits")).password
     assert generated.isdecimal() and len(generated) == 12
     await dbcreds("DeletePasswordPolicy", name="digits")
-    await refused(dbcreds("ReadPasswordPolicy", name="digits"), Kind.NOT_FOUND)
-    await refused(dbcreds("GeneratePassword", name="digits"), Kind.NOT_FOUND)
+    for method in ("ReadPasswordPolicy", "GeneratePassword"):
+        await refused(dbcreds(method, name="digits"), Kind.NOT_FOUND, "policy does not exist")
     dbcreds.clock.advance(1)
     await refused(dbcreds("RotateRole", name="app"), Kind.INVALID, "password_policy")
     assert await known(dbcreds) == made

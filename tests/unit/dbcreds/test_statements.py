@@ -54,6 +54,10 @@ def test_what_cannot_be_quoted_is_refused() -> None:
             fill(statement, values)
 
 
+def test_a_statement_of_one_word_may_have_letters_of_any_script() -> None:
+    assert texts(["~ü木:*"]) == ["~ü木:*"]
+
+
 def test_statements_come_in_every_form() -> None:
     both = ["CREATE ROLE x;", "GRANT a, b"]
     listed = json.dumps(both)

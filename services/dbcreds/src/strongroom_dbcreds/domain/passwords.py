@@ -1,7 +1,6 @@
 """Passwords, and the policies by which they are made (Vault documentation, "Password policies")."""
 
 import base64
-import binascii
 import secrets
 import string
 from dataclasses import dataclass
@@ -140,5 +139,5 @@ def _number(value: object, name: str) -> int:
 def _decoded(text: str) -> str:
     try:
         return base64.b64decode("".join(text.split()), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of either, and of a text that is not ASCII
         return text

@@ -7,7 +7,6 @@ Oracle's ("Literals", "Database Object Names and Qualifiers").
 """
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -223,7 +222,7 @@ def _decoded(text: str) -> str:
         return text
     try:
         decoded = base64.b64decode(text, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of either, and of a text that is not ASCII
         return text
     return decoded.strip() if decoded.replace("\n", " ").replace("\t", " ").isprintable() else text
 

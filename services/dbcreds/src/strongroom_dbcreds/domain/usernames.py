@@ -238,6 +238,7 @@ def _sha256(text: str) -> str:
 _GO_TIME = {
     "2006": "%Y", "01": "%m", "02": "%d", "15": "%H", "04": "%M", "05": "%S", "06": "%y", "Jan": "%b",
     "January": "%B", "Mon": "%a", "Monday": "%A", "03": "%I", "PM": "%p", "MST": "UTC", "-0700": "+0000",
+    "_2": "%e",
 }  # fmt: skip
 _GO_PARTS = re.compile("|".join(sorted(map(re.escape, _GO_TIME), key=len, reverse=True)))
 

@@ -24,7 +24,7 @@ class PasswordPolicyHandlers:
     ) -> pb.ReadPasswordPolicyResponse:
         text = await self._policies.get(request.name)
         if text is None:
-            raise not_found()
+            raise not_found("policy does not exist")
         return pb.ReadPasswordPolicyResponse(policy=text)
 
     async def WritePasswordPolicy(
@@ -43,6 +43,6 @@ class PasswordPolicyHandlers:
         self, request: pb.GeneratePasswordRequest, context: RequestContext
     ) -> pb.GeneratePasswordResponse:
         if await self._policies.get(request.name) is None:
-            raise not_found()
+            raise not_found("policy does not exist")
         password = await self._policies.generate(request.name)
         return pb.GeneratePasswordResponse(password=password)
