@@ -29,7 +29,8 @@ from strongroom_runtime.etcd.members import MEMBERS, Member
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.link import RemoteCaller
 from strongroom_runtime.link.client import response_classes
-from strongroom_runtime.transport.credentials import Identities, Identity
+from strongroom_runtime.transport.certificates import Identity
+from strongroom_runtime.transport.credentials import Identities
 from strongroom_runtime.transport.server import InternalServer
 from tests.integration.platforms import (
     ROOT,

@@ -20,7 +20,7 @@ from strongroom_runtime.etcd.server import known_data_loss, known_loose_rights, 
 from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.etcd.users import ROOT, User, Users
 from strongroom_runtime.files import write_whole
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.certificates import Identity
 
 log = logging.getLogger(__name__)
 

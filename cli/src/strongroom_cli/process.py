@@ -58,15 +58,22 @@ from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.ports import address_towards, hostport, split_hostport
 from strongroom_runtime.service import Host, Service
+from strongroom_runtime.tasks import end
 from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
-from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Identities
+from strongroom_runtime.transport.certificates import Identity, Renewable, Texts
+from strongroom_runtime.transport.credentials import (
+    SERVER_OPTIONS,
+    Identities,
+    server_credentials,
+)
 from strongroom_runtime.transport.leaving import Patience
 from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
 
 log = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 30.0  # for certificates that were renewed
 _CALLS_SECONDS = 5.0  # for gRPC calls that are under way in the end
 
 # What each process may call of services elsewhere.
@@ -103,6 +110,10 @@ class Process:
         name = "gateway" if "gateway" in config.targets else config.targets[0]
         first = (name, *(other for other in config.targets if other != name))
         self._identities = Identities(config.certificates, config.trust_domain, first)
+        self._public = _public_certificate(config)
+        self._http_shows: Texts | None = None
+        self._looking = asyncio.Lock()
+        self._looker: asyncio.Task[None] | None = None
         self._client = EtcdClient(etcd)
         self._peers = PeerClient(self._identities.connector(name, MEMBER))
         self._cluster = Cluster(self._client, self._confirm)
@@ -164,10 +175,13 @@ class Process:
             self._export.start()
         if self._gateway is not None:
             await self._listen(self._gateway)
+        self._looker = asyncio.create_task(self._look_for_certificates(), name="certificates")
 
     async def stop(self) -> None:
         """Answers what is under way, then ends, clients first and storage last."""
         self._leaving = True
+        if self._looker is not None:
+            await end(self._looker)
         if self._http is not None:
             await self._http.stop()
         # While there are keys: what is under way needs them.
@@ -215,6 +229,33 @@ class Process:
         audit = self._services.get("audit")
         if isinstance(audit, strongroom_audit.service.AuditService):
             await audit.log.reopen()
+
+    async def renew_certificates(self) -> None:
+        """Takes certificates that were renewed, everywhere that they are shown."""
+        async with self._looking:  # a signal may come in the middle of a look
+            self._identities.look()
+            self._client.look()
+            if self._public is None or self._http is None:
+                return
+            self._public.look()
+            texts = self._public.current.texts
+            if texts != self._http_shows:
+                try:
+                    await self._http.renew(texts.certificate, texts.key)
+                    self._http_shows = texts
+                except OSError as error:
+                    log.error(
+                        "HTTP goes on with the certificate before",
+                        extra={
+                            "file": str(self._public.identity.certificate),
+                            "reason": str(error),
+                        },
+                    )
+
+    async def _look_for_certificates(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self.renew_certificates()
 
     def _build(self) -> strongroom_seal.service.SealService | None:
         """Builds the services of this process; returns the seal, if it is one of them."""
@@ -380,9 +421,15 @@ class Process:
 
     async def _listen(self, gateway: Gateway) -> None:
         config = self._config
-        certificate = _public_certificate(config)
+        certificate = self._public
+        self._http_shows = certificate.current.texts if certificate else None
         host, _, port = config.listen.rpartition(":")
-        self._http = HttpServer(gateway.http, host.strip("[]"), int(port), certificate)
+        self._http = HttpServer(
+            gateway.http,
+            host.strip("[]"),
+            int(port),
+            (certificate.identity.certificate, certificate.identity.key) if certificate else None,
+        )
         await self._http.start()
         options = [*(o for o in SERVER_OPTIONS if o[0] != "grpc.so_reuseport")]
         options.append(("grpc.so_reuseport", 1 if config.workers > 1 else 0))
@@ -393,8 +440,7 @@ class Process:
             if certificate is None:
                 self._grpc.add_insecure_port(config.grpc_listen)
             else:
-                pair = (certificate[1].read_bytes(), certificate[0].read_bytes())
-                self._grpc.add_secure_port(config.grpc_listen, grpc.ssl_server_credentials([pair]))
+                self._grpc.add_secure_port(config.grpc_listen, server_credentials([certificate]))
         except RuntimeError:
             raise OSError(f"cannot listen on {config.grpc_listen}") from None
         await self._grpc.start()
@@ -415,12 +461,15 @@ class _Announced:
         self.stop = process.stop_serving
 
 
-def _public_certificate(config: ServerConfig) -> tuple[Path, Path] | None:
-    if not config.tls:
+def _public_certificate(config: ServerConfig) -> Renewable | None:
+    """Returns what clients see; None for plain text."""
+    if not config.tls or "gateway" not in config.targets:
         return None
+    own = Identity.of(config.certificates, "gateway")
+    certificate, key = own.certificate, own.key
     if config.tls_cert is not None and config.tls_key is not None:
-        return config.tls_cert, config.tls_key
-    return config.certificates / "gateway.pem", config.certificates / "gateway.key"
+        certificate, key = config.tls_cert, config.tls_key
+    return Renewable(Identity(None, certificate, key))
 
 
 def _add_reflection(server: grpc.aio.Server, gateway: Gateway) -> None:

@@ -22,9 +22,12 @@ log = logging.getLogger(__name__)
 # one from both is no second word of the operator's.
 LEAVE, HURRY = signal.SIGUSR1, signal.SIGUSR2
 
+_under_way: set[asyncio.Future[None]] = set()  # an event loop itself keeps no task alive
+
 
 def run(config: ServerConfig) -> int:
-    """Serves until SIGTERM or SIGINT, of which a second waits for no stream; SIGHUP opens audit files anew.
+    """Serves until SIGTERM or SIGINT, of which a second waits for no stream; SIGHUP opens audit files anew and takes
+    certificates that were renewed.
 
     Returns the exit status.
     """
@@ -44,7 +47,7 @@ async def _serve(config: ServerConfig) -> int:
     try:
         pki.check(config.certificates, config.trust_domain, config.targets)
         process = Process(config, etcd_config(config), patience)
-        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(process.reopen_logs()))
+        loop.add_signal_handler(signal.SIGHUP, _anew, process)
         await process.start()
     except (OSError, ServiceError, pki.CertificateError) as error:
         log.error("cannot start", extra={"reason": str(error)})
@@ -55,6 +58,14 @@ async def _serve(config: ServerConfig) -> int:
     log.info("stopping")
     await process.stop()
     return 0
+
+
+def _anew(process: Process) -> None:
+    """Opens audit files anew, and looks for renewed certificates at once."""
+    for work in (process.reopen_logs(), process.renew_certificates()):
+        task = asyncio.ensure_future(work)
+        _under_way.add(task)
+        task.add_done_callback(_under_way.discard)
 
 
 def _end(patience: Patience, stop: asyncio.Event, signalled: asyncio.Event) -> None:

@@ -20,12 +20,13 @@ from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, releas
 from strongroom_runtime.ports import free_port
 from strongroom_runtime.tasks import end
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.certificates import Identity
 
 log = logging.getLogger(__name__)
 
 _BACK_OFF = (0.1, 0.2, 0.5, 1.0, 2.0)
 _STABLE_SECONDS = 10.0
+_RENEW_SECONDS = 86_400.0  # of certificates that have 275 days left when they are due
 _STOP_SECONDS = 25.0  # beside the time that streams have
 
 
@@ -70,6 +71,7 @@ class Supervisor:
             Child
         ] = []  # those that were told to end, and not yet those that they need
         self._claim = -1
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> dict[str, int]:
@@ -93,7 +95,8 @@ class Supervisor:
             check_address("listen", config.listen)
             check_address("grpc_listen", config.grpc_listen)
         if config.pki_dir is None:
-            pki.initialise(config.certificates, config.trust_domain, [*SERVICES, "etcd", "client"])
+            self.renew_certificates()
+            self._renewal = asyncio.create_task(self._renew_daily(), name="renew-certificates")
         else:
             pki.check(config.pki_dir, config.trust_domain, config.targets)
         if config.static_key_file is not None and config.seal_key_file is None:
@@ -111,6 +114,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Ends the servers, those with clients before those that answer them, then etcd."""
         self._stopping = True
+        if self._renewal is not None:
+            await end(self._renewal)
         for child in self._children:
             if child.task is not None:
                 child.task.cancel()
@@ -135,6 +140,30 @@ class Supervisor:
         """Lets `stop` wait for streams no more; it keeps the order in which it ends the servers."""
         self._hurried = True
         _signal(self._ending, HURRY)
+
+    def renew_certificates(self) -> None:
+        """Makes the certificates that are missing, and issues those anew that end before long.
+
+        The servers see them within half a minute; etcd reads its own with each connection.
+
+        Raises:
+            OSError: a file cannot be read or written.
+            ValueError: a certificate, or the trust domain, is not what it should be.
+        """
+        config = self._config
+        made = pki.initialise(
+            config.certificates, config.trust_domain, [*SERVICES, "etcd", "client"]
+        )
+        if made:
+            log.info("certificates were issued", extra={"services": ", ".join(made)})
+
+    async def _renew_daily(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            try:
+                self.renew_certificates()
+            except (OSError, ValueError) as error:
+                log.error("certificates cannot be renewed", extra={"reason": str(error)})
 
     async def _start_etcd(self, config: ServerConfig) -> ServerConfig:
         """Starts the embedded etcd; returns the configuration with it in it."""

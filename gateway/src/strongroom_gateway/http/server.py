@@ -12,7 +12,7 @@ from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from strongroom_gateway.contract.decode import MAX_BODY
 from strongroom_gateway.http import envelope
-from strongroom_gateway.http.arrivals import Arrivals, EmbeddedServer
+from strongroom_gateway.http.arrivals import Arrivals, Connections, EmbeddedServer
 from strongroom_gateway.http.wire import JSON, MAX_SECONDS, HttpRequest, HttpWire
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.tasks import ended
@@ -60,6 +60,14 @@ class HttpServer:
             asyncio.create_task(self._arrivals.watch(), name="http-bodies"),
         ]
 
+    async def renew(self, certificate: bytes, key: bytes) -> None:
+        """Shows another certificate from now on, and drops no request; see `EmbeddedServer.renew`.
+
+        Raises:
+            OSError: it cannot be used, and nothing has changed.
+        """
+        await self._server.renew(certificate, key)
+
     async def stop(self) -> None:
         """Answers what is under way and stops."""
         for sending in self._sending:
@@ -86,9 +94,9 @@ class HttpServer:
             # How a stream ended is of no use to anybody: the client is gone, or has all there was.
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    async def _answer(self, watcher: Any, body: Any) -> None:
+    async def _answer(self, watcher: Any, body: Any, connections: Connections) -> None:
         try:
-            await self._respond(watcher.scope, watcher.proto, body)
+            await self._respond(watcher.scope, watcher.proto, body, connections)
         except ProtocolClosed:
             pass  # the client left in the middle of its body
         except Exception:
@@ -97,7 +105,9 @@ class HttpServer:
         finally:
             watcher.done()
 
-    async def _respond(self, scope: Any, protocol: Any, body: Any) -> None:
+    async def _respond(
+        self, scope: Any, protocol: Any, body: Any, connections: Connections
+    ) -> None:
         if scope.proto != "http":
             protocol.close(404)
             return
@@ -116,6 +126,8 @@ class HttpServer:
             headers = [*_EMPTY, *response.headers]
             if response.body or response.stream is not None:
                 headers.append(("content-type", response.content_type))
+        if connections.leaving and scope.http_version.startswith("1"):  # HTTP/2 has its own way
+            headers = [*headers, ("connection", "close")]
         if response.stream is not None:
             await self._send(
                 response.body,

@@ -10,6 +10,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -18,7 +19,7 @@ from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.http2 import Channel, Stream
 from strongroom_runtime.etcd.session import Login, Metadata, Session
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.certificates import Identity, Renewable
 
 T = TypeVar("T")
 
@@ -51,7 +52,11 @@ class EtcdClient:
 
     def __init__(self, config: EtcdConfig) -> None:
         self._timeout = config.timeout_seconds
-        self._channel = _channel(config)
+        self._identity = Renewable(config.identity) if config.identity is not None else None
+        identity = self._identity
+        self._channel = Channel(
+            config.endpoints, partial(_context, identity) if identity is not None else None
+        )
         # Any: the stubs' types name grpc.aio's channel, and use no more of it than ours has.
         channel: Any = self._channel
         self._kv = etcd_pb2_grpc.KVStub(channel)
@@ -169,6 +174,11 @@ class EtcdClient:
         """Closes the channel."""
         await self._channel.close()
 
+    def look(self) -> None:
+        """Takes the certificate if it was renewed, for connections to come."""
+        if self._identity is not None:
+            self._identity.look()
+
     async def _authenticate(self, user: str, password: str) -> str:
         request = etcd_pb2.AuthenticateRequest(name=user, password=password)
         return (await self._auth.Authenticate(request, timeout=self._timeout)).token
@@ -219,12 +229,11 @@ def prefix_end(prefix: bytes) -> bytes:
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
 
 
-def _channel(config: EtcdConfig) -> Channel:
-    context = config.identity.client_context() if config.identity is not None else None
-    if context is not None:
-        context.set_alpn_protocols(["h2"])
-        context.minimum_version = ssl.TLSVersion.TLSv1_2  # of releases of etcd that offer no more
-    return Channel(config.endpoints, context)
+def _context(identity: Renewable) -> ssl.SSLContext:
+    context = identity.current.client
+    context.set_alpn_protocols(["h2"])
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # of releases of etcd that offer no more
+    return context
 
 
 def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:

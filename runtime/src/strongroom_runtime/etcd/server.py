@@ -13,7 +13,7 @@ from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.ports import free_port
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.certificates import Identity
 
 _READY_SECONDS = 20.0
 _LOOK_SECONDS = 0.05

@@ -81,6 +81,7 @@ class Replica:
 
     def __init__(self, connect: Connector, address: str) -> None:
         self.channel = connect(address)
+        self._shown = connect.texts
         self._address = address
         self._host = address.rpartition(":")[0].strip("[]")
         self._connect = connect
@@ -147,9 +148,10 @@ class Replica:
         failures = 0
         while not self._retired:
             try:
-                await self._reached()
-                await self._stream()
-                failures = 0
+                await self._renew()
+                if await self._reached():
+                    await self._stream()
+                    failures = 0
             except grpc.aio.AioRpcError as error:
                 if isinstance(error_from_status(error), NotBegunError):
                     failures = min(
@@ -162,17 +164,35 @@ class Replica:
             await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
             failures += 1
 
-    async def _reached(self) -> None:
-        """Returns once there is a connection; says where that takes long, since gRPC does not say why."""
+    async def _renew(self) -> None:
+        """Takes another channel once its certificate was renewed: one that is open never shows the new one."""
+        shown = self._connect.texts
+        if shown == self._shown or self._streams:
+            return  # where streams go on, the channel is connected, and its certificate is not asked for
+        before, self._shown = self.channel, shown
+        self.channel = self._connect(self._address)
+        await before.close()
+
+    async def _reached(self) -> bool:
+        """Returns once there is a connection, or a renewed certificate to try it with; True for the former.
+
+        Says where that takes long, since gRPC does not say why.
+        """
         reaching = asyncio.ensure_future(self.channel.channel_ready())
+        warned = False
         try:
-            await asyncio.wait([reaching], timeout=_REACH_SECONDS)
+            while not reaching.done() and self._shown == self._connect.texts:
+                await asyncio.wait([reaching], timeout=_REACH_SECONDS)
+                if not reaching.done() and not warned:
+                    warned = True
+                    log.warning(
+                        "nobody with the right certificate answers",
+                        extra={"address": self._address, "expected": self._connect.name},
+                    )
             if not reaching.done():
-                log.warning(
-                    "nobody with the right certificate answers",
-                    extra={"address": self._address, "expected": self._connect.name},
-                )
+                return False
             await reaching
+            return True
         finally:
             reaching.cancel()
 

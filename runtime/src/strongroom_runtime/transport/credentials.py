@@ -2,11 +2,13 @@
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from strongroom_runtime.transport import pki
+from strongroom_runtime.transport.certificates import Identity, Renewable, Texts
 from strongroom_runtime.transport.names import server_name
 
 # Without ping_timeout grpc keeps a hung peer for a minute, whatever keepalive_timeout says.
@@ -31,40 +33,6 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The files that say who a process is: a CA, a certificate of it, its key."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-    @classmethod
-    def of(cls, folder: Path, service: str) -> "Identity":
-        """Returns the identity of a service in a folder that `pki.initialise` filled."""
-        return cls(folder / "ca.pem", folder / f"{service}.pem", folder / f"{service}.key")
-
-    def pair(self) -> tuple[bytes, bytes]:
-        """Returns the key and the certificate, as gRPC takes them."""
-        return self.key.read_bytes(), self.certificate.read_bytes()
-
-    def server_context(self) -> ssl.SSLContext:
-        """Returns what shows this certificate and asks clients for one of the CA, for asyncio."""
-        return self._trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-
-    def client_context(self) -> ssl.SSLContext:
-        """Returns what shows this certificate, trusts the CA alone and checks the server's name, for asyncio."""
-        return self._trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-
-    def _trusting(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(self.ca)
-        context.load_cert_chain(self.certificate, self.key)
-        return context
-
-
-@dataclass(frozen=True, slots=True)
 class Identities:
     """The certificates of a process: one for each of its services.
 
@@ -74,39 +42,52 @@ class Identities:
         services: the first one is shown to whoever asks for none of them.
     """
 
-    folder: Path
-    trust_domain: str
-    services: Sequence[str]
+    def __init__(self, folder: Path, trust_domain: str, services: Sequence[str]) -> None:
+        self.folder = folder
+        self.trust_domain = trust_domain
+        self.services = services
+        self._renewables: dict[str, Renewable] = {}
 
-    def of(self, service: str) -> Identity:
-        """Returns the identity of one service."""
-        return Identity.of(self.folder, service)
+    def of(self, service: str) -> Renewable:
+        """Returns the identity of one service.
+
+        Raises:
+            OSError: its files cannot be read, or do not fit each other.
+        """
+        if service not in self._renewables:
+            self._renewables[service] = Renewable(
+                Identity.of(self.folder, service),
+                lambda found: pki.check_names(found, service, self.trust_domain),
+            )
+        return self._renewables[service]
+
+    def look(self) -> None:
+        """Takes certificates that were renewed."""
+        for renewable in self._renewables.values():
+            renewable.look()
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Returns credentials that ask every client for a certificate of the CA.
 
         gRPC shows the first certificate that has the name by which the client calls.
         """
-        first = self.of(self.services[0])
-        return grpc.ssl_server_credentials(
-            [self.of(service).pair() for service in self.services],
-            root_certificates=first.ca.read_bytes(),
-            require_client_auth=True,
-        )
+        return server_credentials([self.of(service) for service in self.services])
 
     def server_context(self) -> ssl.SSLContext:
         """Returns the same for asyncio."""
-        contexts = {
-            server_name(service, self.trust_domain): self.of(service).server_context()
-            for service in self.services
+        first = self.of(self.services[0])
+        named = {
+            server_name(service, self.trust_domain): self.of(service) for service in self.services
         }
-        first = next(iter(contexts.values()))
 
         def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-            connection.context = contexts.get(name or "", first)
+            # With its certificate, a connection takes the context's CA as well.
+            connection.context = named.get(name or "", first).current.server
 
-        first.sni_callback = choose
-        return first
+        # A context of its own to begin with: this one stays the listener's for good.
+        context = Renewable(first.identity).current.server
+        context.sni_callback = choose
+        return context
 
     def connector(self, caller: str, called: str) -> "Connector":
         """Returns what opens channels with mutual TLS, to one service alone.
@@ -116,6 +97,34 @@ class Identities:
             called: the service that has to answer, or `names.MEMBER` for any.
         """
         return Connector(self.of(caller), server_name(called, self.trust_domain))
+
+
+def server_credentials(shown: Sequence[Renewable]) -> grpc.ServerCredentials:
+    """Returns credentials of a server that shows each client the certificates as they are when it connects.
+
+    Args:
+        shown: the first one to whoever asks for none of them. Where it has a CA, clients are asked for a certificate.
+    """
+    given: list[Texts] = []
+
+    def configuration(texts: Sequence[Texts]) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [each.pair for each in texts], root_certificates=texts[0].ca
+        )
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC, in a thread of its own, with each connection; None for as before."""
+        texts = [renewable.current.texts for renewable in shown]
+        if texts == given:
+            return None
+        given[:] = texts
+        return configuration(texts)
+
+    given[:] = [renewable.current.texts for renewable in shown]
+    fetching: Any = fetch  # whose None the stub forgets
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(given), fetching, require_client_authentication=given[0].ca is not None
+    )
 
 
 class Connector:
@@ -128,13 +137,23 @@ class Connector:
         name: which that certificate must have. The address it is reached by need not be in it.
     """
 
-    def __init__(self, identity: Identity, name: str) -> None:
-        key, certificate = identity.pair()
-        self._credentials = grpc.ssl_channel_credentials(identity.ca.read_bytes(), key, certificate)
+    def __init__(self, identity: Renewable, name: str) -> None:
+        self._identity = identity
         self._options = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", name))
-        self.context = identity.client_context()
         self.name = name
+
+    @property
+    def texts(self) -> Texts:
+        """What is shown, which changes when it is renewed. A channel shows for good what it was opened with."""
+        return self._identity.current.texts
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """Shows the certificate, trusts the CA alone and checks the server's name, for asyncio."""
+        return self._identity.current.client
 
     def __call__(self, address: str) -> grpc.aio.Channel:
         """Returns a channel to host:port."""
-        return grpc.aio.secure_channel(address, self._credentials, options=self._options)
+        key, certificate = self.texts.pair
+        credentials = grpc.ssl_channel_credentials(self.texts.ca, key, certificate)
+        return grpc.aio.secure_channel(address, credentials, options=self._options)

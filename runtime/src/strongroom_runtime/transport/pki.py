@@ -133,14 +133,27 @@ def check(folder: Path, trust_domain: str, services: Iterable[str]) -> None:
         certificate = _found(folder, service, trust_domain)
         if certificate is None:
             raise CertificateError(f"{_file(folder, service)}: is missing")
-        present = names.in_certificate(certificate)
-        lacking = [n for n in names.of_service(service, trust_domain) if n not in present]
+        lacking = _lacking(certificate, service, trust_domain)
         if lacking:
             raise CertificateError(
-                f"{_file(folder, service)}: does not name {' and '.join(map(names.shown, lacking))}. Where the CA is,"
+                f"{_file(folder, service)}: does not name {lacking}. Where the CA is,"
                 f" run `strongroom pki init --dir FOLDER --trust-domain {trust_domain}`, which issues it anew with"
                 " the same key, and bring it here"
             )
+
+
+def check_names(certificate: x509.Certificate, service: str, trust_domain: str) -> None:
+    """Refuses a renewed certificate by which callers would not know a service, or which names another.
+
+    Raises:
+        CertificateError.
+    """
+    lacking = _lacking(certificate, service, trust_domain)
+    if lacking:
+        raise CertificateError(f"does not name {lacking}")
+    others = _foreign(certificate, service, trust_domain)
+    if others:
+        raise CertificateError(f"names {others}, and so could pass for what it is not")
 
 
 def _file(folder: Path, service: str) -> Path:
@@ -161,21 +174,33 @@ def _found(folder: Path, service: str, trust_domain: str) -> x509.Certificate | 
         certificate = x509.load_pem_x509_certificate(file.read_bytes())
     except ValueError as error:
         raise CertificateError(f"{file}: is no certificate") from error
+    others = _foreign(certificate, service, trust_domain)
+    if others:
+        raise CertificateError(
+            f"{file}: names {others}, and so could pass for what it is not in the"
+            f" trust domain {trust_domain}. Make a new CA in another folder: certificates that were made stay valid"
+        )
+    return certificate
+
+
+def _lacking(certificate: x509.Certificate, service: str, trust_domain: str) -> str:
+    """Returns the names that a certificate has to have and has not; empty where there are none."""
+    present = names.in_certificate(certificate)
     own = names.of_service(service, trust_domain)
-    others = [
-        name
+    return " and ".join(names.shown(name) for name in own if name not in present)
+
+
+def _foreign(certificate: x509.Certificate, service: str, trust_domain: str) -> str:
+    """Returns the names of other services that a certificate has; empty where there are none."""
+    own = names.of_service(service, trust_domain)
+    return " and ".join(
+        names.shown(name)
         for name in names.in_certificate(certificate)
         if name not in own
         and (
             isinstance(name, x509.UniformResourceIdentifier) or names.is_within(name, trust_domain)
         )
-    ]
-    if others:
-        raise CertificateError(
-            f"{file}: names {' and '.join(map(names.shown, others))}, and so could pass for what it is not in the"
-            f" trust domain {trust_domain}. Make a new CA in another folder: certificates that were made stay valid"
-        )
-    return certificate
+    )
 
 
 def _write(

@@ -14,7 +14,7 @@ from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.storage import CompactedError, Plain, Transaction
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import Identity
+from strongroom_runtime.transport.certificates import Identity
 
 COUNTER = (Plain("n"), "counter")
 

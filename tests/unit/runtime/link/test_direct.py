@@ -25,7 +25,8 @@ from strongroom_runtime.link.direct import (
 )
 from strongroom_runtime.link.replica import Replica
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import Connector, Identities, Identity
+from strongroom_runtime.transport.certificates import Identity, Renewable
+from strongroom_runtime.transport.credentials import Connector, Identities
 from strongroom_runtime.transport.server import InternalServer
 
 DOMAIN = "example.test"
@@ -131,7 +132,11 @@ async def test_a_certificate_of_another_authority_is_refused(
     direct = listener.admit(GATEWAY, answer)
     with pytest.raises(OSError):  # TLS 1.3: the client learns it with its first read
         await connect(
-            "127.0.0.1", direct, Connector(stranger, ECHO), lambda data: None, lambda: None
+            "127.0.0.1",
+            direct,
+            Connector(Renewable(stranger), ECHO),
+            lambda data: None,
+            lambda: None,
         )
 
 

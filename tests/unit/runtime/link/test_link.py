@@ -16,7 +16,8 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.link import LinkServer, RemoteCaller
 from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.transport import pki
-from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Connector, Identities, Identity
+from strongroom_runtime.transport.certificates import Identity, Renewable
+from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Connector, Identities
 
 DOMAIN = "example.test"
 CONTEXT = RequestContext(
@@ -217,7 +218,7 @@ async def test_a_client_of_another_authority_is_refused(served: Served, tmp_path
     stranger = Identity(
         served.folder / "ca.pem", tmp_path / "gateway.pem", tmp_path / "gateway.key"
     )
-    channel = Connector(stranger, f"echo.{DOMAIN}")(f"127.0.0.1:{served.port}")
+    channel = Connector(Renewable(stranger), f"echo.{DOMAIN}")(f"127.0.0.1:{served.port}")
     echo = channel.unary_unary(f"/{NAME}/Echo", Text.SerializeToString, Text.FromString)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await echo(Text(value="x"), timeout=5)

@@ -5,7 +5,7 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +42,13 @@ class Channel:
 
     Args:
         endpoints: host:port of the members; a name may stand for several.
-        context: for TLS; None for plain text. A member's certificate must have the host of its endpoint.
+        context: returns what each connection is to use for TLS; None for plain text. A member's certificate must
+            have the host of its endpoint.
     """
 
-    def __init__(self, endpoints: Iterable[str], context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, endpoints: Iterable[str], context: Callable[[], ssl.SSLContext] | None
+    ) -> None:
         self._endpoints = [_split(endpoint) for endpoint in endpoints]
         self._context = context
         self._headers = Headers()
@@ -175,7 +178,7 @@ class Channel:
             transport, connection = await loop.create_connection(
                 lambda: Connection(self._headers, self._retire),
                 *address,
-                ssl=self._context,
+                ssl=self._context() if self._context is not None else None,
                 server_hostname=host if self._context is not None else None,
             )
             try:
