@@ -99,6 +99,7 @@ class RequestPlan:
         self._new = GetMessageClass(descriptor)
         self._setters: dict[str, Setter] = {}
         self._raw: dict[str, Setter] = {}
+        self._zeros: dict[str, Setter] = {}  # of fields for which null says something
         self._body: Setter | None = None
         self.fields: list[Field] = []
         self.malformed = ""
@@ -158,6 +159,8 @@ class RequestPlan:
                     raise invalid("failed to parse JSON input: the body is malformed") from None
                 if value is not None:
                     setter(message, value)
+                elif key in self._zeros:
+                    self._zeros[key](message, 0)
             elif key in self._raw:
                 self._raw[key](message, bytes(raw))
             elif bytes(raw) != b"null":  # which says nothing: some clients send all that they know
@@ -182,6 +185,8 @@ class RequestPlan:
                 continue
             into = self._raw if field.format in _WANTS_RAW else self._setters
             setter = _set_bytes(owner, field.name) if into is self._raw else _setter(owner, field)
+            if field_descriptor.GetOptions().Extensions[options.null_is_zero]:
+                self._zeros[field.name] = setter
             for key in (field.name, *field.aliases):
                 into[key] = setter
 

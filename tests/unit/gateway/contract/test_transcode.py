@@ -145,9 +145,24 @@ def test_absent_and_empty_lists_are_told_apart() -> None:
         assert list(message.role.settings.token_policies.values) == []
 
 
+@pytest.mark.parametrize(
+    "request_type", [kv2_pb2.PatchMetadataRequest, kv2_pb2.WriteMetadataRequest]
+)
+def test_null_is_zero_where_the_contract_says_so(request_type: Any) -> None:
+    text = '{"max_versions": null, "cas_required": null, "metadata_cas_required": null}'
+    message, _ = decode(request_type, text)
+    assert [field.name for field, _ in message.ListFields()] == [
+        "max_versions", "cas_required", "metadata_cas_required",
+    ]  # fmt: skip
+    assert not message.max_versions
+    assert not message.cas_required
+
+
 def test_null_is_absent_but_for_documents() -> None:
     message, _ = decode(token_pb2.CreateTokenRequest, '{"ttl": null, "policies": null}')
     assert message == token_pb2.CreateTokenRequest()
+    message, _ = decode(kv2_pb2.PatchMetadataRequest, '{"delete_version_after": null}')
+    assert not message.ListFields()
     message, _ = decode(kv2_pb2.PatchMetadataRequest, '{"custom_metadata": null}')
     assert message.custom_metadata == b"null"
 

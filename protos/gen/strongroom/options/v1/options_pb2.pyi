@@ -316,6 +316,7 @@ ENVELOPE_FIELD_NUMBER: _builtins.int
 ALIASES_FIELD_NUMBER: _builtins.int
 AUDIT_PLAIN_FIELD_NUMBER: _builtins.int
 MOUNT_PATH_FIELD_NUMBER: _builtins.int
+NULL_IS_ZERO_FIELD_NUMBER: _builtins.int
 route: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Route]
 """The public route; absent on calls between services."""
 callers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
@@ -334,3 +335,5 @@ audit_plain: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOpti
 """Text that audit entries show as it is: identifiers and enumerations known to be harmless."""
 mount_path: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The path of the mount, over gRPC. Over HTTP it stands in the URL, and the field has no JSON form."""
+null_is_zero: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""Null in JSON sets it to zero or false, where otherwise null is as if it were absent."""
