@@ -24,7 +24,8 @@ CAPABILITY: dict[int, str] = {
     options.OPERATION_PATCH: "patch",
     options.OPERATION_SCAN: "scan",
 }
-_READS = {options.OPERATION_READ, options.OPERATION_LIST, options.OPERATION_SCAN}
+_FOLDERS = {options.OPERATION_LIST, options.OPERATION_SCAN}
+_READS = {options.OPERATION_READ, *_FOLDERS}
 
 MountKind = tuple[str, str]  # type and version
 
@@ -99,7 +100,8 @@ class RouteTable:
             operation: OPERATION_UPDATE finds create-or-update methods as well.
 
         Raises:
-            ServiceError: NOT_FOUND for an unknown path, UNSUPPORTED where it does not know the operation.
+            ServiceError: NOT_FOUND for an unknown path, or one that is no folder; UNSUPPORTED where it does not know
+                the operation.
         """
         root = self._absolute if mount is None else self._relative.get(mount)
         segments = path.split("/") if path else []
@@ -110,7 +112,7 @@ class RouteTable:
                 if wanted in node.methods:
                     spec, names = node.methods[wanted]
                     return spec, dict(zip(names, captured, strict=True))
-        if known:
+        if known and operation not in _FOLDERS:
             raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
         raise ServiceError(Kind.NOT_FOUND, "unsupported path")
 

@@ -74,6 +74,8 @@ def test_a_path_finds_its_method(
         (None, "sys/nonsense", READ, Kind.NOT_FOUND),
         (V2, "delete/a", READ, Kind.UNSUPPORTED),
         (None, "auth/token/create", READ, Kind.UNSUPPORTED),
+        (None, "auth/token/create", LIST, Kind.NOT_FOUND),
+        (None, "sys/config/auditing/request-headers", LIST, Kind.NOT_FOUND),
     ],
 )
 def test_what_is_not_there(
