@@ -23,7 +23,7 @@ import pytest_asyncio
 from tests.integration.databases import ADMIN, PASSWORD, postgres
 
 from strongroom_dbcreds.drivers import PLUGINS
-from strongroom_dbcreds.drivers.base import Driver, NewUser, Password
+from strongroom_dbcreds.drivers.base import Driver, NewUser, NotReachedError, Password
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError
 
@@ -211,6 +211,9 @@ async def test_wrong_credentials_and_no_server(backend: Backend) -> None:
             await driver.verify()
         assert caught.value.kind is Kind.UNAVAILABLE
         assert caught.value.message and "wrong-Password-9" not in caught.value.message
+        if backend.kind in ("postgresql", "mysql", "oracle"):
+            with pytest.raises(NotReachedError):
+                await make(driver, backend, name_of("never"), "never-Password-9")
         await driver.close()
 
 

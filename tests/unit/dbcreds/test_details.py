@@ -3,6 +3,7 @@
 import pytest
 
 from strongroom_dbcreds.drivers import details, urls
+from strongroom_runtime.errors import ServiceError
 
 NEW = "4YyuBCRm7-xhTEm6WoSt"
 
@@ -55,6 +56,12 @@ def test_of_a_new_password_not_even_a_part_is_told() -> None:
     told = known().scrub("right syntax to use near 'BY '4YyuBCRm7-xhTEm...' at line 1", NEW)
     assert told == "right syntax to use near 'BY '***...' at line 1"
     assert known().scrub('invalid value "WoSt" for "YYYY"', NEW) == 'invalid value "***" for "YYYY"'
+
+
+def test_details_with_a_nul_character_are_refused() -> None:
+    # A library that ends its texts there would read less than was written.
+    with pytest.raises(ServiceError, match="username"):
+        details.read({"connection_url": "db://h", "username": "a\0b"}, ["connection_url"])
 
 
 def test_a_database_may_say_what_it_likes_at_any_length() -> None:

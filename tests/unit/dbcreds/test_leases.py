@@ -20,6 +20,7 @@ from tests.unit.dbcreds.harness import (
 
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom_dbcreds.config import Config
+from strongroom_dbcreds.drivers.base import NotReachedError
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
@@ -320,6 +321,18 @@ async def test_a_statement_that_fails_leaves_nothing(dbcreds: Dbcreds) -> None:
 
     dbcreds.database.before = refuse_creation_only
     await refused(dbcreds.creds(), Kind.INVALID, "syntax error")
+    assert await dbcreds.nothing_left()
+
+
+async def test_nothing_is_left_of_users_that_the_database_was_never_told_of(
+    dbcreds: Dbcreds,
+) -> None:
+    async def unreachable(call: str) -> None:
+        raise NotReachedError("connection refused")
+
+    dbcreds.database.before = unreachable
+    for _ in range(3):
+        await refused(dbcreds.creds(), Kind.UNAVAILABLE, "connection refused")
     assert await dbcreds.nothing_left()
 
 

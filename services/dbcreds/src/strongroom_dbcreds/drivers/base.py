@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from strongroom_dbcreds.records import Connection
+from strongroom_runtime.errors import Kind, ServiceError
+
+
+class NotReachedError(ServiceError):
+    """No connection could be opened: the database was told nothing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Kind.UNAVAILABLE, message)
 
 
 @dataclass(frozen=True, slots=True)

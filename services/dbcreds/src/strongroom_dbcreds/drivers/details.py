@@ -122,9 +122,11 @@ def read(details: Mapping[str, Any], known: Iterable[str], *, url: bool = True) 
     Raises:
         ServiceError: INVALID where one is unknown, missing or out of range.
     """
-    for name in sorted(name for name, value in details.items() if value):
+    for name, value in sorted((name, value) for name, value in details.items() if value):
         if name not in _COMMON and name not in known:
             raise invalid(f"{name}: this plugin_name does not take it")
+        if isinstance(value, str) and "\0" in value:
+            raise invalid(f"{name}: must not have a NUL character")
     if url and not details.get("connection_url"):
         raise invalid("connection_url: must be given")
     most = int(details.get("max_open_connections") or 0)

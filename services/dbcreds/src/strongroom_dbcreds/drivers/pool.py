@@ -6,10 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
+from strongroom_dbcreds.drivers.base import NotReachedError
 from strongroom_dbcreds.drivers.details import CALL_SECONDS, CONNECT_SECONDS, Limits
 from strongroom_runtime.errors import Kind, ServiceError
 
 T = TypeVar("T")
+
+_SLOW = "the database did not answer in time"
 
 
 class Pool(Generic[T]):
@@ -45,7 +48,8 @@ class Pool(Generic[T]):
         """Lends a connection for one call.
 
         Raises:
-            ServiceError: INVALID where the database refuses; UNAVAILABLE where it cannot be reached or hangs.
+            ServiceError: INVALID where the database refuses; NotReachedError where no connection could be opened;
+                UNAVAILABLE where it hangs, or went away.
         """
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -57,7 +61,7 @@ class Pool(Generic[T]):
                 finally:
                     self._slots.release()
         except TimeoutError:
-            raise ServiceError(Kind.UNAVAILABLE, "the database did not answer in time") from None
+            raise ServiceError(Kind.UNAVAILABLE, _SLOW) from None
 
     async def close(self) -> None:
         """Closes those that nobody uses; the others close when they come back."""
@@ -96,9 +100,12 @@ class Pool(Generic[T]):
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._connect(), time.monotonic()
         except TimeoutError:
-            raise  # an OSError without a text, of which drivers could not tell anything
+            # An OSError without a text, of which drivers could not tell anything.
+            raise NotReachedError(_SLOW) from None
         except Exception as error:
             told = self._told(error, False)
             if told is None:
                 raise
+            if told.kind is Kind.UNAVAILABLE:
+                raise NotReachedError(told.message) from None
             raise told from None

@@ -18,6 +18,7 @@ from strongroom_dbcreds.drivers.base import (
     Credential,
     Driver,
     NewUser,
+    NotReachedError,
     Password,
 )
 from strongroom_dbcreds.drivers.pool import Pool
@@ -137,6 +138,8 @@ class PostgresDriver:
             async with self._pool.lend() as connection:
                 values |= self._shown(connection, username, credential)
                 await _execute(connection, statements, values)
+        except NotReachedError:
+            raise
         except ServiceError as error:
             hidden = [values.get("password", "")]
             if isinstance(credential, Password):

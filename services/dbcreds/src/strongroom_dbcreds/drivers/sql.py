@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from strongroom_dbcreds.domain import statements as templates
 from strongroom_dbcreds.domain.statements import Dialect
 from strongroom_dbcreds.drivers import details
-from strongroom_dbcreds.drivers.base import Credential, NewUser, Password
+from strongroom_dbcreds.drivers.base import Credential, NewUser, NotReachedError, Password
 from strongroom_dbcreds.drivers.pool import Pool
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import ServiceError, invalid
@@ -68,6 +68,8 @@ class SqlDriver(ABC):
         try:
             async with self._pool.lend() as connection:
                 await self._execute(connection, templates.texts(statements), values)
+        except NotReachedError:
+            raise
         except ServiceError as error:
             # Where a backslash escapes, the database repeats the password as it was written.
             text = self._details.scrub(error.message, hidden, hidden.replace("\\", "\\\\"))

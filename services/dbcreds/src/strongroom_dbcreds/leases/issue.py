@@ -24,7 +24,7 @@ from strongroom_dbcreds.credentials import Credentials, Made
 from strongroom_dbcreds.domain import leases as domain
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.domain.usernames import Known
-from strongroom_dbcreds.drivers.base import Driver, NewUser
+from strongroom_dbcreds.drivers.base import Driver, NewUser, NotReachedError
 from strongroom_dbcreds.leases.attempts import GivenUpError, bounded
 from strongroom_dbcreds.leases.quotas import Quotas
 from strongroom_dbcreds.leases.revoke import Revoker
@@ -216,7 +216,8 @@ class Issuer:
             )
         except BaseException as error:
             # With the driver in hand: the connection's record may be gone by now.
-            await self._finally(self._undo(lease, driver, certain=_certain(error)))
+            told = None if isinstance(error, NotReachedError) else driver
+            await self._finally(self._undo(lease, told, certain=_certain(error)))
             if isinstance(error, ConflictError):
                 raise denied("the lease was revoked while it was made") from None
             raise
