@@ -11,6 +11,7 @@ from strongroom_gateway.mounts.table import REMOVING, MountTable, new_mount
 from strongroom_runtime.errors import Kind, ServiceError
 
 READ, LIST = options.OPERATION_READ, options.OPERATION_LIST
+DELETE = options.OPERATION_DELETE
 UPDATE = options.OPERATION_UPDATE
 
 
@@ -59,12 +60,17 @@ async def test_what_works_sealed_rests_on_no_mounts(targets: Targets) -> None:
 async def test_a_forgotten_data_gets_a_hint(targets: Targets, mounts: MountTable) -> None:
     mount = new_mount("secret/", "kv", options={"version": "2"})
     await mounts.change(lambda known: {**known, "secret/": mount})
-    for operation, command in ((READ, "get"), (LIST, "list"), (UPDATE, "put")):
-        missing = (await find(targets, "/v1/secret/app", operation)).missing
+    for operation, path, command in (
+        (READ, "app", "get"),
+        (LIST, "app", "list"),
+        (LIST, "config", "list"),  # as in OpenBao: it is no folder
+        (UPDATE, "app", "put"),
+    ):
+        missing = (await find(targets, f"/v1/secret/{path}", operation)).missing
         assert missing is not None
         assert missing.kind is Kind.NOT_FOUND
         assert f"use 'bao kv {command}'" in missing.warnings[0]
-    unsupported = (await find(targets, "/v1/secret/config", LIST)).missing
+    unsupported = (await find(targets, "/v1/secret/config", DELETE)).missing
     assert unsupported is not None
     assert unsupported.kind is Kind.UNSUPPORTED
 
