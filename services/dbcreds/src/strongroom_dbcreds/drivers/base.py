@@ -101,3 +101,15 @@ class Driver(Protocol):
 
 # Returns a driver for a connection, without any I/O; raises INVALID where the details are wrong.
 Factory = Callable[[Connection], Driver]
+
+
+async def reach(driver: Driver) -> None:
+    """Asks something harmless first, where a client library does not tell what a call failed at.
+
+    Raises:
+        NotReachedError: the database does not answer.
+    """
+    try:
+        await driver.verify()
+    except ServiceError as error:
+        raise NotReachedError(error.message) from None

@@ -24,7 +24,14 @@ from pymongo.errors import (
 
 from strongroom_dbcreds.domain import statements as templates
 from strongroom_dbcreds.drivers import details
-from strongroom_dbcreds.drivers.base import ClientCertificate, Credential, Driver, NewUser, Password
+from strongroom_dbcreds.drivers.base import (
+    ClientCertificate,
+    Credential,
+    Driver,
+    NewUser,
+    Password,
+    reach,
+)
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
@@ -71,6 +78,7 @@ class MongoDriver:
         database, command = str(wanted.get("db") or "admin"), {"roles": wanted.get("roles")}
         if not isinstance(command["roles"], list):
             raise invalid("creation_statements: roles must be a list")
+        await reach(self)
         if isinstance(user.credential, ClientCertificate):
             await self._command(_CERTIFICATES, {"createUser": user.credential.subject, **command})
             return

@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as SlowError
 
 from strongroom_dbcreds.domain import statements as templates
 from strongroom_dbcreds.drivers import details
-from strongroom_dbcreds.drivers.base import Credential, Driver, NewUser, Password
+from strongroom_dbcreds.drivers.base import Credential, Driver, NewUser, Password, reach
 from strongroom_dbcreds.drivers.tls import context
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError, invalid
@@ -80,6 +80,7 @@ class ValkeyDriver:
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         """Makes a user with the role's rules."""
         password = _password(user.credential)
+        await reach(self)
         await self._call(
             "ACL", "SETUSER", user.username, "reset", "on", f">{password}", *_rules(statements),
             hide=password,
