@@ -140,6 +140,8 @@ class Replica:
 
     async def close(self) -> None:
         """Ends everything at once; what is open fails."""
+        # A stream that breaks at the moment of the cancellation may swallow it, and tell only that it broke.
+        self._retired = True
         await end(self._task)
         await self.channel.close()
 
