@@ -245,7 +245,7 @@ async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
     await survivor.clock.find()
     await furnish(survivor, own)
     before, left = own.users(), []
-    for steps in range(11):
+    for steps in range(15):
         for _ in range(3):
             await call(
                 survivor,
@@ -272,10 +272,14 @@ async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
         assert own.users() == before
         drops = [own.logged(f'DROP ROLE IF EXISTS "{name}"') for name in made]
         # Only what the dead process had begun and not committed is done once more.
-        assert drops == [1] * 3 or (5 <= steps <= 7 and set(drops) <= {1, 2})
-    # Two steps for the claim of all, six for their users, two for forgetting all.
-    assert left == [(False, 3)] * 3 + left[3:8] + [(False, 0)] * 2 + [(True, 0)]
-    assert all(not answered for answered, _ in left[3:8])
+        assert drops == [1] * 3 or (steps > 2 and set(drops) <= {1, 2})
+        if answered:
+            break
+    # Two steps for the claim of all, six for their users, and two for forgetting all, or two for each whose user took
+    # long to go.
+    assert left[:3] == [(False, 3)] * 3
+    assert left[-1] == (True, 0)
+    assert len(left) in (11, 13, 15)
     await client.close()
 
 

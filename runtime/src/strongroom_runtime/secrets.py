@@ -3,8 +3,10 @@
 import hmac
 import re
 import secrets
+import string
 
 TOKEN_PREFIX = "srs."  # noqa: S105 (how tokens begin, not one)
+_ACCESSOR, _ACCESSOR_LENGTH = string.ascii_letters + string.digits, 24
 _TOKEN = re.compile(r"srs\.[A-Za-z0-9_-]{16,128}")
 
 
@@ -14,8 +16,11 @@ def new_token() -> str:
 
 
 def new_accessor() -> str:
-    """Returns a new accessor: a handle that cannot be used as a token."""
-    return secrets.token_urlsafe(18)
+    """Returns a new accessor: a handle that cannot be used as a token.
+
+    It is of letters and digits, as Vault's are: command lines take what begins with a hyphen for an option.
+    """
+    return "".join(secrets.choice(_ACCESSOR) for _ in range(_ACCESSOR_LENGTH))
 
 
 def looks_like_token(text: str) -> bool:
