@@ -82,6 +82,14 @@ def base64_bytes(text: str) -> bytes:
     return binascii.a2b_base64(text.replace("\r", "").replace("\n", ""), strict_mode=True)
 
 
+def base64_text(text: str) -> str | None:
+    """Returns the text that base64 stands for, strictly read; None where it stands for none, as most texts do."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True).decode()
+    except ValueError:  # of either, and of a text that is not ASCII
+        return None
+
+
 def encoded(data: bytes, form: str) -> str:
     """Returns bytes as text.
 

@@ -1,7 +1,5 @@
 """Where policies are kept."""
 
-import base64
-import binascii
 import contextlib
 
 import msgspec
@@ -20,6 +18,7 @@ from strongroom_runtime.storage import (
     Store,
     Transaction,
 )
+from strongroom_runtime.tools import base64_text
 
 MAX_NAME = 512
 
@@ -206,10 +205,8 @@ def _decoded_record(value: bytes) -> PolicyRecord:
 
 def _decoded(text: str) -> str:
     """Returns a text that may have come in base64, in one line or several, which no policy looks like."""
-    try:
-        return base64.b64decode("".join(text.splitlines()).strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return text
+    found = base64_text("".join(text.splitlines()).strip())
+    return text if found is None else found
 
 
 def _path(name: str) -> Path:

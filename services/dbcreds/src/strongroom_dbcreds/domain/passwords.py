@@ -1,6 +1,5 @@
 """Passwords, and the policies by which they are made (Vault documentation, "Password policies")."""
 
-import base64
 import secrets
 import string
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import hcl
 from strongroom_runtime.policy.model import PolicyError
+from strongroom_runtime.tools import base64_text
 
 SHORTEST, LONGEST = 4, 100
 _LONGEST_CHARSET = 200
@@ -137,7 +137,5 @@ def _number(value: object, name: str) -> int:
 
 
 def _decoded(text: str) -> str:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True).decode()
-    except ValueError:  # of either, and of a text that is not ASCII
-        return text
+    found = base64_text("".join(text.split()))
+    return text if found is None else found

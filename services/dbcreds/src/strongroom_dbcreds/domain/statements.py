@@ -6,13 +6,13 @@ comment it is left out. The rules are PostgreSQL's ("Lexical Structure"), MySQL'
 Oracle's ("Literals", "Database Object Names and Qualifiers").
 """
 
-import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.tools import base64_text
 
 _NAMES = ("name", "username")
 _FIELD = r"\{\{\s*(?P<field>\w+)\s*\}\}"
@@ -220,9 +220,8 @@ class _Scanner:
 def _decoded(text: str) -> str:
     if not text or re.search(r"\s", text):
         return text
-    try:
-        decoded = base64.b64decode(text, validate=True).decode()
-    except ValueError:  # of either, and of a text that is not ASCII
+    decoded = base64_text(text)
+    if decoded is None:
         return text
     return decoded.strip() if decoded.replace("\n", " ").replace("\t", " ").isprintable() else text
 

@@ -3,7 +3,6 @@
 Statements are JSON, as Vault has it: {"db": "admin", "roles": [{"role": "readWrite", "db": "app"}]}.
 """
 
-import base64
 import contextlib
 import datetime
 import json
@@ -34,6 +33,7 @@ from strongroom_dbcreds.drivers.base import (
 )
 from strongroom_dbcreds.records import Connection
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.tools import base64_text
 
 _KNOWN = (
     "connection_url", "disable_escaping", "write_concern", "tls_ca", "tls_certificate_key",
@@ -196,7 +196,7 @@ def _password(credential: Credential) -> str:
 def _json(text: str, field: str) -> dict[str, Any]:
     if not text:
         return {}
-    for form in (text, _decoded(text)):
+    for form in (text, base64_text(text) or ""):
         try:
             found = json.loads(form)
         except ValueError:
@@ -204,10 +204,3 @@ def _json(text: str, field: str) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     raise invalid(f"{field}: must be a JSON object")
-
-
-def _decoded(text: str) -> str:
-    try:
-        return base64.b64decode(text, validate=True).decode()
-    except ValueError:  # of either, and of a text that is not ASCII
-        return ""

@@ -1,12 +1,12 @@
 """TLS to databases whose clients take Python's contexts."""
 
-import base64
 import ssl
 import tempfile
 from pathlib import Path
 
 from strongroom_dbcreds.drivers.details import Details
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.tools import base64_text
 
 
 def context(
@@ -66,7 +66,5 @@ def _named(made: ssl.SSLContext, name: str) -> ssl.SSLContext:
 def _pem(text: str) -> str:
     if not text or "-----BEGIN" in text:
         return text
-    try:
-        return base64.b64decode(text, validate=True).decode()
-    except ValueError:  # of either, and of a text that is not ASCII
-        return text
+    found = base64_text(text)
+    return text if found is None else found
