@@ -106,7 +106,7 @@ def build(
     for module, name, implementation in (
         (connection_pb2, "ConnectionService", ConnectionHandlers(connections, clock)),
         (role_pb2, "RoleService", RoleHandlers(roles, records, issuer)),
-        (static_pb2, "StaticRoleService", StaticRoleHandlers(static, records, rotator, clock)),
+        (static_pb2, "StaticRoleService", StaticRoleHandlers(static, rotator, clock)),
         (passwords_pb2, "PasswordPolicyService", PasswordPolicyHandlers(policies)),
         (lease_pb2, "LeaseService", LeaseHandlers(leases, tokens, renewer, revoker, clock)),
         (lease_pb2, "LeaseLifecycleService", LifecycleHandlers(leases, revoker, clock, drops)),

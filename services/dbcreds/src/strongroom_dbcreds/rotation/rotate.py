@@ -23,7 +23,7 @@ from strongroom_dbcreds.domain.rotations import Account
 from strongroom_dbcreds.leases.attempts import bounded
 from strongroom_dbcreds.rotation.subjects import Subject
 from strongroom_dbcreds.storage import due_rotations
-from strongroom_runtime.errors import ServiceError, not_found
+from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.locks import KeyedLocks
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import Store
@@ -116,7 +116,7 @@ class Rotator:
         """Changes a password now, or waits for the end of a change that is under way.
 
         Raises:
-            ServiceError: NOT_FOUND where there is no such record; as a driver where it failed; it is tried again.
+            ServiceError: INVALID where there is no such record; as a driver where it failed; it is tried again.
         """
         await self._clock.ready()
         demanded_at = self._clock.now()
@@ -148,14 +148,14 @@ class Rotator:
 
         Raises:
             _Busy: another replica is at it.
-            ServiceError: NOT_FOUND; INVALID where no new password can be made.
+            ServiceError: INVALID where there is no such record, or no new password can be made.
         """
         begun: list[Any] = []
 
         async def change(before: Any) -> Any:
             begun.clear()
             if before is None:
-                raise _NothingToDo if demanded_at is None else not_found()
+                raise _NothingToDo if demanded_at is None else subject.unknown(name)
             account, plan, now = subject.account(before), subject.plan(before), self._clock.now()
             if account.claimed(now):
                 raise _Busy

@@ -21,6 +21,10 @@ class Subject(Protocol[T]):
 
     records: Named[T]
 
+    def unknown(self, name: str) -> ServiceError:
+        """Returns what is said where there is none of that name."""
+        ...
+
     def account(self, record: T) -> Account:
         """Returns how it stands."""
         ...
@@ -63,6 +67,10 @@ class StaticRoles:
         self.records = records
         self._connections = connections
         self._credentials = credentials
+
+    def unknown(self, name: str) -> ServiceError:
+        """Returns what is said where there is none of that name."""
+        return invalid(f"unknown role: {name}")
 
     def account(self, record: StaticRole) -> Account:
         """Returns how it stands."""
@@ -129,6 +137,10 @@ class Roots:
         self.records = connections.records
         self._connections = connections
         self._credentials = credentials
+
+    def unknown(self, name: str) -> ServiceError:
+        """Returns what is said where there is none of that name."""
+        return invalid("name: no such connection")
 
     def account(self, record: Connection) -> Account:
         """Returns how it stands."""

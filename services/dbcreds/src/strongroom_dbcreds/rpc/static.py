@@ -9,10 +9,10 @@ from strongroom.dbcreds.v1 import static_pb2 as pb
 from strongroom_dbcreds import credentials
 from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain.rotations import Plan
-from strongroom_dbcreds.records import Connection, StaticRole
+from strongroom_dbcreds.records import StaticRole
 from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rotation.subjects import StaticRoles
-from strongroom_dbcreds.storage import CONFIG, STATIC, Named
+from strongroom_dbcreds.storage import CONFIG, STATIC
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
@@ -25,15 +25,8 @@ _FIXED = {"username": "username", "db_name": "database"}
 class StaticRoleHandlers:
     """Answers requests to static-roles/, static-creds/, rotate-role/ and rotate-root/."""
 
-    def __init__(
-        self,
-        roles: StaticRoles,
-        connections: Named[Connection],
-        rotator: Rotator,
-        clock: SharedClock,
-    ) -> None:
+    def __init__(self, roles: StaticRoles, rotator: Rotator, clock: SharedClock) -> None:
         self._roles = roles
-        self._connections = connections
         self._records = roles.records
         self._rotator = rotator
         self._clock = clock
@@ -120,24 +113,19 @@ class StaticRoleHandlers:
     async def RotateRole(
         self, request: pb.RotateRoleRequest, context: RequestContext
     ) -> pb.RotateRoleResponse:
-        mount = mount_of(context).uuid
-        await self._known(mount, request.name)
-        await self._rotator.rotate(STATIC, mount, request.name)
+        await self._rotator.rotate(STATIC, mount_of(context).uuid, request.name)
         return pb.RotateRoleResponse()
 
     async def RotateRoot(
         self, request: pb.RotateRootRequest, context: RequestContext
     ) -> pb.RotateRootResponse:
-        mount = mount_of(context).uuid
-        if await self._connections.get(mount, request.name) is None:
-            raise invalid("name: no such connection")
-        await self._rotator.rotate(CONFIG, mount, request.name)
+        await self._rotator.rotate(CONFIG, mount_of(context).uuid, request.name)
         return pb.RotateRootResponse()
 
     async def _known(self, mount: str, name: str) -> StaticRole:
         found = await self._records.get(mount, name)
         if found is None:
-            raise invalid(f"unknown role: {name}")
+            raise self._roles.unknown(name)
         return found[0]
 
     async def _import(self, mount: str, name: str) -> None:
