@@ -209,11 +209,7 @@ async def etcd(tmp_path: Path) -> AsyncIterator[EmbeddedEtcd]:
 async def test_kill_at_every_step_ends_with_a_lease_or_without_a_user(
     etcd: EmbeddedEtcd, own: Postgres, tmp_path: Path
 ) -> None:
-    keys = (os.urandom(32).hex(), os.urandom(64).hex())
-    client = EtcdClient(etcd.config)
-    survivor = mortal.service(client, keys, mortal.Death(mortal.NEVER))
-    await survivor.clock.find()
-    await furnish(survivor, own)
+    client, keys, survivor = await one_that_survives(etcd, own)
     before, left_by_the_dead = own.users(), []
     for steps in range(8):
         told = {"etcd": etcd.config.endpoints[0], "keys": keys, "steps": steps}
@@ -239,11 +235,7 @@ async def test_kill_at_every_step_ends_with_a_lease_or_without_a_user(
 async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
     etcd: EmbeddedEtcd, own: Postgres, tmp_path: Path
 ) -> None:
-    keys = (os.urandom(32).hex(), os.urandom(64).hex())
-    client = EtcdClient(etcd.config)
-    survivor = mortal.service(client, keys, mortal.Death(mortal.NEVER))
-    await survivor.clock.find()
-    await furnish(survivor, own)
+    client, keys, survivor = await one_that_survives(etcd, own)
     before, left = own.users(), []
     for steps in range(15):
         for _ in range(3):
@@ -302,6 +294,17 @@ async def call(service: DbcredsService, of: str, method: str, request: Any) -> A
 async def leases(service: DbcredsService) -> int:
     answer = await call(service, "LeaseService", "CountLeases", lease_pb2.CountLeasesRequest())
     return int(answer.lease_count)
+
+
+async def one_that_survives(
+    etcd: EmbeddedEtcd, database: Postgres
+) -> tuple[EtcdClient, tuple[str, str], DbcredsService]:
+    """Returns a furnished service that was not started, its client of etcd, and the keys that all share."""
+    keys, client = (os.urandom(32).hex(), os.urandom(64).hex()), EtcdClient(etcd.config)
+    service = mortal.service(client, keys, mortal.Death(mortal.NEVER))
+    await service.clock.find()
+    await furnish(service, database)
+    return client, keys, service
 
 
 async def furnish(service: DbcredsService, database: Postgres) -> None:

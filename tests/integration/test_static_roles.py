@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ import pytest_asyncio
 from strongroom.dbcreds.v1 import connection_pb2, static_pb2, static_pb2_grpc
 from strongroom_dbcreds.service import DbcredsService
 from strongroom_runtime.errors import ServiceError
-from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.server import EmbeddedEtcd
-from tests.integration import mortal_dbcreds as mortal
 from tests.integration.databases import Postgres
 from tests.integration.platforms import ROOT, Platform, until
-from tests.integration.test_lease_faults import call, die, furnish
+from tests.integration.test_lease_faults import call, die, one_that_survives
 
 FIRST = "first-Password-1"
 PERIOD = {"rotation_period": "1h"}
@@ -195,11 +192,7 @@ async def test_kill_at_every_step_ends_with_a_password_that_is_known(
     for user, rights in (("boss", "SUPERUSER"), ("app", "")):
         database.sql(f"DROP ROLE IF EXISTS {user}")
         database.sql(f"CREATE ROLE {user} LOGIN {rights} PASSWORD '{FIRST}'")
-    keys = (os.urandom(32).hex(), os.urandom(64).hex())
-    client = EtcdClient(etcd.config)
-    survivor = mortal.service(client, keys, mortal.Death(mortal.NEVER))
-    await survivor.clock.find()
-    await furnish(survivor, database)
+    client, keys, survivor = await one_that_survives(etcd, database)
     details = connection_pb2.ConnectionDetails(username="boss", password=FIRST)
     connection = connection_pb2.WriteConnectionRequest(name="pg", details=details)
     await call(survivor, "ConnectionService", "WriteConnection", connection)
