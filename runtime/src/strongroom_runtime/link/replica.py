@@ -156,9 +156,8 @@ class Replica:
                     failures = 0
             except grpc.aio.AioRpcError as error:
                 if isinstance(error_from_status(error), NotBegunError):
-                    failures = min(
-                        failures, _REFUSED_FAILURES
-                    )  # it will take calls before long, or is gone
+                    # It will take calls before long, or is gone.
+                    failures = min(failures, _REFUSED_FAILURES)
                 else:
                     log.info("link broke", extra={"code": error.code().name})
             finally:

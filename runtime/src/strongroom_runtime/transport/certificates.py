@@ -16,9 +16,8 @@ from cryptography import x509
 log = logging.getLogger(__name__)
 
 _DAY_SECONDS = 86_400.0
-_SOON = datetime.timedelta(
-    days=30
-)  # or a sixth of its life: who renews by himself is about it before
+# Or a sixth of its life: who renews by himself is about it before.
+_SOON = datetime.timedelta(days=30)
 
 Check = Callable[[x509.Certificate], None]
 

@@ -78,16 +78,11 @@ class Maker:
         async def decide(before: Key | None) -> Change | None:
             nonlocal rotated
             now = self._clock.now()
-            rotated = bool(
-                before is not None
-                and before.rotate_at
-                and before.rotate_at <= now
-                and not before.soft_deleted
-            )
-            if before is None or not rotated:
+            rotated = False
+            if before is None or before.soft_deleted or not 0 < before.rotate_at <= now:
                 return None
-            if not before.rotates_by_itself:  # restored before that was looked at
-                rotated = False
+            rotated = before.rotates_by_itself
+            if not rotated:  # restored before that was looked at
                 return Change(msgspec.structs.replace(before, rotate_at=0.0))
             if not made:
                 made.append(await self.version(before.kind, before.key_size))
