@@ -14,7 +14,7 @@ from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.process import make_static_key
 from strongroom_cli.serve import HURRY, LEAVE
 from strongroom_cli.settings import SERVICES, ServerConfig
-from strongroom_runtime.children import end_with_parent
+from strongroom_runtime.children import ending_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
 from strongroom_runtime.ports import free_port
@@ -194,10 +194,9 @@ class Supervisor:
 
     async def _spawn(self, child: Child) -> None:
         child.process = await asyncio.create_subprocess_exec(
-            *child.arguments,
+            *ending_with_parent(child.arguments),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
-            preexec_fn=end_with_parent,
         )
 
     async def _watch(self, child: Child) -> None:

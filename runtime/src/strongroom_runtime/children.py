@@ -1,18 +1,29 @@
 """Processes that must not outlive the one that started them."""
 
-import ctypes
+import os
 import signal
 import sys
+from collections.abc import Sequence
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-# Looked up here: a child may do little between fork and exec.
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+# Becomes the command once the system was asked to end it with its parent, unless that has ended meanwhile.
+_ASK = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, {int(signal.SIGTERM)})  # PR_SET_PDEATHSIG of prctl(2), which outlasts exec
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
-def end_with_parent() -> None:
-    """Asks the system to end this process as SIGTERM does when its parent is gone, however that ended.
+def ending_with_parent(command: Sequence[str]) -> list[str]:
+    """Returns a command that is ended as by SIGTERM when the process is gone that starts it, however that ended.
 
-    For `preexec_fn`, of processes that are started by the main thread. Does nothing where there is no such thing.
+    For the main thread to start. Where the system knows no such thing, it is the command as it was. What is to be
+    asked for is asked by a program in between: a function that runs between fork and exec (`preexec_fn`) would need
+    a fork proper, which waits for ever where threads of gRPC are at work.
+
+    Args:
+        command: an absolute path, and arguments.
     """
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _ASK, str(os.getpid()), *command]

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from strongroom_runtime.children import end_with_parent
+from strongroom_runtime.children import ending_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.session import Login
@@ -66,13 +66,12 @@ class EmbeddedEtcd:
         log = self.folder / "etcd.log"
         with log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command(config),
+                *ending_with_parent(self._command(config)),
                 stdout=output,
                 stderr=output,
                 # Its heap is small, and by default it is collected again and again under load.
                 env={"GOGC": _GOGC, **os.environ},
                 start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops it last
-                preexec_fn=end_with_parent,
             )
         client = EtcdClient(config)
         try:
