@@ -74,6 +74,32 @@ def test_a_narrowed_policy_binds_everywhere(pair: tuple[Platform, Platform]) -> 
         first("POST", "sys/policies/acl/narrow", body={"policy": wide})
 
 
+def test_a_path_of_a_policy_ends_everywhere(pair: tuple[Platform, Platform]) -> None:
+    first, second = Session(pair[0]), Session(pair[1])
+    first("POST", "secret/data/brief", body={"data": {"v": 1}})
+    policy = f"""path "secret/data/brief" {{ capabilities = ["read"] expiration = {int(time.time()) + 4} }}
+      path "secret/data/*" {{ capabilities = ["list"] }}"""
+    first("POST", "sys/policies/acl/brief", body={"policy": policy})
+    made = first("POST", "auth/token/create", body={"policies": ["brief"]})
+    token = made.json()["auth"]["client_token"]
+    for each in (first, second):
+        assert each("GET", "secret/data/brief", token).status_code == 200
+
+    def ended(session: Session) -> bool:
+        return session("GET", "secret/data/brief", token).status_code == 403
+
+    for each in (first, second):
+        until(partial(ended, each))
+    for each in (first, second):
+        assert each("GET", "secret/data/brief", token).status_code == 403
+        body = {"paths": ["secret/data/brief"]}
+        judged = each("POST", "sys/capabilities-self", token, body).json()["data"]
+        assert judged["secret/data/brief"] == ["list"]
+        rules = each("GET", "sys/internal/ui/resultant-acl", token).json()["data"]
+        assert "secret/data/brief" not in rules["exact_paths"]
+        assert "secret/data/" in rules["glob_paths"]
+
+
 def test_a_write_is_read_and_a_mount_is_gone_everywhere(pair: tuple[Platform, Platform]) -> None:
     first, second = Session(pair[0]), Session(pair[1])
     for number in range(200):

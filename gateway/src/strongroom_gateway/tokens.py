@@ -2,6 +2,7 @@
 
 import hashlib
 import ipaddress
+import math
 from dataclasses import dataclass
 
 from strongroom.auth.v1 import gate_pb2
@@ -54,7 +55,7 @@ class TokenGate:
         self._clock = clock
         self._parsed = ParsedPolicies()
         self._tokens: Kept[Identity] = Kept(view)
-        self._acls: Kept[tuple[Acl, float]] = Kept(view, most=5_000)  # until when, 0 for ever
+        self._acls: Kept[tuple[Acl, float]] = Kept(view, most=5_000)  # until when
 
     async def resolve(self, text: str, address: str, context: RequestContext) -> Identity:
         """Returns who a token is; where its uses are limited, this is one of them.
@@ -90,16 +91,19 @@ class TokenGate:
         known = self._acls.get(policies)
         if known is not None:
             acl, ends = known
-            if not ends or self._clock.monotonic() < ends:
+            if self._clock.monotonic() < ends:
                 return acl
         asked = self._clock.monotonic()
         response = await self._policies(policies, context, linearizable=False)
         if self._acls.stale(response.dependencies, response.as_of):
             response = await self._policies(policies, context, linearizable=True)
-        acl = Acl.compile(
-            self._parsed.parse(name, text).render({}) for name, text in response.texts.items()
+        # Where an earlier version of the auth service answers, this machine's time has to do.
+        now = response.now or self._clock.now()
+        policies_now = (
+            self._parsed.parse(n, text).render({}) for n, text in response.texts.items()
         )
-        ends = asked + response.seconds_left if response.seconds_left else 0.0
+        acl = Acl.compile(policies_now, now)
+        ends = asked + min(response.seconds_left or math.inf, acl.ends - now)
         self._acls.keep(policies, (acl, ends), list(response.dependencies), response.as_of)
         return acl
 

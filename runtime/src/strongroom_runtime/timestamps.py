@@ -2,8 +2,35 @@
 
 import datetime
 import functools
+import re
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
+_SECONDS = re.compile(r"[+-]?\d{1,12}", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_FIRST, _LAST = -62_135_596_800, 253_402_300_800  # the years 1 to 9999
+
+
+def parse_time(text: str) -> float:
+    """Returns seconds since 1970 from RFC 3339, or from a whole number of such seconds.
+
+    Raises:
+        ValueError: neither, or outside of the years 1 to 9999. The text does not repeat the value.
+    """
+    try:
+        if _SECONDS.fullmatch(text):
+            seconds = float(text)
+        elif _RFC3339.fullmatch(text):
+            seconds = datetime.datetime.fromisoformat(text).timestamp()
+        else:
+            raise ValueError
+        if not _FIRST <= seconds < _LAST:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "takes RFC 3339, such as 2030-01-31T12:00:00Z, or seconds since 1970"
+        ) from None
+    return seconds
 
 
 @functools.lru_cache(maxsize=16)

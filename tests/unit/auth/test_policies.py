@@ -185,12 +185,47 @@ async def test_a_policys_end_is_changed_by_whoever_writes_it(auth: Auth) -> None
         ({"ttl": "soon"}, "ttl: "),
         ({"ttl": "0"}, "already elapsed"),
         ({"expiration": "2020-01-01T00:00:00Z"}, "already elapsed"),
-        ({"expiration": "2030-01-01T00:00:00"}, "time zone"),
+        ({"expiration": "2030-01-01T00:00:00"}, "RFC 3339"),
+        ({"expiration": "253402300800"}, "RFC 3339"),
         ({"expiration": "tomorrow"}, "RFC 3339"),
     ]
     for given, message in bad:
         await refused(auth("WritePolicy", name="app", policy=TEXT, **given), Kind.INVALID, message)
     assert await left("PatchPolicy", cas_required=False) == 0
+
+
+async def test_a_path_of_a_policy_that_has_ended_is_not_there(auth: Auth) -> None:
+    end = int(auth.clock.now()) + 3600
+    text = f"""path "secret/a" {{ capabilities = ["read"] expiration = {end} }}
+      path "secret/b" {{ capabilities = ["deny"] expiration = "{rfc3339(end, "Z")}" }}
+      path "secret/*" {{ capabilities = ["list"] }}
+      path "old/*" {{ capabilities = ["read"] expiration = "2020-01-01T00:00:00Z" }}"""
+    await auth("WritePolicy", name="app", policy=text)
+    made = await auth.create(policies=["app"], no_default_policy=True)
+    context = await auth.context(made.client_token)
+    twin = await auth.twin()
+    for step, a, b, exact in (
+        (3599, ["read"], ["deny"], {"secret/a", "secret/b"}),
+        (1, ["list"], ["list"], set[str]()),
+    ):
+        auth.clock.advance(step)
+        for process in (auth, twin):
+            paths = ["secret/a", "secret/b", "old/x"]
+            judged = [
+                await process("CapabilitiesSelf", context, paths=paths),
+                await process("Capabilities", token=made.client_token, paths=paths),
+                await process("CapabilitiesAccessor", accessor=made.accessor, paths=paths),
+            ]
+            for each in judged:
+                assert json.loads(each.document) == dict(zip(paths, (a, b, ["deny"]), strict=True))
+            rules = await process("ResultantAcl", context)
+            assert set(json.loads(rules.exact_paths)) == exact
+            assert json.loads(rules.glob_paths) == {"secret/": {"capabilities": ["list"]}}
+            resolved = await process("ResolvePolicies", names=["app"])
+            assert (resolved.now, resolved.seconds_left) == (auth.clock.now(), 0)
+    assert (await auth("ReadPolicy", name="app")).policy == text
+    bad = auth("WritePolicy", name="app", policy=text.replace("2020-01-01T00", "2020-01-01"))
+    await refused(bad, Kind.INVALID, 'line 4: path "old/*": expiration takes RFC 3339')
 
 
 async def test_the_default_policy_comes_back_when_another_ends(auth: Auth) -> None:

@@ -30,7 +30,7 @@ class Gate:
         return Identity(token, 0.0, (), last_use=False, limited=self.limited)
 
     async def acl(self, policies: tuple[str, ...], context: RequestContext) -> Acl:
-        return Acl.compile([parse_policy("p", self.policy)])
+        return Acl.compile([parse_policy("p", self.policy)], 0)
 
     async def finish(self, identity: Identity, context: RequestContext) -> None:
         raise AssertionError("no token is at its last use")

@@ -64,22 +64,25 @@ async def test_a_kept_token_ends_whatever_the_machines_clock_says() -> None:
 class Policies:
     """Knows one policy, which ends."""
 
-    def __init__(self, clock: ManualClock, left: float) -> None:
+    def __init__(self, clock: ManualClock, left: float, now: float, end: str = "") -> None:
         self._clock = clock
         self.left = left
         self.asked = 0
+        self._ahead = now - clock.monotonic()
+        self._text = f'path "a" {{ capabilities = ["read"] {end} }}'
 
     async def call(self, method: str, request: Any, context: RequestContext) -> Any:
         self.asked += 1
-        answer = gate_pb2.ResolvePoliciesResponse(seconds_left=self.left)
-        answer.texts["p"] = 'path "a" { capabilities = ["read"] }'
+        now = self._clock.monotonic() + self._ahead
+        answer = gate_pb2.ResolvePoliciesResponse(seconds_left=self.left, now=now)
+        answer.texts["p"] = self._text
         self._clock.advance(5)  # on its way
         return answer
 
 
 async def test_policies_are_kept_until_the_first_of_them_ends() -> None:
     clock = ManualClock()
-    policies = Policies(clock, 60.0)
+    policies = Policies(clock, 60.0, 1e9)
     gate = TokenGate(policies, View(), clock)  # type: ignore[arg-type]
     kept = await gate.acl(("p",), CONTEXT)
     for step in (600.0, -1200.0):
@@ -92,6 +95,24 @@ async def test_policies_are_kept_until_the_first_of_them_ends() -> None:
     assert await gate.acl(("p",), CONTEXT) is not kept
     clock.advance(1e9)
     await gate.acl(("p",), CONTEXT)
+    assert policies.asked == 2
+
+
+@pytest.mark.parametrize("policy_left", [0.0, 900.0])
+async def test_policies_are_kept_until_the_first_path_in_them_ends(policy_left: float) -> None:
+    clock = ManualClock()
+    # The time is that of the auth service, which is far behind this machine's.
+    policies = Policies(clock, policy_left, 1e9, f"expiration = {10**9 + 60}")
+    gate = TokenGate(policies, View(), clock)  # type: ignore[arg-type]
+    kept = await gate.acl(("p",), CONTEXT)
+    assert kept.decide("a", "read").allowed
+    clock.advance(54)
+    assert await gate.acl(("p",), CONTEXT) is kept
+    clock.advance(1)
+    ended = await gate.acl(("p",), CONTEXT)
+    assert not ended.decide("a", "read").allowed
+    clock.advance(600)
+    assert await gate.acl(("p",), CONTEXT) is ended
     assert policies.asked == 2
 
 

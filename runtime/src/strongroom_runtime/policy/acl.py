@@ -8,9 +8,10 @@ Evaluation as in Vault ("Policies", section "Priority matching"):
 3. A list repeats step 2 without its trailing slash.
 
 One rule applies. Rules with the same path in several policies are merged: capabilities are united, and a deny in any
-leaves nothing but the deny.
+leaves nothing but the deny. A rule that has ended takes no part in this: a less specific one may apply.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -48,9 +49,24 @@ _ROOT = Decision(True, True, True, True)
 
 
 class Acl:
-    """The rules of several policies, ready to decide."""
+    """The rules of several policies, ready to decide.
 
-    def __init__(self, exact: Mapping[str, Rule], wildcard: Iterable[Rule], *, root: bool) -> None:
+    Args:
+        exact: rules for single paths.
+        wildcard: all others.
+        root: whether everything is allowed.
+        ends: when the first of the rules ends, by the clock they were compiled by; from then on this decides wrongly.
+    """
+
+    def __init__(
+        self,
+        exact: Mapping[str, Rule],
+        wildcard: Iterable[Rule],
+        *,
+        root: bool,
+        ends: float = math.inf,
+    ) -> None:
+        self.ends = ends
         self._root = root
         self._exact = exact
         rules = list(wildcard)
@@ -60,17 +76,24 @@ class Acl:
         self._segments = SegmentRules(rule for rule in rules if rule.has_plus)
 
     @classmethod
-    def compile(cls, policies: Iterable[Policy]) -> "Acl":
-        """Returns the decisions of policies together. A policy named `root` allows everything."""
+    def compile(cls, policies: Iterable[Policy], now: float) -> "Acl":
+        """Returns the decisions of policies together, of what has not ended by now.
+
+        A policy named `root` allows everything.
+        """
         merged: dict[str, Rule] = {}
-        root = False
+        root, ends = False, math.inf
         for policy in policies:
             root = root or policy.name == "root"
             for rule in policy.rules:
+                if rule.expires <= now:
+                    continue
+                ends = min(ends, rule.expires)
                 known = merged.get(rule.path)
                 merged[rule.path] = rule if known is None else _merge(known, rule)
         exact = {p: r for p, r in merged.items() if not (r.is_prefix or r.has_plus)}
-        return cls(exact, (r for p, r in merged.items() if p not in exact), root=root)
+        wildcard = (r for p, r in merged.items() if p not in exact)
+        return cls(exact, wildcard, root=root, ends=ends)
 
     @property
     def root(self) -> bool:
@@ -188,6 +211,7 @@ def _merge(one: Rule, other: Rule) -> Rule:
         min_wrapping_ttl=_smaller(one.min_wrapping_ttl, other.min_wrapping_ttl),
         max_wrapping_ttl=_smaller(one.max_wrapping_ttl, other.max_wrapping_ttl),
         pagination_limit=_smaller(one.pagination_limit, other.pagination_limit),
+        expires=min(one.expires, other.expires),
     )
 
 

@@ -1,5 +1,6 @@
 """Policies as values."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,8 @@ class Rule:
     """One path block.
 
     `path` is as written, without a leading slash. Parameter names are in lower case; None means that the block
-    does not speak of them. Wrapping TTLs and the pagination limit are 0 where not set; TTLs are in seconds.
+    does not speak of them. Wrapping TTLs and the pagination limit are 0 where not set; TTLs are in seconds. The block
+    ends at `expires`, seconds since 1970; then it is as if it were not there.
     """
 
     path: str
@@ -32,6 +34,7 @@ class Rule:
     min_wrapping_ttl: int = 0
     max_wrapping_ttl: int = 0
     pagination_limit: int = 0
+    expires: float = math.inf
 
     @property
     def is_prefix(self) -> bool:

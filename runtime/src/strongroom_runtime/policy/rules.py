@@ -15,6 +15,7 @@ from strongroom_runtime.policy.model import (
     templates_match,
     united,
 )
+from strongroom_runtime.timestamps import parse_time
 
 # What the one-word `policy` attribute of old policies stands for.
 _OLD = {
@@ -76,6 +77,7 @@ def _rule(path: str, line: int, block: Body) -> Rule:
             raise PolicyError(f"{where}unknown key {shown(item.key)}; known: {known}")
         fields[item.key] = _READERS[item.key](_single(item).value, where + item.key)
     fields.pop("comment", None)
+    fields["expires"] = fields.pop("expiration", math.inf)
     granted = fields.pop("capabilities", frozenset()) | fields.pop("policy", frozenset())  # type: ignore[operator]
     # A deny takes away all that stands beside it.
     rule = Rule(path, frozenset({"deny"}) if "deny" in granted else granted, **fields)  # type: ignore[arg-type]
@@ -180,6 +182,16 @@ def _limit(value: object, where: str) -> int:
     return value
 
 
+def _end(value: object, where: str) -> float:
+    if value == "":
+        return math.inf  # what a template leaves where nothing is to end
+    try:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return parse_time(str(value) if whole else _text(value, where))
+    except ValueError as error:
+        raise PolicyError(f"{where} {error}") from error
+
+
 _READERS = {
     "capabilities": _capabilities,
     "policy": _old,
@@ -190,4 +202,5 @@ _READERS = {
     "min_wrapping_ttl": _least,
     "max_wrapping_ttl": _most,
     "pagination_limit": _limit,
+    "expiration": _end,
 }

@@ -48,7 +48,7 @@ class Mounts:
 
     async def _acl(self, context: RequestContext) -> Acl | None:
         return Acl.compile(
-            [parse_policy("root", 'path "*" { capabilities = ["read"] }').render({})]
+            [parse_policy("root", 'path "*" { capabilities = ["read"] }').render({})], 0
         )
 
     async def __call__(self, method: str, **fields: Any) -> Any:

@@ -8,8 +8,14 @@ from strongroom_runtime.policy import Policy, Rule
 from strongroom_runtime.policy.model import Parameters
 
 
-def decide(policies: list[Policy], path: str, operation: str) -> frozenset[str]:
+def standing(policies: list[Policy], now: float) -> list[Policy]:
+    """Returns policies with the rules that have not ended."""
+    return [Policy(p.name, tuple(r for r in p.rules if r.expires > now)) for p in policies]
+
+
+def decide(policies: list[Policy], path: str, operation: str, now: float) -> frozenset[str]:
     """Returns the capabilities of the one rule that applies, after merging; empty for none."""
+    policies = standing(policies, now)
     patterns = {rule.path for policy in policies for rule in policy.rules}
     order = [path]
     if operation in ("list", "scan") and path.endswith("/"):

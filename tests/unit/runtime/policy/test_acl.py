@@ -1,5 +1,6 @@
 """Decisions, against a naive model and in the cases that went wrong elsewhere."""
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -17,8 +18,13 @@ pattern = st.tuples(st.lists(part, min_size=1, max_size=4), st.booleans()).map(
     lambda t: "/".join(t[0]) + ("*" if t[1] and t[0][-1] != "+" else "")
 )
 rule = st.builds(
-    Rule, pattern, st.frozensets(st.sampled_from([*OPERATIONS, "sudo", "deny"]), max_size=3)
-).map(lambda r: Rule(r.path, frozenset({"deny"}) if "deny" in r.capabilities else r.capabilities))
+    Rule,
+    pattern,
+    st.frozensets(st.sampled_from([*OPERATIONS, "sudo", "deny"]), max_size=3).map(
+        lambda granted: frozenset({"deny"}) if "deny" in granted else granted
+    ),
+    expires=st.sampled_from([math.inf, math.inf, -1.0, 1.0, 2.0, 3.0]),
+)
 policies = st.lists(
     st.lists(rule, max_size=6).map(lambda rules: Policy("p", tuple(rules))), max_size=3
 )
@@ -28,21 +34,40 @@ path = st.lists(st.sampled_from(["a", "b", "ab", "abc", "c", ""]), min_size=1, m
 
 
 @settings(max_examples=1000)
-@given(policies, path, st.sampled_from(OPERATIONS))
+@given(policies, path, st.sampled_from(OPERATIONS), st.sampled_from([0.0, 1.0, 1.5, 2.0, 9.0]))
 def test_decides_as_the_naive_model(
-    given_policies: list[Policy], path: str, operation: str
+    given_policies: list[Policy], path: str, operation: str, now: float
 ) -> None:
-    decision = Acl.compile(given_policies).decide(path, operation)
-    capabilities = naive.decide(given_policies, path, operation)
+    compiled = Acl.compile(given_policies, now)
+    decision = compiled.decide(path, operation)
+    capabilities = naive.decide(given_policies, path, operation, now)
     assert decision.allowed == (operation in capabilities)
     assert decision.sudo == (decision.allowed and "sudo" in capabilities)
-    write = Acl.compile(given_policies).decide(path, "write")
-    capabilities = naive.decide(given_policies, path, "write")
+    write = compiled.decide(path, "write")
+    capabilities = naive.decide(given_policies, path, "write", now)
     assert (write.may_create, write.may_update) == (
         "create" in capabilities,
         "update" in capabilities,
     )
     assert write.allowed == bool(capabilities & {"create", "update"})
+    listed = naive.decide(given_policies, path, "list", now)
+    assert compiled.capabilities(path) == (sorted(listed) or ["deny"])
+
+
+@settings(max_examples=1000)
+@given(policies, path, st.floats(0, 4), st.floats(0, 4))
+def test_what_was_compiled_holds_until_it_says_that_it_ends(
+    given_policies: list[Policy], path: str, now: float, passed: float
+) -> None:
+    kept = Acl.compile(given_policies, now)
+    anew = Acl.compile(given_policies, now + passed)
+    assert kept.ends > now
+    if now + passed < kept.ends:
+        assert kept.capabilities(path) == anew.capabilities(path)
+        assert kept.rules() == anew.rules()
+    else:
+        before, after = (naive.standing(given_policies, at) for at in (now, now + passed))
+        assert sum(len(p.rules) for p in after) < sum(len(p.rules) for p in before)
 
 
 values = st.sampled_from(["one", "only", "o", 1, 2, True])
@@ -73,14 +98,14 @@ constrained = st.builds(
 def test_judges_parameters_as_the_naive_model(
     rules: list[Rule], operation: str, parameters: dict[str, object], wrap_ttl: int | None
 ) -> None:
-    compiled = Acl.compile([Policy("p", (rule,)) for rule in rules])
+    compiled = Acl.compile([Policy("p", (rule,)) for rule in rules], 0)
     decision = compiled.decide("p", operation, parameters=lambda: parameters, wrap_ttl=wrap_ttl)
     held = naive.constraints_hold(rules, operation, parameters, wrap_ttl)
     assert decision.allowed is held
 
 
-def acl(*texts: str) -> Acl:
-    return Acl.compile([parse_policy(f"p{n}", text) for n, text in enumerate(texts)])
+def acl(*texts: str, now: float = 0) -> Acl:
+    return Acl.compile([parse_policy(f"p{n}", text) for n, text in enumerate(texts)], now)
 
 
 def test_a_denied_folder_cannot_be_listed_through_a_shorter_rule() -> None:
@@ -99,13 +124,62 @@ def test_a_deny_in_any_policy_leaves_nothing() -> None:
     assert rules.capabilities("a") == ["deny"]
 
 
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ('path "a/b" {{ capabilities = ["read"] {end} }}', ["read"], ["deny"]),
+        # What is less specific, or stands beside it, applies again.
+        (
+            'path "a/b" {{ capabilities = ["deny"] {end} }} path "a/*" {{ capabilities = ["list"] }}',
+            ["deny"],
+            ["list"],
+        ),
+        (
+            'path "a/b" {{ capabilities = ["read"] {end} }} path "a/b" {{ capabilities = ["list"] }}',
+            ["list", "read"],
+            ["list"],
+        ),
+        (
+            'path "a/+" {{ capabilities = ["read"] {end} }} path "a/*" {{ capabilities = ["list"] }}',
+            ["read"],
+            ["list"],
+        ),
+    ],
+)
+def test_a_rule_that_has_ended_is_not_there(text: str, before: list[str], after: list[str]) -> None:
+    for end in ('expiration = "1970-01-01T00:16:40Z"', "expiration = 1000"):
+        for now, capabilities in ((0, before), (999.999, before), (1000, after), (1001, after)):
+            rules = acl(text.format(end=end), now=now)
+            assert rules.capabilities("a/b") == capabilities
+            assert rules.decide("a/b", "read").allowed == ("read" in capabilities)
+            assert rules.ends == (1000 if now < 1000 else math.inf)
+
+
+def test_bounds_of_a_rule_that_has_ended_bind_nobody() -> None:
+    texts = (
+        'path "p" { capabilities = ["update"] }',
+        """path "p" { capabilities = ["deny"] expiration = 10 }
+           path "q/*" { capabilities = ["read"] expiration = 10 }""",
+        """path "p" { capabilities = ["update"] min_wrapping_ttl = 5 required_parameters = ["a"]
+           denied_parameters = { b = [] } expiration = 20 }""",
+    )
+    assert not acl(*texts).decide("p", "update", parameters=lambda: {"a": 1}, wrap_ttl=5).allowed
+    assert acl(*texts).any_below("q/")
+    later = acl(*texts, now=10)
+    assert later.decide("p", "update", parameters=lambda: {"a": 1}, wrap_ttl=5).allowed
+    assert not later.decide("p", "update", parameters=lambda: {"b": 1}).allowed
+    assert not later.any_below("q/")
+    assert later.ends == 20
+    assert acl(*texts, now=20).decide("p", "update", parameters=lambda: {"b": 1}).allowed
+
+
 def test_create_and_update_are_told_apart() -> None:
     decision = acl('path "a" { capabilities = ["create"] }').decide("a", "write")
     assert (decision.allowed, decision.may_create, decision.may_update) == (True, True, False)
 
 
 def test_root_may_do_everything() -> None:
-    rules = Acl.compile([Policy("root")])
+    rules = Acl.compile([Policy("root")], 0)
     decision = rules.decide("sys/anything", "delete")
     assert (decision.allowed, decision.sudo, rules.capabilities("x")) == (True, True, ["root"])
 

@@ -1,6 +1,7 @@
 """The policy language."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -104,6 +105,63 @@ def test_a_text_comes_back_as_it_was_quoted(text: str) -> None:
     assert item.value == text
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ('"2030-01-01T00:00:00Z"', 1893456000),
+        ('"2030-01-01T00:00:00.5+02:00"', 1893448800.5),
+        ('"2030-01-01T00:00:00,25-00:00"', 1893456000.25),
+        ('"1893456000"', 1893456000),
+        ("1893456000", 1893456000),
+        ('"2020-01-01T00:00:00Z"', 1577836800),
+        ("0", 0),
+        ("-5", -5),
+        ('"9999-12-31T23:59:59Z"', 253402300799),
+        ('""', math.inf),
+    ],
+)
+def test_a_path_may_end(value: str, seconds: float) -> None:
+    (rule,) = parse_policy("p", f'path "a" {{ expiration = {value} }}').rules
+    assert rule.expires == seconds
+    (rule,) = parse_policy("p", f'{{"path": {{"a": {{"expiration": {value}}}}}}}').rules
+    assert rule.expires == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"tomorrow"',
+        '"1h"',
+        '"2030-01-01"',
+        '"2030-01-01T00:00:00"',
+        '"2030-01-01 00:00:00Z"',
+        '" 2030-01-01T00:00:00Z"',
+        '"20300101T000000Z"',
+        '"2030-02-30T00:00:00Z"',
+        '"2030-01-01T24:00:00Z"',
+        '"2030-01-01T00:00:00+24:00"',
+        '"0000-01-01T00:00:00Z"',
+        '"10000-01-01T00:00:00Z"',
+        '"253402300800"',
+        '"9223372036854775807"',
+        "9223372036854775807",
+        '"1893456000.5"',
+        "1.5",
+        '"1_0"',
+        '"٣"',
+        "true",
+        "null",
+        "[]",
+        '["2030-01-01T00:00:00Z"]',
+        "{}",
+    ],
+)
+def test_an_end_must_be_a_time(value: str) -> None:
+    where = 'line 2: path "a": expiration takes '
+    with pytest.raises(PolicyError, match=f"{where}(RFC 3339, such as 2030|a text)"):
+        parse_policy("p", f'path "a" {{\n expiration = {value} }}')
+
+
 def test_an_empty_policy_has_no_rules() -> None:
     assert parse_policy("p", "  # nothing\n").rules == ()
 
@@ -126,6 +184,10 @@ def test_an_empty_policy_has_no_rules() -> None:
         ('path "a" { policy = "admin" }', "policy must be one of deny, read, write, sudo"),
         ('path "a" { policy = "read" policy = "read" }', "policy is given twice"),
         ('path "a" { min_wrapping_ttl = "soon" }', "takes seconds or a duration"),
+        (
+            'path "a" { expiration = "1" expiration = "2" }',
+            'line 1: path "a": expiration is given twice',
+        ),
         ('path "a" { min_wrapping_ttl = 9 max_wrapping_ttl = 1 }', "less than min_wrapping_ttl"),
         ('path "a" { pagination_limit = -1 }', "a whole number from 0 to 2147483647"),
         ('path "a" { allowed_parameters = { x = 1 } }', "x takes a list"),

@@ -357,12 +357,15 @@ class ResolvePoliciesResponse(_message.Message):
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
     as_of: _builtins.int
     """The revision at which it held."""
     seconds_left: _builtins.float
     """In how many seconds the first of them ends, by the clock of the auth service; 0 for never. The caller counts by its
     monotonic clock, from before it asked.
     """
+    now: _builtins.float
+    """The time by the clock of the auth service, seconds since 1970, by which paths in the texts end."""
     @_builtins.property
     def texts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """By name; those that do not exist are left out."""
@@ -378,10 +381,11 @@ class ResolvePoliciesResponse(_message.Message):
         dependencies: _abc.Iterable[_builtins.bytes] | None = ...,
         as_of: _builtins.int = ...,
         seconds_left: _builtins.float = ...,
+        now: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "dependencies", b"dependencies", "seconds_left", b"seconds_left", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "dependencies", b"dependencies", "now", b"now", "seconds_left", b"seconds_left", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

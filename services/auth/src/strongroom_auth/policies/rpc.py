@@ -1,6 +1,5 @@
 """PolicyService: the contract to and from policies."""
 
-import datetime
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,13 +7,13 @@ import msgspec
 
 from strongroom.auth.v1 import policy_pb2 as pb
 from strongroom_auth.policies.storage import Change, PolicyRecord, PolicyStore, clean
-from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
 from strongroom_runtime.requests import page
-from strongroom_runtime.timestamps import timestamp
+from strongroom_runtime.shared_clock import SharedClock
+from strongroom_runtime.timestamps import parse_time, timestamp
 
 # (token text, accessor), one of both given: the names of a token's policies, None where there is no such token.
 PoliciesOf = Callable[[str, str], Awaitable[tuple[str, ...] | None]]
@@ -25,7 +24,7 @@ MAX_PATHS = 1_000
 class PolicyHandlers:
     """Answers requests to sys/policies/acl, sys/policy and sys/capabilities."""
 
-    def __init__(self, policies: PolicyStore, policies_of: PoliciesOf, clock: Clock) -> None:
+    def __init__(self, policies: PolicyStore, policies_of: PoliciesOf, clock: SharedClock) -> None:
         self._policies = policies
         self._clock = clock
         self._policies_of = policies_of
@@ -173,7 +172,8 @@ class PolicyHandlers:
             text = await self._policies.text(name)
             if text is not None:
                 compiled.append(self._parsed.parse(name, text).render({}))
-        return Acl.compile(compiled)
+        await self._clock.ready()
+        return Acl.compile(compiled, self._clock.now())
 
 
 def _fields(name: str, record: PolicyRecord) -> dict[str, Any]:
@@ -217,14 +217,9 @@ def _end(ttl: str, expiration: str, now: float) -> float | None:
     if not expiration:
         return None
     try:
-        if expiration.isdecimal():
-            return float(expiration)
-        end = datetime.datetime.fromisoformat(expiration)
-    except (ValueError, OverflowError):
-        raise invalid("expiration: takes RFC 3339, such as 2030-01-31T12:00:00Z") from None
-    if end.tzinfo is None:
-        raise invalid("expiration: must name its time zone, as in 2030-01-31T12:00:00Z")
-    return end.timestamp()
+        return parse_time(expiration)
+    except ValueError as error:
+        raise invalid(f"expiration: {error}") from None
 
 
 def _described(rule: Rule) -> dict[str, object]:

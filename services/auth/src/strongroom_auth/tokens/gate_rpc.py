@@ -88,8 +88,9 @@ class TokenGateHandlers:
     async def ResolvePolicies(
         self, request: pb.ResolvePoliciesRequest, context: RequestContext
     ) -> pb.ResolvePoliciesResponse:
+        await self._tokens.ready()
         reads = self._store.reads(linearizable=request.linearizable)
-        response = pb.ResolvePoliciesResponse()
+        response = pb.ResolvePoliciesResponse(now=self._tokens.now())
         ends: list[float] = []
         for name in request.names:
             record = await self._policies.get(name, reads)
@@ -98,7 +99,7 @@ class TokenGateHandlers:
                 ends += [record.expires] if record.expires else []
         if ends:
             # It may have ended just now; 0 would be never.
-            response.seconds_left = max(min(ends) - self._tokens.now(), 1e-6)
+            response.seconds_left = max(min(ends) - response.now, 1e-6)
         response.dependencies.extend(reads.dependencies)
         response.as_of = reads.as_of
         return response
