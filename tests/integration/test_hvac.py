@@ -63,6 +63,15 @@ def test_tokens(platform: Platform) -> None:
     with pytest.raises(hvac.exceptions.Forbidden):
         maker.auth.token.create(policies=["hv-orphans"], no_parent=True)
     assert client.auth.token.list_accessors()["data"]["keys"]
+    old = {"period": "1m", "bound_cidrs": "127.0.0.1", "token_period": "2m"}
+    warned = platform.http("POST", "auth/token/roles/hv-old", json=old).json()["warnings"]
+    assert warned == [
+        "Both 'token_period' and deprecated 'period' value supplied, ignoring the deprecated value"
+    ]
+    role = client.auth.token.read_role("hv-old")["data"]
+    assert (role["period"], role["token_period"], role["allowed_entity_aliases"]) == (0, 120, None)
+    assert role["bound_cidrs"] == role["token_bound_cidrs"] == ["127.0.0.1"]
+    client.auth.token.delete_role("hv-old")
     client.auth.token.revoke(token)
     with pytest.raises(hvac.exceptions.Forbidden):
         platform.hvac(token).auth.token.lookup_self()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.auth.harness import ROOT, Auth, count, refused, texts
+from tests.unit.auth.harness import ROOT, TOKEN_MOUNT, Auth, count, refused, texts
 
 from strongroom.auth.v1 import token_pb2
 from strongroom_auth.config import Config
@@ -335,6 +335,87 @@ async def test_token_roles(auth: Auth) -> None:
     await auth("DeleteTokenRole", context, role_name="ci")
     await refused(auth("ReadTokenRole", context, role_name="ci"), Kind.NOT_FOUND)
     assert await auth.works(made.client_token)
+
+
+OLD_NAMES: list[tuple[str, str, Any, Any]] = [
+    ("period", "token_period", 60, 120),
+    ("explicit_max_ttl", "token_explicit_max_ttl", 60, 120),
+    ("bound_cidrs", "token_bound_cidrs", texts("10.0.0.0/8"), texts("127.0.0.1")),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "one", "other"), OLD_NAMES)
+async def test_an_old_name_of_a_roles_setting_is_shown_where_it_was_written_last(
+    auth: Auth, old: str, new: str, one: Any, other: Any
+) -> None:
+    context = await auth.context(ROOT)
+    none = texts() if new == "token_bound_cidrs" else 0
+
+    async def written(**given: Any) -> tuple[Any, Any, list[str]]:
+        role = token_pb2.TokenRole(**given)
+        said = (await auth("WriteTokenRole", context, role_name="r", role=role)).warnings
+        shown = (await auth("ReadTokenRole", context, role_name="r")).role
+        return getattr(shown, old), getattr(shown, new), list(said)
+
+    assert await written() == (none, none, [])
+    assert await written(**{old: one}) == (one, one, [])
+    assert await written(orphan=True) == (one, one, [])
+    assert await written(**{new: other}) == (none, other, [])
+    assert await written(**{old: one}) == (one, one, [])
+    warning = f"Both '{new}' and deprecated '{old}' value supplied, ignoring the deprecated value"
+    assert await written(**{old: one, new: other}) == (none, other, [warning])
+    assert await written(**{old: none}) == (none, none, [])
+
+
+async def test_old_names_of_a_roles_settings_count(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    role = token_pb2.TokenRole(period=60, explicit_max_ttl=90, bound_cidrs=texts("10.0.0.1"))
+    await auth("WriteTokenRole", context, role_name="r", role=role)
+    made = await auth.create(role="r", policies=["app"])
+    assert made.lease_duration == 60
+    await refused(auth.entry(made.client_token), Kind.DENIED)
+    info = (await auth("LookupAccessor", accessor=made.accessor)).info
+    assert (info.period, info.explicit_max_ttl) == (60, 90)
+    for bad in (
+        token_pb2.TokenRole(bound_cidrs=texts("nope")),
+        token_pb2.TokenRole(token_bound_cidrs=texts("nope")),
+    ):
+        call = auth("WriteTokenRole", context, role_name="r", role=bad)
+        await refused(call, Kind.INVALID, "bound_cidrs")
+
+
+async def test_what_a_role_does_not_have_is_left_out(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    await auth("WriteTokenRole", context, role_name="r", role=token_pb2.TokenRole())
+    shown = (await auth("ReadTokenRole", context, role_name="r")).role
+    for field in ("token_bound_cidrs", "bound_cidrs", "token_num_uses", "allowed_entity_aliases"):
+        assert not shown.HasField(field)
+    assert shown.HasField("period") and shown.HasField("explicit_max_ttl")
+    for written, kept in ((texts("Bob", " bob ", "al*"), ["al*", "bob"]), (texts(), [])):
+        role = token_pb2.TokenRole(allowed_entity_aliases=written)
+        await auth("WriteTokenRole", context, role_name="r", role=role)
+        shown = (await auth("ReadTokenRole", context, role_name="r")).role
+        assert shown.HasField("allowed_entity_aliases")
+        assert list(shown.allowed_entity_aliases.values) == kept
+
+
+async def test_a_role_that_promises_more_than_its_mount_is_warned_of(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    longest = TOKEN_MOUNT.max_lease_ttl
+    for role, warned in (
+        (token_pb2.TokenRole(explicit_max_ttl=longest), 0),
+        (token_pb2.TokenRole(explicit_max_ttl=longest + 1), 1),
+        (token_pb2.TokenRole(token_explicit_max_ttl=longest), 0),
+        (token_pb2.TokenRole(token_explicit_max_ttl=longest + 1), 1),
+    ):
+        said = await auth("WriteTokenRole", context, role_name="r", role=role)
+        assert len(said.warnings) == warned
+
+
+async def test_globs_of_a_role_are_in_lower_case_like_policies(auth: Auth) -> None:
+    role = token_pb2.TokenRole(allowed_policies_glob=texts("Team-*"))
+    await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=role)
+    assert "team-a" in (await auth.create(role="r", policies=["TEAM-a"])).policies
 
 
 @pytest.mark.parametrize(

@@ -180,14 +180,7 @@ def _converter(field: Field) -> Callable[[Any], Any] | None:
 
 def _message_writer(field: Field) -> Writer:
     name = field.name
-    if field.is_list_message:
-
-        def write_list(message: Any, into: dict[str, Any]) -> None:
-            if message.HasField(name):
-                into[name] = list(getattr(message, name).values)
-
-        return write_list
-    convert = _converter(field)
+    convert = _values if field.is_list_message else _converter(field)
     absent: Any = _ABSENT.get(field.format, msgspec.UNSET)
 
     def write(message: Any, into: dict[str, Any]) -> None:
@@ -198,6 +191,10 @@ def _message_writer(field: Field) -> Writer:
             into[name] = absent
 
     return write
+
+
+def _values(message: Any) -> list[str]:
+    return list(message.values)
 
 
 _ABSENT: dict[int, Any] = {

@@ -273,6 +273,15 @@ def test_durations_times_and_absences() -> None:
     assert info["meta"] is None
     assert "role" not in info
     assert "bound_cidrs" not in info
+    role = token_pb2.TokenRole(period=0)
+    assert shown(token_pb2.ReadTokenRoleResponse(role=role)) == {
+        "name": "",
+        "period": 0,
+        "allowed_entity_aliases": None,
+    }
+    role.allowed_entity_aliases.values.append("bob")
+    shown_role = shown(token_pb2.ReadTokenRoleResponse(role=role))
+    assert shown_role["allowed_entity_aliases"] == ["bob"]
 
 
 def test_inline_parts_have_no_key_of_their_own() -> None:

@@ -1197,6 +1197,10 @@ class TokenRole(_message.Message):
     TOKEN_PERIOD_FIELD_NUMBER: _builtins.int
     TOKEN_TYPE_FIELD_NUMBER: _builtins.int
     TOKEN_STRICTLY_BIND_IP_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    EXPLICIT_MAX_TTL_FIELD_NUMBER: _builtins.int
+    BOUND_CIDRS_FIELD_NUMBER: _builtins.int
+    ALLOWED_ENTITY_ALIASES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     orphan: _builtins.bool
@@ -1210,13 +1214,17 @@ class TokenRole(_message.Message):
     token_no_default_policy: _builtins.bool
     """Leave the policy default out."""
     token_num_uses: _builtins.int
-    """How often a token can be used; 0 without limit."""
+    """How often a token can be used; absent without limit."""
     token_period: _builtins.int
     """A token can be renewed for this many seconds each time, without end."""
     token_type: _builtins.str
     """service, default or default-service."""
     token_strictly_bind_ip: _builtins.bool
     """A token may be used only from the address that it was asked for from; excludes token_bound_cidrs."""
+    period: _builtins.int
+    """The older name of token_period: means the same, and is not 0 where this name was the one last written."""
+    explicit_max_ttl: _builtins.int
+    """The older name of token_explicit_max_ttl, likewise."""
     @_builtins.property
     def allowed_policies(self) -> _login_pb2.TextList:
         """The policies that a token may have; empty for the caller's."""
@@ -1235,7 +1243,15 @@ class TokenRole(_message.Message):
 
     @_builtins.property
     def token_bound_cidrs(self) -> _login_pb2.TextList:
-        """The addresses that a token may be used from, CIDR."""
+        """The addresses that a token may be used from, CIDR. Left out where there are none."""
+
+    @_builtins.property
+    def bound_cidrs(self) -> _login_pb2.TextList:
+        """The older name of token_bound_cidrs, likewise; left out where this name was not the one last written."""
+
+    @_builtins.property
+    def allowed_entity_aliases(self) -> _login_pb2.TextList:
+        """The names of entities that tokens may have. Kept, but there are no entities yet: no token can have one."""
 
     def __init__(
         self,
@@ -1255,15 +1271,23 @@ class TokenRole(_message.Message):
         token_period: _builtins.int | None = ...,
         token_type: _builtins.str | None = ...,
         token_strictly_bind_ip: _builtins.bool | None = ...,
+        period: _builtins.int | None = ...,
+        explicit_max_ttl: _builtins.int | None = ...,
+        bound_cidrs: _login_pb2.TextList | None = ...,
+        allowed_entity_aliases: _login_pb2.TextList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_type", b"_token_type", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "orphan", b"orphan", "path_suffix", b"path_suffix", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_type", b"token_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_explicit_max_ttl", b"_explicit_max_ttl", "_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_period", b"_period", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_type", b"_token_type", "allowed_entity_aliases", b"allowed_entity_aliases", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "bound_cidrs", b"bound_cidrs", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "explicit_max_ttl", b"explicit_max_ttl", "orphan", b"orphan", "path_suffix", b"path_suffix", "period", b"period", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_type", b"token_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_type", b"_token_type", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "name", b"name", "orphan", b"orphan", "path_suffix", b"path_suffix", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_type", b"token_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_explicit_max_ttl", b"_explicit_max_ttl", "_orphan", b"_orphan", "_path_suffix", b"_path_suffix", "_period", b"_period", "_renewable", b"_renewable", "_token_explicit_max_ttl", b"_token_explicit_max_ttl", "_token_no_default_policy", b"_token_no_default_policy", "_token_num_uses", b"_token_num_uses", "_token_period", b"_token_period", "_token_strictly_bind_ip", b"_token_strictly_bind_ip", "_token_type", b"_token_type", "allowed_entity_aliases", b"allowed_entity_aliases", "allowed_policies", b"allowed_policies", "allowed_policies_glob", b"allowed_policies_glob", "bound_cidrs", b"bound_cidrs", "disallowed_policies", b"disallowed_policies", "disallowed_policies_glob", b"disallowed_policies_glob", "explicit_max_ttl", b"explicit_max_ttl", "name", b"name", "orphan", b"orphan", "path_suffix", b"path_suffix", "period", b"period", "renewable", b"renewable", "token_bound_cidrs", b"token_bound_cidrs", "token_explicit_max_ttl", b"token_explicit_max_ttl", "token_no_default_policy", b"token_no_default_policy", "token_num_uses", b"token_num_uses", "token_period", b"token_period", "token_strictly_bind_ip", b"token_strictly_bind_ip", "token_type", b"token_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__explicit_max_ttl: _TypeAlias = _typing.Literal["explicit_max_ttl"]  # noqa: Y015
+    _WhichOneofArgType__explicit_max_ttl: _TypeAlias = _typing.Literal["_explicit_max_ttl", b"_explicit_max_ttl"]  # noqa: Y015
     _WhichOneofReturnType__orphan: _TypeAlias = _typing.Literal["orphan"]  # noqa: Y015
     _WhichOneofArgType__orphan: _TypeAlias = _typing.Literal["_orphan", b"_orphan"]  # noqa: Y015
     _WhichOneofReturnType__path_suffix: _TypeAlias = _typing.Literal["path_suffix"]  # noqa: Y015
     _WhichOneofArgType__path_suffix: _TypeAlias = _typing.Literal["_path_suffix", b"_path_suffix"]  # noqa: Y015
+    _WhichOneofReturnType__period: _TypeAlias = _typing.Literal["period"]  # noqa: Y015
+    _WhichOneofArgType__period: _TypeAlias = _typing.Literal["_period", b"_period"]  # noqa: Y015
     _WhichOneofReturnType__renewable: _TypeAlias = _typing.Literal["renewable"]  # noqa: Y015
     _WhichOneofArgType__renewable: _TypeAlias = _typing.Literal["_renewable", b"_renewable"]  # noqa: Y015
     _WhichOneofReturnType__token_explicit_max_ttl: _TypeAlias = _typing.Literal["token_explicit_max_ttl"]  # noqa: Y015
@@ -1279,9 +1303,13 @@ class TokenRole(_message.Message):
     _WhichOneofReturnType__token_type: _TypeAlias = _typing.Literal["token_type"]  # noqa: Y015
     _WhichOneofArgType__token_type: _TypeAlias = _typing.Literal["_token_type", b"_token_type"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__explicit_max_ttl) -> _WhichOneofReturnType__explicit_max_ttl | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__orphan) -> _WhichOneofReturnType__orphan | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__path_suffix) -> _WhichOneofReturnType__path_suffix | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__period) -> _WhichOneofReturnType__period | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__renewable) -> _WhichOneofReturnType__renewable | None: ...
     @_typing.overload
@@ -1429,12 +1457,19 @@ class WriteTokenRoleResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was not taken, or will not hold."""
+
     def __init__(
         self,
+        *,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,7 +59,12 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class TokenRole(msgspec.Struct, frozen=True):
-    """A role by which tokens are made."""
+    """A role by which tokens are made.
+
+    Args:
+        old: names of settings that were written last by their older names.
+        aliases: names of entities; None where none were ever given.
+    """
 
     allowed: tuple[str, ...] = ()
     allowed_globs: tuple[str, ...] = ()
@@ -75,3 +80,5 @@ class TokenRole(msgspec.Struct, frozen=True):
     period: int = 0
     type: str = "default-service"
     strict_ip: bool = False
+    old: tuple[str, ...] = ()
+    aliases: tuple[str, ...] | None = None

@@ -35,6 +35,12 @@ _SCALARS = {
     "token_type": "type",
     "token_strictly_bind_ip": "strict_ip",
 }
+# Settings that have an older name as well, which is shown where it was the one last written.
+_OLD = {
+    "period": "token_period",
+    "bound_cidrs": "token_bound_cidrs",
+    "explicit_max_ttl": "token_explicit_max_ttl",
+}
 
 
 class TokenRoles:
@@ -53,15 +59,21 @@ class TokenRoles:
         """Returns the names of all roles, sorted."""
         return [name for name, _ in await self._store.children((Plain("token-role"),))]
 
-    async def write(self, name: str, message: token_pb2.TokenRole, context: RequestContext) -> None:
-        """Changes what a message gives; the rest stays."""
+    async def write(
+        self, name: str, message: token_pb2.TokenRole, context: RequestContext
+    ) -> TokenRole:
+        """Changes what a message gives; the rest stays. Returns the role as it is then."""
+        after = TokenRole()
 
         async def changed(entry: Entry | None) -> bytes:
+            nonlocal after
             check_right(context, entry is not None)
             before = msgspec.msgpack.decode(entry.value, type=TokenRole) if entry else TokenRole()
-            return msgspec.msgpack.encode(_changed(before, message))
+            after = _changed(before, message)
+            return msgspec.msgpack.encode(after)
 
         await change(self._store, _path(name), changed, self._attempts)
+        return after
 
     async def delete(self, name: str) -> None:
         """Removes a role."""
@@ -70,25 +82,68 @@ class TokenRoles:
 
 def role_message(name: str, role: TokenRole) -> token_pb2.TokenRole:
     """Returns a role as clients see it."""
-    message = token_pb2.TokenRole(name=name)
+    message = token_pb2.TokenRole(name=name, period=0, explicit_max_ttl=0)
     for field, attribute in _LISTS.items():
         values = login_pb2.TextList(values=getattr(role, attribute))
         getattr(message, field).CopyFrom(values)
     for field, attribute in _SCALARS.items():
         setattr(message, field, getattr(role, attribute))
+    for old, field in _OLD.items():
+        if field in role.old:
+            _copy(message, field, old)
+    if not role.cidrs:
+        message.ClearField("token_bound_cidrs")
+        message.ClearField("bound_cidrs")
+    if not role.uses:
+        message.ClearField("token_num_uses")
+    if role.aliases is not None:
+        message.allowed_entity_aliases.values.extend(role.aliases)
+        message.allowed_entity_aliases.SetInParent()
     return message
 
 
+def role_warnings(message: token_pb2.TokenRole, role: TokenRole, longest: int) -> list[str]:
+    """Returns what is to be said to who wrote a role: what was not taken, and what will not hold.
+
+    Args:
+        message: what was given.
+        role: as it is now.
+        longest: how long tokens may live at the most, in seconds.
+    """
+    said = [
+        f"Both '{field}' and deprecated '{old}' value supplied, ignoring the deprecated value"
+        for old, field in _OLD.items()
+        if message.HasField(old) and message.HasField(field)  # type: ignore[arg-type]
+    ]
+    if role.explicit_max > longest:
+        said.append(
+            f"Given explicit max TTL of {role.explicit_max} is greater than system/mount allowed value of {longest}"
+            " seconds; only periodic tokens of this role can live longer than that"
+        )
+    return said
+
+
 def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
-    changes: dict[str, object] = {}
-    for descriptor, value in message.ListFields():
+    given = token_pb2.TokenRole()
+    given.CopyFrom(message)
+    old = set(before.old)
+    for name, field in _OLD.items():
+        if given.HasField(field):  # type: ignore[arg-type]
+            old.discard(field)
+        elif given.HasField(name):  # type: ignore[arg-type]
+            old.add(field)
+            _copy(given, name, field)
+    changes: dict[str, object] = {"old": tuple(sorted(old))}
+    for descriptor, value in given.ListFields():
         if descriptor.name in _LISTS:
             changes[_LISTS[descriptor.name]] = tuple(value.values)
         elif descriptor.name in _SCALARS:
             changes[_SCALARS[descriptor.name]] = value
-    for attribute in ("allowed", "disallowed"):
+    for attribute in ("allowed", "disallowed", "allowed_globs", "disallowed_globs"):
         if attribute in changes:
             changes[attribute] = rules.clean_policies(changes[attribute])  # type: ignore[arg-type]
+    if given.HasField("allowed_entity_aliases"):
+        changes["aliases"] = rules.clean_policies(given.allowed_entity_aliases.values)
     role = msgspec.structs.replace(before, **changes)
     if role.type not in _TYPES:
         raise invalid("token_type: only service tokens are supported")
@@ -103,6 +158,14 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
     if "root" in role.allowed:
         raise invalid("allowed_policies: root cannot be allowed by a role")
     return role
+
+
+def _copy(message: token_pb2.TokenRole, source: str, target: str) -> None:
+    value = getattr(message, source)
+    if isinstance(value, login_pb2.TextList):
+        getattr(message, target).CopyFrom(value)
+    else:
+        setattr(message, target, value)
 
 
 def _path(name: str) -> Path:

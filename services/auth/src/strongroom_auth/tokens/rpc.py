@@ -7,7 +7,7 @@ from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message, info_message
 from strongroom_auth.tokens.records import Token, TokenRole
-from strongroom_auth.tokens.roles import TokenRoles, role_message
+from strongroom_auth.tokens.roles import TokenRoles, role_message, role_warnings
 from strongroom_auth.tokens.tokens import Grant, Issued, Tokens
 from strongroom_runtime import lifetimes
 from strongroom_runtime.context import RequestContext, TokenContext
@@ -176,8 +176,9 @@ class TokenHandlers:
     async def WriteTokenRole(
         self, request: pb.WriteTokenRoleRequest, context: RequestContext
     ) -> pb.WriteTokenRoleResponse:
-        await self._roles.write(request.role_name, request.role, context)
-        return pb.WriteTokenRoleResponse()
+        role = await self._roles.write(request.role_name, request.role, context)
+        said = role_warnings(request.role, role, _ttls(context)[1])
+        return pb.WriteTokenRoleResponse(warnings=said)
 
     async def DeleteTokenRole(
         self, request: pb.DeleteTokenRoleRequest, context: RequestContext
