@@ -5,6 +5,7 @@ import re
 _PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|ms|m|s)")
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 MAX_SECONDS = 1 << 40
+_MAX_TEXT = 100  # characters: looking for units takes the square of that
 
 
 def parse_seconds(value: str | int | float) -> int:
@@ -27,7 +28,7 @@ def parse_exact_seconds(value: str | int | float) -> float:
     if isinstance(value, int | float):
         seconds = float(max(-1, min(value, MAX_SECONDS + 1)))  # not all whole numbers fit a float
     else:
-        text = value.strip()
+        text = value.strip() if len(value) <= _MAX_TEXT else ""
         if re.fullmatch(r"\d+(?:\.\d+)?", text):
             seconds = float(text)
         elif text and not _PART.sub("", text):

@@ -22,6 +22,13 @@ def test_refuses_the_rest_without_repeating_it(value: str | int) -> None:
     assert "soon" not in str(caught.value)
 
 
+def test_refuses_what_is_long_before_it_is_looked_at() -> None:
+    # Anybody can send one, and looking for units in it would take the square of its length.
+    for text in ("0" * 100 + "5s", "1" * 400_000 + "x"):
+        with pytest.raises(ValueError, match="takes"):
+            parse_seconds(text)
+
+
 @given(st.integers(0, MAX_SECONDS))
 def test_what_is_written_is_read_again(seconds: int) -> None:
     assert parse_seconds(format_seconds(seconds)) == seconds
