@@ -14,9 +14,11 @@ from strongroom.seal.v1 import seal_pb2
 from strongroom.sys.v1 import mounts_pb2
 from strongroom.transit.v1 import cipher_pb2
 from strongroom_gateway.contract.decode import (
+    MAX_CONTAINERS,
     MAX_DEPTH,
     MAX_FORM,
     RequestPlan,
+    _depth,
     form_as_json,
     parameters_of,
     parse_body,
@@ -248,6 +250,32 @@ def test_depth_and_size_are_bounded() -> None:
         parse_body(b" " * (32 << 20) + b"{}")
     with pytest.raises(ServiceError, match="texts"):
         parse_body(b'{"a":[' + b'"",' * 1_100_000 + b'""]}')
+    parse_body(b'{"a":[' + b"[]," * (MAX_CONTAINERS - 3) + b"[]]}")
+    for empty in (b"[]", b"{}"):
+        with pytest.raises(ServiceError, match="lists and objects"):
+            parse_body(b'{"a":[' + (empty + b",") * MAX_CONTAINERS + b"1]}")
+
+
+def _depth_by_byte(body: bytes) -> int:
+    depth, deepest, text, escaped = 0, 0, False, False
+    for byte in body:
+        if text:
+            text = escaped or byte != ord('"')
+            escaped = byte == ord("\\") and not escaped
+        elif byte == ord('"'):
+            text = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+@given(st.lists(st.sampled_from(list(b'[]{}"\\a\n'))).map(bytes))
+@settings(max_examples=500)
+def test_depth_is_that_outside_of_texts(body: bytes) -> None:
+    assert _depth(body) == max(_depth_by_byte(body), 0)
 
 
 def test_a_secret_is_spliced_in_as_it_is() -> None:
