@@ -17,6 +17,7 @@ ABSOLUTE = ("sys/", "auth/token/")
 _WRITES = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
 _LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
 _KEPT = 20_000
+_KEPT_CHARACTERS = 500  # of a path: anybody can name any, and longer ones would fill the memory
 _COMMANDS: dict[int, str] = {
     options.OPERATION_LIST: "list",
     options.OPERATION_SCAN: "scan",
@@ -85,9 +86,10 @@ class Targets:
             # Whether a secret of that name or one in that folder is meant, nobody can tell.
             raise invalid("cannot write to a path ending in '/'")
         found = await self._find(clean, operation, helps=helps)
-        if len(self._kept) >= _KEPT:
-            self._kept.clear()
-        self._kept[name] = found
+        if len(path) <= _KEPT_CHARACTERS:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[name] = found
         return found
 
     async def _find(self, path: str, operation: int, *, helps: bool) -> Target:

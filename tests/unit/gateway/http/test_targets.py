@@ -46,6 +46,13 @@ async def test_a_path_follows_its_mount(targets: Targets, mounts: MountTable) ->
     assert (await find(targets, "/v1/secret/data/app")).spec is None
 
 
+async def test_long_paths_that_anybody_can_name_are_not_remembered(targets: Targets) -> None:
+    for length, kept in ((400, True), (501, False)):
+        path = "/v1/" + "x" * (length - 4)
+        first = await find(targets, path)
+        assert (await find(targets, path) is first) == kept
+
+
 async def test_a_list_ends_with_a_slash(targets: Targets, mounts: MountTable) -> None:
     mount = new_mount("secret/", "kv", options={"version": "2"})
     await mounts.change(lambda known: {**known, "secret/": mount})

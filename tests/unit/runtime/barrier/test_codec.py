@@ -52,6 +52,18 @@ def test_an_altered_value_does_not_open(data: st.DataObject) -> None:
     assert caught.value.kind is Kind.INTERNAL
 
 
+def test_long_names_that_anybody_can_give_are_not_remembered() -> None:
+    keys = KeyHolder(KeyRing({1: KEY}, NAMES))
+    barrier = BarrierCodec("auth", keys)
+    for name in ("a" * 251, "a" * 60_000):
+        assert barrier.decode_path(barrier.encode_path((Plain("u"), name))) == ("u", name)
+        assert not keys.segments
+    assert len(keys.paths) == 1
+    barrier.encode_path((Plain("u"), "a" * 250))
+    assert len(keys.segments) == 1
+    assert len(keys.paths) == 2
+
+
 def test_a_value_moved_to_another_key_does_not_open() -> None:
     barrier = codec()
     with pytest.raises(ServiceError, match="does not open"):
