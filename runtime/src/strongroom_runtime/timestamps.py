@@ -8,7 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 _SECONDS = re.compile(r"[+-]?\d{1,12}", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_FIRST, _LAST = -62_135_596_800, 253_402_300_800  # the years 1 to 9999
+_EARLIEST = -62_135_596_800  # the beginning of the year 1
+LATEST = 253_402_300_799  # the last second of the year 9999
 
 
 def parse_time(text: str) -> float:
@@ -24,7 +25,7 @@ def parse_time(text: str) -> float:
             seconds = datetime.datetime.fromisoformat(text).timestamp()
         else:
             raise ValueError
-        if not _FIRST <= seconds < _LAST:
+        if not _EARLIEST <= seconds < LATEST + 1:
             raise ValueError
     except (ValueError, OverflowError):
         raise ValueError(

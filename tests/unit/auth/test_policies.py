@@ -4,12 +4,17 @@ import asyncio
 import base64
 import datetime
 import json
+import math
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.auth.harness import ROOT, Auth, count, refused
 
-from strongroom_runtime.errors import Kind
+from strongroom_auth.policies.records import PolicyRecord
+from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import Plain, Transaction
 
 TEXT = 'path "secret/*" { capabilities = ["read", "list"] }'
@@ -184,13 +189,14 @@ async def test_a_policys_end_is_changed_by_whoever_writes_it(auth: Auth) -> None
         ({"ttl": "1h", "expiration": "2030-01-01T00:00:00Z"}, "cannot supply both"),
         ({"ttl": "soon"}, "ttl: "),
         ({"ttl": "0"}, "already elapsed"),
+        ({"ttl": str(1 << 40)}, "ttl: must end before the year 10000"),
         ({"expiration": "2020-01-01T00:00:00Z"}, "already elapsed"),
         ({"expiration": "2030-01-01T00:00:00"}, "RFC 3339"),
         ({"expiration": "253402300800"}, "RFC 3339"),
         ({"expiration": "tomorrow"}, "RFC 3339"),
     ]
-    for given, message in bad:
-        await refused(auth("WritePolicy", name="app", policy=TEXT, **given), Kind.INVALID, message)
+    for wrong, message in bad:
+        await refused(auth("WritePolicy", name="app", policy=TEXT, **wrong), Kind.INVALID, message)
     assert await left("PatchPolicy", cas_required=False) == 0
 
 
@@ -240,11 +246,102 @@ async def test_policies_that_have_ended_make_room(auth: Auth) -> None:
     await auth("WritePolicy", name="kept", policy=TEXT)
     await auth("WritePolicy", name="ended", policy=TEXT, ttl="1h")
     auth.clock.advance(3601)
-    assert await auth.stored("policy") == 2
-    policies = auth.service._policies
-    await asyncio.gather(policies.remove_ended(), policies.remove_ended())
-    assert await auth.stored("policy") == 1
+    assert (await auth.stored("policy"), await auth.stored("policy-due")) == (2, 1)
+    ending, other = auth.service._policies.ending, (await auth.twin()).service._policies.ending
+    await asyncio.gather(ending.remove(), ending.remove(), other.remove())
+    assert (await auth.stored("policy"), await auth.stored("policy-due")) == (1, 0)
     assert (await auth("ReadPolicy", name="kept")).policy == TEXT
+
+
+async def test_removing_and_listing_look_at_what_has_ended_alone(auth: Auth) -> None:
+    for number in range(250):
+        await auth("WritePolicy", name=f"kept-{number}", policy=TEXT)
+        await auth("WritePolicy", name=f"later-{number}", policy=TEXT, ttl="2h")
+        await auth("WritePolicy", name=f"ended-{number}", policy=TEXT, ttl=f"{number}m1s")
+    auth.clock.advance(3601)
+    ending = auth.service._policies.ending
+    await ending.complete_index()
+    names = list((await auth("ListPolicies")).keys)
+    assert len(names) == 2 + 250 + 250 + (250 - 61)
+    assert "ended-60" not in names and "ended-61" in names
+    before = auth.store.listed
+    assert len(await ending.gone()) == 61
+    await ending.remove()
+    assert auth.store.listed - before <= 2 * 100  # a page each
+    assert await auth.stored("policy") == len(names) - 2
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "write", "patch", "delete", "wait", "remove", "old", "start"]),
+        st.sampled_from(["a", "b", "team/c"]),
+        st.sampled_from([0, 0, 5, 60, 90]),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(OPERATIONS)
+async def test_the_index_finds_what_ends_and_the_record_decides(
+    operations: list[tuple[str, str, int]],
+) -> None:
+    auth = await Auth().prepare()
+    twin, ends = await auth.twin(), dict[str, float]()
+    for number, (operation, name, seconds) in enumerate(operations):
+        process, now = (auth, twin)[number % 2], auth.clock.now()
+        ends = {name: end for name, end in ends.items() if end > now}
+        given_end: dict[str, Any] = {"ttl": str(seconds)} if seconds else {}
+        if operation == "write":
+            await process("WritePolicy", name=name, policy=TEXT, **given_end)
+            ends[name] = now + seconds if seconds else math.inf
+        elif operation == "patch" and name in ends:
+            await process("PatchPolicy", name=name, policy=TEXT, **given_end)
+            ends[name] = now + seconds if seconds else ends[name]
+        elif operation == "delete":
+            await process("DeletePolicy", name=name)
+            ends.pop(name, None)
+        elif operation == "wait":
+            auth.clock.advance(seconds)
+            ends = {name: end for name, end in ends.items() if end > auth.clock.now()}
+        elif operation == "remove":
+            await process.service._policies.ending.remove()
+        elif operation == "old":  # a process of the version before the index
+            record = PolicyRecord(TEXT, expires=now + seconds if seconds else 0)
+            value = msgspec.msgpack.encode(record)
+            await auth.store.commit(Transaction(puts={(Plain("policy"), name): value}))
+            ends[name] = record.expires or math.inf
+        elif operation == "start":
+            await process.service._policies.ending.complete_index()
+        for each in (auth, twin):
+            for policy in ("a", "b", "team/c"):
+                there = len((await each("ResolvePolicies", names=[policy])).texts) == 1
+                assert there == (policy in ends), policy
+    await twin.service._policies.ending.complete_index()
+    for each in (auth, twin):
+        names = set((await each("ListPolicies")).keys)
+        assert names == {"default", "root", *ends}
+    await twin.service._policies.ending.remove()
+    assert await auth.stored("policy") == len(ends)
+    found = {(int(e.path[1]), e.path[2]) for e in await auth.store.scan((Plain("policy-due"),))}
+    assert {(int(end), name) for name, end in ends.items() if end < math.inf} <= found
+    # What an earlier version left there goes when its time has come.
+    auth.clock.advance(1000)
+    await twin.service._policies.ending.remove()
+    assert await auth.stored("policy-due") == 0
+    assert await auth.stored("policy") == sum(end == math.inf for end in ends.values())
+
+
+async def test_a_crash_leaves_no_policy_without_its_place_in_the_index(auth: Auth) -> None:
+    auth.store.fail_next_commit = ServiceError(Kind.UNAVAILABLE, "died")
+    with pytest.raises(ServiceError):
+        await auth("WritePolicy", name="app", policy=TEXT, ttl="1h")
+    assert (await auth.stored("policy"), await auth.stored("policy-due")) == (0, 0)
+    await auth("WritePolicy", name="app", policy=TEXT, ttl="1h")
+    auth.store.fail_next_commit = ServiceError(Kind.UNAVAILABLE, "died")
+    with pytest.raises(ServiceError):
+        await auth("DeletePolicy", name="app")
+    assert (await auth.stored("policy"), await auth.stored("policy-due")) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 513])

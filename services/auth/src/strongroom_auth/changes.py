@@ -24,12 +24,29 @@ async def change(
     Raises:
         ServiceError: CONFLICT; others were faster each time. What `decide` raises.
     """
+
+    async def put(entry: Entry | None) -> Transaction:
+        return Transaction(puts={path: await decide(entry)})
+
+    await change_with(store, path, put, attempts)
+
+
+async def change_with(
+    store: Store,
+    path: Path,
+    decide: Callable[[Entry | None], Awaitable[Transaction]],
+    attempts: int,
+) -> None:
+    """Changes a record and what goes with it; as `change`, but `decide` gives all that is to be written.
+
+    Raises:
+        ServiceError: as `change`.
+    """
     for _ in range(attempts):
         entry = await store.get(path)
-        value = await decide(entry)
+        transaction = await decide(entry)
+        transaction.expect[path] = entry.revision if entry else 0
         with contextlib.suppress(ConflictError):
-            await store.commit(
-                Transaction(expect={path: entry.revision if entry else 0}, puts={path: value})
-            )
+            await store.commit(transaction)
             return
     raise conflict()

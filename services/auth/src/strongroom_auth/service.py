@@ -88,13 +88,16 @@ class AuthService:
         self.clock.forget()
 
     async def _remove_policies(self) -> NoReturn:
-        """Removes policies that have ended, every so often, until cancelled."""
+        """Removes policies that have ended, now and every so often, until cancelled."""
+        ending = self._policies.ending
         while True:
-            await asyncio.sleep(self._policy_seconds)
             try:
-                await self._policies.remove_ended()
+                if not ending.complete:
+                    await ending.complete_index()
+                await ending.remove()
             except ServiceError as error:
                 log.info("policies that ended wait", extra={"kind": error.kind.value})
+            await asyncio.sleep(self._policy_seconds)
 
 
 def build(host: Host, config: Config | None = None) -> AuthService:

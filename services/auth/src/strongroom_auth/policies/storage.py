@@ -1,62 +1,25 @@
 """Where policies are kept."""
 
-import contextlib
-
 import msgspec
 
 from strongroom_auth import changes
 from strongroom_auth.policies.builtin import DEFAULT
+from strongroom_auth.policies.ending import Ending
+from strongroom_auth.policies.records import (
+    POLICY,
+    Change,
+    PolicyRecord,
+    decoded,
+    due_path,
+    policy_path,
+)
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import PolicyError, parse_policy
 from strongroom_runtime.shared_clock import SharedClock
-from strongroom_runtime.storage import (
-    ConflictError,
-    Entry,
-    Path,
-    Plain,
-    ReadSet,
-    Store,
-    Transaction,
-)
+from strongroom_runtime.storage import Entry, ReadSet, Store, Transaction
 from strongroom_runtime.tools import base64_text
 
 MAX_NAME = 512
-
-_POLICY = Plain("policy")
-
-
-class PolicyRecord(msgspec.Struct, frozen=True):
-    """A policy.
-
-    Args:
-        text: HCL or JSON.
-        version: how often it was written.
-        modified: when it was written last, seconds since 1970; 0 where that is not known.
-        cas_required: whether writing it takes its version.
-        expires: when it ends, by the clock of all replicas; 0 for never.
-    """
-
-    text: str
-    version: int = 0
-    modified: float = 0.0
-    cas_required: bool = False
-    expires: float = 0.0
-
-    def gone(self, now: float) -> bool:
-        """Whether it has ended: then it is as if it had been deleted."""
-        return 0 < self.expires <= now
-
-
-class Change(msgspec.Struct, frozen=True):
-    """What a writer gives of a policy; None for as it is.
-
-    `cas` is the version that it must have, -1 where it must not be there. `expires` is when it ends, 0 for never.
-    """
-
-    text: str | None = None
-    cas: int | None = None
-    cas_required: bool | None = None
-    expires: float | None = None
 
 
 class PolicyStore:
@@ -72,15 +35,16 @@ class PolicyStore:
         self._store = store
         self._attempts = attempts
         self._clock = clock
+        self.ending = Ending(store, clock)
 
     async def get(self, name: str, reads: ReadSet | None = None) -> PolicyRecord | None:
         """Returns a policy, the empty one for root, or None where it does not exist."""
         name = clean(name)
         if name == "root":
             return PolicyRecord("")
-        path = _path(name)
+        path = policy_path(name)
         entry = await (reads.get(path) if reads is not None else self._store.get(path))
-        record = _decoded_record(entry.value) if entry is not None else None
+        record = decoded(entry.value) if entry is not None else None
         if record is not None and not await self._gone(record):
             return record
         return PolicyRecord(DEFAULT) if name == "default" else None
@@ -92,10 +56,12 @@ class PolicyStore:
 
     async def names(self, prefix: str = "") -> list[str]:
         """Returns the names of all policies, or of those that begin with a prefix and a slash, sorted."""
-        entries = await self._store.scan((_POLICY,))
-        stored = {
-            entry.path[1] for entry in entries if not await self._gone(_decoded_record(entry.value))
-        }
+        if self.ending.complete:
+            stored = {name for name, _ in await self._store.children((POLICY,))}
+            stored -= await self.ending.gone()
+        else:
+            entries = await self._store.scan((POLICY,))
+            stored = {e.path[1] for e in entries if not await self._gone(decoded(e.value))}
         below = f"{clean(prefix).strip('/')}/" if prefix else ""
         return sorted(name for name in stored | {"default", "root"} if name.startswith(below))
 
@@ -112,15 +78,14 @@ class PolicyStore:
             raise invalid(f"name: must have 1 to {MAX_NAME} characters")
         text = _checked(name, change.text or "") if change.text is not None or not patch else None
 
-        async def changed(entry: Entry | None) -> bytes:
-            before = _decoded_record(entry.value) if entry is not None else None
-            if before is not None and before.gone(now):
-                before = None
+        async def changed(entry: Entry | None) -> Transaction:
+            stored = decoded(entry.value) if entry is not None else None
+            before = None if stored is not None and stored.gone(now) else stored
             if patch and before is None:
                 raise invalid("policy not found")
-            return msgspec.msgpack.encode(_changed(before, change, text, now, patch=patch))
+            return _replaced(name, stored, _changed(before, change, text, now, patch=patch))
 
-        await changes.change(self._store, _path(name), changed, self._attempts)
+        await changes.change_with(self._store, policy_path(name), changed, self._attempts)
 
     async def delete(self, name: str) -> None:
         """Removes a policy.
@@ -133,17 +98,11 @@ class PolicyStore:
             raise invalid('cannot delete "root" policy')
         if name == "default":
             raise invalid("cannot delete default policy")
-        await self._store.commit(Transaction(deletes=[_path(name)]))
 
-    async def remove_ended(self) -> None:
-        """Removes policies that have ended, which only take room. May be done by several replicas at once."""
-        for entry in await self._store.scan((_POLICY,)):
-            if await self._gone(_decoded_record(entry.value)):
-                # Another may have written it anew meanwhile.
-                with contextlib.suppress(ConflictError):
-                    await self._store.commit(
-                        Transaction(expect={entry.path: entry.revision}, deletes=[entry.path])
-                    )
+        async def removed(entry: Entry | None) -> Transaction:
+            return _replaced(name, decoded(entry.value) if entry is not None else None, None)
+
+        await changes.change_with(self._store, policy_path(name), removed, self._attempts)
 
     async def _gone(self, record: PolicyRecord) -> bool:
         if not record.expires:
@@ -155,6 +114,23 @@ class PolicyStore:
 def clean(name: str) -> str:
     """Returns a policy's name in lower case, trimmed."""
     return name.strip().lower()
+
+
+def _replaced(name: str, before: PolicyRecord | None, after: PolicyRecord | None) -> Transaction:
+    """Returns what puts a policy in the place of another, with its place among those that end."""
+    old, new = (
+        due_path(name, record) if record is not None else None for record in (before, after)
+    )
+    transaction = Transaction()
+    if after is not None:
+        transaction.puts[policy_path(name)] = msgspec.msgpack.encode(after)
+    else:
+        transaction.deletes.append(policy_path(name))
+    if new is not None:
+        transaction.puts[new] = b""
+    if old is not None and old != new:
+        transaction.deletes.append(old)
+    return transaction
 
 
 def _checked(name: str, text: str) -> str:
@@ -193,21 +169,7 @@ def _changed(
     )
 
 
-def _decoded_record(value: bytes) -> PolicyRecord:
-    """Returns a policy as it is kept: before there were versions, as its text alone.
-
-    A record begins with a byte (msgpack's fixmap) that no text in UTF-8 begins with.
-    """
-    if value[0] & 0xF0 != 0x80:
-        return PolicyRecord(value.decode(), version=1)
-    return msgspec.msgpack.decode(value, type=PolicyRecord)
-
-
 def _decoded(text: str) -> str:
     """Returns a text that may have come in base64, in one line or several, which no policy looks like."""
     found = base64_text("".join(text.splitlines()).strip())
     return text if found is None else found
-
-
-def _path(name: str) -> Path:
-    return (_POLICY, name)
