@@ -236,3 +236,24 @@ def test_many_secrets_are_listed_in_pages(platform: Platform) -> None:
     assert keys == [f"{number:05}" for number in range(300)]
     page = platform.http("GET", "secret/metadata/many?list=true&after=00009&limit=3")
     assert page.json()["data"]["keys"] == ["00010", "00011", "00012"]
+
+
+def test_a_login_uses_up_nothing_of_the_token_that_comes_with_it(platform: Platform) -> None:
+    platform.http("POST", "sys/auth/counted", json={"type": "userpass"})
+    platform.http("POST", "auth/counted/users/bob", json={"password": "pw"})
+    body = {"policies": ["default"], "num_uses": 1}
+    made = platform.http("POST", "auth/token/create", json=body).json()["auth"]["client_token"]
+    for password, status in (("pw", 200), ("wrong", 400), ("pw", 200)):
+        login = platform.http(
+            "POST", "auth/counted/login/bob", token=made, json={"password": password}
+        )
+        assert login.status_code == status
+    for status in (200, 403):
+        assert platform.http("GET", "auth/token/lookup-self", token=made).status_code == status
+    platform.http("DELETE", "sys/auth/counted")
+
+
+def test_a_policy_without_a_name_is_no_policy(platform: Platform) -> None:
+    for path in ("sys/policies/acl/%20", "sys/policy/%20"):
+        for method, status in (("GET", 404), ("DELETE", 400)):
+            assert platform.http(method, path).status_code == status

@@ -48,7 +48,9 @@ class Admission:
         """Returns who asks; None where nobody needs to, and nobody did."""
         spec = call.spec
         if spec is not None and spec.unauthenticated:
-            if not call.token_text or spec.name.startswith(WRAPPING):
+            # A login is nobody's yet, and uses up nothing of a token that comes with it.
+            login = spec.mount is not None
+            if not call.token_text or login or spec.name.startswith(WRAPPING):
                 return None
             # A token may be there all the same; what it shows is then more.
             with contextlib.suppress(ServiceError):

@@ -347,6 +347,9 @@ async def test_a_crash_leaves_no_policy_without_its_place_in_the_index(auth: Aut
 @pytest.mark.parametrize("name", ["", "  ", "x" * 513])
 async def test_a_name_must_be_one(auth: Auth, name: str) -> None:
     await refused(auth("WritePolicy", name=name, policy=TEXT), Kind.INVALID, "name: ")
+    await refused(auth("ReadPolicy", name=name), Kind.NOT_FOUND)
+    if not name.strip():
+        await refused(auth("DeletePolicy", name=name), Kind.INVALID, "name: ")
 
 
 @pytest.mark.parametrize("name", ["root", "Root", " ROOT"])

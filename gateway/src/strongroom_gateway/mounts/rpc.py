@@ -133,6 +133,8 @@ class MountHandlers:
         if not getattr(request, "from") or not request.to:
             raise invalid("both 'from' and 'to' path must be specified as a string")
         source, target = _path(getattr(request, "from")), _path(request.to)
+        if source == target:
+            raise invalid(f'path already in use at "{target}"')
 
         def change(mounts: Mounts) -> Mounts:
             mount = mounts.pop(source, None)

@@ -95,6 +95,8 @@ async def test_clients_tell_by_these_texts_that_a_mount_is_gone(mounts: Mounts) 
         await refused(mounts(method, path=path), text)
     await refused(mounts("Remount", **{"from": "nope", "to": "x"}), 'no matching mount at "nope/"')
     await refused(mounts("Remount", **{"from": "secret"}), "both 'from' and 'to'")
+    same = mounts("Remount", **{"from": "secret", "to": "secret/"})
+    await refused(same, 'path already in use at "secret/"')
     await refused(
         mounts("Remount", **{"from": "secret", "to": "auth/x"}), "cannot remount to destination"
     )

@@ -42,6 +42,8 @@ class PolicyStore:
         name = clean(name)
         if name == "root":
             return PolicyRecord("")
+        if not name:
+            return None
         path = policy_path(name)
         entry = await (reads.get(path) if reads is not None else self._store.get(path))
         record = decoded(entry.value) if entry is not None else None
@@ -98,6 +100,8 @@ class PolicyStore:
             raise invalid('cannot delete "root" policy')
         if name == "default":
             raise invalid("cannot delete default policy")
+        if not name:
+            raise invalid("name: must not be empty")
 
         async def removed(entry: Entry | None) -> Transaction:
             return _replaced(name, decoded(entry.value) if entry is not None else None, None)
