@@ -38,6 +38,7 @@ from strongroom_cli.settings import (
     sanitized,
 )
 from strongroom_gateway.audit.grouped import GroupedAppends
+from strongroom_gateway.audit.sink import Append
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
 from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.system.seals import Seals
@@ -316,8 +317,16 @@ class Process:
                 appends=None
                 if "audit" in self._config.targets
                 else GroupedAppends(callers["audit"]),
+                log=self._own_log(),
             )
         )
+
+    def _own_log(self) -> Append | None:
+        """Returns what appends audit entries here; None where calls do it, which may be seen as spans."""
+        audit = self._services.get("audit")
+        if not isinstance(audit, strongroom_audit.service.AuditService):
+            return None
+        return None if self._telemetry["audit"].enabled else audit.log.append
 
     def _callers(self, caller: str) -> dict[str, StreamCaller]:
         """Returns who answers a service of this process, by the services that it calls: this process, or others."""

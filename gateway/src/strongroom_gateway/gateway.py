@@ -29,7 +29,7 @@ from strongroom.sys.v1 import (
 )
 from strongroom.transit.v1 import cipher_pb2, key_pb2, material_pb2, signature_pb2, stream_pb2
 from strongroom_gateway.admission import Admission
-from strongroom_gateway.audit.sink import AuditSink
+from strongroom_gateway.audit.sink import Append, AuditSink
 from strongroom_gateway.contract.help import mount_help, path_help
 from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.grpc_wire import GrpcWire
@@ -122,6 +122,7 @@ class GatewayHost:
         metrics: of the process.
         state: the configuration of the process, without anything secret.
         appends: takes audit entries, where the audit service is not to be called for each request.
+        log: appends audit entries where the log is in this process, and nobody wants spans of it.
     """
 
     store: Store
@@ -134,6 +135,7 @@ class GatewayHost:
     metrics: Metrics = field(default_factory=Metrics)
     state: Mapping[str, object] = field(default_factory=dict)
     appends: Caller | None = None
+    log: Append | None = None
 
 
 class Gateway:
@@ -177,7 +179,7 @@ class Gateway:
             own.add(module.DESCRIPTOR.services_by_name[name], handlers)
         host.metrics.watch_seal(host.sealed)
         appends = host.appends or host.services["audit"]
-        audit = AuditSink(appends, host.views["audit"], host.metrics)
+        audit = AuditSink(appends, host.views["audit"], host.metrics, host.log)
         rules = Rules(settings, host.services["auth"], audit, host.clock, host.metrics)
         admission = Admission(self._gate, self._mounts, host.sealed)
         self.pipeline = Pipeline(services, admission, rules, audit, wraps, observer)
