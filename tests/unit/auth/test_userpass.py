@@ -1,6 +1,8 @@
 """Users with passwords."""
 
+import asyncio
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from tests.unit.auth.harness import LOGIN_MOUNT, Auth, count, login_context, refused, texts
 
 from strongroom.auth.v1 import login_pb2
+from strongroom_auth.lockout import Failures
 from strongroom_auth.settings import Settings
+from strongroom_auth.userpass.passwords import Passwords
 from strongroom_auth.userpass.users import User
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import Plain, Transaction
+from strongroom_runtime.storage import Path, Plain, Transaction
 
 WRONG = "invalid username or password"
 
@@ -68,6 +72,45 @@ async def test_tries_at_once_over_replicas_are_all_counted(auth: Auth) -> None:
     twin = await auth.twin()
     await count([login((auth, twin)[n % 2], "ann", "wrong") for n in range(5)])
     await refused(login(twin), Kind.DENIED)
+
+
+async def test_failed_logins_that_are_of_no_more_use_are_removed(auth: Auth) -> None:
+    kept = (Plain("userpass"), Plain(LOGIN_MOUNT.uuid), Plain("f"))
+    lockouts = auth.service._lockouts
+    for name in ("ann", "bob", "x" * 513):
+        await refused(login(auth, name, "wrong"), Kind.INVALID, WRONG)
+    assert await auth.store.count(kept) == 2  # nobody has so long a name
+    old = Failures(3, auth.clock.now())  # as an earlier version wrote it
+    puts: dict[Path, bytes] = {(*kept, f"old-{n}"): msgspec.msgpack.encode(old) for n in range(101)}
+    await auth.store.commit(Transaction(puts=puts))
+    auth.clock.advance(800)
+    await refused(login(auth, "bob", "wrong"), Kind.INVALID, WRONG)
+    auth.clock.advance(101)
+    for each in lockouts:
+        await each.sweep(auth.clock.now())
+    assert await auth.store.count(kept) == 102
+    assert await auth.store.get((*kept, "bob")) is not None
+    auth.clock.advance(30 * 86_400)
+    for each in lockouts:
+        await each.sweep(auth.clock.now())
+    assert await auth.store.count(kept) == 0
+
+
+async def test_many_logins_wait_for_each_other_and_for_nobody_else() -> None:
+    passwords = Passwords(rounds=4)
+    loop, free = asyncio.get_running_loop(), threading.Event()
+    busy = [loop.run_in_executor(None, free.wait) for _ in range(40)]  # all threads of the loop
+    try:
+        known = await passwords.hash("hunter2")
+        assert await passwords.matches("hunter2", known)
+    finally:
+        free.set()
+        await asyncio.gather(*busy)
+    tries = [passwords.matches("wrong", known) for _ in range(passwords._most + 7)]
+    outcomes = await asyncio.gather(*tries, return_exceptions=True)
+    refusals = [each.kind for each in outcomes if isinstance(each, ServiceError)]
+    assert refusals == [Kind.EXHAUSTED] * 7
+    assert await passwords.matches("hunter2", known)
 
 
 async def test_the_mount_says_when_users_are_locked(auth: Auth) -> None:

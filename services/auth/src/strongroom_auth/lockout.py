@@ -1,7 +1,12 @@
 """How failed logins are counted, and when they lock out (Vault documentation, "User lockout").
 
 <method>/<mount>/f/<name>       failed logins since the last success
+
+Anybody can add such a record, by a login with a name of his choice. So they go when they are of no more use, and
+what is longer than names are is not counted.
 """
+
+import contextlib
 
 import msgspec
 
@@ -9,14 +14,21 @@ from strongroom_auth.changes import change
 from strongroom_auth.config import Config
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.durations import parse_seconds
-from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
+
+_PAGE = 100
+_OLD_SECONDS = (
+    30 * 86_400
+)  # for which those of an earlier version stay, which do not say when they end
+LONGEST_COUNTED = 512  # characters of a name that nobody has
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """Failed logins since the last success: how many, and when the last one was."""
+    """Failed logins since the last success: how many, when the last one was, and when they are of no more use."""
 
     count: int
     last: float
+    ends: float = 0.0
 
 
 class Lockout(msgspec.Struct, frozen=True):
@@ -35,7 +47,8 @@ class Lockout(msgspec.Struct, frozen=True):
     def counted(self, failures: Failures | None, now: float) -> Failures:
         """Returns the failures with one more; old ones are forgotten."""
         stale = failures is None or now > failures.last + self.reset_seconds
-        return Failures(1 if failures is None or stale else failures.count + 1, now)
+        ends = now + max(self.seconds, self.reset_seconds)
+        return Failures(1 if failures is None or stale else failures.count + 1, now, ends)
 
 
 class Lockouts:
@@ -99,8 +112,26 @@ class Lockouts:
             str(entry.path[-1]) for entry in entries if rule.locked(_failures(entry), now)
         )
 
+    async def sweep(self, now: float) -> None:
+        """Removes failed logins that are of no more use. May be repeated, by any replica."""
+        for mount in await self._store.folders((self._method,)):
+            after: Path | None = None
+            prefix = (self._method, Plain(mount), Plain("f"))
+            while entries := await self._store.scan(prefix, after=after, limit=_PAGE):
+                after = entries[-1].path
+                ended = {e.path: e.revision for e in entries if _ended(e, now)}
+                # Where one failed again meanwhile, the next sweep comes.
+                with contextlib.suppress(ConflictError):
+                    if ended:
+                        await self._store.commit(Transaction(expect=ended, deletes=list(ended)))
+
     def _path(self, mount: MountContext, name: str) -> Path:
         return (self._method, Plain(mount.uuid), Plain("f"), name)
+
+
+def _ended(entry: Entry, now: float) -> bool:
+    failures = _failures(entry)
+    return failures is not None and now > (failures.ends or failures.last + _OLD_SECONDS)
 
 
 def _failures(entry: Entry | None) -> Failures | None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Iterable
 from typing import NoReturn
 
 from strongroom.auth.v1 import (
@@ -56,12 +57,16 @@ class AuthService:
         policies: PolicyStore,
         cleanup: Cleanup,
         policy_seconds: float,
+        lockouts: Iterable[Lockouts],
+        lockout_seconds: float,
     ) -> None:
         self.handlers = handlers
         self.clock = clock
         self._tokens = tokens
         self._policies = policies
         self._policy_seconds = policy_seconds
+        self._lockouts = tuple(lockouts)
+        self._lockout_seconds = lockout_seconds
         self._cleanup = cleanup
         self._tasks = BackgroundTasks()
 
@@ -80,6 +85,7 @@ class AuthService:
             raise
         self._tasks.start(self._cleanup.run(), "token-cleanup")
         self._tasks.start(self._remove_policies(), "policy-cleanup")
+        self._tasks.start(self._remove_failures(), "lockout-cleanup")
 
     async def stop(self) -> None:
         """Ends background work."""
@@ -98,6 +104,16 @@ class AuthService:
             except ServiceError as error:
                 log.info("policies that ended wait", extra={"kind": error.kind.value})
             await asyncio.sleep(self._policy_seconds)
+
+    async def _remove_failures(self) -> NoReturn:
+        """Removes failed logins that are of no more use, every so often, until cancelled."""
+        while True:
+            await asyncio.sleep(self._lockout_seconds)
+            try:
+                for each in self._lockouts:
+                    await each.sweep(self.clock.now())
+            except ServiceError as error:
+                log.info("failed logins wait", extra={"kind": error.kind.value})
 
 
 def build(host: Host, config: Config | None = None) -> AuthService:
@@ -154,6 +170,8 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         policies,
         Cleanup(tokens, listeners, config.tidy_seconds, host.clock),
         config.policy_tidy_seconds,
+        lockouts.values(),
+        config.lockout_tidy_seconds,
     )
 
 

@@ -1,12 +1,23 @@
-"""Password hashes: bcrypt, in threads, since one takes tens of milliseconds."""
+"""Password hashes: bcrypt, in threads, since one takes tens of milliseconds.
+
+Anybody can ask for one by a login. So they have threads of their own, which leave half of the machine to others, and
+only so many wait.
+"""
 
 import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import bcrypt
 
-from strongroom_runtime.errors import invalid
+from strongroom_runtime.errors import Kind, ServiceError, invalid
+
+T = TypeVar("T")
 
 _MAX_BYTES = 72  # what bcrypt looks at
+_WAITING = 100  # for each thread: some seconds
 
 
 class Passwords:
@@ -18,6 +29,9 @@ class Passwords:
 
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
+        threads = max(1, (os.cpu_count() or 1) // 2)
+        self._threads = ThreadPoolExecutor(threads, "bcrypt")
+        self._most, self._under_way = threads * _WAITING, 0
         # Checked where there is no user, so that this costs what a wrong password costs.
         self._nobody = bcrypt.hashpw(bcrypt.gensalt(rounds), bcrypt.gensalt(rounds))
 
@@ -25,20 +39,33 @@ class Passwords:
         """Returns the hash of a password.
 
         Raises:
-            ServiceError: INVALID for one that is empty or longer than bcrypt sees.
+            ServiceError: INVALID for one that is empty or longer than bcrypt sees; EXHAUSTED where too many wait.
         """
         text = password.encode()
         if not text:
             raise invalid("missing password")
         if len(text) > _MAX_BYTES:
             raise invalid(f"password: must not be longer than {_MAX_BYTES} bytes")
-        return await asyncio.to_thread(bcrypt.hashpw, text, bcrypt.gensalt(self._rounds))
+        return await self._run(lambda: bcrypt.hashpw(text, bcrypt.gensalt(self._rounds)))
 
     async def matches(self, password: str, known: bytes | None) -> bool:
-        """Returns whether a password has a hash; None stands for a user that does not exist."""
+        """Returns whether a password has a hash; None stands for a user that does not exist.
+
+        Raises:
+            ServiceError: EXHAUSTED where too many wait.
+        """
         text = password.encode()[:_MAX_BYTES]
-        found = await asyncio.to_thread(bcrypt.checkpw, text, known or self._nobody)
+        found = await self._run(lambda: bcrypt.checkpw(text, known or self._nobody))
         return found and known is not None and len(password.encode()) <= _MAX_BYTES
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._under_way >= self._most:
+            raise ServiceError(Kind.EXHAUSTED, "too many logins at once; try again")
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._under_way -= 1
 
     @staticmethod
     def given(known: str) -> bytes:

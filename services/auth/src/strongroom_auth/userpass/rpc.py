@@ -3,7 +3,7 @@
 from strongroom.auth.v1 import login_pb2
 from strongroom.auth.v1 import userpass_pb2 as pb
 from strongroom_auth import settings
-from strongroom_auth.lockout import Lockouts
+from strongroom_auth.lockout import LONGEST_COUNTED, Lockouts
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message
@@ -102,7 +102,8 @@ class UserpassHandlers:
             raise denied()
         user = await self._users.get(mount.uuid, name)
         if not await self._passwords.matches(request.password, user.password if user else None):
-            await self._lockouts.count(mount, name, now)
+            if user is not None or len(name) <= LONGEST_COUNTED:
+                await self._lockouts.count(mount, name, now)
             raise invalid("invalid username or password")
         # Looked at again: others may have used up the tries while this one was checked.
         failures = await self._lockouts.failures(mount, name)
