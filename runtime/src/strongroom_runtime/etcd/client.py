@@ -7,6 +7,7 @@ it began nothing because of the user's token, a call is made again with a new on
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ from strongroom_runtime.transport.certificates import Identity, Renewable
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+_FULL = (
+    "database space exceeded"  # how etcd says that its quota, and so its alarm NOSPACE, is reached
+)
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 _PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 _READ_ATTEMPTS = 5
@@ -239,4 +245,7 @@ def _context(identity: Renewable) -> ssl.SSLContext:
 def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:
     if error.code() is grpc.StatusCode.PERMISSION_DENIED:
         return ServiceError(Kind.UNAVAILABLE, "etcd does not allow this to the user of the process")
+    if _FULL in (error.details() or ""):
+        log.error("etcd is full: compact it, defragment its members, then disarm its alarm")
+        return ServiceError(Kind.UNAVAILABLE, "etcd is full and takes no changes")
     return ServiceError(Kind.UNAVAILABLE, f"etcd did not answer ({error.code().name})")

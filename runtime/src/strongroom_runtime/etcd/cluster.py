@@ -223,12 +223,9 @@ class Cluster:
     async def _say_services(self) -> bool:
         """Brings the record up to date; returns whether it is there and no writer asked this member to withdraw."""
         while self._key:
-            look = etcd_pb2.TxnRequest()
-            for key in (self._key, mark_of(self._key)):
-                look.success.add().request_range.key = key
-            record, mark = (
-                each.response_range.kvs for each in (await self.client.transaction(look)).responses
-            )
+            # No transaction: releases of etcd that are full refuse those that only read as well.
+            record = (await self.client.range(self._key)).kvs
+            mark = (await self.client.range(mark_of(self._key))).kvs
             if not record or mark:
                 return False
             member = msgspec.msgpack.decode(record[0].value, type=Member)

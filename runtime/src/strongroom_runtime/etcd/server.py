@@ -39,6 +39,7 @@ class EmbeddedEtcd:
         self.folder = folder
         self._identity = identity
         self._login = login
+        self._quota_bytes = _QUOTA_BYTES
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -130,7 +131,7 @@ class EmbeddedEtcd:
             "--initial-cluster=embedded=http://127.0.0.1:1",
             "--auto-compaction-mode=periodic",
             "--auto-compaction-retention=1h",
-            f"--quota-backend-bytes={_QUOTA_BYTES}",
+            f"--quota-backend-bytes={self._quota_bytes}",
             "--logger=zap",
             "--log-outputs=stderr",
         ]

@@ -10,6 +10,7 @@ import pytest
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
+from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.storage import CompactedError, Plain, Transaction
@@ -86,6 +87,38 @@ async def test_what_was_acknowledged_survives_a_kill(
     entry = await store.get(COUNTER)
     assert entry is not None
     assert entry.value == b"7"
+
+
+async def test_a_full_etcd_says_so_and_memory_serves_on(tmp_path: Path) -> None:
+    small = EmbeddedEtcd(tmp_path / "small")
+    small._quota_bytes = 1 << 20
+    await small.start()
+    client = EtcdClient(small.config)
+
+    async def nobody(*_: object) -> None:
+        raise AssertionError("there is no other member")
+
+    cluster = Cluster(client, nobody)
+    ring = KeyRing({1: os.urandom(32)}, os.urandom(64))
+    store = EtcdStore(client, BarrierCodec("kv", KeyHolder(ring)), cluster)
+    try:
+        await cluster.start("127.0.0.1:1", "kv")
+        await store.commit(Transaction(puts={COUNTER: b"1"}))
+        with pytest.raises(ServiceError, match="etcd is full") as caught:
+            for number in range(100):
+                big = (Plain("big"), str(number))
+                await store.commit(Transaction(puts={big: os.urandom(100_000)}))
+        assert caught.value.kind is Kind.UNAVAILABLE
+        certain = cluster._member_lease.certain_until
+        async with asyncio.timeout(30):
+            while cluster._member_lease.certain_until < certain + 2:
+                await asyncio.sleep(0.1)
+        assert await store.get(COUNTER) is not None
+        assert store.made() is not None
+    finally:
+        await cluster.stop()
+        await client.close()
+        await small.stop()
 
 
 async def test_a_watch_from_a_compacted_revision_says_so(
