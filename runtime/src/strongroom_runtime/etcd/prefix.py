@@ -53,6 +53,7 @@ class PrefixView:
         self.generation = 0
         self.applied = 0
         self.started = 0
+        self._waived = 0  # up to here writers were told, while nothing was kept, that nobody need be waited for
         self._client = client
         self._listeners: list[Listener] = []
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -84,7 +85,9 @@ class PrefixView:
 
     async def reached(self, revision: int) -> None:
         """Returns when listeners know everything up to a revision below the prefix, or keep nothing."""
-        if self.live and self.applied < revision:
+        if not self.live:
+            self._waived = max(self._waived, revision)
+        elif self.applied < revision:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append((revision, future))
             await future
@@ -94,6 +97,7 @@ class PrefixView:
             try:
                 # Read before the watch begins: what is loaded from now on is at least as new, so that
                 # loads and the events behind this revision leave no gap.
+                self._waived = 0
                 started = (await self._client.range(self.prefix, limit=1)).header.revision
                 self.started = self.applied = started
                 async for events in watch_once(self._client, self.prefix, started + 1, self._begin):
@@ -107,6 +111,8 @@ class PrefixView:
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _begin(self) -> None:
+        # The writers of what is still on its way here have returned: answers from before must not be kept.
+        self.started = max(self.started, self._waived)
         self.live = True
 
     def _take(self, events: list[etcd_pb2.Event]) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from strongroom_runtime.etcd.cache import Cache, Cached
+from strongroom_runtime.etcd.cache import Cache, Cached, Invalidation
+from strongroom_runtime.etcd.prefix import MemberLease, PrefixView
 
 KEY = b"kv/key"
 
@@ -67,3 +68,16 @@ def test_the_oldest_loads_go_first() -> None:
     for number, key in enumerate((b"kv/a", b"kv/b", b"kv/c")):
         load(kept, key, b"x", number + 1)
     assert list(kept.entries) == [b"kv/b", b"kv/c"]
+
+
+async def test_an_answer_from_before_a_write_that_did_not_wait_is_not_kept() -> None:
+    client: Any = None
+    view = PrefixView(client, b"auth/", MemberLease(), lambda: 0.0)
+    kept = Invalidation(view, lambda _: None, lambda: None)
+    view.started = view.applied = 10
+    # Nothing is kept yet, so a writer need not wait; its change comes after the watch has begun.
+    await view.reached(12)
+    view._begin()
+    assert not kept.may_keep([KEY], 11)
+    assert kept.stale(11)
+    assert kept.may_keep([KEY], 12)
