@@ -110,6 +110,9 @@ class RequestPlan:
         self._new = GetMessageClass(descriptor)
         self._setters: dict[str, Setter] = {}
         self._raw: dict[str, Setter] = {}
+        self._names: dict[
+            str, tuple[str, ...]
+        ] = {}  # of fields with several: all, the newest first
         self._zeros: dict[str, Setter] = {}  # of fields for which null says something
         self._body: Setter | None = None
         self.fields: list[Field] = []
@@ -151,7 +154,10 @@ class RequestPlan:
         else:
             self._fill(message, members, unknown)
         for key, text in query.items():
-            if key in self._setters and key not in members:
+            names = self._names.get(key, (key,))
+            in_body = any(name in members for name in names)
+            newer = any(name in query for name in names[: names.index(key)])
+            if key in self._setters and not (in_body or newer):
                 self._setters[key](message, text)
         for key, text in captures.items():
             setattr(message, key, text)
@@ -162,6 +168,9 @@ class RequestPlan:
     ) -> None:
         for given, raw in members.items():
             key = given.lower() if self._any_case else given
+            names = self._names.get(key)
+            if names is not None and _gives(members, names[: names.index(key)]):
+                continue
             setter = self._setters.get(key)
             if setter is not None:
                 try:
@@ -198,8 +207,16 @@ class RequestPlan:
             setter = _set_bytes(owner, field.name) if into is self._raw else _setter(owner, field)
             if field_descriptor.GetOptions().Extensions[options.null_is_zero]:
                 self._zeros[field.name] = setter
-            for key in (field.name, *field.aliases):
+            names = (field.name, *field.aliases)
+            for key in names:
                 into[key] = setter
+                if field.aliases:
+                    self._names[key] = names
+
+
+def _gives(members: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> bool:
+    """Returns whether a body says something under one of some names: null says nothing."""
+    return any(name in members and bytes(members[name]) != b"null" for name in names)
 
 
 def _itself(message: Any) -> Any:

@@ -71,6 +71,26 @@ def test_keys_may_be_in_capitals_where_that_is_allowed() -> None:
     assert (strict, unknown) == (seal_pb2.UnsealRequest(), ["Key", "RESET", "Other"])
 
 
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        ('{"path": "a", "paths": ["b"]}', ["b"]),
+        ('{"paths": ["b"], "path": "a"}', ["b"]),
+        ('{"paths": null, "path": "a"}', ["a"]),
+        ('{"path": "a"}', ["a"]),
+    ],
+)
+def test_an_older_name_says_nothing_beside_the_newer(body: str, paths: list[str]) -> None:
+    message, unknown = decode(policy_pb2.CapabilitiesRequest, body)
+    assert (list(message.paths), unknown) == (paths, [])
+    rules = '{"rules": "old", "policy": "new"}'
+    for text in (rules, '{"policy": "new", "rules": "old"}'):
+        assert decode(policy_pb2.WritePolicyRequest, text)[0].policy == "new"
+    query = {"path": "a", "paths": "b"}
+    assert list(decode(policy_pb2.CapabilitiesRequest, query=query)[0].paths) == ["b"]
+    assert list(decode(policy_pb2.CapabilitiesRequest, body, query)[0].paths) == paths
+
+
 def test_a_body_may_be_one_field() -> None:
     message, unknown = decode(
         kv1_pb2.WriteValueRequest, b' {"path":"inner", "x": 1}', captures={"path": "p"}
