@@ -4,8 +4,9 @@ Each writer (one process, one device) has a chain of its own, so that processes 
 other. Every line ends with `"chain":{"writer":…,"seq":…,"prev":…}`, where `prev` is the SHA-256 of the line before
 it in the chain, without its newline. A chain begins with an entry of type `chain-start`, with seq 0.
 
-The chain shows changes, removals, insertions and reordering within it. Cutting off its end shows only against a
-later line or a hash kept elsewhere.
+The chain shows changes, removals, insertions and reordering within it, unless the hashes were computed anew: they
+are not keyed. Cutting off its end shows only against a later line or a hash kept elsewhere, and so does a whole chain
+that is missing.
 """
 
 import hashlib
