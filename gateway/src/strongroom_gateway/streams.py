@@ -34,8 +34,6 @@ _SECONDS = 5.0
 # Batches of one stream that are under way at once: enough to keep a client, the gateway and a replica busy together.
 _WIDTH = 4
 
-_encode = msgspec.json.Encoder().encode
-
 
 class Streams:
     """Handles requests that are streams.
@@ -123,7 +121,7 @@ class Streams:
                 outcome = Outcome(error=error.message or error.kind.value)
                 await self._audit.pair(request, response, outcome, context)
                 raise
-            outcome = Outcome(data=msgspec.Raw(_encode(answered.of(result))))
+            outcome = Outcome(data=answered.of(result))
             await self._audit.pair(request, response, outcome, context)
             return result
 
@@ -153,10 +151,9 @@ class Streams:
                 async for message in responses:
                     counts["responses"] += 1
                     about = _about(subject, counts["responses"])
-                    data = msgspec.Raw(_encode(answered.of(message)))
-                    await self._audit.response(about, Outcome(data=data), context)
+                    await self._audit.response(about, Outcome(data=answered.of(message)), context)
                     yield message
-            outcome = Outcome(data=msgspec.Raw(_encode(counts)))
+            outcome = Outcome(data=counts)
         except ServiceError as error:
             outcome = Outcome(error=error.message or error.kind.value)
             raise

@@ -46,7 +46,8 @@ class Audit:
     async def _write(self, kind: str, subject: Subject, outcome: Outcome) -> None:
         if self.broken:
             raise ServiceError(Kind.INTERNAL, "internal error: no audit device took the entry")
-        data = msgspec.json.decode(outcome.data) if outcome.data is not None else {}
+        data = outcome.data or {}
+        data = msgspec.json.decode(data) if isinstance(data, msgspec.Raw) else dict(data)
         shown = subject.parameters if kind == "request" else data
         self.entries.append((kind, shown, outcome.error))
 

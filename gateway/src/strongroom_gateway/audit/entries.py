@@ -4,6 +4,7 @@ An entry is put together from pieces of JSON. What a token, a mount or a device 
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ class Outcome(msgspec.Struct):
     """What came of a request."""
 
     error: str = ""
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw | Mapping[str, Any] | None = None
     auth: dict[str, Any] | None = None
     wrap_info: dict[str, Any] | None = None
     lease_id: str = ""
@@ -191,9 +192,12 @@ def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
     if outcome.data is not None:
         # What is read is read again. What an operation made (a ciphertext, a token) does not come again, and would
         # only push out what does.
-        hasher = device.hasher
-        made = hasher.document if subject.operation in _READS else hasher.json
-        parts.append(b'"data":' + made(outcome.data, mount.plain_response))
+        hasher, data = device.hasher, outcome.data
+        if subject.operation in _READS and isinstance(data, msgspec.Raw):
+            hashed = hasher.document(data, mount.plain_response)
+        else:
+            hashed = hasher.json(data, mount.plain_response)
+        parts.append(b'"data":' + hashed)
     if outcome.auth is not None:
         parts.append(b'"auth":' + _handles(outcome.auth, device, _AUTH_PLAIN))
     if outcome.wrap_info is not None:
