@@ -202,6 +202,7 @@ class TokenHandlers:
         privileged = caller.root or context.sudo
         _check_privileged(parameters, privileged=privileged)
         policies = _policies(parameters, parent, role, sudo=context.sudo)
+        path = "auth/token/create-orphan" if orphan else "auth/token/create"
         orphan = orphan or parameters.no_parent or (role is not None and role.orphan)
         span = _span(parameters, role, context, self._tokens.now(), root="root" in policies)
         if not span.ttl and parent.ttl:
@@ -209,7 +210,7 @@ class TokenHandlers:
         suffix = f"/{role.path_suffix}" if role is not None and role.path_suffix else ""
         grant = Grant(
             policies=policies,
-            path=f"auth/token/create{'/' + role_name if role_name else ''}{suffix}",
+            path=f"{path}{'/' + role_name if role_name else ''}{suffix}",
             display_name=rules.display_name(parameters.display_name),
             ttl=span.ttl,
             explicit_max=_explicit_max(parameters, role),

@@ -110,37 +110,39 @@ class LeaseHandlers:
     async def RevokeLease(
         self, request: pb.RevokeLeaseRequest, context: RequestContext
     ) -> pb.RevokeLeaseResponse:
+        done = pb.RevokeLeaseResponse(status=_status(request))
         if of_tokens(request.lease_id):
             if await self._found_token(request.lease_id, context) is not None:
                 await self._tokens.revoke(request.lease_id)
-            return pb.RevokeLeaseResponse()
+            return done
         kept = await self._found(request.lease_id, context)
         if kept is None:
-            return pb.RevokeLeaseResponse()  # as in Vault: gone is what was asked for
-        if request.HasField("sync") and not request.sync:
+            return done  # as in Vault: gone is what was asked for
+        if done.status:
             await self._revoker.mark(kept.lease.key)
-            return pb.RevokeLeaseResponse(status=_ACCEPTED)
+            return done
         error = await self._revoker.revoke_now(kept.lease.key)
         if error:
             raise _not_yet(Failures(1, error))
-        return pb.RevokeLeaseResponse()
+        return done
 
     async def RevokePrefix(
         self, request: pb.RevokePrefixRequest, context: RequestContext
     ) -> pb.RevokePrefixResponse:
+        done = pb.RevokePrefixResponse(status=_status(request))
         if of_tokens(request.prefix):
             await self._tokens.revoke_below(request.prefix)
-            return pb.RevokePrefixResponse()
+            return done
         await self._clock.ready()
         pages = self._revoker.below(request.prefix)
         # All are certain to end before any is waited for: this may take long, and be cut off.
         await self._revoker.mark_all(pages)
-        if request.HasField("sync") and not request.sync:
-            return pb.RevokePrefixResponse(status=_ACCEPTED)
+        if done.status:
+            return done
         failures = await self._revoker.revoke_all(self._revoker.below(request.prefix))
         if failures.count:
             raise _not_yet(failures)
-        return pb.RevokePrefixResponse()
+        return done
 
     async def ForceRevokePrefix(
         self, request: pb.ForceRevokePrefixRequest, context: RequestContext
@@ -285,6 +287,11 @@ def _token_message(lease_id: str, token: LookupTokenLeaseResponse) -> pb.LookupL
         if token.HasField(name):
             getattr(shown, name).CopyFrom(getattr(token, name))
     return shown
+
+
+def _status(request: pb.RevokeLeaseRequest | pb.RevokePrefixRequest) -> int:
+    """Returns the status of an answer that does not wait; 0, for the usual one, of one that does."""
+    return _ACCEPTED if request.HasField("sync") and not request.sync else 0
 
 
 def _below(lease_id: str, prefix: str) -> bool:
