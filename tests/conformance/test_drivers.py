@@ -142,7 +142,9 @@ async def test_users_of_any_name_and_password(driver: Driver, backend: Backend, 
         pytest.skip("its names and passwords have no quotation marks, and those here have")
     name, password = name_of(text), f"p{text}\"'\\ß{secrets.token_hex(4)}"
     await driver.verify()
+    assert not await driver.has_user((CREATION[backend.kind],), name)
     await make(driver, backend, name, password)
+    assert await driver.has_user((CREATION[backend.kind],), name)
     assert await backend.logs_in(name, password)
     await driver.renew_user((), name, LATER + datetime.timedelta(hours=1))
     await driver.change_credential((), name, Password(password + "2"))

@@ -71,8 +71,14 @@ class FakeDriver:
     async def verify(self) -> None:
         await self._database.enter("verify", "", self._connection)
 
+    async def has_user(self, statements: Sequence[str], username: str) -> bool:
+        await self._database.enter("ask", username, self._connection)
+        return username in self._database.users
+
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         await self._database.enter("create", user.username, self._connection)
+        if user.username in self._database.users:
+            raise ServiceError(Kind.INVALID, "the user already exists")
         self._database.users[user.username] = user
         await self._database.leave("create")
 

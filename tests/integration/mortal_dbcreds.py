@@ -50,7 +50,7 @@ NEVER = 1_000_000
 EXPIRY = "expiry"  # instead of a call: ends what is due
 CALLS: dict[str, tuple[str, Message]] = {
     "creds": ("RoleService/CreateCredentials", role_pb2.CreateCredentialsRequest(name="app")),
-    "role": ("StaticRoleService/RotateRole", static_pb2.RotateRoleRequest(name="app")),
+    "role": ("StaticRoleService/RotateRole", static_pb2.RotateRoleRequest(name="static")),
     "root": ("StaticRoleService/RotateRoot", static_pb2.RotateRootRequest(name="pg")),
 }
 

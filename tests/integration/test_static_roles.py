@@ -175,7 +175,10 @@ async def etcd(tmp_path: Path) -> AsyncIterator[EmbeddedEtcd]:
 
 async def until_rotated(service: DbcredsService) -> None:
     """Rotates both users, once the claim of whoever died has run out."""
-    root, role = static_pb2.RotateRootRequest(name="pg"), static_pb2.RotateRoleRequest(name="app")
+    root, role = (
+        static_pb2.RotateRootRequest(name="pg"),
+        static_pb2.RotateRoleRequest(name="static"),
+    )
     async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(ServiceError):
@@ -197,7 +200,7 @@ async def test_kill_at_every_step_ends_with_a_password_that_is_known(
     connection = connection_pb2.WriteConnectionRequest(name="pg", details=details)
     await call(survivor, "ConnectionService", "WriteConnection", connection)
     role = static_pb2.WriteStaticRoleRequest(
-        name="app", db_name="pg", username="app", rotation_period=86_400
+        name="static", db_name="pg", username="app", rotation_period=86_400
     )
     await call(survivor, "StaticRoleService", "WriteStaticRole", role)
     await survivor.start()
@@ -207,7 +210,7 @@ async def test_kill_at_every_step_ends_with_a_password_that_is_known(
         answers.append(await asyncio.to_thread(die, tmp_path / f"{steps}.json", told))
         # Another replica finds out which password the database has; with it both users are served again.
         await until_rotated(survivor)
-        wanted = static_pb2.ReadStaticCredentialsRequest(name="app")
+        wanted = static_pb2.ReadStaticCredentialsRequest(name="static")
         made = await call(survivor, "StaticRoleService", "ReadStaticCredentials", wanted)
         assert database.logs_in("app", made.password), steps
     assert answers == [False] * 6 + [True] * 2

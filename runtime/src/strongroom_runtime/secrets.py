@@ -20,7 +20,19 @@ def new_accessor() -> str:
 
     It is of letters and digits, as Vault's are: command lines take what begins with a hyphen for an option.
     """
-    return "".join(secrets.choice(_ACCESSOR) for _ in range(_ACCESSOR_LENGTH))
+    return random_letters(_ACCESSOR, _ACCESSOR_LENGTH)
+
+
+def random_letters(charset: str, length: int) -> str:
+    """Returns a text of so many letters, each text of them as likely as any other.
+
+    One number is drawn for all: to ask the operating system for each letter takes ten times as long.
+    """
+    number, letters = secrets.randbelow(len(charset) ** length), []
+    for _ in range(length):
+        number, letter = divmod(number, len(charset))
+        letters.append(charset[letter])
+    return "".join(letters)
 
 
 def looks_like_token(text: str) -> bool:

@@ -147,7 +147,7 @@ class Dbcreds:
 
     async def nothing_left(self) -> bool:
         """Whether neither users nor leases nor index entries are left."""
-        kinds = ("lease", "queue", "prefix", "token", "mount", "failing")
+        kinds = ("lease", "queue", "prefix", "token", "mount", "failing", "name")
         return not self.database.users and not any([await self.stored(kind) for kind in kinds])
 
 

@@ -51,8 +51,33 @@ async def test_one_driver_is_open_for_a_connection_until_it_changes(dbcreds: Dbc
     assert (dbcreds.database.opened - opened, dbcreds.database.closed - closed) == (2, 1)
     await dbcreds("DeleteConnection", name="db")
     await refused(dbcreds.creds(), Kind.INVALID, "db_name")
-    await dbcreds.service.stop()
     assert dbcreds.database.opened == dbcreds.database.closed
+
+
+async def test_what_another_replica_has_open_is_closed_too(dbcreds: Dbcreds) -> None:
+    twin = await dbcreds.twin().prepare()
+    await dbcreds.creds()
+    await twin.creds()
+    await dbcreds("DeleteConnection", name="db")
+    assert dbcreds.database.opened - dbcreds.database.closed == 1
+    await twin.service._connections.tend()
+    assert dbcreds.database.opened == dbcreds.database.closed
+
+
+async def test_a_driver_that_is_in_use_is_closed_when_it_is_not(dbcreds: Dbcreds) -> None:
+    opened = dbcreds.database.opened
+    connections = dbcreds.service._connections
+    async with connections.use("mount-1", "db") as first:
+        await dbcreds("ResetConnection", name="db")
+        async with connections.use("mount-1", "db") as second:
+            assert first is not second
+            await connections.tend()
+            assert dbcreds.database.opened - opened == 2
+            closed = dbcreds.database.closed
+    await connections.tend()
+    assert dbcreds.database.closed == closed + 1
+    async with connections.use("mount-1", "db") as third:
+        assert third is second
 
 
 async def test_create_and_update_are_rights_of_their_own(dbcreds: Dbcreds) -> None:
@@ -77,6 +102,8 @@ async def test_a_role_keeps_what_is_not_given(dbcreds: Dbcreds) -> None:
     assert list((await dbcreds("ListRoles")).keys) == ["app", "r"]
     await dbcreds("DeleteRole", name="r")
     await refused(dbcreds("ReadRole", name="r"), Kind.NOT_FOUND)
+    for span in ("default_ttl", "revocation_retry_interval", "irrevocable_after"):
+        await refused(dbcreds.role("r", **{span: -1}), Kind.INVALID, span)
 
 
 async def test_a_ttl_beyond_the_mounts_is_said(dbcreds: Dbcreds) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +19,9 @@ from tests.unit.dbcreds.harness import (
     refused,
 )
 
-from strongroom.dbcreds.v1 import lease_pb2
+from strongroom.dbcreds.v1 import connection_pb2, lease_pb2
 from strongroom_dbcreds.config import Config
-from strongroom_dbcreds.drivers.base import NotReachedError
+from strongroom_dbcreds.drivers.base import NewUser, NotReachedError, Password
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
@@ -122,6 +123,9 @@ async def test_revocation_without_waiting(dbcreds: Dbcreds) -> None:
     assert dbcreds.database.users
     await dbcreds.work()
     assert await dbcreds.nothing_left()
+    # As in OpenBao, what is gone is answered in the same way.
+    answer = await dbcreds("RevokeLease", OPERATOR, lease_id=made.lease_id, sync=False)
+    assert answer.status == 202
 
 
 async def test_leases_are_listed_counted_and_revoked_by_prefix(dbcreds: Dbcreds) -> None:
@@ -322,6 +326,53 @@ async def test_a_statement_that_fails_leaves_nothing(dbcreds: Dbcreds) -> None:
     dbcreds.database.before = refuse_creation_only
     await refused(dbcreds.creds(), Kind.INVALID, "syntax error")
     assert await dbcreds.nothing_left()
+
+
+async def named_by_template(dbcreds: Dbcreds, template: str) -> None:
+    details = connection_pb2.ConnectionDetails(username_template=template)
+    await dbcreds("WriteConnection", name="db", details=details)
+
+
+async def test_a_name_that_was_made_twice_harms_nobody(dbcreds: Dbcreds) -> None:
+    """What a failed creation undoes, or what ends, is its own user and no other's of the same name."""
+    await named_by_template(dbcreds, "app-{{.RoleName}}")
+    user = NewUser("app-app", Password("theirs"), datetime.datetime.now(datetime.UTC))
+    dbcreds.database.users["app-app"] = user  # of somebody else
+    await refused(dbcreds.creds(), Kind.INVALID, "username_template")
+    assert dbcreds.database.users.pop("app-app") is user
+    made = await dbcreds.creds()
+    await refused(dbcreds.creds(), Kind.INVALID, "username_template")
+    assert list(dbcreds.database.users) == ["app-app"]
+    await dbcreds("RevokeLease", lease_id=made.lease_id)
+    assert await dbcreds.nothing_left()
+    await dbcreds.creds()
+
+
+async def test_a_name_that_is_made_twice_at_once_is_given_once(dbcreds: Dbcreds) -> None:
+    await named_by_template(dbcreds, "app")
+    tried = await asyncio.gather(*(dbcreds.creds() for _ in range(8)), return_exceptions=True)
+    assert sum(not isinstance(each, BaseException) for each in tried) == 1
+    assert list(dbcreds.database.users) == ["app"]
+    assert (await dbcreds.stored("lease"), await dbcreds.stored("name")) == (1, 1)
+
+
+async def test_a_name_is_free_when_its_user_is_gone_for_certain(dbcreds: Dbcreds) -> None:
+    """A creation that nobody saw end is removed once more later; nobody else's user may have the name then."""
+    await named_by_template(dbcreds, "app")
+
+    async def die(call: str) -> None:
+        if call == "create":
+            raise asyncio.CancelledError
+
+    dbcreds.database.after = die
+    await refused(dbcreds.creds(), Kind.UNAVAILABLE)
+    dbcreds.database.after = None
+    await dbcreds.service.issuer.settle()
+    assert not dbcreds.database.users
+    await refused(dbcreds.creds(), Kind.INVALID, "username_template")
+    await dbcreds.pass_time(700)
+    assert await dbcreds.nothing_left()
+    await dbcreds.creds()
 
 
 async def test_nothing_is_left_of_users_that_the_database_was_never_told_of(

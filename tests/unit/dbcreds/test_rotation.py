@@ -53,6 +53,83 @@ async def test_a_new_role_is_rotated_at_once_and_then_by_its_period(dbcreds: Dbc
     assert await known(dbcreds) == dbcreds.database.passwords["app"] != first.password
 
 
+async def test_a_role_is_removed_after_the_end_of_a_rotation(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    dbcreds.clock.advance(1)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(call: str) -> None:
+        if call == "change":
+            begun.set()
+            await go_on.wait()
+
+    dbcreds.database.before = wait
+    twin = await dbcreds.twin().prepare()
+    rotation = asyncio.create_task(dbcreds("RotateRole", name="app"))
+    async with asyncio.timeout(5):
+        await begun.wait()
+    removal = asyncio.create_task(twin("DeleteStaticRole", name="app"))
+    await asyncio.sleep(0.3)
+    assert not removal.done()
+    go_on.set()
+    await asyncio.gather(rotation, removal)
+    await refused(dbcreds("ReadStaticRole", name="app"), Kind.NOT_FOUND)
+
+
+async def test_who_logs_in_is_not_changed_while_its_password_is(dbcreds: Dbcreds) -> None:
+    async def write(call: str) -> None:
+        if call == "change":
+            details = {"username": "other"}
+            await refused(
+                dbcreds("WriteConnection", name="db", details=details, verify_connection=False),
+                Kind.FAILED_PRECONDITION,
+                "rotated",
+            )
+
+    dbcreds.database.before = write
+    await dbcreds("RotateRoot", name="db")
+    dbcreds.database.before = None
+    await dbcreds("WriteConnection", name="db")
+
+
+async def test_a_rotation_that_begins_closes_nothing(dbcreds: Dbcreds) -> None:
+    """What is opened anew then may log in with the password of before, just when there is a new one."""
+    connections = dbcreds.service._connections
+    async with connections.use("mount-1", "db") as first:
+
+        async def look(call: str) -> None:
+            if call == "change":
+                async with connections.use("mount-1", "db") as still:
+                    assert still is first
+
+        dbcreds.database.before = look
+        await dbcreds("RotateRoot", name="db")
+        async with connections.use("mount-1", "db") as second:
+            assert second is not first
+
+
+async def test_a_role_and_a_static_role_cannot_share_a_name(dbcreds: Dbcreds) -> None:
+    await static(dbcreds)
+    await refused(dbcreds.role("app"), Kind.INVALID, "unique")
+    await dbcreds.role("other")
+    await refused(static(dbcreds, "other"), Kind.INVALID, "unique")
+    await static(dbcreds, rotation_period=60)  # of its own name it may change anything
+    await dbcreds("DeleteStaticRole", name="app")
+    await dbcreds.role("app")
+
+
+async def test_who_writes_a_role_and_a_static_role_at_once_gets_one_of_them(
+    dbcreds: Dbcreds,
+) -> None:
+    twin = await dbcreds.twin().prepare()
+    for name in map(str, range(20)):
+        tried = await asyncio.gather(
+            static(dbcreds, name, username=name), twin.role(name), return_exceptions=True
+        )
+        assert sum(error is None for error in tried) == 1
+        assert await dbcreds.stored("role") + await dbcreds.stored("static") == int(name) + 1
+
+
 async def test_a_schedule_with_a_window(dbcreds: Dbcreds) -> None:
     # 1_700_000_000 is 2023-11-14 22:13:20 in UTC, a Tuesday.
     await static(dbcreds, rotation_period=None, rotation_schedule="0 3 * * 6", rotation_window=3600)

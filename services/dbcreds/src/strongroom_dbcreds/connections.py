@@ -1,5 +1,6 @@
 """Drivers that are open, one for each connection as it is written now."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -13,12 +14,26 @@ from strongroom_runtime.errors import Kind, ServiceError, invalid
 log = logging.getLogger(__name__)
 
 
+# How soon what is open for a connection that is no more is closed here, where another replica was told.
+_TEND_SECONDS = 5.0
+
+
 @dataclass(slots=True)
 class _Open:
     driver: Driver
+    connection: Connection
     revision: int
     users: int = 0
     superseded: bool = False
+
+    def serves(self, connection: Connection) -> bool:
+        """Whether a driver that was made anew would be no other: a rotation that begins changes nothing of that."""
+        before = self.connection
+        return (before.plugin, before.generation, before.details) == (
+            connection.plugin,
+            connection.generation,
+            connection.details,
+        )
 
 
 class Connections:
@@ -33,6 +48,7 @@ class Connections:
         self.records = records
         self._plugins = plugins
         self._open: dict[tuple[str, str], _Open] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def plugins(self) -> tuple[str, ...]:
@@ -57,39 +73,68 @@ class Connections:
         Raises:
             ServiceError: FAILED_PRECONDITION where the connection does not exist.
         """
-        held = await self._current(mount, name)
+        found = await self.records.get(mount, name)
+        held = self._current((mount, name), found)
         held.users += 1
         try:
             yield held.driver
         finally:
             held.users -= 1
-            await self._close_unused(held)
+            self._close_unused(held)
+
+    async def run(self) -> None:
+        """Closes what no connection needs any more, again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            with contextlib.suppress(ServiceError):
+                await self.tend()
+
+    async def tend(self) -> None:
+        """Closes what is open for connections that were removed, or are written otherwise."""
+        for key in list(self._open):
+            self._supersede(key, await self.records.get(*key))
+        await self._closed()
 
     async def close(self) -> None:
         """Closes everything."""
         while self._open:
             _, held = self._open.popitem()
             await _close(held.driver)
+        await self._closed()
 
-    async def _current(self, mount: str, name: str) -> _Open:
-        key = (mount, name)
-        found = await self.records.get(mount, name)
-        known = self._open.get(key)
-        if known is not None and (found is None or found[1] != known.revision):
-            del self._open[key]
-            known.superseded = True
-            await self._close_unused(known)
+    def _current(self, key: tuple[str, str], found: tuple[Connection, int] | None) -> _Open:
+        """Returns what serves a connection as it was read."""
+        self._supersede(key, found)
         if found is None:
-            raise ServiceError(Kind.FAILED_PRECONDITION, f"the connection {name!r} does not exist")
-        # Nothing is awaited from here on: of two who come together, the second finds what the first opened.
-        held = self._open.get(key)
-        if held is None or held.revision != found[1]:
-            held = self._open[key] = _Open(self.make(found[0]), found[1])
-        return held
+            raise ServiceError(
+                Kind.FAILED_PRECONDITION, f"the connection {key[1]!r} does not exist"
+            )
+        if key not in self._open:
+            self._open[key] = _Open(self.make(found[0]), *found)
+        return self._open[key]
 
-    async def _close_unused(self, held: _Open) -> None:
+    def _supersede(self, key: tuple[str, str], found: tuple[Connection, int] | None) -> None:
+        """Lends no more what was opened for a connection that is otherwise now."""
+        held = self._open.get(key)
+        # Of two reads that run beside each other, the earlier one may end second.
+        if held is None or (found is not None and found[1] <= held.revision):
+            return
+        if found is not None and held.serves(found[0]):
+            held.revision = found[1]
+            return
+        del self._open[key]
+        held.superseded = True
+        self._close_unused(held)
+
+    def _close_unused(self, held: _Open) -> None:
         if held.superseded and not held.users:
-            await _close(held.driver)
+            task = asyncio.create_task(_close(held.driver), name="close")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _closed(self) -> None:
+        """Waits until what is being closed is."""
+        await asyncio.gather(*self._closing)
 
 
 async def _close(driver: Driver) -> None:

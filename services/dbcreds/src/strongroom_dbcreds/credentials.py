@@ -34,11 +34,13 @@ class Made:
         username: the name.
         credential: what the database is told.
         secrets: what the client is told, by the fields of the contract's `CreateCredentialsResponse`.
+        chosen: an operator's template made the name, which may be that of another user.
     """
 
     username: str
     credential: Credential
     secrets: Mapping[str, str] = field(repr=False)
+    chosen: bool
 
 
 class Credentials:
@@ -65,6 +67,7 @@ class Credentials:
         """
         check_possible(connection, role.credential_type)
         username = usernames.render(template_of(connection), known)
+        chosen = bool(connection.details.get("username_template"))
         if role.credential_type == "client_certificate":
             issuing = keys.check_certificate(role.credential_config)
             common_name = username
@@ -79,10 +82,10 @@ class Credentials:
                 "private_key_type": made.key_type,
             }
             if connection.plugin in NAMED_BY_SUBJECT:
-                username = made.subject
-            return Made(username, ClientCertificate(made.subject, common_name), told)
+                username, chosen = made.subject, chosen or bool(issuing.template)
+            return Made(username, ClientCertificate(made.subject, common_name), told, chosen)
         secrets = await self.secrets(connection, role.credential_type, role.credential_config)
-        return Made(username, credential(secrets), secrets)
+        return Made(username, credential(secrets), secrets, chosen)
 
     async def secrets(
         self, connection: Connection, credential_type: str, config: Mapping[str, str]

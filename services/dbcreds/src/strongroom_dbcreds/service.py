@@ -64,6 +64,7 @@ class DbcredsService:
         self._tasks.start(self.expiry.run(), "lease-expiry")
         self._tasks.start(self.expiry.probe(), "lease-probe")
         self._tasks.start(self.rotator.run(), "rotation")
+        self._tasks.start(self._connections.run(), "connections")
 
     async def stop(self) -> None:
         """Ends background work, and closes what is open to databases."""
@@ -104,7 +105,7 @@ def build(
     drops = (static.records.drop, roles.drop, records.drop)
     handlers = HandlerTable()
     for module, name, implementation in (
-        (connection_pb2, "ConnectionService", ConnectionHandlers(connections, clock)),
+        (connection_pb2, "ConnectionService", ConnectionHandlers(connections, rotator, clock)),
         (role_pb2, "RoleService", RoleHandlers(roles, records, issuer)),
         (static_pb2, "StaticRoleService", StaticRoleHandlers(static, rotator, clock)),
         (passwords_pb2, "PasswordPolicyService", PasswordPolicyHandlers(policies)),

@@ -16,7 +16,7 @@ import msgspec
 
 from strongroom_dbcreds.domain.rotations import Account
 from strongroom_dbcreds.records import Connection, Role, StaticRole
-from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
 
 _GONE, _MOVED = Plain("gone"), Plain("moved")
@@ -47,6 +47,7 @@ class Named(Generic[T]):
         attempts: how often a write that lost a race is decided anew.
         account: the part of a record that says when its password is to be changed, which the index of due changes
             follows in the same transaction; None where records have no such part.
+        rival: the kind of record that a new one cannot share its name with; empty for none.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Named(Generic[T]):
         record: type[T],
         attempts: int,
         account: Callable[[T], Account] | None = None,
+        rival: str = "",
     ) -> None:
         self._account = account
+        self._rival = Plain(rival)
         self._store = store
         self._kind = Plain(kind)
         self._attempts = attempts
@@ -78,7 +81,8 @@ class Named(Generic[T]):
         """Replaces a record by what a function makes of it; asked again after a lost race.
 
         Raises:
-            ServiceError: what the function raises; NOT_FOUND where the mount is gone; CONFLICT.
+            ServiceError: what the function raises; INVALID where a rival has the name; NOT_FOUND where the mount is
+                gone; CONFLICT.
         """
         path, gone = self._path(mount, name), gone_path(mount)
         for _ in range(self._attempts):
@@ -86,6 +90,8 @@ class Named(Generic[T]):
             before = self._decode(entry.value) if entry is not None else None
             after = await change(before)
             expect = {path: entry.revision if entry is not None else 0, gone: 0}
+            if entry is None and self._rival:
+                expect |= await self._unrivalled(mount, name)
             try:
                 old, new = self._index(mount, name, before), self._index(mount, name, after)
                 await self._store.commit(
@@ -101,10 +107,20 @@ class Named(Generic[T]):
                     raise ServiceError(Kind.NOT_FOUND, "the mount was disabled") from None
         raise ServiceError(Kind.CONFLICT, "others write the same record all the time; try again")
 
-    async def delete(self, mount: str, name: str) -> None:
+    async def _unrivalled(self, mount: str, name: str) -> dict[Path, int]:
+        """Returns what must hold so that no rival has a name."""
+        rival: Path = (self._rival, Plain(mount), name)
+        if await self._store.get(rival) is not None:
+            raise invalid("name: role and static role names of a mount must be unique")
+        return {rival: 0}
+
+    async def delete(
+        self, mount: str, name: str, check: Callable[[T], None] = lambda _: None
+    ) -> None:
         """Removes a record; not an error where there is none.
 
         Raises:
+            Exception: what `check` raises of the record as it stands.
             ServiceError: CONFLICT.
         """
         path = self._path(mount, name)
@@ -112,7 +128,9 @@ class Named(Generic[T]):
             entry = await self._store.get(path)
             if entry is None:
                 return
-            index = self._index(mount, name, self._decode(entry.value))
+            record = self._decode(entry.value)
+            check(record)
+            index = self._index(mount, name, record)
             with contextlib.suppress(ConflictError):
                 await self._store.commit(
                     Transaction(expect={path: entry.revision}, deletes=[path, *sorted(index)])
@@ -146,12 +164,12 @@ def connections(store: Store, attempts: int) -> Named[Connection]:
 
 def roles(store: Store, attempts: int) -> Named[Role]:
     """Returns the roles of all mounts."""
-    return Named(store, ROLE, Role, attempts)
+    return Named(store, ROLE, Role, attempts, rival=STATIC)
 
 
 def static_roles(store: Store, attempts: int) -> Named[StaticRole]:
     """Returns the static roles of all mounts."""
-    return Named(store, STATIC, StaticRole, attempts, lambda record: record.account)
+    return Named(store, STATIC, StaticRole, attempts, lambda record: record.account, ROLE)
 
 
 async def due_rotations(store: Store, now: float) -> AsyncIterator[tuple[str, str, str]]:

@@ -38,6 +38,7 @@ class Lease(msgspec.Struct, frozen=True):
         due: when something is to be done: what its entry in the index of due leases says.
         longest: what the mount allowed at the most when it was given, in seconds from `issued`.
         renewed: when it was last renewed; 0 for never.
+        reserved: no other lease of the connection may have a user of the same name.
         given: it was handed out, or may have been.
         unmade: it ended before its creation was known to be over.
         revocation: statements for the case that the role is no more.
@@ -65,6 +66,7 @@ class Lease(msgspec.Struct, frozen=True):
     due: float
     longest: int
     renewed: float = 0.0
+    reserved: bool = False
     given: bool = False
     unmade: bool = False
     revocation: tuple[str, ...] = ()

@@ -1,12 +1,13 @@
 """Passwords, and the policies by which they are made (Vault documentation, "Password policies")."""
 
-import secrets
+import functools
 import string
 from dataclasses import dataclass
 
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import hcl
 from strongroom_runtime.policy.model import PolicyError
+from strongroom_runtime.secrets import random_letters
 from strongroom_runtime.tools import base64_text
 
 SHORTEST, LONGEST = 4, 100
@@ -22,6 +23,11 @@ class Rule:
     least: int = 0
 
 
+@functools.lru_cache(maxsize=64)
+def _charset(rules: tuple[Rule, ...]) -> str:
+    return "".join(sorted({letter for rule in rules for letter in rule.charset}))
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How long a password is, and what it is made of: the characters of all rules together."""
@@ -32,7 +38,7 @@ class Policy:
     @property
     def charset(self) -> str:
         """All characters, each once."""
-        return "".join(sorted({letter for rule in self.rules for letter in rule.charset}))
+        return _charset(self.rules)
 
 
 USUAL = Policy(
@@ -84,7 +90,7 @@ def generate(policy: Policy) -> str:
     charset = policy.charset
     # Drawn anew as a whole: to put missing characters in afterwards would make some passwords likelier.
     for _ in range(_TRIES):
-        password = "".join(secrets.choice(charset) for _ in range(policy.length))
+        password = random_letters(charset, policy.length)
         if all(sum(c in rule.charset for c in password) >= rule.least for rule in policy.rules):
             return password
     raise invalid(

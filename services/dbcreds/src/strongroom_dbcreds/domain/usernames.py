@@ -8,13 +8,13 @@ import base64
 import datetime
 import hashlib
 import re
-import secrets
 import string
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.secrets import random_letters
 
 DEFAULTS = {
     "postgresql": '{{ printf "v-%s-%s-%s-%s" (.DisplayName | truncate 8) (.RoleName | truncate 8) (random 20)'
@@ -214,7 +214,7 @@ def _printf(arguments: list[Value]) -> str:
 def _random(length: int) -> str:
     if not 0 < length <= _LONGEST:
         raise _wrong(f"random takes 1 to {_LONGEST}")
-    return "".join(secrets.choice(_LETTERS) for _ in range(length))
+    return random_letters(_LETTERS, length)
 
 
 def _truncate(length: int, text: str) -> str:

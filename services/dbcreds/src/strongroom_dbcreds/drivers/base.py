@@ -74,6 +74,10 @@ class Driver(Protocol):
         """Logs in, and asks something harmless."""
         ...
 
+    async def has_user(self, statements: Sequence[str], username: str) -> bool:
+        """Returns whether there is a user where `create_user` would make it by these statements."""
+        ...
+
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         """Makes a user; a part of it may be left where this fails."""
         ...

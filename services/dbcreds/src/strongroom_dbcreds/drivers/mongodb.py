@@ -39,6 +39,7 @@ _KNOWN = (
     "connection_url", "disable_escaping", "write_concern", "tls_ca", "tls_certificate_key",
 )  # fmt: skip
 _CERTIFICATES = "$external"  # the database in which users of certificates are
+_READS = frozenset({"ping", "usersInfo"})
 _USER_NOT_FOUND = 11
 _AUTHENTICATION_FAILED = 18
 
@@ -68,6 +69,15 @@ class MongoDriver:
     async def verify(self) -> None:
         """Logs in, and asks something harmless."""
         await self._command("admin", {"ping": 1})
+
+    async def has_user(self, statements: Sequence[str], username: str) -> bool:
+        """Returns whether there is a user in the database of the statements."""
+        texts = templates.texts(statements)
+        wanted = _json(texts[0], "creation_statements") if texts else {}
+        database = str(wanted.get("db") or "admin")
+        if username.startswith("CN="):
+            database = _CERTIFICATES
+        return bool((await self._command(database, {"usersInfo": username})).get("users"))
 
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         """Makes a user with the role's roles."""
@@ -120,11 +130,13 @@ class MongoDriver:
         if self._folder is not None:
             self._folder.cleanup()
 
-    async def _command(self, database: str, command: dict[str, Any], hide: str = "") -> None:
+    async def _command(
+        self, database: str, command: dict[str, Any], hide: str = ""
+    ) -> dict[str, Any]:
         try:
-            if "ping" not in command and self._concern:
+            if self._concern and not command.keys() & _READS:
                 command = {**command, "writeConcern": self._concern}
-            await self._connected()[database].command(command)
+            return await self._connected()[database].command(command)
         except OperationFailure as error:
             if error.code == _USER_NOT_FOUND and "dropUser" in command:
                 raise _NoSuchUserError from None

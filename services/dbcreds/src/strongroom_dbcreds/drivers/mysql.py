@@ -67,6 +67,11 @@ class MySqlDriver(SqlDriver):
         async with self._pool.lend() as connection:
             await connection.ping(reconnect=False)
 
+    async def has_user(self, statements: Sequence[str], username: str) -> bool:
+        """Returns whether there is a user of that name, at any host."""
+        async with self._pool.lend() as connection:
+            return bool(await _count(connection, "mysql.user", username))
+
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         """Removes a user and ends its sessions; statements run only while it exists."""
         async with self._pool.lend() as connection:

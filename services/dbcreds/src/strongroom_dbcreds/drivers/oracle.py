@@ -62,6 +62,11 @@ class OracleDriver(SqlDriver):
         async with self._pool.lend() as connection:
             await self._query(connection, "SELECT 1 FROM DUAL")
 
+    async def has_user(self, statements: Sequence[str], username: str) -> bool:
+        """Returns whether there is a user."""
+        async with self._pool.lend() as connection:
+            return await _exists(connection, username)
+
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         """Removes a user and ends its sessions; statements run only while it exists."""
         async with self._pool.lend() as connection:

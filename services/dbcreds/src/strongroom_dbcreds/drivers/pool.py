@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from strongroom_dbcreds.drivers.base import NotReachedError
@@ -13,6 +14,18 @@ from strongroom_runtime.errors import Kind, ServiceError
 T = TypeVar("T")
 
 _SLOW = "the database did not answer in time"
+# A connection that was used so lately is not asked whether it answers: one that the database closed is seen without
+# that. What a firewall forgets, without telling, it forgets later.
+_FRESH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Idle(Generic[T]):
+    """A connection that nobody uses: when it was opened, and since when it is idle."""
+
+    connection: T
+    opened: float
+    since: float
 
 
 class Pool(Generic[T]):
@@ -24,6 +37,8 @@ class Pool(Generic[T]):
         alive: whether one that was idle still answers.
         close: closes one; must not raise.
         told: what a client may be told of an error; None for one that is no database's.
+        quiet: whether nothing has come from the other side of one, its end neither, without asking it; None where
+            that cannot be seen.
     """
 
     def __init__(
@@ -33,14 +48,16 @@ class Pool(Generic[T]):
         alive: Callable[[T], Awaitable[bool]],
         close: Callable[[T], Awaitable[None]],
         told: Callable[[Exception, bool], ServiceError | None],
+        quiet: Callable[[T], bool] | None = None,
     ) -> None:
         self._limits = limits
         self._connect = connect
         self._alive = alive
+        self._quiet = quiet
         self._close = close
         self._told = told
         self._slots = asyncio.Semaphore(limits.most)
-        self._idle: list[tuple[T, float]] = []
+        self._idle: list[_Idle[T]] = []
         self._closed = False
 
     @contextlib.asynccontextmanager
@@ -67,7 +84,7 @@ class Pool(Generic[T]):
         """Closes those that nobody uses; the others close when they come back."""
         self._closed = True
         while self._idle:
-            await self._close(self._idle.pop()[0])
+            await self._close(self._idle.pop().connection)
 
     @contextlib.asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[T]:
@@ -84,18 +101,26 @@ class Pool(Generic[T]):
             raise told from None
         finally:
             if keep and not self._closed and len(self._idle) < self._limits.idle:
-                self._idle.append((connection, opened))
+                self._idle.append(_Idle(connection, opened, time.monotonic()))
             else:
                 await self._close(connection)
 
+    async def _usable(self, idle: _Idle[T]) -> bool:
+        """Returns whether a connection can be lent again: the database may have gone meanwhile."""
+        now, lifetime = time.monotonic(), self._limits.lifetime
+        if lifetime and now - idle.opened >= lifetime:
+            return False
+        quiet = self._quiet if now - idle.since < _FRESH_SECONDS else None
+        if quiet is not None and quiet(idle.connection):
+            return True
+        return await self._alive(idle.connection)
+
     async def _open(self) -> tuple[T, float]:
         while self._idle:
-            connection, opened = self._idle.pop()
-            young = not self._limits.lifetime or time.monotonic() - opened < self._limits.lifetime
-            # The database may have gone meanwhile.
-            if young and await self._alive(connection):
-                return connection, opened
-            await self._close(connection)
+            idle = self._idle.pop()
+            if await self._usable(idle):
+                return idle.connection, idle.opened
+            await self._close(idle.connection)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._connect(), time.monotonic()

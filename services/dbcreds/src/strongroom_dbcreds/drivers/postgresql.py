@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import select
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 
 from strongroom_dbcreds.domain import statements as templates
 from strongroom_dbcreds.drivers import details
@@ -66,13 +68,18 @@ class PostgresDriver:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._conninfo = self._address()
         self._pool: Pool[_Connection] = Pool(
-            self._details.limits, self._connect, _alive, _close, self._told
+            self._details.limits, self._connect, _alive, _close, self._told, _quiet
         )
 
     async def verify(self) -> None:
         """Logs in, and asks something harmless."""
         async with self._pool.lend() as connection:
             await connection.execute("SELECT 1")
+
+    async def has_user(self, statements: Sequence[str], username: str) -> bool:
+        """Returns whether there is a role."""
+        async with self._pool.lend() as connection:
+            return await _oid(connection, username) is not None
 
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         """Makes a user by the role's statements."""
@@ -89,10 +96,7 @@ class PostgresDriver:
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         """Removes a user and ends its sessions; what it owns goes to the connection's own user, and is not lost."""
         async with self._pool.lend() as connection:
-            found = await connection.execute(
-                "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s", (username,)
-            )
-            role = await found.fetchone()
+            role = await _oid(connection, username)
             if role is None:
                 # An attempt before this one may have ended between the two steps below.
                 await _end(connection, _END_ORPHANS)
@@ -109,10 +113,7 @@ class PostgresDriver:
     ) -> None:
         """Replaces what a user logs in with."""
         async with self._pool.lend() as connection:
-            found = await connection.execute(
-                "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", (username,)
-            )
-            if await found.fetchone() is None:
+            if await _oid(connection, username) is None:
                 raise invalid("username: the database has no such user")
         await self._run(statements or _CHANGE, username, credential, None)
 
@@ -164,7 +165,10 @@ class PostgresDriver:
         return {"password": bytes(verifier).decode()}
 
     async def _connect(self) -> _Connection:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        # Nothing is prepared: a text of several statements cannot be, and texts with passwords would be remembered.
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, prepare_threshold=None
+        )
         await connection.execute(_SESSION)
         return connection
 
@@ -213,13 +217,35 @@ class PostgresDriver:
         return ServiceError(Kind.UNAVAILABLE if away else Kind.INVALID, self._details.scrub(text))
 
 
+async def _oid(connection: _Connection, username: str) -> tuple[object, ...] | None:
+    found = await connection.execute(
+        "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s", (username,)
+    )
+    return await found.fetchone()
+
+
 async def _execute(
     connection: _Connection, statements: Sequence[str], values: Mapping[str, str]
 ) -> None:
     texts = [templates.fill(text, values) for text in templates.texts(statements)]
+    if len(texts) == 1:
+        await _execute_one(connection, texts[0])
+        return
     async with connection.transaction():
         for text in texts:
             await connection.execute(text.encode())
+
+
+async def _execute_one(connection: _Connection, text: str) -> None:
+    """Runs a text of statements, which is one transaction by itself ("Multiple Statements in a Simple Query")."""
+    try:
+        await connection.execute(text.encode())
+    except psycopg.Error:
+        if connection.info.transaction_status is TransactionStatus.INERROR:
+            await connection.rollback()
+        raise
+    if connection.info.transaction_status is not TransactionStatus.IDLE:
+        await connection.commit()  # the text has begun one itself
 
 
 async def _end(connection: _Connection, query: LiteralString, role: Sequence[object] = ()) -> None:
@@ -234,19 +260,26 @@ async def _drop(connection: _Connection, username: str, role: Sequence[object]) 
     Without superuser's rights the connection's user first joins the role, as whoever made it may. Then it may end the
     role's sessions too, but only as long as there is the role.
     """
+    user = sql.Identifier(username)
     drop = sql.SQL(
         "REASSIGN OWNED BY {0} TO CURRENT_USER; DROP OWNED BY {0}; DROP ROLE IF EXISTS {0}"
-    )
-    user = sql.Identifier(username)
+    ).format(user)
     try:
-        async with connection.transaction():
-            await connection.execute(drop.format(user))
+        await connection.execute(drop)
     except psycopg.errors.InsufficientPrivilege:
         for statement in ("GRANT {0} TO CURRENT_USER", "ALTER ROLE {0} NOLOGIN"):
             await connection.execute(sql.SQL(statement).format(user))
         await _end(connection, _END_SESSIONS, role)
-        async with connection.transaction():
-            await connection.execute(drop.format(user))
+        await connection.execute(drop)
+
+
+def _quiet(connection: _Connection) -> bool:
+    """Returns whether nothing waits to be read: a server that goes says so, or closes the socket."""
+    if connection.closed:
+        return False
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLIN)
+    return not look.poll(0)
 
 
 async def _alive(connection: _Connection) -> bool:

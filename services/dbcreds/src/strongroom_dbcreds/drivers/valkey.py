@@ -77,6 +77,10 @@ class ValkeyDriver:
         except (RedisError, OSError) as error:
             raise self._told(Kind.UNAVAILABLE, error, "") from None
 
+    async def has_user(self, statements: Sequence[str], username: str) -> bool:
+        """Returns whether there is a user."""
+        return await self._call("ACL", "GETUSER", username) is not None
+
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         """Makes a user with the role's rules."""
         password = _password(user.credential)
@@ -100,7 +104,7 @@ class ValkeyDriver:
     ) -> None:
         """Replaces a user's password."""
         password = _password(credential)
-        if await self._call("ACL", "GETUSER", username) is None:
+        if not await self.has_user((), username):
             raise invalid("username: the database has no such user")
         await self._call("ACL", "SETUSER", username, "resetpass", f">{password}", hide=password)
 

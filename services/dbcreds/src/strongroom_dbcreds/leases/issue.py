@@ -1,6 +1,7 @@
 """Making users, so that whatever crashes ends with a lease or without a user.
 
-1. The lease is recorded, with the name of its user, in the state CREATING.
+1. The lease is recorded, with the name of its user, in the state CREATING. Where an operator's template made it,
+   the database has no such user, and no lease of the connection has: what is undone or ends removes its own alone.
 2. The token is checked. Who ends a token removes what it obtained after that; so either this check finds the token
    dead, or what ends it finds the record.
 3. The user is made.
@@ -101,6 +102,8 @@ class Issuer:
         known = Known(token.display_name, role_name, now)
         made = await self._credentials.make(connection, role, known, now + span.ttl + GRACE_SECONDS)
         lease = self._lease(mount, role_name, role, token, made, now, span.ttl)
+        if lease.reserved:
+            await self._check_name(lease, role)
         kept = await self._announce(lease, mount, role_name)
         try:
             await self._check(token)
@@ -146,6 +149,7 @@ class Issuer:
             database=role.database,
             username=made.username,
             token=token.id,
+            reserved=made.chosen,
             state=State.CREATING,
             issued=now,
             expires=now + ttl,
@@ -156,6 +160,12 @@ class Issuer:
             retry_interval=role.retry_interval or config.longest_retry_seconds,
             irrevocable_after=role.irrevocable_after or config.irrevocable_seconds,
         )
+
+    async def _check_name(self, lease: Lease, role: Role) -> None:
+        async with self._connections.use(lease.mount, lease.database) as driver:
+            asked = driver.has_user(role.creation, lease.username)
+            if await bounded(asked, self._config.creation_seconds / 2):
+                raise _taken()
 
     async def _announce(self, lease: Lease, mount: MountContext, role_name: str) -> Kept:
         quota = await self._quotas.binding(mount.path, role_name)
@@ -168,6 +178,8 @@ class Issuer:
                 except ConflictError:
                     if await is_gone(self._leases.store, lease.mount):
                         raise ServiceError(Kind.NOT_FOUND, "the mount was disabled") from None
+                    if await self._leases.taken(lease):
+                        raise _taken() from None
         raise ServiceError(Kind.CONFLICT, "others ask for leases all the time; try again")
 
     async def _unmoved(self, mount: MountContext) -> dict[Path, int]:
@@ -252,6 +264,10 @@ class Issuer:
 def longest(role: Role, mount_longest: int) -> int:
     """Returns how long a lease of a role may last with renewals."""
     return min(role.max_ttl or mount_longest, mount_longest)
+
+
+def _taken() -> ServiceError:
+    return invalid("username_template: there is a user already of the name that it made")
 
 
 def _certain(error: BaseException) -> bool:

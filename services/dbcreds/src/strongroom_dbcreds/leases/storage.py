@@ -7,12 +7,12 @@ prefix/<segment>/…/<key>         the same, of earlier versions, with the key e
 token/<token>/<key>              by the token that obtained them
 mount/<uuid>/<key>               by mount
 failing/<uuid>/<database>/<key>  those that could not be revoked, by connection
+name/<uuid>/<database>/<username>  the users whose names an operator's template made, ghosts' too: each name once
 event/<shard>                    what happened last to a lease of the shard: read by watching
 due/<time>/<key>                 as `queue`, of earlier versions
 """
 
 import contextlib
-import secrets
 import string
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,12 @@ import msgspec
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.storage import gone_path
 from strongroom_runtime.requests import page_of_entries
+from strongroom_runtime.secrets import random_letters
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
 _LEASE, _QUEUE, _PREFIX, _DUE = Plain("lease"), Plain("queue"), Plain("prefix"), Plain("due")
 _TOKEN, _MOUNT, _FAILING, _EVENT = Plain("token"), Plain("mount"), Plain("failing"), Plain("event")
+_NAME = Plain("name")
 PAGE = 100
 _MARK = "k."
 _SHARDS = 64
@@ -78,7 +80,7 @@ class Change:
 
 def new_key() -> str:
     """Returns the random part of a lease id: 24 letters and digits, as Vault's."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(24))
+    return random_letters(_LETTERS, 24)
 
 
 class Leases:
@@ -115,13 +117,19 @@ class Leases:
             guard: what must hold beside, and be changed with it.
 
         Raises:
-            ConflictError: the guard does not hold, or the mount is gone.
+            ConflictError: the guard does not hold, the mount is gone, or the name is taken.
         """
         transaction = guard
         transaction.expect |= {_path(lease): 0, gone_path(lease.mount): 0}
-        transaction.puts |= dict.fromkeys((*_indexes(lease), _due(lease)), b"")
+        if lease.reserved:
+            transaction.expect[_name_path(lease)] = 0
+        transaction.puts |= dict.fromkeys(_entries(lease), b"")
         transaction.puts[_path(lease)] = _encode(lease)
         return await self.store.commit(transaction)
+
+    async def taken(self, lease: Lease) -> bool:
+        """Returns whether another lease has reserved the name of a new one's user."""
+        return lease.reserved and await self.store.get(_name_path(lease)) is not None
 
     async def restore(self, lease: Lease) -> Kept:
         """Records a lease that was removed, though its user may exist.
@@ -345,6 +353,10 @@ def _prefix_path(prefix: str) -> Path:
     return (_PREFIX, *segments)
 
 
+def _name_path(lease: Lease) -> Path:
+    return (_NAME, Plain(lease.mount), lease.database, lease.username)
+
+
 def _id_path(lease_id: str) -> Path:
     """Returns where a lease stands by its id: its key is plain, so that those of a role are in order."""
     *segments, key = _prefix_path(lease_id)
@@ -363,6 +375,8 @@ def _indexes(lease: Lease) -> tuple[Path, ...]:
 def _entries(lease: Lease) -> set[Path]:
     """Returns the index entries that a lease has."""
     entries = {_due(lease)}
+    if lease.reserved:
+        entries.add(_name_path(lease))
     if lease.state is not State.GHOST:
         entries.update(_indexes(lease))
     if lease.failing_since:

@@ -127,6 +127,26 @@ class Rotator:
             except _Busy:
                 await asyncio.sleep(_LOOK_SECONDS)
 
+    async def remove(self, kind: str, mount: str, name: str) -> None:
+        """Removes a record, after the end of a change that is under way: what was read last is what the database has.
+
+        Raises:
+            ServiceError: CONFLICT.
+        """
+        await self._clock.ready()
+        subject = self._subjects[kind]
+
+        def check(record: Any) -> None:
+            if subject.account(record).claimed(self._clock.now()):
+                raise _Busy
+
+        while True:
+            try:
+                await subject.records.delete(mount, name, check)
+                return
+            except _Busy:
+                await asyncio.sleep(_LOOK_SECONDS)
+
     async def _rotate(self, kind: str, mount: str, name: str, demanded_at: float | None) -> None:
         subject, claim = self._subjects[kind], secrets.token_hex(8)
         async with self._locks.hold((kind, mount, name)):

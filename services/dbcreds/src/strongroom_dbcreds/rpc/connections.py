@@ -13,7 +13,9 @@ from strongroom_dbcreds.domain.rotations import Plan
 from strongroom_dbcreds.domain.usernames import Known
 from strongroom_dbcreds.drivers import urls
 from strongroom_dbcreds.records import Connection
+from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rpc.static import plan
+from strongroom_dbcreds.storage import CONFIG
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
@@ -22,13 +24,15 @@ from strongroom_runtime.timestamps import rfc3339
 
 # Of a connection's details, what is never shown.
 _SECRETS = frozenset({"password", "private_key", "tls_certificate_key"})
+_LOGIN = ("connection_url", "host", "port", "username", "password")
 
 
 class ConnectionHandlers:
     """Answers requests to config/ and reset/."""
 
-    def __init__(self, connections: Connections, clock: SharedClock) -> None:
+    def __init__(self, connections: Connections, rotator: Rotator, clock: SharedClock) -> None:
         self._connections = connections
+        self._rotator = rotator
         self._clock = clock
         self._records = connections.records
 
@@ -57,9 +61,9 @@ class ConnectionHandlers:
 
         async def change(before: Connection | None) -> Connection:
             check_right(context, before is not None)
-            if before is not None and request.details.password:
-                domain.check_idle(before.account, self._clock.now())
             after = _changed(before, request)
+            if before is not None and (request.details.password or _login(before) != _login(after)):
+                domain.check_idle(before.account, self._clock.now())
             usernames.render(credentials.template_of(after), Known("token", "role", 0.0))
             driver = self._connections.make(after)
             try:
@@ -80,7 +84,8 @@ class ConnectionHandlers:
     async def DeleteConnection(
         self, request: pb.DeleteConnectionRequest, context: RequestContext
     ) -> pb.DeleteConnectionResponse:
-        await self._records.delete(mount_of(context).uuid, request.name)
+        await self._rotator.remove(CONFIG, mount_of(context).uuid, request.name)
+        await self._connections.tend()
         return pb.DeleteConnectionResponse()
 
     async def ResetConnection(
@@ -93,6 +98,7 @@ class ConnectionHandlers:
             return msgspec.structs.replace(before, generation=before.generation + 1)
 
         await self._records.change(mount_of(context).uuid, request.name, change)
+        await self._connections.tend()
         return pb.ResetConnectionResponse()
 
 
@@ -123,6 +129,11 @@ def _changed(before: Connection | None, request: pb.WriteConnectionRequest) -> C
     # As in Vault, every write is verified unless it says otherwise itself.
     changes["verify"] = request.verify_connection if request.HasField("verify_connection") else True
     return msgspec.structs.replace(after, **changes)
+
+
+def _login(connection: Connection) -> list[Any]:
+    """Returns who logs in where: a rotation that is under way is of that."""
+    return [connection.plugin, *(connection.details.get(name) for name in _LOGIN)]
 
 
 def _planned(connection: Connection, now: float) -> Connection:

@@ -19,15 +19,14 @@ _STATEMENTS = {
     "rollback_statements": "rollback",
     "renew_statements": "renewal",
 }
-_SCALARS = {
-    "db_name": "database",
+_SPANS = {
     "default_ttl": "default_ttl",
     "max_ttl": "max_ttl",
-    "credential_type": "credential_type",
     "revocation_timeout": "revocation_timeout",
     "revocation_retry_interval": "retry_interval",
     "irrevocable_after": "irrevocable_after",
 }
+_SCALARS = {"db_name": "database", "credential_type": "credential_type", **_SPANS}
 
 
 class RoleHandlers:
@@ -119,8 +118,8 @@ def _changed(before: Role | None, request: pb.WriteRoleRequest) -> Role:
     if not after.database:
         raise invalid("db_name: must name a connection")
     credentials.check(after.credential_type, after.credential_config)
-    for field in ("default_ttl", "max_ttl", "revocation_timeout", "retry_interval"):
-        if getattr(after, field) < 0:
+    for field, attribute in _SPANS.items():
+        if getattr(after, attribute) < 0:
             raise invalid(f"{field}: must not be negative")
     if after.max_ttl and after.default_ttl > after.max_ttl:
         raise invalid("default_ttl: must not be longer than max_ttl")

@@ -83,7 +83,7 @@ class StaticRoleHandlers:
     async def DeleteStaticRole(
         self, request: pb.DeleteStaticRoleRequest, context: RequestContext
     ) -> pb.DeleteStaticRoleResponse:
-        await self._records.delete(mount_of(context).uuid, request.name)
+        await self._rotator.remove(STATIC, mount_of(context).uuid, request.name)
         return pb.DeleteStaticRoleResponse()
 
     async def ReadStaticCredentials(
