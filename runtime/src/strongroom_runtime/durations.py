@@ -2,14 +2,16 @@
 
 import re
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|ms|m|s)")
-_SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|ms|m|s|us|µs|μs|ns)")
+_SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
+# Go's smaller units, which some clients write even for none of them (`10800s0ns`).
+_SECONDS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 MAX_SECONDS = 1 << 40
 _MAX_TEXT = 100  # characters: looking for units takes the square of that
 
 
 def parse_seconds(value: str | int | float) -> int:
-    """Returns whole seconds from a number of seconds, or text with units d, h, m, s, ms; the rest is cut off.
+    """Returns whole seconds from a number of seconds, or text with units d, h, m, s, ms, us, ns; the rest is cut off.
 
     Raises:
         ValueError: neither; negative values among them. The text does not repeat the value.

@@ -9,7 +9,18 @@ from strongroom_runtime.durations import MAX_SECONDS, format_seconds, parse_seco
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("90", 90), ("1h30m", 5400), (5, 5), ("2d", 172_800), ("1500ms", 1), (1.9, 1), ("0", 0)],
+    [
+        ("90", 90),
+        ("1h30m", 5400),
+        (5, 5),
+        ("2d", 172_800),
+        ("1500ms", 1),
+        (1.9, 1),
+        ("0", 0),
+        ("10800s0ns", 10_800),
+        ("2000000us", 2),
+        ("2000000µs", 2),
+    ],
 )
 def test_reads_what_clients_write(value: str | int | float, seconds: int) -> None:
     assert parse_seconds(value) == seconds
