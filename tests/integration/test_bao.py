@@ -133,6 +133,22 @@ def test_logins(platform: Platform) -> None:
     platform.bao("auth", "disable", "userpass")
 
 
+def test_a_wrapped_secret_id_is_taken_back_by_its_accessor(platform: Platform) -> None:
+    platform.http("POST", "sys/auth/wrapped-ids", json={"type": "approle"})
+    role = "auth/wrapped-ids/role/app"
+    platform.http("POST", role, json={"token_policies": "default"})
+    headers = {"X-Vault-Wrap-TTL": "60s"}
+    wrapped = platform.http("POST", f"{role}/secret-id", headers=headers).json()["wrap_info"]
+    body = {"secret_id_accessor": wrapped["wrapped_accessor"]}
+    lookup = f"{role}/secret-id-accessor/lookup"
+    assert platform.http("POST", lookup, json=body).status_code == 200
+    destroy = f"{role}/secret-id-accessor/destroy"
+    assert platform.http("POST", destroy, json=body).status_code == 204
+    opened = platform.http("POST", "sys/wrapping/unwrap", json={"token": wrapped["token"]}).json()
+    assert opened["data"]["secret_id_accessor"] == wrapped["wrapped_accessor"]
+    platform.http("DELETE", "sys/auth/wrapped-ids")
+
+
 def test_wrapping_opens_once(platform: Platform) -> None:
     platform.bao("kv", "put", "secret/wrapped", "v=1")
     wrapped = platform.bao("kv", "get", "-wrap-ttl=60s", "-format=json", "secret/wrapped")

@@ -173,7 +173,10 @@ class Pipeline:
         if not body:
             return Answer(response, encoded)
         text, wrapped = await self._wraps.wrap(body, call.path, ttl)
+        # That of a token, or of a secret id: whoever hands the answer on can take back what is in it.
         accessor = str((encoded.auth or {}).get("accessor", ""))
+        secret = getattr(response, "secret", None)
+        accessor = accessor or getattr(secret, "secret_id_accessor", "")
         info = wrap_info(text, wrapped, accessor)
         return Answer(
             type(response)(),
