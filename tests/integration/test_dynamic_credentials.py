@@ -255,11 +255,19 @@ def test_policies_decide_who_may_act_on_a_lease(
     lease = creds(platform, mount, owner)["lease_id"]
     assert status("lookup", owner, lease) == status("renew", owner, lease) == 200
     other = token(reads)  # the policy default allows sys/leases/renew, for one's own
-    assert status("lookup", other, lease) == status("renew", other, lease) == 403
-    assert status("revoke", other, lease) == 403
+    assert status("lookup", other, lease) == status("revoke", other, lease) == 403
+    for not_its_own in (lease, f"{mount}/creds/app/none"):
+        body = {"lease_id": not_its_own}
+        refused = platform.http("PUT", "sys/leases/renew", other, json=body)
+        assert (refused.status_code, refused.json()["errors"]) == (400, ["lease not found"])
     operator = token('path "sys/leases/revoke/*" { capabilities = ["update"] }')
     assert platform.http("PUT", f"sys/leases/revoke/{lease}", operator).status_code == 204
     assert status("lookup", ROOT, lease) == 400
+
+
+def test_a_connection_shows_what_was_left_to_its_plugin(platform: Platform, mount: str) -> None:
+    shown = platform.http("GET", f"{mount}/config/pg").json()["data"]["connection_details"]
+    assert shown["password_authentication"] == "password"
 
 
 def test_a_quota_is_a_clear_429(platform: Platform, database: Postgres, mount: str) -> None:

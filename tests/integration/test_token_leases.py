@@ -58,9 +58,12 @@ def test_the_lease_of_another_token_is_not_told_of(platform: Platform) -> None:
     stranger, token = login(platform, "strangers"), login(platform, "owners")
     (name,) = leases(platform, "auth/owners/login/")
     lease = {"lease_id": f"auth/owners/login/{name}"}
-    for path in ("lookup", "renew"):
+    for path, status in (("lookup", 403), ("renew", 400)):
         answer = platform.http("POST", f"sys/leases/{path}", stranger, json=lease)
-        assert answer.status_code == 403
+        assert answer.status_code == status
+        absent = {"lease_id": "auth/owners/login/none"}
+        of_none = platform.http("POST", f"sys/leases/{path}", stranger, json=absent)
+        assert (of_none.status_code, of_none.json()) == (status, answer.json())
     assert alive(platform, token)
 
 

@@ -26,6 +26,9 @@ from strongroom_runtime.timestamps import rfc3339
 _SECRETS = frozenset({"password", "private_key", "tls_certificate_key"})
 _LOGIN = ("connection_url", "host", "port", "username", "password")
 
+# What is shown where it was not given, as in OpenBao.
+_DEFAULTS = {"postgresql-database-plugin": {"password_authentication": "password"}}
+
 
 class ConnectionHandlers:
     """Answers requests to config/ and reset/."""
@@ -158,7 +161,8 @@ def _given(details: pb.ConnectionDetails) -> dict[str, Any]:
 
 def _message(connection: Connection) -> pb.ReadConnectionResponse:
     account = connection.account
-    shown = {n: v for n, v in connection.details.items() if n not in _SECRETS}
+    shown: dict[str, Any] = dict(_DEFAULTS.get(connection.plugin, {}))
+    shown |= {n: v for n, v in connection.details.items() if n not in _SECRETS}
     if "connection_url" in shown:
         shown["connection_url"] = urls.masked(shown["connection_url"])
     return pb.ReadConnectionResponse(

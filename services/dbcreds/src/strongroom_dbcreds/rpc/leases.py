@@ -1,6 +1,6 @@
 """LeaseService: what operators and holders do with leases."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from strongroom.auth.v1.token_lease_pb2 import LookupTokenLeaseResponse
 from strongroom.dbcreds.v1 import lease_pb2 as pb
@@ -29,6 +29,8 @@ _KINDS = {
 
 # What errors say of a lease that is not there, as in Vault: clients that renew give up when they read the second.
 _INVALID, _NOT_FOUND = "invalid lease", "lease not found"
+
+_Refusal = Callable[[], ServiceError]
 
 
 class LeaseHandlers:
@@ -90,13 +92,13 @@ class LeaseHandlers:
         if request.increment < 0:
             raise invalid("increment: must not be negative")
         if of_tokens(request.lease_id):
-            token = await self._token(request.lease_id, context, _NOT_FOUND)
+            token = await self._token(request.lease_id, context, _NOT_FOUND, _not_found)
             raise invalid(
                 "tokens cannot be renewed through this endpoint"
                 if token.renewable
                 else "lease is not renewable"
             )
-        kept = await self._one(request.lease_id, context, _NOT_FOUND)
+        kept = await self._one(request.lease_id, context, _NOT_FOUND, _not_found)
         if not kept.lease.alive(self._clock.now()):
             raise invalid("lease not found or lease is not renewable")
         renewed = await self._renewer.renew(kept, request.increment, context.mount)
@@ -221,7 +223,9 @@ class LeaseHandlers:
                 "from_revision: its events are forgotten; list the leases, and watch from now",
             ) from None
 
-    async def _found(self, lease_id: str, context: RequestContext) -> Kept | None:
+    async def _found(
+        self, lease_id: str, context: RequestContext, refusal: _Refusal = denied
+    ) -> Kept | None:
         """Returns a lease, if the caller may act on it; None where there is none."""
         if not lease_id.strip("/"):
             raise invalid("lease_id: must be given")
@@ -231,29 +235,39 @@ class LeaseHandlers:
             kept is not None and context.token is not None and kept.lease.token == context.token.id
         )
         if not (own or context.of_others):
-            raise denied()  # whether there is such a lease or not
+            raise refusal()  # whether there is such a lease or not
         return kept
 
-    async def _one(self, lease_id: str, context: RequestContext, absent: str = _INVALID) -> Kept:
-        kept = await self._found(lease_id, context)
+    async def _one(
+        self,
+        lease_id: str,
+        context: RequestContext,
+        absent: str = _INVALID,
+        refusal: _Refusal = denied,
+    ) -> Kept:
+        kept = await self._found(lease_id, context, refusal)
         if kept is None or kept.lease.state is State.CREATING:
             raise invalid(absent)
         return kept
 
     async def _found_token(
-        self, lease_id: str, context: RequestContext
+        self, lease_id: str, context: RequestContext, refusal: _Refusal = denied
     ) -> LookupTokenLeaseResponse | None:
         """Returns the lease of a token, if the caller may act on it; None where there is none."""
         found = await self._tokens.find(lease_id)
         own = found is not None and context.token is not None and found.token_id == context.token.id
         if not (own or context.of_others):
-            raise denied()  # whether there is such a lease or not
+            raise refusal()  # whether there is such a lease or not
         return found
 
     async def _token(
-        self, lease_id: str, context: RequestContext, absent: str = _INVALID
+        self,
+        lease_id: str,
+        context: RequestContext,
+        absent: str = _INVALID,
+        refusal: _Refusal = denied,
     ) -> LookupTokenLeaseResponse:
-        found = await self._found_token(lease_id, context)
+        found = await self._found_token(lease_id, context, refusal)
         if found is None:
             raise invalid(absent)
         return found
@@ -344,3 +358,12 @@ def _event_message(event: Happened) -> pb.LeaseEvent:
         expire_time=timestamp(event.expires),
         error=event.error,
     )
+
+
+def _not_found() -> ServiceError:
+    """What a renewal says of a lease that the caller may not renew, as of one that is gone.
+
+    A client whose lease ended with its former token renews it with the next one. It asks for a new secret when it
+    reads this, and gives up when it reads that permission is denied.
+    """
+    return invalid(_NOT_FOUND)
