@@ -60,12 +60,21 @@ class MemoryStore:
         assert len(paths) <= MAX_OPERATIONS
         return [self._entries.get(path) for path in paths]
 
-    async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
+    async def scan(
+        self,
+        prefix: Path,
+        *,
+        after: Path | None = None,
+        until: Path | None = None,
+        limit: int = 0,
+    ) -> list[Entry]:
         found = sorted(
             (e for p, e in self._entries.items() if _below(p, prefix)), key=lambda e: _order(e.path)
         )
         if after is not None:
             found = [e for e in found if _order(e.path) > _order(after)]
+        if until is not None:
+            found = [e for e in found if _order(e.path) < _order(until)]
         found = found[:limit] if limit else found
         self.listed += len(found)
         return found

@@ -152,10 +152,18 @@ class Store(Protocol):
         """
         ...
 
-    async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
+    async def scan(
+        self,
+        prefix: Path,
+        *,
+        after: Path | None = None,
+        until: Path | None = None,
+        limit: int = 0,
+    ) -> list[Entry]:
         """Returns the entries below a prefix in storage order: `Plain` segments by meaning, then encrypted ones.
 
-        `after` continues behind an entry; a limit of 0 means all.
+        `after` continues behind an entry, `until` ends before one; a limit of 0 means all. A limit saves reading, yet
+        etcd still passes over all keys up to the end.
         """
         ...
 

@@ -15,6 +15,7 @@ from strongroom_runtime.errors import ServiceError, invalid
 from strongroom_runtime.secrets import new_accessor, new_token
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.time_index import TimeIndex
 
 _SALT: Path = (Plain("wrap-salt"),)
 _WRAP, _DUE = Plain("wrap"), Plain("wrap-due")
@@ -45,6 +46,7 @@ class WrapStore:
     def __init__(self, store: Store, clock: SharedClock) -> None:
         self._store = store
         self._clock = clock
+        self._due = TimeIndex(store, (_DUE,), digits=12)
 
     async def wrap(self, body: bytes, path: str, ttl: int) -> tuple[str, Wrapped]:
         """Keeps an answer; returns the token that opens it, which is seen this once."""
@@ -91,8 +93,7 @@ class WrapStore:
 
     async def sweep(self) -> bool:
         """Removes a page of what can no longer be opened; returns whether there may be more."""
-        entries = await self._store.scan((_DUE,), limit=_PAGE)
-        due = [e.path for e in entries if int(e.path[1]) <= self._clock.now()]
+        due = [e.path for e in await self._due.due(self._clock.now(), _PAGE)]
         if due:
             await self._store.commit(
                 Transaction(deletes=[*due, *((_WRAP, path[2]) for path in due)])

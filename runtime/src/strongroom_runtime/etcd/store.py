@@ -159,10 +159,17 @@ class EtcdStore:
             for path, key, kv in zip(paths, keys, found, strict=True)
         ]
 
-    async def scan(self, prefix: Path, *, after: Path | None = None, limit: int = 0) -> list[Entry]:
+    async def scan(
+        self,
+        prefix: Path,
+        *,
+        after: Path | None = None,
+        until: Path | None = None,
+        limit: int = 0,
+    ) -> list[Entry]:
         """Returns the entries below a prefix in the order of their keys, as of one revision."""
         start = self.codec.encode_prefix(prefix)
-        end = prefix_end(start)
+        end = prefix_end(start) if until is None else self.codec.encode_path(until)
         if after is not None:
             start = self.codec.encode_path(after) + b"\0"
         entries: list[Entry] = []

@@ -175,10 +175,9 @@ def static_roles(store: Store, attempts: int) -> Named[StaticRole]:
 async def due_rotations(store: Store, now: float) -> AsyncIterator[tuple[str, str, str]]:
     """Yields the passwords that are to be changed, the longest due first: kind of record, mount and name."""
     after: Path | None = None
-    while entries := await store.scan((_ROTATION,), after=after, limit=_PAGE):
+    until = (_ROTATION, Plain(f"{int(now * 1000) + 1:015}"))
+    while entries := await store.scan((_ROTATION,), after=after, until=until, limit=_PAGE):
         for entry in entries:
-            if int(entry.path[1]) > now * 1000:
-                return
             yield str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
         after = entries[-1].path
 

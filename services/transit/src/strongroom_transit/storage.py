@@ -26,6 +26,7 @@ from strongroom_runtime.storage import (
     Store,
     Transaction,
 )
+from strongroom_runtime.time_index import TimeIndex
 from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import Keyset
 from strongroom_transit.domain.material import Loaded, Version
@@ -83,6 +84,7 @@ class Keys:
         self._store = store
         self._attempts = attempts
         self._locks = KeyedLocks()
+        self._due = TimeIndex(store, (_DUE,), digits=12)
 
     async def get(self, mount: str, name: str, *, linearizable: bool = False) -> Key | None:
         """Returns a key's settings, from memory where those are certain to be current."""
@@ -275,8 +277,7 @@ class Keys:
 
     async def due(self, before: float) -> list[tuple[str, str]]:
         """Returns mounts and names of keys that were to be rotated before a time, the longest overdue first."""
-        entries = await self._store.scan((_DUE,), limit=_PAGE)
-        return [(e.path[2], e.path[3]) for e in entries if int(e.path[1]) <= before]
+        return [(e.path[2], e.path[3]) for e in await self._due.due(before, _PAGE)]
 
     async def config(self, mount: str) -> MountConfig:
         """Returns a mount's settings."""

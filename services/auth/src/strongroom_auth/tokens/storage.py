@@ -21,6 +21,7 @@ from strongroom_auth.tokens.records import Token
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.requests import page_of_entries
 from strongroom_runtime.storage import ConflictError, Path, Plain, ReadSet, Store, Transaction
+from strongroom_runtime.time_index import TimeIndex
 
 _TOKEN, _CHILD, _MOUNT = Plain("token"), Plain("child"), Plain("mount")
 _DUE, _CLEANUP, _LEASE = Plain("due"), Plain("cleanup"), Plain("lease")
@@ -38,6 +39,7 @@ class TokenStore:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._due = TimeIndex(store, (_DUE,), digits=12)
         self._salt: bytes | None = None
 
     async def prepare(self) -> None:
@@ -165,8 +167,7 @@ class TokenStore:
 
     async def due(self, now: float) -> list[str]:
         """Returns ids of tokens whose time is over, the oldest first, a page of them."""
-        entries = await self.store.scan((_DUE,), limit=_PAGE)
-        return [str(e.path[2]) for e in entries if int(e.path[1]) <= now]
+        return [str(e.path[2]) for e in await self._due.due(now, _PAGE)]
 
     async def jobs(self, after: str = "") -> list[tuple[str, str]]:
         """Returns (id, parent) of revoked tokens that are not cleaned up, a page of them behind an id."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Collection, Iterable
 
 from strongroom_dbcreds.config import Config
@@ -15,6 +16,8 @@ from strongroom_runtime.shared_clock import SharedClock
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 2.0
+# Finding the queues takes etcd longer the more leases there are: a twentieth of the time may be spent on it.
+_SHARE, _LONGEST_SECONDS = 20, 2.0
 
 
 class Expiry:
@@ -31,6 +34,8 @@ class Expiry:
         self._revoker = revoker
         self._clock = clock
         self._config = config
+        self._queues: list[Queue] = []
+        self._queues_until = 0.0
         self._running: dict[Queue, set[str]] = {}  # keys of leases that have a place
         self._tasks: set[asyncio.Task[None]] = set()
         self._probes: dict[Queue, asyncio.Task[None]] = {}
@@ -43,7 +48,7 @@ class Expiry:
         try:
             while True:
                 try:
-                    await self.step()
+                    await self.step(await self._known_queues())
                 except ServiceError as error:
                     log.info("expiry waits", extra={"kind": error.kind.value})
                 except Exception as error:
@@ -53,11 +58,21 @@ class Expiry:
         finally:
             await _end(self._tasks)
 
-    async def step(self) -> None:
-        """Begins what is due, as far as its database has room."""
+    async def step(self, queues: Iterable[Queue] | None = None) -> None:
+        """Begins what is due in some queues, None for all there are, as far as their databases have room."""
         self._revoker.wake.clear()
-        queues, now = await self._leases.queues(), self._clock.now()
+        if queues is None:
+            queues = await self._leases.queues()
+        now = self._clock.now()
         await asyncio.gather(*(self._begin(queue, now) for queue in queues))
+
+    async def _known_queues(self) -> list[Queue]:
+        began = time.monotonic()
+        if began >= self._queues_until:
+            self._queues = await self._leases.queues()
+            took = time.monotonic() - began
+            self._queues_until = began + min(took * _SHARE, _LONGEST_SECONDS)
+        return self._queues
 
     async def _begin(self, queue: Queue, now: float) -> None:
         running, places = self._running.get(queue, set()), self._config.parallel

@@ -12,6 +12,7 @@ event/<shard>                    what happened last to a lease of the shard: rea
 due/<time>/<key>                 as `queue`, of earlier versions
 """
 
+import bisect
 import contextlib
 import string
 from collections.abc import Container, Iterable, Sequence
@@ -24,6 +25,7 @@ from strongroom_dbcreds.storage import gone_path
 from strongroom_runtime.requests import page_of_entries
 from strongroom_runtime.secrets import random_letters
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
+from strongroom_runtime.time_index import TimeIndex
 
 _LEASE, _QUEUE, _PREFIX, _DUE = Plain("lease"), Plain("queue"), Plain("prefix"), Plain("due")
 _TOKEN, _MOUNT, _FAILING, _EVENT = Plain("token"), Plain("mount"), Plain("failing"), Plain("event")
@@ -32,6 +34,7 @@ PAGE = 100
 _MARK = "k."
 _SHARDS = 64
 _LETTERS = string.ascii_letters + string.digits
+_IN_ORDER = "".join(sorted(_LETTERS))
 
 ISSUED, RENEWED, REVOKED, FAILED = "issued", "renewed", "revoked", "failed"
 
@@ -88,6 +91,7 @@ class Leases:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._due: dict[Queue, TimeIndex] = {}
 
     async def get(self, key: str) -> Kept | None:
         """Returns a lease by its random part."""
@@ -180,17 +184,23 @@ class Leases:
     async def queues(self) -> list[Queue]:
         """Returns the connections that have leases."""
         mounts = await self.store.folders((_QUEUE,))
-        return [
+        found = [
             (mount, database)
             for mount in mounts
             for database in await self.store.folders((_QUEUE, Plain(mount)))
         ]
+        for gone in self._due.keys() - set(found):
+            del self._due[gone]
+        return found
 
     async def due(self, queue: Queue, now: float, limit: int) -> list[tuple[float, str]]:
         """Returns (time, key) of a connection's leases about which something is to be done, the oldest first."""
-        entries = await self.store.scan(_queue_path(queue), limit=limit)
-        found = [(int(entry.path[-2]) / 1000, str(entry.path[-1])) for entry in entries]
-        return [(time, key) for time, key in found if time <= now]
+        index = self._due.get(queue)
+        if index is None:
+            index = TimeIndex(self.store, _queue_path(queue), digits=15, per_second=1000)
+            self._due[queue] = index
+        entries = await index.due(now, limit)
+        return [(int(entry.path[-2]) / 1000, str(entry.path[-1])) for entry in entries]
 
     async def forget_due(self, queue: Queue, entries: Sequence[tuple[float, str]]) -> None:
         """Removes entries (time, key) of the index of due leases that lead nowhere."""
@@ -227,7 +237,7 @@ class Leases:
             for exact in (_id_path(prefix), path):
                 if await self.store.get(exact) is not None:
                     return [str(path[-1])], path
-        entries = await self.store.scan(path, after=after, limit=PAGE)
+        entries = await self._page(path, after, _MARK)
         keys = [e.path[-1].removeprefix(_MARK) for e in entries]
         return keys, entries[-1].path if entries else None
 
@@ -277,8 +287,29 @@ class Leases:
 
     async def _keys(self, prefix: Path, after: str) -> list[str]:
         behind = (*prefix, Plain(after)) if after else None
-        entries: list[Entry] = await self.store.scan(prefix, after=behind, limit=PAGE)
-        return [str(entry.path[-1]) for entry in entries]
+        return [str(entry.path[-1]) for entry in await self._page(prefix, behind)]
+
+    async def _page(self, prefix: Path, after: Path | None, mark: str = "") -> list[Entry]:
+        """Returns a page of the entries below a prefix, which end with the keys of leases.
+
+        etcd passes over all keys of a range, and reading a hundred thousand page by page would be a matter of the
+        square of that. Keys are random: those that begin with a letter are a 62nd of them.
+        """
+        found: list[Entry] = []
+        if after is not None and after[-1].startswith(mark):
+            *folder, last = after
+            rest = _IN_ORDER[bisect.bisect(_IN_ORDER, last[len(mark) : len(mark) + 1]) :]
+            width = 1
+            while rest and len(found) < PAGE:
+                end, rest = rest[:width][-1], rest[width:]
+                until = (*folder, Plain(mark + end))
+                found += await self.store.scan(
+                    prefix, after=after, until=until, limit=PAGE - len(found)
+                )
+                after, width = found[-1].path if found else after, width * 2
+        if len(found) < PAGE:
+            found += await self.store.scan(prefix, after=after, limit=PAGE - len(found))
+        return found
 
 
 EVENTS: Path = (_EVENT,)
