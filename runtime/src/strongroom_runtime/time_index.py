@@ -1,7 +1,7 @@
 """Entries that stand in the order of a time, of which those that are due are looked at."""
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from strongroom_runtime.storage import Entry, Path, Plain, Store
 
@@ -9,6 +9,20 @@ from strongroom_runtime.storage import Entry, Path, Plain, Store
 _LATE_SECONDS = 2
 _LEAST_SECONDS, _MOST_SECONDS = 5.0, 60.0  # between looks at the beginning
 _SHARE = 50  # of the time that may be spent on those: a fiftieth
+_PAGE = 100
+
+
+async def all_due(store: Store, prefix: Path, digits: int, last: int) -> AsyncIterator[Entry]:
+    """Yields the entries below a prefix whose next segment is a time, the oldest first, up to one in the same units.
+
+    For few of them; a `TimeIndex` is for those of whom a page is taken again and again.
+    """
+    after: Path | None = None
+    until = _moment(prefix, digits, last + 1)
+    while entries := await store.scan(prefix, after=after, until=until, limit=_PAGE):
+        for entry in entries:
+            yield entry
+        after = entries[-1].path
 
 
 class TimeIndex:
@@ -69,7 +83,9 @@ class TimeIndex:
 
     async def _between(self, first: int, last: int, limit: int) -> list[Entry]:
         # Nothing stands at the path of a moment itself, so that what is behind it is all of that moment.
-        after, until = (
-            (*self._prefix, Plain(f"{moment:0{self._digits}}")) for moment in (first, last + 1)
-        )
+        after, until = (_moment(self._prefix, self._digits, each) for each in (first, last + 1))
         return await self._store.scan(self._prefix, after=after, until=until, limit=limit)
+
+
+def _moment(prefix: Path, digits: int, moment: int) -> Path:
+    return (*prefix, Plain(f"{moment:0{digits}}"))

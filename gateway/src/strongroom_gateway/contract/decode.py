@@ -110,9 +110,8 @@ class RequestPlan:
         self._new = GetMessageClass(descriptor)
         self._setters: dict[str, Setter] = {}
         self._raw: dict[str, Setter] = {}
-        self._names: dict[
-            str, tuple[str, ...]
-        ] = {}  # of fields with several: all, the newest first
+        # Of fields with several names: all of them, the newest first.
+        self._names: dict[str, tuple[str, ...]] = {}
         self._zeros: dict[str, Setter] = {}  # of fields for which null says something
         self._body: Setter | None = None
         self.fields: list[Field] = []

@@ -26,9 +26,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_FULL = (
-    "database space exceeded"  # how etcd says that its quota, and so its alarm NOSPACE, is reached
-)
+# How etcd says that its quota is reached, and its alarm NOSPACE set.
+_FULL = "database space exceeded"
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 _PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 _READ_ATTEMPTS = 5

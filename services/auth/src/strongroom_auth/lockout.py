@@ -17,9 +17,8 @@ from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 
 _PAGE = 100
-_OLD_SECONDS = (
-    30 * 86_400
-)  # for which those of an earlier version stay, which do not say when they end
+# For which records of an earlier version stay, which do not say when they end.
+_OLD_SECONDS = 30 * 86_400
 LONGEST_COUNTED = 512  # characters of a name that nobody has
 
 

@@ -18,6 +18,7 @@ from strongroom_dbcreds.domain.rotations import Account
 from strongroom_dbcreds.records import Connection, Role, StaticRole
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.time_index import all_due
 
 _GONE, _MOVED = Plain("gone"), Plain("moved")
 _ROTATION = Plain("rotation")
@@ -174,12 +175,8 @@ def static_roles(store: Store, attempts: int) -> Named[StaticRole]:
 
 async def due_rotations(store: Store, now: float) -> AsyncIterator[tuple[str, str, str]]:
     """Yields the passwords that are to be changed, the longest due first: kind of record, mount and name."""
-    after: Path | None = None
-    until = (_ROTATION, Plain(f"{int(now * 1000) + 1:015}"))
-    while entries := await store.scan((_ROTATION,), after=after, until=until, limit=_PAGE):
-        for entry in entries:
-            yield str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
-        after = entries[-1].path
+    async for entry in all_due(store, (_ROTATION,), 15, int(now * 1000)):
+        yield str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
 
 
 def gone_path(mount: str) -> Path:

@@ -7,9 +7,10 @@ says its record, so that an entry too many, or one too few, ends nothing too ear
 import contextlib
 from collections.abc import AsyncIterator
 
-from strongroom_auth.policies.records import DUE, POLICY, decoded, due_path, policy_path
+from strongroom_auth.policies.records import DUE, DUE_DIGITS, POLICY, decoded, due_path, policy_path
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Entry, Path, Store, Transaction
+from strongroom_runtime.time_index import all_due
 
 _PAGE = 100
 
@@ -71,15 +72,9 @@ class Ending:
                         )
         self.complete = True
 
-    async def _due(self) -> AsyncIterator[Entry]:
-        """Yields the entries whose time has come, the earliest first."""
-        after: Path | None = None
-        while entries := await self._store.scan((DUE,), after=after, limit=_PAGE):
-            for entry in entries:
-                if int(entry.path[1]) > self._clock.now():
-                    return
-                yield entry
-            after = entries[-1].path
+    def _due(self) -> AsyncIterator[Entry]:
+        """Returns the entries whose time has come, the earliest first."""
+        return all_due(self._store, (DUE,), DUE_DIGITS, int(self._clock.now()))
 
     def _settled(self, due: Path, entry: Entry | None) -> Transaction | None:
         """Returns what is to be done about an index entry whose time has come; None where it is a little early."""

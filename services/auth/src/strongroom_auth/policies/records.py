@@ -9,6 +9,7 @@ import msgspec
 from strongroom_runtime.storage import Path, Plain
 
 POLICY, DUE = Plain("policy"), Plain("policy-due")
+DUE_DIGITS = 12  # of the seconds in its paths
 
 
 class PolicyRecord(msgspec.Struct, frozen=True):
@@ -62,4 +63,4 @@ def policy_path(name: str) -> Path:
 
 def due_path(name: str, record: PolicyRecord) -> Path | None:
     """Returns where a policy stands among those that end; None for one that does not."""
-    return (DUE, Plain(f"{int(record.expires):012}"), name) if record.expires else None
+    return (DUE, Plain(f"{int(record.expires):0{DUE_DIGITS}}"), name) if record.expires else None

@@ -14,7 +14,7 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from strongroom_dbcreds.config import Config
@@ -39,6 +39,16 @@ class _NothingToDo(Exception):  # noqa: N818 (no error)
 
 class _Busy(Exception):  # noqa: N818 (no error)
     """Another replica is at it."""
+
+
+async def _when_free(work: Callable[[], Awaitable[None]]) -> None:
+    """Does something as soon as nobody else is at the same record."""
+    while True:
+        try:
+            await work()
+            return
+        except _Busy:
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 class Rotator:
@@ -120,12 +130,7 @@ class Rotator:
         """
         await self._clock.ready()
         demanded_at = self._clock.now()
-        while True:
-            try:
-                await self._rotate(kind, mount, name, demanded_at)
-                return
-            except _Busy:
-                await asyncio.sleep(_LOOK_SECONDS)
+        await _when_free(lambda: self._rotate(kind, mount, name, demanded_at))
 
     async def remove(self, kind: str, mount: str, name: str) -> None:
         """Removes a record, after the end of a change that is under way: what was read last is what the database has.
@@ -140,12 +145,7 @@ class Rotator:
             if subject.account(record).claimed(self._clock.now()):
                 raise _Busy
 
-        while True:
-            try:
-                await subject.records.delete(mount, name, check)
-                return
-            except _Busy:
-                await asyncio.sleep(_LOOK_SECONDS)
+        await _when_free(lambda: subject.records.delete(mount, name, check))
 
     async def _rotate(self, kind: str, mount: str, name: str, demanded_at: float | None) -> None:
         subject, claim = self._subjects[kind], secrets.token_hex(8)
