@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import hvac
 import requests
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.ports import free_port
 
@@ -73,6 +74,13 @@ class Platform:
     def channel(self) -> grpc.Channel:
         credentials = grpc.ssl_channel_credentials(Path(self.ca).read_bytes())
         return grpc.secure_channel(self.grpc_address, credentials)
+
+    def serves(self, name: str = "") -> bool:
+        """Asks the gateway's health service about all services, or one."""
+        with self.channel() as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def kill(self, name: str) -> None:
         os.kill(self.child(name), signal.SIGKILL)

@@ -202,9 +202,13 @@ def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None
         assert about == ["request"]
         answer = platform.http("GET", "secret/data/x", root)
         assert (answer.status_code, answer.json()) == (503, {"errors": ["Vault is sealed"]})
+        assert platform.serves("strongroom.seal.v1.SealService")
+        assert not platform.serves("strongroom.kv.v1.KvV2Service")
+        assert not platform.serves()
         for key in keys[1:]:
             platform.bao("operator", "unseal", key)
         assert platform.bao("kv", "get", "-field=v", "secret/x", token=root) == "1"
+        until(platform.serves)
 
 
 def test_path_help(platform: Platform) -> None:

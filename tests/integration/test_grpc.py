@@ -102,6 +102,12 @@ def test_reflection_lists_the_services(platform: Platform) -> None:
         names = {service.name for service in answer.list_services_response.service}
         assert "strongroom.kv.v1.KvV2Service" in names
         assert "strongroom.auth.v1.TokenGateService" not in names
+        assert "grpc.health.v1.Health" in names
+
+
+def test_health_needs_no_token(platform: Platform) -> None:
+    assert platform.serves()
+    assert platform.serves("strongroom.kv.v1.KvV2Service")
 
 
 def test_internal_methods_are_not_public(platform: Platform) -> None:

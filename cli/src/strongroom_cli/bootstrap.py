@@ -1,11 +1,13 @@
 """The first start of a platform: keys, and in development what is handy to have, over the public gRPC API."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from strongroom.audit.v1 import audit_pb2, audit_pb2_grpc
 from strongroom.auth.v1 import token_pb2, token_pb2_grpc
@@ -13,6 +15,7 @@ from strongroom.seal.v1 import seal_pb2, seal_pb2_grpc
 from strongroom.sys.v1 import mounts_pb2, mounts_pb2_grpc
 
 _READY_SECONDS = 30.0
+_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,20 @@ class Platform:
             lambda: tokens.LookupSelf(token_pb2.LookupSelfRequest(), metadata=_with(token))
         )
 
+    async def serving(self) -> bool:
+        """Returns whether all services take calls, which may take a while after a start."""
+        health = health_pb2_grpc.HealthStub(self._channel)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READY_SECONDS):
+                while True:
+                    answer = await _until_ready(
+                        lambda: health.Check(health_pb2.HealthCheckRequest())
+                    )
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return True
+                    await asyncio.sleep(_AGAIN_SECONDS)
+        return False
+
     async def furnish(self, token: str, audit_file: str) -> None:
         """Mounts secret/ (KV version 2) and enables an audit file, where they are not there."""
         mounts = mounts_pb2_grpc.MountServiceStub(self._channel)
@@ -116,4 +133,4 @@ async def _until_ready(call: Any) -> Any:
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_AGAIN_SECONDS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from strongroom_cli.settings import ServerConfig, public_url, reachable
 from strongroom_cli.supervisor import Supervisor, public_ca
 from strongroom_runtime import logs
 from strongroom_runtime.files import write_whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,9 @@ async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -
             if start.root_token:
                 await platform.replace_root(secrets.root_token, start.root_token)
                 secrets = Secrets(start.root_token, secrets.shares)
+        opens = secrets is not None or (status.initialized and config.seal == "static")
+        if opens and not await platform.serving():
+            log.warning("some services do not take calls yet")
         _announce(config, start, secrets, ca, initialised=status.initialized)
         if start.ready_file is not None:
             ready = _ready(config, supervisor, secrets, ca)

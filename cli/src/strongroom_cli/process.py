@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 import strongroom_audit.config
@@ -26,6 +24,7 @@ from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom.transit.v1 import key_pb2
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
+from strongroom_cli.public import PublicServers
 from strongroom_cli.settings import (
     DBCREDS,
     SCALED,
@@ -40,7 +39,6 @@ from strongroom_cli.settings import (
 from strongroom_gateway.audit.grouped import GroupedAppends
 from strongroom_gateway.audit.sink import Append
 from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
-from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.system.seals import Seals
 from strongroom_runtime import otlp_metrics
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
@@ -49,7 +47,6 @@ from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import RawCodec
 from strongroom_runtime.etcd.directory import Directory
 from strongroom_runtime.etcd.store import EtcdStore
-from strongroom_runtime.files import write_whole
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, Shape, StreamCaller, shape_of
 from strongroom_runtime.health import HealthServer
 from strongroom_runtime.link import RemoteCaller
@@ -62,12 +59,7 @@ from strongroom_runtime.service import Host, Service
 from strongroom_runtime.tasks import end
 from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
-from strongroom_runtime.transport.certificates import Identity, Renewable, Texts
-from strongroom_runtime.transport.credentials import (
-    SERVER_OPTIONS,
-    Identities,
-    server_credentials,
-)
+from strongroom_runtime.transport.credentials import Identities
 from strongroom_runtime.transport.leaving import Patience
 from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
@@ -75,7 +67,6 @@ from strongroom_runtime.transport.server import InternalServer
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 30.0  # for certificates that were renewed
-_CALLS_SECONDS = 5.0  # for gRPC calls that are under way in the end
 
 # What each process may call of services elsewhere.
 _CALLABLE: tuple[ServiceDescriptor, ...] = (
@@ -111,8 +102,6 @@ class Process:
         name = "gateway" if "gateway" in config.targets else config.targets[0]
         first = (name, *(other for other in config.targets if other != name))
         self._identities = Identities(config.certificates, config.trust_domain, first)
-        self._public = _public_certificate(config)
-        self._http_shows: Texts | None = None
         self._looking = asyncio.Lock()
         self._looker: asyncio.Task[None] | None = None
         self._client = EtcdClient(etcd)
@@ -125,8 +114,7 @@ class Process:
         self._holders = {name: KeyHolder() for name in config.targets if name != "seal"}
         self._services: dict[str, Service] = {}
         self._gateway: Gateway | None = None
-        self._http: HttpServer | None = None
-        self._grpc: grpc.aio.Server | None = None
+        self._public: PublicServers | None = None
         self._keys: KeySource | None = None
         self._address = ""
         self._serving = self._leaving = False
@@ -175,7 +163,8 @@ class Process:
         if self._export is not None:
             self._export.start()
         if self._gateway is not None:
-            await self._listen(self._gateway)
+            self._public = PublicServers(config, self._gateway, self._patience, self._reaches)
+            await self._public.start()
         self._looker = asyncio.create_task(self._look_for_certificates(), name="certificates")
 
     async def stop(self) -> None:
@@ -183,10 +172,12 @@ class Process:
         self._leaving = True
         if self._looker is not None:
             await end(self._looker)
-        if self._http is not None:
-            await self._http.stop()
         # While there are keys: what is under way needs them.
-        await asyncio.gather(self._leave_clients(), self._leave_callers())
+        if self._public is not None:
+            await self._public.stop_http()
+            await asyncio.gather(self._public.stop_grpc(), self._leave_callers())
+        else:
+            await self._leave_callers()
         if self._keys is not None:
             await self._keys.stop()
         if "seal" in self._services:
@@ -204,15 +195,6 @@ class Process:
             await self._export.stop()
         self._health.stop()
 
-    async def _leave_clients(self) -> None:
-        """Takes no more gRPC from clients, and answers what there is."""
-        if self._grpc is None or self._gateway is None:
-            return
-        stopping = asyncio.create_task(self._grpc.stop(self._patience.seconds + _CALLS_SECONDS))
-        await self._gateway.grpc.drain(self._patience)
-        await self._grpc.stop(_CALLS_SECONDS)
-        await stopping
-
     async def _leave_callers(self) -> None:
         """Sends other processes elsewhere, and answers what there is."""
         await self._cluster.announce(())
@@ -225,6 +207,13 @@ class Process:
         closed = isinstance(seal, strongroom_seal.service.SealService) and seal.seal.sealed
         return self._serving and not closed and not self._leaving
 
+    def _reaches(self, name: str) -> bool:
+        """Whether requests to a service are answered through the gateway of this process."""
+        remote = self._remote.get(("gateway", name))
+        there = remote is None or remote.usable or name in self._config.targets
+        # What the seal answers, it answers without keys as well.
+        return there and (self.ready or name == "seal")
+
     async def reopen_logs(self) -> None:
         """Opens audit files anew, after they were moved away."""
         audit = self._services.get("audit")
@@ -236,22 +225,8 @@ class Process:
         async with self._looking:  # a signal may come in the middle of a look
             self._identities.look()
             self._client.look()
-            if self._public is None or self._http is None:
-                return
-            self._public.look()
-            texts = self._public.current.texts
-            if texts != self._http_shows:
-                try:
-                    await self._http.renew(texts.certificate, texts.key)
-                    self._http_shows = texts
-                except OSError as error:
-                    log.error(
-                        "HTTP goes on with the certificate before",
-                        extra={
-                            "file": str(self._public.identity.certificate),
-                            "reason": str(error),
-                        },
-                    )
+            if self._public is not None:
+                await self._public.look()
 
     async def _look_for_certificates(self) -> None:
         while True:
@@ -428,34 +403,6 @@ class Process:
         running.append(_Announced(self))
         return running
 
-    async def _listen(self, gateway: Gateway) -> None:
-        config = self._config
-        certificate = self._public
-        self._http_shows = certificate.current.texts if certificate else None
-        host, _, port = config.listen.rpartition(":")
-        self._http = HttpServer(
-            gateway.http,
-            host.strip("[]"),
-            int(port),
-            (certificate.identity.certificate, certificate.identity.key) if certificate else None,
-        )
-        await self._http.start()
-        options = [*(o for o in SERVER_OPTIONS if o[0] != "grpc.so_reuseport")]
-        options.append(("grpc.so_reuseport", 1 if config.workers > 1 else 0))
-        self._grpc = grpc.aio.server(options=options)
-        self._grpc.add_generic_rpc_handlers([gateway.grpc])
-        _add_reflection(self._grpc, gateway)
-        try:
-            if certificate is None:
-                self._grpc.add_insecure_port(config.grpc_listen)
-            else:
-                self._grpc.add_secure_port(config.grpc_listen, server_credentials([certificate]))
-        except RuntimeError:
-            raise OSError(f"cannot listen on {config.grpc_listen}") from None
-        await self._grpc.start()
-        await _accepting(host.strip("[]"), int(port))
-        log.info("listening", extra={"http": config.listen, "grpc": config.grpc_listen})
-
     async def _confirm(
         self, address: str, prefix: str, revision: int, timeout_seconds: float
     ) -> None:
@@ -468,42 +415,3 @@ class _Announced:
     def __init__(self, process: Process) -> None:
         self.start = process.start_serving
         self.stop = process.stop_serving
-
-
-def _public_certificate(config: ServerConfig) -> Renewable | None:
-    """Returns what clients see; None for plain text."""
-    if not config.tls or "gateway" not in config.targets:
-        return None
-    own = Identity.of(config.certificates, "gateway")
-    certificate, key = own.certificate, own.key
-    if config.tls_cert is not None and config.tls_key is not None:
-        certificate, key = config.tls_cert, config.tls_key
-    return Renewable(Identity(None, certificate, key))
-
-
-def _add_reflection(server: grpc.aio.Server, gateway: Gateway) -> None:
-    from grpc_reflection.v1alpha import reflection
-
-    names = {name.split("/")[1] for name in gateway.routes.methods}
-    reflection.enable_server_reflection([*sorted(names), reflection.SERVICE_NAME], server)
-
-
-async def _accepting(host: str, port: int) -> None:
-    """Returns once a port takes connections."""
-    for _ in range(200):
-        try:
-            _, writer = await asyncio.open_connection(host, port)
-        except OSError:
-            await asyncio.sleep(0.02)
-            continue
-        writer.close()
-        return
-    raise OSError(f"cannot listen on {host}:{port}")
-
-
-def make_static_key(file: Path) -> None:
-    """Makes the key of a static seal where it is missing, readable by its owner alone."""
-    if file.exists():
-        return
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_whole(file, os.urandom(32))

@@ -12,15 +12,12 @@ from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.process import Process
 from strongroom_cli.settings import ServerConfig
 from strongroom_runtime import logs
+from strongroom_runtime.children import HURRY, LEAVE
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.leaving import Patience
 
 log = logging.getLogger(__name__)
-
-# How a supervisor ends its servers. Whoever signals a whole group of processes signals them too, and what comes to
-# one from both is no second word of the operator's.
-LEAVE, HURRY = signal.SIGUSR1, signal.SIGUSR2
 
 _under_way: set[asyncio.Future[None]] = set()  # an event loop itself keeps no task alive
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from strongroom_cli.claims import check_address, claim_folder
 from strongroom_cli.outside_etcd import etcd_config
-from strongroom_cli.process import make_static_key
-from strongroom_cli.serve import HURRY, LEAVE
 from strongroom_cli.settings import SERVICES, ServerConfig
-from strongroom_runtime.children import ending_with_parent
+from strongroom_runtime.children import HURRY, LEAVE, ending_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
+from strongroom_runtime.files import write_whole
 from strongroom_runtime.ports import free_port
 from strongroom_runtime.tasks import end
 from strongroom_runtime.transport import pki
@@ -100,7 +99,7 @@ class Supervisor:
         else:
             pki.check(config.pki_dir, config.trust_domain, config.targets)
         if config.static_key_file is not None and config.seal_key_file is None:
-            make_static_key(config.static_key_file)
+            _make_static_key(config.static_key_file)
         if not config.etcd_endpoints:
             config = await self._start_etcd(config)
         else:
@@ -305,3 +304,11 @@ def public_ca(config: ServerConfig) -> Path | None:
     if not config.tls or config.tls_cert is not None:
         return None
     return config.certificates / "ca.pem"
+
+
+def _make_static_key(file: Path) -> None:
+    """Makes the key of a static seal where it is missing, readable by its owner alone."""
+    if file.exists():
+        return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_whole(file, os.urandom(32))

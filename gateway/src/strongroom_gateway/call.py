@@ -114,12 +114,12 @@ def subject_of(call: Call) -> Subject:
 
 
 def service_of(services: Mapping[str, StreamCaller], spec: MethodSpec) -> StreamCaller:
-    """Returns who answers a method, by its package: `auth` for strongroom.auth.v1.
+    """Returns who answers a method.
 
     Raises:
         ServiceError: UNAVAILABLE.
     """
-    service = services.get(spec.name.split(".")[1])
+    service = services.get(spec.area)
     if service is None:
         raise ServiceError(Kind.UNAVAILABLE, "the service is not configured")
     return service

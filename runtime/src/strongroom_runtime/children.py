@@ -5,6 +5,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+# How a supervisor ends its servers; the second lets them wait for streams no more. Whoever signals a whole group of
+# processes signals them too, and what comes to one from both is no second word of the operator's.
+LEAVE, HURRY = signal.SIGUSR1, signal.SIGUSR2
+
 # Becomes the command once the system was asked to end it with its parent, unless that has ended meanwhile.
 _ASK = f"""
 import ctypes, os, sys

@@ -35,6 +35,7 @@ class MethodSpec:
     """A public method."""
 
     name: str
+    area: str  # its package, by which it is found who answers: `auth` for strongroom.auth.v1
     descriptor: MethodDescriptor
     request: type[Message]
     response: type[Message]
@@ -186,6 +187,7 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
     mount = service.GetOptions().Extensions[options.mount]
     return MethodSpec(
         name=f"/{service.full_name}/{rpc.name}",
+        area=service.full_name.split(".")[1],
         descriptor=rpc,
         request=GetMessageClass(rpc.input_type),
         response=GetMessageClass(rpc.output_type),
