@@ -1,15 +1,24 @@
 """A client generated from the contracts, over TLS."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from strongroom.auth.v1 import policy_pb2, policy_pb2_grpc, token_pb2, token_pb2_grpc
+from strongroom.auth.v1 import (
+    approle_pb2,
+    approle_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
+    token_pb2,
+    token_pb2_grpc,
+)
 from strongroom.kv.v1 import kv2_pb2, kv2_pb2_grpc
 from strongroom.sys.v1 import wrapping_pb2, wrapping_pb2_grpc
+from strongroom.transit.v1 import stream_pb2, stream_pb2_grpc
 from tests.integration.platforms import ROOT, Platform
 
 AS_ROOT = (("x-vault-token", ROOT),)
@@ -92,6 +101,68 @@ def test_errors_have_canonical_codes(
         with pytest.raises(grpc.RpcError) as caught:
             stub(kv2_pb2_grpc.KvV2ServiceStub, channel).ReadSecret(request_, metadata=metadata)
         assert code_of(caught.value) is code
+
+
+@pytest.mark.parametrize("mount", ["secret", "none", "cubbyhole", "sys"])
+@pytest.mark.parametrize("token", ["", "none", "powerless"])
+def test_only_who_may_go_there_learns_whether_a_mount_exists(
+    platform: Platform, mount: str, token: str
+) -> None:
+    if token == "powerless":
+        made = platform.http(
+            "POST", "auth/token/create", json={"policies": ["none"], "no_default_policy": True}
+        )
+        token = made.json()["auth"]["client_token"]
+    metadata = (("x-vault-token", token),) if token else ()
+    with platform.channel() as channel:
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        streams = stub(stream_pb2_grpc.TransitStreamServiceStub, channel)
+        batches = [stream_pb2.EncryptStreamRequest(mount=mount, name="k")]
+        request = kv2_pb2.ReadSecretRequest(mount=mount, path="x")
+        watched = kv2_pb2.WatchSecretsRequest(mount=mount)
+        asks: tuple[Callable[[], Any], ...] = (
+            lambda: kv.ReadSecret(request, metadata=metadata),
+            lambda: next(kv.WatchSecrets(watched, metadata=metadata)),
+            lambda: next(streams.EncryptStream(iter(batches), metadata=metadata)),
+        )
+        for ask in asks:
+            with pytest.raises(grpc.RpcError) as caught:
+                ask()
+            error: Any = caught.value
+            assert (error.code(), error.details()) == (
+                grpc.StatusCode.PERMISSION_DENIED,
+                "permission denied",
+            )
+    # As over HTTP.
+    assert platform.http("GET", f"{mount}/data/x", token=token).status_code == 403
+
+
+def test_a_login_where_nothing_is_mounted_wants_a_token_first(platform: Platform) -> None:
+    login = approle_pb2.LoginAppRoleRequest(mount="auth/none", role_id="r", secret_id="s")
+    with platform.channel() as channel:
+        approle = stub(approle_pb2_grpc.AppRoleServiceStub, channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            approle.LoginAppRole(login)
+        assert code_of(caught.value) is grpc.StatusCode.PERMISSION_DENIED
+        with pytest.raises(grpc.RpcError) as caught:
+            approle.LoginAppRole(login, metadata=AS_ROOT)
+        assert code_of(caught.value) is grpc.StatusCode.INVALID_ARGUMENT
+    body = {"role_id": "r", "secret_id": "s"}
+    assert platform.http("POST", "auth/none/login", token="", json=body).status_code == 403
+
+
+def test_what_is_no_trace_context_stands_in_no_entry(platform: Platform) -> None:
+    with platform.channel() as channel:
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        write = kv2_pb2.WriteSecretRequest(mount="secret", path="grpc/traced", data=b"{}")
+        for trace in ("00-nottrace-a-b", f"00-{'nottrace' * 400}-1-2", "nottrace"):
+            kv.WriteSecret(write, metadata=(*AS_ROOT, ("traceparent", trace)))
+        ours = "5a" * 16
+        trace = f"00-{ours}-b7ad6b7169203331-01"
+        kv.WriteSecret(write, metadata=(*AS_ROOT, ("traceparent", trace)))
+    entries = platform.audit_log.read_text()
+    assert "nottrace" not in entries
+    assert ours in entries
 
 
 def test_reflection_lists_the_services(platform: Platform) -> None:

@@ -1,6 +1,7 @@
 """A request on its way through the gateway, whichever wire it came over."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,23 @@ def _names() -> Iterator[tuple[str, str]]:
 
 # What a request is called, and the trace of one that came without: audit entries name both.
 names = _names()
+
+# W3C Trace Context, section 3.2: version ff and ids of zeros alone are none.
+_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_of(sent: str | None, fresh: str) -> tuple[str, bool]:
+    """Returns the trace context of a request, and whether it is the client's.
+
+    What is none goes no further: into no log, no entry and no other process.
+
+    Args:
+        sent: `traceparent` as the client sent it; None where it did not.
+        fresh: what takes its place.
+    """
+    if sent is not None and _TRACE.fullmatch(sent) is not None:
+        return sent, True
+    return fresh, False
 
 
 def _no_header(name: str) -> str | None:

@@ -18,7 +18,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from strongroom.sys.v1 import wrapping_pb2
-from strongroom_gateway.call import Call, names
+from strongroom_gateway.call import Call, names, trace_of
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
 from strongroom_gateway.http.paths import PREFIX, canonical, check_namespace
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
@@ -175,20 +175,26 @@ class GrpcWire(grpc.GenericRpcHandler):
             if isinstance(value, str)
         }
         check_namespace(metadata.get("x-vault-namespace"))
-        path, mount = path_for(spec, message), None
+        path, mount, missing = path_for(spec, message), None, None
         if spec.mount is not None:
             mounts = await self._mounts.current()
-            found = mounts.mounts.get(message.mount.strip("/") + "/")
+            place = _place(message.mount)
+            found = mounts.mounts.get(place)
+            path = place + path
             if found is None or found.kind != spec.mount or found.state != ACTIVE:
-                raise invalid("mount: names no mount that has this method")
-            mount, path = mounts.contexts[found.path], found.path + path
+                # Said only to those who may go there: which mounts exist is nobody else's to know.
+                missing = invalid("mount: names no mount that has this method")
+            else:
+                mount = mounts.contexts[found.path]
         elif not spec.works_sealed:
             contexts = (await self._mounts.current()).contexts
             mount = contexts["sys/" if path.startswith("sys/") else "auth/token/"]
         clean, _ = canonical(PREFIX + path)
+        trace, foreign = trace_of(metadata.get("traceparent"), fresh_trace)
         return Call(
-            spec=spec,
+            spec=spec if missing is None else None,
             message=message,
+            missing=missing,
             path=clean + "/" if spec.lists else clean,
             mount=mount,
             token_text=_token(metadata),
@@ -196,8 +202,8 @@ class GrpcWire(grpc.GenericRpcHandler):
             operation=spec.capability,
             parameters=partial(spec.parameters_plan.fields, message),
             wrap_ttl=_wrap_ttl(metadata),
-            traceparent=metadata.get("traceparent") or fresh_trace,
-            foreign_trace="traceparent" in metadata,
+            traceparent=trace,
+            foreign_trace=foreign,
             deadline=self._deadline(context),
             linearizable=metadata.get("x-strongroom-consistency") == "linearizable",
             request_id=request_id,
@@ -243,6 +249,18 @@ async def _from(first: Message, messages: AsyncGenerator[Message]) -> AsyncGener
     async with contextlib.aclosing(messages):
         async for message in messages:
             yield message
+
+
+def _place(mount: str) -> str:
+    """Returns the path of a mount as a message names it, with a slash at its end.
+
+    Raises:
+        ServiceError: INVALID where it names none.
+    """
+    name = mount.strip("/")
+    if not name:
+        raise invalid("mount: is empty")
+    return f"{name}/"
 
 
 def _headers(call: Call | None) -> list[tuple[str, str]]:

@@ -68,11 +68,11 @@ class Streams:
         Raises:
             ServiceError: what the client is to be told.
         """
-        spec, mount = call.spec, call.mount
-        if spec is None or call.message is None or mount is None:
-            raise ServiceError(Kind.INTERNAL, "internal error")
         subject = subject_of(call)
         context = await self._open(call, subject)
+        spec, mount = _spec(call), call.mount
+        if call.message is None or mount is None:
+            raise ServiceError(Kind.INTERNAL, "internal error")
         await self._audit.both(subject, Outcome(), context)
 
         admit = partial(self._admit, call, check)
@@ -106,8 +106,9 @@ class Streams:
     async def _batches(
         self, call: Call, messages: AsyncIterator[Message], check: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[Any]:
-        spec, subject = _spec(call), subject_of(call)
+        subject = subject_of(call)
         context = await self._open(call, subject)
+        spec = _spec(call)
         asked, answered = self._columns_of(spec)
         service = service_of(self._services, spec)
 
@@ -133,8 +134,9 @@ class Streams:
     async def _duplex(
         self, call: Call, messages: AsyncIterator[Message], check: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[Any]:
-        spec, subject = _spec(call), subject_of(call)
+        subject = subject_of(call)
         context = await self._open(call, subject)
+        spec = _spec(call)
         asked, answered = self._columns_of(spec)
         counts = {"requests": 0, "responses": 0}
 
@@ -177,7 +179,10 @@ class Streams:
             if identity is not None and identity.limited:
                 await self._admission.finish(identity, context)
                 raise invalid("a token with a limited number of uses cannot open a stream")
-            return await self._admission.decide(call, identity, context)
+            context = await self._admission.decide(call, identity, context)
+            if call.spec is None:
+                raise call.missing or ServiceError(Kind.NOT_FOUND)
+            return context
         except ServiceError as error:
             await self._audit.both(subject, Outcome(error=error.message), context)
             raise

@@ -1,7 +1,6 @@
 """From an HTTP request to a call of the pipeline, and from its answer to an HTTP response."""
 
 import contextlib
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,7 +9,7 @@ import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
-from strongroom_gateway.call import Call, names
+from strongroom_gateway.call import Call, names, trace_of
 from strongroom_gateway.contract.decode import form_as_json, parameters_of, parse_body
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
@@ -32,7 +31,6 @@ MAX_TOKEN = 8 << 10
 _FORM = "application/x-www-form-urlencoded"
 _MERGE_PATCH = "application/merge-patch+json"
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f", "")
-_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 _OPERATIONS = {
     "GET": options.OPERATION_READ,
@@ -173,8 +171,8 @@ class HttpWire:
         target = await self._targets.of(request.path, operation, helps=helps)
         members = parse_body(body) if body else {}
         request_id, fresh_trace = next(names)
-        trace = header("traceparent")
-        foreign = trace is not None and _TRACE.fullmatch(trace) is not None
+        # A request that came without a trace context gets one of its own: audit entries name it.
+        trace, foreign = trace_of(header("traceparent"), fresh_trace)
         call = Call(
             spec=target.spec,
             message=None,
@@ -186,8 +184,7 @@ class HttpWire:
             parameters=lambda: parameters_of(members) if members else dict(query),
             missing=target.missing.again() if target.missing is not None else None,
             wrap_ttl=_wrap_ttl(header),
-            # A request that came without a trace context gets one of its own: audit entries name it.
-            traceparent=trace if foreign and trace else fresh_trace,
+            traceparent=trace,
             foreign_trace=foreign,
             deadline=self._clock.monotonic() + MAX_SECONDS,
             linearizable=header("x-strongroom-consistency") == "linearizable",
