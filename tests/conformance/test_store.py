@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from prometheus_client import generate_latest
 from tests.fakes.store import MemoryStore
 
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
@@ -21,6 +23,7 @@ from strongroom_runtime.storage import (
     Plain,
     Store,
     Transaction,
+    going_past,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -218,3 +221,56 @@ async def test_a_change_that_contradicts_itself_is_refused(
     with pytest.raises(ValueError, match="a transaction"):
         await store.commit(change)
     assert await store.get(A) is None
+
+
+async def test_a_scan_goes_past_what_does_not_open_where_it_is_told_to(
+    store: Store, etcd: EtcdClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [_m(number) for number in range(5)]
+    await store.commit(Transaction(puts=dict.fromkeys(paths, b"secret")))
+    first, *rest = [entry.path for entry in await store.scan((Plain("m"),))]
+    await _break(store, etcd, first)
+    with pytest.raises(ServiceError) as caught:
+        await store.scan((Plain("m"),))
+    assert caught.value.kind is Kind.INTERNAL
+    assert [e.path for e in await store.scan((Plain("m"),), past_unreadable=True)] == rest
+    found = await store.scan((Plain("m"),), limit=2, past_unreadable=True)
+    assert [entry.path for entry in found] == rest[:2]
+    with going_past(store, first):
+        await store.get(first)
+    with pytest.raises(ConflictError), going_past(store, first):
+        raise ConflictError
+    if isinstance(store, EtcdStore):
+        # Named once, by its key alone, and counted each time.
+        (record,) = [each for each in caplog.records if "cannot be read" in each.message]
+        key = store.codec.encode_path(first).decode()
+        assert (record.__dict__["key"], record.__dict__["error"]) == (key, "ServiceError")
+        shown = generate_latest(store._metrics.registry).decode()
+        assert (
+            f'strongroom_store_unreadable_entries_total{{service="{key.partition("/")[0]}"}} 3.0'
+            in shown
+        )
+
+
+async def test_a_key_that_the_barrier_did_not_make_stops_no_scan(etcd: EtcdClient) -> None:
+    service = f"test-{os.urandom(4).hex()}"
+    ring = KeyRing({1: os.urandom(32)}, os.urandom(64))
+    store = EtcdStore(etcd, BarrierCodec(service, KeyHolder(ring)))
+    await store.commit(Transaction(puts={A: b"1"}))
+    for foreign in (b"m/\xff", b"m/~none/x", "m/\u00e4".encode(), b"m//x"):
+        await _put(etcd, service.encode() + b"/" + foreign, b"")
+    assert [e.path for e in await store.scan((Plain("m"),), past_unreadable=True)] == [A]
+
+
+async def _break(store: Store, etcd: EtcdClient, path: Path) -> None:
+    if isinstance(store, MemoryStore):
+        store.broken.add(path)
+    elif isinstance(store, EtcdStore):
+        await _put(etcd, store.codec.encode_path(path), b"no sealed value")
+
+
+async def _put(etcd: EtcdClient, key: bytes, value: bytes) -> None:
+    request = etcd_pb2.TxnRequest()
+    put = request.success.add().request_put
+    put.key, put.value = key, value
+    await etcd.transaction(request)

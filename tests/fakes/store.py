@@ -37,11 +37,13 @@ class MemoryReadSet:
 
 
 class MemoryStore:
-    """Implements `Store`. `fail_next_commit` makes the next commit raise."""
+    """Implements `Store`. `fail_next_commit` makes the next commit raise; what is `broken` does not open."""
 
     def __init__(self) -> None:
         self.current = 1
         self.fail_next_commit: Exception | None = None
+        self.broken: set[Path] = set()
+        self.noted: list[tuple[Path, str]] = []  # what was gone past, and the type of the error
         self._entries: dict[Path, Entry] = {}
         self._made: tuple[int, dict[Any, Any]] = (0, {})
         self._history: list[Event] = []
@@ -49,7 +51,7 @@ class MemoryStore:
         self.listed = 0  # entries and names that were listed
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
-        return self._entries.get(path)
+        return self._opened(path)
 
     def made(self) -> dict[Any, Any] | None:
         if self._made[0] != self.current:
@@ -58,7 +60,7 @@ class MemoryStore:
 
     async def get_many(self, paths: Sequence[Path]) -> list[Entry | None]:
         assert len(paths) <= MAX_OPERATIONS
-        return [self._entries.get(path) for path in paths]
+        return [self._opened(path) for path in paths]
 
     async def scan(
         self,
@@ -67,6 +69,7 @@ class MemoryStore:
         after: Path | None = None,
         until: Path | None = None,
         limit: int = 0,
+        past_unreadable: bool = False,
     ) -> list[Entry]:
         found = sorted(
             (e for p, e in self._entries.items() if _below(p, prefix)), key=lambda e: _order(e.path)
@@ -75,9 +78,24 @@ class MemoryStore:
             found = [e for e in found if _order(e.path) > _order(after)]
         if until is not None:
             found = [e for e in found if _order(e.path) < _order(until)]
+        if past_unreadable:
+            for each in found:
+                if each.path in self.broken:
+                    self.note_unreadable(each.path, _broken())
+            found = [each for each in found if each.path not in self.broken]
         found = found[:limit] if limit else found
+        for each in found:
+            self._opened(each.path)
         self.listed += len(found)
         return found
+
+    def note_unreadable(self, path: Path, error: BaseException) -> None:
+        self.noted.append((path, type(error).__name__))
+
+    def _opened(self, path: Path) -> Entry | None:
+        if path in self.broken:
+            raise _broken()
+        return self._entries.get(path)
 
     async def count(self, prefix: Path) -> int:
         return sum(_below(path, prefix) for path in self._entries)
@@ -138,6 +156,10 @@ class MemoryStore:
 
     async def revision(self) -> int:
         return self.current
+
+
+def _broken() -> ServiceError:
+    return ServiceError(Kind.INTERNAL, "a stored value does not open")
 
 
 def _order(path: Path) -> list[tuple[bool, str]]:

@@ -125,6 +125,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._unreadable = Counter(
+            "strongroom_store_unreadable_entries",
+            "Times that work on many entries of storage went past one that does not open or decode.",
+            ("service",),
+            registry=self.registry,
+        )
+
     def watch_seal(self, sealed: Callable[[], bool]) -> None:
         """Reports whether there are keys, each time that the metrics are read."""
         self._sealed.set_function(lambda: float(sealed()))
@@ -157,6 +164,10 @@ class Metrics:
     def read_through(self, service: str) -> None:
         """Notes that a read went to the store."""
         self._reads.labels(service).inc()
+
+    def unreadable(self, service: str) -> None:
+        """Notes that an entry of a service could not be read, and was passed over."""
+        self._unreadable.labels(service).inc()
 
     def transaction_ended(self, begun: float, service: str, outcome: str) -> None:
         """Notes that a storage transaction has ended.

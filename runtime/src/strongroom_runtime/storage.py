@@ -9,9 +9,12 @@ key (AES-SIV); mark structure, and what must sort, with `Plain`. Values are seal
 as associated data.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from strongroom_runtime.errors import Kind, ServiceError
 
 
 class Plain(str):
@@ -94,6 +97,13 @@ class ConflictError(Exception):
     """A transaction found another revision than it expected. Read again and decide again."""
 
 
+def unreadable(error: BaseException) -> bool:
+    """Returns whether an error says of an entry that it cannot be read, rather than of the store or of a race."""
+    if isinstance(error, ServiceError):
+        return error.kind is Kind.INTERNAL
+    return isinstance(error, Exception) and not isinstance(error, ConflictError)
+
+
 class ReadSet(Protocol):
     """Reads that remember what they rest on, so that a caller can cache what came of them."""
 
@@ -159,11 +169,23 @@ class Store(Protocol):
         after: Path | None = None,
         until: Path | None = None,
         limit: int = 0,
+        past_unreadable: bool = False,
     ) -> list[Entry]:
         """Returns the entries below a prefix in storage order: `Plain` segments by meaning, then encrypted ones.
 
         `after` continues behind an entry, `until` ends before one; a limit of 0 means all. A limit saves reading, yet
-        etcd still passes over all keys up to the end.
+        etcd still passes over all keys up to the end. `past_unreadable` leaves out what does not open, and notes it
+        as `note_unreadable` does: for work on many, which one of them may not stop.
+
+        Raises:
+            ServiceError: as `get`.
+        """
+        ...
+
+    def note_unreadable(self, path: Path, error: BaseException) -> None:
+        """Notes in the log and in the metrics that work on many goes past an entry that does not open or decode.
+
+        The log names its storage key, in which names are encrypted, and the type of the error: no value, no text.
         """
         ...
 
@@ -218,3 +240,14 @@ class Store(Protocol):
     async def revision(self) -> int:
         """Returns the store's current revision."""
         ...
+
+
+@contextlib.contextmanager
+def going_past(store: Store, path: Path) -> Iterator[None]:
+    """Runs the work on what an entry leads to. Where that cannot be read, it is noted, and the error ends here."""
+    try:
+        yield
+    except Exception as error:
+        if not unreadable(error):
+            raise
+        store.note_unreadable(path, error)

@@ -476,3 +476,21 @@ async def test_policies_are_resolved_with_what_they_rest_on(auth: Auth) -> None:
     assert set(answer.texts) == {"app", "root", "default"}
     # Those that are absent or built in may come to be written: their keys count as well.
     assert len(answer.dependencies) == 3
+
+
+async def test_a_policy_that_does_not_open_keeps_no_other_from_ending(auth: Auth) -> None:
+    for number in range(3):
+        await auth("WritePolicy", name=f"ended-{number}", policy=TEXT, ttl=f"{number + 1}m")
+    auth.clock.advance(3601)
+    auth.store.broken.add((Plain("policy"), "ended-0"))
+    await auth.store.commit(Transaction(puts={(Plain("policy"), "ended-1"): b""}))  # empty
+    ending = auth.service._policies.ending
+    await ending.complete_index()
+    assert set((await auth("ListPolicies")).keys) == {"default", "root", "ended-0", "ended-1"}
+    await ending.remove()
+    left = {name for name, _ in await auth.store.children((Plain("policy"),))}
+    assert {"ended-0", "ended-1"} == left - {"default"}
+    assert {path[-1] for path, _ in auth.store.noted} == {"ended-0", "ended-1"}
+    auth.store.broken.clear()
+    await ending.remove()
+    assert "ended-0" not in {name for name, _ in await auth.store.children((Plain("policy"),))}

@@ -18,6 +18,7 @@ from strongroom_runtime import lifetimes
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.service import Host
+from strongroom_runtime.storage import Plain
 
 
 @pytest.fixture
@@ -614,3 +615,22 @@ async def test_tokens_end_while_all_jobs_hang(auth: Auth) -> None:
             await asyncio.sleep(0.01)
     await service.stop()
     assert await auth.stored("cleanup") == 41
+
+
+async def test_a_token_that_does_not_open_keeps_no_other_from_ending(auth: Auth) -> None:
+    broken = await auth.create(ttl=60)
+    others = [await auth.create(ttl=61) for _ in range(3)]
+    revoked = [await auth.create(ttl=3600) for _ in range(2)]
+    for each in revoked:
+        await auth("RevokeToken", await auth.context(ROOT), token=each.client_token)
+    token_id = auth.service._tokens.records.identify(broken.client_token)
+    first_job = min(e.path for e in await auth.store.scan((Plain("cleanup"),)))
+    auth.store.broken = {(Plain("token"), Plain(token_id)), first_job}
+    auth.clock.advance(120)
+    await auth.clean()
+    for each in others:
+        of = auth.service._tokens.records.identify(each.client_token)
+        assert await auth.store.get((Plain("token"), Plain(of))) is None
+    assert {path for path, _ in auth.store.noted} >= {first_job}
+    auth.store.broken.clear()
+    assert await auth.stored("cleanup") == 1

@@ -14,7 +14,7 @@ from strongroom.dbcreds.v1 import lease_pb2
 from strongroom_dbcreds.leases.storage import Leases
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
-from strongroom_runtime.storage import Transaction
+from strongroom_runtime.storage import Plain, Transaction
 
 
 @pytest_asyncio.fixture
@@ -219,3 +219,17 @@ async def test_a_process_that_dies_at_any_step_of_a_batch_leaves_all_to_others(
     await dbcreds.pass_time(60)
     assert await dbcreds.nothing_left()
     assert all(dbcreds.database.drops(each.username) >= 1 for each in made)
+
+
+async def test_records_that_do_not_open_keep_no_other_lease_from_ending(dbcreds: Dbcreds) -> None:
+    broken = await some(dbcreds, 3 * dbcreds.config.parallel)
+    for each in broken:
+        dbcreds.store.broken.add((Plain("lease"), Plain(key(each))))
+    dbcreds.clock.advance(1)
+    await some(dbcreds, 5)
+    dbcreds.clock.advance(3601)
+    for _ in range(5):
+        await dbcreds.service.expiry.step()
+        await dbcreds.service.expiry.settle()
+    assert set(dbcreds.database.users) == {each.username for each in broken}
+    assert {path[-1] for path, _ in dbcreds.store.noted} == {key(each) for each in broken}

@@ -10,6 +10,7 @@ from tests.unit.dbcreds.harness import CONTEXT, Dbcreds, refused, texts
 from tests.unit.dbcreds.test_leases import Killed, MortalStore
 
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.storage import Plain
 
 ROOT = {"username": "root", "password": "first"}
 
@@ -405,3 +406,20 @@ async def test_a_database_that_hangs_keeps_no_other_waiting(dbcreds: Dbcreds) ->
             await asyncio.sleep(0.01)
     await dbcreds.service.stop()
     assert (await dbcreds("ReadStaticRole", name="stuck-0")).HasField("last_vault_rotation")
+
+
+async def test_a_role_that_does_not_open_keeps_no_other_from_being_rotated(
+    dbcreds: Dbcreds,
+) -> None:
+    await static(dbcreds, "a")
+    dbcreds.clock.advance(1)
+    await static(dbcreds, "b", username="b")
+    first = await known(dbcreds, "b")
+    dbcreds.clock.advance(3601)
+    dbcreds.store.broken.add((Plain("static"), Plain("mount-1"), "a"))
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds, "b") == dbcreds.database.passwords["b"] != first
+    assert [path[-1] for path, _ in dbcreds.store.noted] == ["a"]
+    dbcreds.store.broken.clear()
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds, "a") == dbcreds.database.passwords["app"]

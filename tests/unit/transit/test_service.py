@@ -24,6 +24,7 @@ from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
 from strongroom_runtime.service import Host
+from strongroom_runtime.storage import Transaction
 from strongroom_transit.domain.kinds import TYPES
 from strongroom_transit.domain.material import Loaded, Version, new_version
 from strongroom_transit.service import TransitService, build
@@ -237,6 +238,18 @@ async def test_keys_rotate_once_when_they_are_due(transit: Transit) -> None:
         await asyncio.gather(transit.service.rotation.once(), other.service.rotation.once())
         assert (await transit("ReadKey", name="k")).key.latest_version == latest
     await refused(transit("CreateKey", name="l", auto_rotate_period=60), "auto_rotate_period")
+
+
+async def test_a_key_that_does_not_open_keeps_no_other_from_being_rotated(transit: Transit) -> None:
+    for name in ("a", "b"):
+        await transit("CreateKey", name=name, auto_rotate_period=3600)
+        transit.clock.advance(1)
+    transit.clock.advance(3601)
+    path = next(e.path for e in await transit.store.scan(()) if e.path[0] == "k" and "a" in e.path)
+    await transit.store.commit(Transaction(puts={path: b"broken"}))
+    await transit.service.rotation.once()
+    assert (await transit("ReadKey", name="b")).key.latest_version == 2
+    assert [noted[-1] for noted, _ in transit.store.noted] == ["a"]
 
 
 async def test_deletion_is_allowed_first_and_soft_deletion_is_taken_back(transit: Transit) -> None:

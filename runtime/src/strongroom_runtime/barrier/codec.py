@@ -118,6 +118,8 @@ class BarrierCodec:
 
     def _decode(self, segment: str) -> str:
         if not segment.startswith(_MARK):
+            if not _PLAIN.fullmatch(segment):
+                raise _foreign()
             return Plain(segment)
         text = segment[1:]
         try:

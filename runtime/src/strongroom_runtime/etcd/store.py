@@ -10,6 +10,7 @@ from strongroom_runtime.etcd.cache import Cache, Cached
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import Codec
+from strongroom_runtime.etcd.unreadable import Unreadable
 from strongroom_runtime.etcd.watch import watch
 from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.storage import (
@@ -20,6 +21,7 @@ from strongroom_runtime.storage import (
     Event,
     Path,
     Transaction,
+    unreadable,
 )
 from strongroom_runtime.telemetry import Telemetry
 
@@ -82,6 +84,7 @@ class EtcdStore:
         self._prefix = codec.encode_prefix(()).decode()
         self._service = self._prefix.rstrip("/")
         self._cache = Cache(cluster.view(self._prefix)) if cluster else None
+        self._unreadable = Unreadable(self._service, self._metrics)
 
     def forget(self) -> None:
         """Drops what is in memory, decrypted values among it. Called when keys are taken away."""
@@ -166,6 +169,7 @@ class EtcdStore:
         after: Path | None = None,
         until: Path | None = None,
         limit: int = 0,
+        past_unreadable: bool = False,
     ) -> list[Entry]:
         """Returns the entries below a prefix in the order of their keys, as of one revision."""
         start = self.codec.encode_prefix(prefix)
@@ -178,17 +182,24 @@ class EtcdStore:
             page = min(_PAGE, limit - len(entries)) if limit else _PAGE
             response = await self._client.range(start, end, limit=page, revision=revision)
             revision = revision or response.header.revision
-            entries += [
-                Entry(
-                    self.codec.decode_path(kv.key),
-                    self.codec.open(kv.key, kv.value),
-                    kv.mod_revision,
-                )
-                for kv in response.kvs
-            ]
+            for kv in response.kvs:
+                try:
+                    entries.append(self._opened(kv))
+                except Exception as error:
+                    if not past_unreadable or not unreadable(error):
+                        raise
+                    self._unreadable.note(kv.key, error)
             if not response.more or (limit and len(entries) >= limit):
                 return entries
             start = response.kvs[-1].key + b"\0"
+
+    def note_unreadable(self, path: Path, error: BaseException) -> None:
+        """Notes that work on many goes past an entry that does not open or decode."""
+        self._unreadable.note(self.codec.encode_path(path), error)
+
+    def _opened(self, kv: etcd_pb2.KeyValue) -> Entry:
+        path = self.codec.decode_path(kv.key)
+        return Entry(path, self.codec.open(kv.key, kv.value), kv.mod_revision)
 
     async def count(self, prefix: Path) -> int:
         """Returns how many entries there are below a prefix; none of them is read."""

@@ -14,7 +14,15 @@ from strongroom_auth.changes import change
 from strongroom_auth.config import Config
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.durations import parse_seconds
-from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import (
+    ConflictError,
+    Entry,
+    Path,
+    Plain,
+    Store,
+    Transaction,
+    going_past,
+)
 
 _PAGE = 100
 # For which records of an earlier version stay, which do not say when they end.
@@ -116,9 +124,15 @@ class Lockouts:
         for mount in await self._store.folders((self._method,)):
             after: Path | None = None
             prefix = (self._method, Plain(mount), Plain("f"))
-            while entries := await self._store.scan(prefix, after=after, limit=_PAGE):
+            while entries := await self._store.scan(
+                prefix, after=after, limit=_PAGE, past_unreadable=True
+            ):
                 after = entries[-1].path
-                ended = {e.path: e.revision for e in entries if _ended(e, now)}
+                ended: dict[Path, int] = {}
+                for entry in entries:
+                    with going_past(self._store, entry.path):
+                        if _ended(entry, now):
+                            ended[entry.path] = entry.revision
                 # Where one failed again meanwhile, the next sweep comes.
                 with contextlib.suppress(ConflictError):
                     if ended:

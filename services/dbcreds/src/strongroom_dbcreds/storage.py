@@ -173,10 +173,10 @@ def static_roles(store: Store, attempts: int) -> Named[StaticRole]:
     return Named(store, STATIC, StaticRole, attempts, lambda record: record.account, ROLE)
 
 
-async def due_rotations(store: Store, now: float) -> AsyncIterator[tuple[str, str, str]]:
-    """Yields the passwords that are to be changed, the longest due first: kind of record, mount and name."""
-    async for entry in all_due(store, (_ROTATION,), 15, int(now * 1000)):
-        yield str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
+async def due_rotations(store: Store, now: float) -> AsyncIterator[tuple[Path, str, str, str]]:
+    """Yields the passwords that are to be changed, the longest due first: entry, kind of record, mount and name."""
+    async for entry in all_due(store, (_ROTATION,), 15, 3, int(now * 1000)):
+        yield entry.path, str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
 
 
 def gone_path(mount: str) -> Path:

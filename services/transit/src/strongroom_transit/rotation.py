@@ -40,9 +40,10 @@ class Rotation:
     async def once(self) -> int:
         """Rotates what is due; returns how many this replica did. What fails is tried again next time."""
         done = 0
-        for mount, name in await self._keys.due(self._clock.now()):
+        for mount, name, going_past in await self._keys.due(self._clock.now()):
             try:
-                done += await self._maker.rotate_if_due(mount, name)
+                with going_past:
+                    done += await self._maker.rotate_if_due(mount, name)
             except ServiceError as error:
                 log.warning("a key could not be rotated", extra={"reason": error.kind.value})
         return done

@@ -10,6 +10,7 @@ gone/<mount>                  the mount was disabled: nothing is kept of it any 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -84,7 +85,7 @@ class Keys:
         self._store = store
         self._attempts = attempts
         self._locks = KeyedLocks()
-        self._due = TimeIndex(store, (_DUE,), digits=12)
+        self._due = TimeIndex(store, (_DUE,), digits=12, behind=2)
 
     async def get(self, mount: str, name: str, *, linearizable: bool = False) -> Key | None:
         """Returns a key's settings, from memory where those are certain to be current."""
@@ -275,9 +276,17 @@ class Keys:
                 continue
         raise ServiceError(Kind.CONFLICT, "others change the same key all the time; try again")
 
-    async def due(self, before: float) -> list[tuple[str, str]]:
-        """Returns mounts and names of keys that were to be rotated before a time, the longest overdue first."""
-        return [(e.path[2], e.path[3]) for e in await self._due.due(before, _PAGE)]
+    async def due(
+        self, before: float
+    ) -> list[tuple[str, str, contextlib.AbstractContextManager[None]]]:
+        """Returns mounts and names of keys that were to be rotated before a time, the longest overdue first.
+
+        Each with what the work on it belongs within: where a key does not open, the error goes no further.
+        """
+        return [
+            (e.path[2], e.path[3], self._due.going_past(e.path))
+            for e in await self._due.due(before, _PAGE)
+        ]
 
     async def config(self, mount: str) -> MountConfig:
         """Returns a mount's settings."""

@@ -18,7 +18,7 @@ import msgspec
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.errors import invalid
-from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
+from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction, going_past
 
 _APPROLE = Plain("approle")
 _PAGE = 50
@@ -177,10 +177,14 @@ class Roles:
     async def tidy(self, now: float) -> None:
         """Removes secret ids whose time is over."""
         after: Path | None = None
-        while entries := await self.store.scan((_APPROLE,), after=after, limit=_PAGE):
+        while entries := await self.store.scan(
+            (_APPROLE,), after=after, limit=_PAGE, past_unreadable=True
+        ):
             after = entries[-1].path
             for entry in entries:
-                if len(entry.path) == 5 and entry.path[2] == "s":
+                if len(entry.path) != 5 or entry.path[2] != "s":
+                    continue
+                with going_past(self.store, entry.path):
                     secret = msgspec.msgpack.decode(entry.value, type=SecretId)
                     if not secret.alive(now):
                         _, mount, _, name, hashed = entry.path

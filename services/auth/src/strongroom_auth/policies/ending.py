@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from strongroom_auth.policies.records import DUE, DUE_DIGITS, POLICY, decoded, due_path, policy_path
 from strongroom_runtime.shared_clock import SharedClock
-from strongroom_runtime.storage import ConflictError, Entry, Path, Store, Transaction
+from strongroom_runtime.storage import ConflictError, Entry, Path, Store, Transaction, going_past
 from strongroom_runtime.time_index import all_due
 
 _PAGE = 100
@@ -33,35 +33,38 @@ class Ending:
         names: set[str] = set()
         await self._clock.ready()
         async for due in self._due():
-            entry = await self._store.get(policy_path(due.path[2]))
-            if entry is not None and decoded(entry.value).gone(self._clock.now()):
-                names.add(due.path[2])
+            with going_past(self._store, due.path):
+                entry = await self._store.get(policy_path(due.path[2]))
+                if entry is not None and decoded(entry.value).gone(self._clock.now()):
+                    names.add(due.path[2])
         return names
 
     async def remove(self) -> None:
         """Removes policies that have ended, which only take room. May be done by several replicas at once."""
         await self._clock.ready()
         async for due in self._due():
-            path = policy_path(due.path[2])
-            entry = await self._store.get(path)
-            transaction = self._settled(due.path, entry)
-            if transaction is None:
-                continue
             # Another may have written the policy anew meanwhile.
-            with contextlib.suppress(ConflictError):
-                transaction.expect[path] = entry.revision if entry is not None else 0
-                await self._store.commit(transaction)
+            with contextlib.suppress(ConflictError), going_past(self._store, due.path):
+                path = policy_path(due.path[2])
+                entry = await self._store.get(path)
+                transaction = self._settled(due.path, entry)
+                if transaction is not None:
+                    transaction.expect[path] = entry.revision if entry is not None else 0
+                    await self._store.commit(transaction)
 
     async def complete_index(self) -> None:
         """Adds policies that an earlier version wrote, which had no index. May be repeated, by any replica."""
         after: Path | None = None
-        while entries := await self._store.scan((POLICY,), after=after, limit=_PAGE):
+        while entries := await self._store.scan(
+            (POLICY,), after=after, limit=_PAGE, past_unreadable=True
+        ):
             after = entries[-1].path
-            wanted = {
-                due: entry
-                for entry in entries
-                if (due := due_path(entry.path[1], decoded(entry.value))) is not None
-            }
+            wanted: dict[Path, Entry] = {}
+            for entry in entries:
+                with going_past(self._store, entry.path):
+                    due = due_path(entry.path[1], decoded(entry.value))
+                    if due is not None:
+                        wanted[due] = entry
             there = await self._store.get_many(list(wanted)) if wanted else []
             for (due, entry), found in zip(wanted.items(), there, strict=True):
                 if found is None:
@@ -74,7 +77,7 @@ class Ending:
 
     def _due(self) -> AsyncIterator[Entry]:
         """Returns the entries whose time has come, the earliest first."""
-        return all_due(self._store, (DUE,), DUE_DIGITS, int(self._clock.now()))
+        return all_due(self._store, (DUE,), DUE_DIGITS, 1, int(self._clock.now()))
 
     def _settled(self, due: Path, entry: Entry | None) -> Transaction | None:
         """Returns what is to be done about an index entry whose time has come; None where it is a little early."""

@@ -103,8 +103,9 @@ class Cleanup:
     async def _end_expired(self) -> bool:
         """Ends a page of tokens whose time is over; returns whether there were any."""
         ended = False
-        for token_id in await self._records.due(self._tokens.now()):
-            ended = await self._expire(token_id) or ended
+        for token_id, going_past in await self._records.due(self._tokens.now()):
+            with going_past:
+                ended = await self._expire(token_id) or ended
         return ended
 
     async def _begin(self) -> None:

@@ -20,7 +20,15 @@ import msgspec
 from strongroom_auth.tokens.records import Token
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.requests import page_of_entries
-from strongroom_runtime.storage import ConflictError, Path, Plain, ReadSet, Store, Transaction
+from strongroom_runtime.storage import (
+    ConflictError,
+    Path,
+    Plain,
+    ReadSet,
+    Store,
+    Transaction,
+    going_past,
+)
 from strongroom_runtime.time_index import TimeIndex
 
 _TOKEN, _CHILD, _MOUNT = Plain("token"), Plain("child"), Plain("mount")
@@ -165,14 +173,18 @@ class TokenStore:
             )
         )
 
-    async def due(self, now: float) -> list[str]:
+    async def due(self, now: float) -> list[tuple[str, contextlib.AbstractContextManager[None]]]:
         """Returns ids of tokens whose time is over, the oldest first, a page of them."""
-        return [str(e.path[2]) for e in await self._due.due(now, _PAGE)]
+        return [
+            (str(e.path[2]), self._due.going_past(e.path)) for e in await self._due.due(now, _PAGE)
+        ]
 
     async def jobs(self, after: str = "") -> list[tuple[str, str]]:
         """Returns (id, parent) of revoked tokens that are not cleaned up, a page of them behind an id."""
         behind = _cleanup(after) if after else None
-        entries = await self.store.scan((_CLEANUP,), after=behind, limit=_PAGE)
+        entries = await self.store.scan(
+            (_CLEANUP,), after=behind, limit=_PAGE, past_unreadable=True
+        )
         return [(str(e.path[1]), e.value.decode()) for e in entries]
 
     async def children(self, token_id: str) -> list[str]:
@@ -207,14 +219,16 @@ class TokenStore:
         if await self.store.get(_LISTED) is not None:
             return
         after: Path | None = None
-        while entries := await self.store.scan((_TOKEN,), after=after, limit=_PAGE):
+        while entries := await self.store.scan(
+            (_TOKEN,), after=after, limit=_PAGE, past_unreadable=True
+        ):
             after = entries[-1].path
-            wanted = {
-                path: entry.path
-                for entry in entries
-                if not (token := _decode(entry.value)).severed
-                for path in _leases(token)
-            }
+            wanted: dict[Path, Path] = {}
+            for entry in entries:
+                with going_past(self.store, entry.path):
+                    token = _decode(entry.value)
+                    if not token.severed:
+                        wanted |= dict.fromkeys(_leases(token), entry.path)
             there = await self.store.get_many(list(wanted)) if wanted else []
             for path, found in zip(wanted, there, strict=True):
                 if found is None:

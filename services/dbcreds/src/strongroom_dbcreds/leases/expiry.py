@@ -199,6 +199,7 @@ class Expiry:
             ready = [kept for kept in found if not late[kept.lease.key]]
             # Entries that lead nowhere go, unless a lease has just moved.
             known = {key for key in late if late[key] <= 0}.union(broken)
+            self._leases.pass_over(queue, [(batch[key], key) for key in broken])
             if stale := [(time, key) for key, time in batch.items() if key not in known]:
                 await self._leases.forget_due(queue, stale)
             over(batch.keys() - {kept.lease.key for kept in ready} - set(broken))

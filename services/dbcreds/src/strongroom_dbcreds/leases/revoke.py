@@ -385,7 +385,7 @@ class Revoker:
             elif _away(each):
                 raise each
             else:
-                log.error("a lease does not open", extra={"error": type(each).__name__})
+                self._leases.note_unreadable(key, each)
                 broken.append(key)
         return opened, broken
 

@@ -202,6 +202,17 @@ class Leases:
         entries = await index.due(now, limit)
         return [(int(entry.path[-2]) / 1000, str(entry.path[-1])) for entry in entries]
 
+    def pass_over(self, queue: Queue, entries: Sequence[tuple[float, str]]) -> None:
+        """Leaves entries (time, key) of leases that do not open out of what is due, for a minute."""
+        index = self._due.get(queue)
+        if index is not None:
+            for time, key in entries:
+                index.pass_over((*_queue_path(queue), *_when(time, key)))
+
+    def note_unreadable(self, key: str, error: BaseException) -> None:
+        """Notes that a lease does not open, and that work on many goes past it."""
+        self.store.note_unreadable((_LEASE, Plain(key)), error)
+
     async def forget_due(self, queue: Queue, entries: Sequence[tuple[float, str]]) -> None:
         """Removes entries (time, key) of the index of due leases that lead nowhere."""
         deletes = [(*_queue_path(queue), *_when(time, key)) for time, key in entries]

@@ -26,7 +26,7 @@ from strongroom_dbcreds.storage import due_rotations
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.locks import KeyedLocks
 from strongroom_runtime.shared_clock import SharedClock
-from strongroom_runtime.storage import Store
+from strongroom_runtime.storage import Store, going_past
 
 log = logging.getLogger(__name__)
 
@@ -96,13 +96,16 @@ class Rotator:
 
     async def _begin(self) -> None:
         """Begins with the longest due of each database, as far as that has room."""
-        async for each in due_rotations(self._store, self._clock.now()):
-            if each not in self._running:
-                kind, mount, name = each
+        async for entry, *each in due_rotations(self._store, self._clock.now()):
+            kind, mount, name = each
+            if (kind, mount, name) in self._running:
+                continue
+            with going_past(self._store, entry):
                 subject = self._subjects[kind]
                 found = await subject.records.get(mount, name)
                 if found is not None:
-                    self._start(each, (mount, subject.database(name, found[0])))
+                    queue = (mount, subject.database(name, found[0]))
+                    self._start((kind, mount, name), queue)
 
     def _start(self, each: tuple[str, str, str], queue: tuple[str, str]) -> None:
         if self._busy[queue] >= self._config.parallel:

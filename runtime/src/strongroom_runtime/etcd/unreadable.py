@@ -1,0 +1,48 @@
+"""Entries that do not open or decode, and that work on many goes past."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from strongroom_runtime.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 600.0  # after which the log names one again
+_MOST = 1_000
+_MOST_CHARACTERS = 500
+
+
+class Unreadable:
+    """Counts them each time, and names each in the log every ten minutes.
+
+    Args:
+        service: whose they are.
+        metrics: of the process.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self, service: str, metrics: Metrics, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._named: dict[bytes, float] = {}  # until when
+
+    def note(self, key: bytes, error: BaseException) -> None:
+        """Notes that one was gone past."""
+        self._metrics.unreadable(self._service)
+        now = self._monotonic()
+        if now < self._named.get(key, 0.0):
+            return
+        if len(self._named) >= _MOST:
+            self._named.clear()
+        self._named[key] = now + _AGAIN_SECONDS
+        log.error(
+            "an entry in etcd cannot be read; it is passed over",
+            extra={
+                "key": key.decode(errors="replace")[:_MOST_CHARACTERS],
+                "error": type(error).__name__,
+            },
+        )
