@@ -121,7 +121,7 @@ class Pipeline:
             return answer
         encoded = answer.encoded
         outcome = Outcome(
-            data=encoded.data,
+            data=encoded.data if encoded.fields is None else encoded.fields,
             auth=encoded.auth,
             wrap_info=encoded.wrap_info,
             lease_id=encoded.lease_id,

@@ -179,6 +179,64 @@ def test_other_ciphertexts_are_never_equal(
     assert len(set(made)) == 10
 
 
+@pytest.mark.parametrize("kind", [*AEADS, *RSA])
+@pytest.mark.parametrize("derived", [False, True])
+@few
+@given(
+    wanted=st.integers(0, VERSIONS), some_texts=st.lists(texts.map(lambda t: t[:190]), max_size=5)
+)
+def test_what_is_encrypted_together_opens_by_itself(
+    kind: str, derived: bool, wanted: int, some_texts: list[bytes]
+) -> None:
+    derived = derived and kind in AEADS
+    keys, context = keyset(kind, derived=derived), b"ctx" if derived else b""
+    data = b"" if kind in RSA else b"data"
+    items = [
+        cipher_pb2.EncryptItem(plaintext=text, context=context, associated_data=data)
+        for text in some_texts
+    ]
+    sealer = ciphers.Sealer(keys)
+    made = [str(each) for each in sealer.seal_all(items, wanted)]
+    assert sealer.version == (wanted or VERSIONS)
+    assert all(text.startswith(f"vault:v{sealer.version}:") for text in made)
+    assert [decrypted(keys, text, context, data) for text in made] == some_texts
+    assert len(set(made)) == len(made)  # each has a nonce of its own
+
+
+@pytest.mark.parametrize("kind", [*AEADS, *RSA])
+@pytest.mark.parametrize("derived", [False, True])
+@few
+@given(data=st.data())
+def test_what_is_decrypted_together_gives_what_each_gives_by_itself(
+    kind: str, derived: bool, data: st.DataObject
+) -> None:
+    keys = keyset(kind, derived=derived and kind in AEADS)
+    good = [ciphers.seal(keys, b"text", b"ctx", b"", n).ciphertext for n in (1, 2, 3)]
+    odd = ["", "vault:v1:", "vault:v1:%", "vault:v9:aGk=", "vault:vx:a", "v", "vault:v1:aGk="]
+    odd += [good[0] + "\n", changed(good[0], 3, 1), moved(good[1], 1), good[1][:-4]]
+    drawn = data.draw(st.lists(st.sampled_from([*good, *odd]), max_size=8))
+    items = [cipher_pb2.DecryptItem(ciphertext=text, context=b"ctx") for text in drawn]
+
+    def by_itself(item: cipher_pb2.DecryptItem) -> bytes | str:
+        try:
+            return ciphers.decrypt(keys, item)
+        except ServiceError as error:
+            return error.message
+
+    together = ciphers.Opener(keys).decrypt_all(items)
+    assert [r.message if isinstance(r, ServiceError) else r for r in together] == [
+        by_itself(item) for item in items
+    ]
+
+
+@pytest.mark.parametrize("derived", [False, True])
+def test_a_version_that_may_not_be_used_is_an_error_of_each_item(derived: bool) -> None:
+    keys = keyset("aes256-gcm96", derived=derived)
+    items = [cipher_pb2.EncryptItem(plaintext=b"x", context=b"c") for _ in range(2)]
+    results = ciphers.Sealer(keys).seal_all(items, VERSIONS + 1)
+    assert [type(each) for each in results] == [ServiceError] * 2
+
+
 @pytest.mark.parametrize("kind", SIGNERS)
 @few
 @given(number=numbers, text=texts, at=st.integers(0), mask=st.integers(1, 255))

@@ -2,6 +2,9 @@
 
 import hashlib
 import secrets
+from binascii import b2a_base64
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -10,8 +13,8 @@ from strongroom_runtime.text_hash import TextHash
 
 # Answers of any size are audited, but only so many texts of one are hashed one by one.
 _MANY = 50_000
-_UNHASHED = frozenset({type(None), bool, int, float})
-_TEXTS, _OBJECTS = {str}, {dict}
+_UNHASHED = frozenset({type(None), bool, int, float, msgspec.UnsetType})
+_TEXTS, _OBJECTS, _TEXTUAL = {str}, {dict}, {str, bytes}
 # Documents that are kept in their hashed form: how large, and how much of them in all.
 _KEPT_DOCUMENT, _KEPT_BYTES = 16 << 10, 32 << 20
 
@@ -94,12 +97,33 @@ class Hasher:
             if kinds == _OBJECTS:
                 members = self._members
                 return [members(each, plain) for each in value]
+            first = type(value[0]) if value else None
+            if first is not None and kinds == {first} and issubclass(first, msgspec.Struct):
+                return self._rows(value, first, plain)
             return [self._walk(each, plain) for each in value]
         if kind is msgspec.Raw:
             return self._walk(_decode(value), plain)
         if kind is bytes:
             return self.text(value.hex())
         raise TypeError
+
+    def _rows(
+        self, rows: Sequence[Any], kind: type[msgspec.Struct], plain: frozenset[str]
+    ) -> list[Any]:
+        """Returns rows with their values hashed, column by column: texts, and bytes as the base64 that JSON has."""
+        columns = []
+        for name in kind.__struct_fields__:
+            column = list(map(attrgetter(name), rows))
+            kinds = set(map(type, column))
+            if bytes in kinds:
+                column = [_base64(each) if type(each) is bytes else each for each in column]
+            if kinds <= _TEXTUAL and name not in plain:
+                hash_of = self._hash
+                column = [hash_of(each) if each else each for each in column]
+            elif not kinds <= _UNHASHED and name not in plain:
+                column = [self._walk(each, plain) for each in column]
+            columns.append(column)
+        return list(map(kind, *columns))
 
     def _members(self, value: dict[Any, Any], plain: frozenset[str]) -> dict[Any, Any]:
         """Returns an object with its values hashed. Batches have very many texts: none costs a call more."""
@@ -113,6 +137,10 @@ class Hasher:
             else:
                 shown[key] = self._walk(each, plain)
         return shown
+
+
+def _base64(value: bytes) -> str:
+    return b2a_base64(value, newline=False).decode("ascii")
 
 
 def _harmless(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import accumulate
 from typing import Any
 from urllib.parse import parse_qsl
@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.fields import Field, read_list, read_map, scalar_reader
+from strongroom_gateway.contract.items import ItemsReader, items_reader
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 MAX_BODY = 32 << 20
@@ -110,6 +111,7 @@ class RequestPlan:
         self._new = GetMessageClass(descriptor)
         self._setters: dict[str, Setter] = {}
         self._raw: dict[str, Setter] = {}
+        self._items: dict[str, ItemsReader] = {}
         # Of fields with several names: all of them, the newest first.
         self._names: dict[str, tuple[str, ...]] = {}
         self._zeros: dict[str, Setter] = {}  # of fields for which null says something
@@ -146,12 +148,14 @@ class RequestPlan:
         Raises:
             ServiceError: INVALID; it names the field.
         """
-        message = self._new()
         unknown: list[str] = []
         if self._body is not None and body:
+            message = self._new()
             self._body(message, body)
         else:
-            self._fill(message, members, unknown)
+            items = self._read_items(members) if self._items else {}
+            message = self._new(**items)
+            self._fill(message, members, items, unknown)
         for key, text in query.items():
             names = self._names.get(key, (key,))
             in_body = any(name in members for name in names)
@@ -162,10 +166,21 @@ class RequestPlan:
             setattr(message, key, text)
         return message, unknown
 
+    def _read_items(self, members: Mapping[str, msgspec.Raw]) -> dict[str, list[dict[str, Any]]]:
+        """Returns the lists of messages that are just as the contract says."""
+        read = {name: self._items[name](members[name]) for name in self._items if name in members}
+        return {name: items for name, items in read.items() if items is not None}
+
     def _fill(
-        self, message: Message, members: Mapping[str, msgspec.Raw], unknown: list[str]
+        self,
+        message: Message,
+        members: Mapping[str, msgspec.Raw],
+        done: Collection[str],
+        unknown: list[str],
     ) -> None:
         for given, raw in members.items():
+            if given in done:
+                continue
             key = given.lower() if self._any_case else given
             names = self._names.get(key)
             if names is not None and _gives(members, names[: names.index(key)]):
@@ -199,6 +214,9 @@ class RequestPlan:
                 self.malformed = field.name
                 continue
             self.fields.append(field)
+            reader = _items_of(field) if owner is _itself else None
+            if reader is not None:
+                self._items[field.name] = reader
             if inline and field.descriptor.message_type is None:
                 self._body = _set_bytes(owner, field.name)
                 continue
@@ -211,6 +229,12 @@ class RequestPlan:
                 into[key] = setter
                 if field.aliases:
                     self._names[key] = names
+
+
+def _items_of(field: Field) -> ItemsReader | None:
+    """Returns what reads a list of messages in one step, where that can be."""
+    whole = field.is_repeated and not field.format and not field.aliases
+    return items_reader(field.message) if whole and field.descriptor.message_type else None
 
 
 def _gives(members: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> bool:

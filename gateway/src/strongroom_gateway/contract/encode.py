@@ -9,7 +9,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from strongroom.options.v1 import options_pb2 as options
-from strongroom_gateway.contract.fields import TIMESTAMP, Field, scalar_writer
+from strongroom_gateway.contract.fields import (
+    ABSENT,
+    TIMESTAMP,
+    Field,
+    is_simple,
+    scalar_writer,
+)
+from strongroom_gateway.contract.rows import rows_of
 from strongroom_runtime.timestamps import timestamp_rfc3339
 
 
@@ -17,7 +24,8 @@ class Encoded(msgspec.Struct):
     """A response, ready for the envelope.
 
     Args:
-        data: JSON, made once for the client and the audit entry; None where there is nothing.
+        data: JSON; None where there is nothing.
+        fields: what that was made of, where the results of a batch are in it: as values they are hashed sooner.
         auth: what a login or renewal gives.
         warnings: texts.
         lease_duration: seconds.
@@ -28,6 +36,7 @@ class Encoded(msgspec.Struct):
     """
 
     data: msgspec.Raw | None = None
+    fields: dict[str, Any] | None = None
     auth: dict[str, Any] | None = None
     warnings: list[str] | None = None
     lease_duration: int = 0
@@ -58,13 +67,16 @@ class ResponsePlan:
 
     def __init__(self, descriptor: Descriptor) -> None:
         self._writers: list[Writer] = []
+        # The same for JSON, into which lists of messages go as structs.
+        self._json_writers: list[Writer] = []
+        self._has_rows = False
         self._envelope: list[tuple[str, Writer]] = []
         self._document: str = ""
         simple: list[Field] = []  # that follow one another
         for field_descriptor in descriptor.fields:
             field = Field.of(field_descriptor)
             inline = field.format == options.FORMAT_INLINE
-            if not field.envelope and not inline and _is_simple(field):
+            if not field.envelope and not inline and is_simple(field):
                 simple.append(field)
                 continue
             self._add_simple(simple)
@@ -72,18 +84,23 @@ class ResponsePlan:
             if field.envelope:
                 self._envelope.append((_ENVELOPE[field.envelope], _writer(field)))
             elif inline and field.is_map:
-                self._writers.append(_flatten_map(field))
+                self._add(_flatten_map(field))
             elif inline and field.descriptor.message_type is not None:
-                self._writers.append(_flatten(field))
+                self._add(_flatten(field))
             elif inline:
                 self._document = field.name
             else:
-                self._writers.append(_writer(field))
+                self._add(_writer(field), _rows_writer(field))
         self._add_simple(simple)
 
     def _add_simple(self, fields: list[Field]) -> None:
         if fields:
-            self._writers.append(_simple_writer(fields))
+            self._add(_simple_writer(fields))
+
+    def _add(self, writer: Writer, for_json: Writer | None = None) -> None:
+        self._writers.append(writer)
+        self._json_writers.append(for_json or writer)
+        self._has_rows = self._has_rows or for_json is not None
 
     def fields(self, message: Message) -> dict[str, Any]:
         """Returns the fields of a message, those of the envelope left out."""
@@ -98,9 +115,12 @@ class ResponsePlan:
         if self._document:
             encoded.data = msgspec.Raw(getattr(message, self._document) or b"null")
         else:
-            fields = self.fields(message)
+            fields: dict[str, Any] = {}
+            for write_json in self._json_writers:
+                write_json(message, fields)
             if fields:
                 encoded.data = msgspec.Raw(_encode(fields))
+                encoded.fields = fields if self._has_rows else None
         for attribute, write in self._envelope:
             part: dict[str, Any] = {}
             write(message, part)
@@ -110,15 +130,6 @@ class ResponsePlan:
         return encoded
 
 
-def _is_simple(field: Field) -> bool:
-    """Returns whether a field is one scalar, whose name is there even where its value is not set, or set to zero."""
-    return (
-        field.descriptor.message_type is None
-        and not field.is_repeated
-        and field.format != options.FORMAT_OMIT_EMPTY
-    )
-
-
 def _simple_writer(fields: list[Field]) -> Writer:
     """Returns what writes several scalars at once: batches have very many messages with a few."""
     names = [field.name for field in fields]
@@ -126,7 +137,7 @@ def _simple_writer(fields: list[Field]) -> Writer:
         *names, names[0]
     )  # a name more, which is not looked at: of one alone there would be no tuple
     plans = [
-        (f.name, scalar_writer(f), f.has_presence, _ABSENT.get(f.format, msgspec.UNSET))
+        (f.name, scalar_writer(f), f.has_presence, ABSENT.get(f.format, msgspec.UNSET))
         for f in fields
     ]
 
@@ -160,6 +171,24 @@ def _writer(field: Field) -> Writer:
     return _simple_writer([field])
 
 
+def _rows_writer(field: Field) -> Writer | None:
+    """Returns what writes a list of messages for JSON; None where it has no form of its own there."""
+    message = field.descriptor.message_type
+    if not field.is_repeated or message is None or message.full_name == TIMESTAMP:
+        return None
+    rows = rows_of(message)
+    if rows is None:
+        return None
+    name, omitted = field.name, field.format == options.FORMAT_OMIT_EMPTY
+
+    def write(message: Any, into: dict[str, Any]) -> None:
+        items = list(getattr(message, name))
+        if items or not omitted:
+            into[name] = rows(items)
+
+    return write
+
+
 def _omitting(name: str, convert: Callable[[Any], Any] | None) -> Writer:
     def write(message: Any, into: dict[str, Any]) -> None:
         values = getattr(message, name)
@@ -181,7 +210,7 @@ def _converter(field: Field) -> Callable[[Any], Any] | None:
 def _message_writer(field: Field) -> Writer:
     name = field.name
     convert = _values if field.is_list_message else _converter(field)
-    absent: Any = _ABSENT.get(field.format, msgspec.UNSET)
+    absent: Any = ABSENT.get(field.format, msgspec.UNSET)
 
     def write(message: Any, into: dict[str, Any]) -> None:
         if message.HasField(name):
@@ -195,12 +224,6 @@ def _message_writer(field: Field) -> Writer:
 
 def _values(message: Any) -> list[str]:
     return list(message.values)
-
-
-_ABSENT: dict[int, Any] = {
-    options.FORMAT_NULL_WHEN_UNSET: None,
-    options.FORMAT_EMPTY_WHEN_UNSET: "",
-}
 
 
 def _map_writer(field: Field) -> Writer:

@@ -35,6 +35,11 @@ _INTEGERS = {
     FieldDescriptor.TYPE_SINT64,
 }
 TIMESTAMP = "google.protobuf.Timestamp"
+# What stands in JSON for a field that is not set; nothing for those of other formats.
+ABSENT: dict[int, Any] = {
+    options.FORMAT_NULL_WHEN_UNSET: None,
+    options.FORMAT_EMPTY_WHEN_UNSET: "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,15 @@ class Field:
 def is_list(message: Descriptor | None) -> bool:
     """Returns whether a message's one field is `repeated values`: in JSON it is the list itself."""
     return message is not None and [f.name for f in message.fields] == ["values"]
+
+
+def is_simple(field: Field) -> bool:
+    """Returns whether a field is one scalar, whose name is there even where its value is not set, or set to zero."""
+    return (
+        field.descriptor.message_type is None
+        and not field.is_repeated
+        and field.format != options.FORMAT_OMIT_EMPTY
+    )
 
 
 def scalar_reader(field: Field) -> Callable[[Any], Any]:

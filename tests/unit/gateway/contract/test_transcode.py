@@ -1,6 +1,7 @@
 """JSON to messages and back, with the contracts as they are."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -122,6 +123,105 @@ def test_what_can_be_read_of_a_malformed_item_is() -> None:
     assert [item.reference for item in message.batch_input] == ["first", "second", ""]
     said = [item.malformed for item in message.batch_input]
     assert said == ["plaintext: takes base64", "", "batch_input: takes an object"]
+
+
+_values: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        "aGk=",
+        "",
+        "aGk",
+        "aG\r\nk=",
+        "a-_=",
+        "aGl=",
+        "\u00e4",
+        "7",
+        7,
+        -1,
+        1 << 63,
+        1.0,
+        1.5,
+        True,
+        None,
+        [],
+        {},
+    ]
+)
+_item = st.dictionaries(
+    st.sampled_from(
+        [
+            "plaintext",
+            "context",
+            "associated_data",
+            "key_version",
+            "nonce",
+            "reference",
+            "malformed",
+            "other",
+        ]
+    ),
+    _values,
+    max_size=4,
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(_item | st.none() | st.just(7), max_size=3) | _values)
+def test_items_that_are_read_in_one_step_are_those_that_are_read_singly(items: Any) -> None:
+    plan = RequestPlan(cipher_pb2.EncryptRequest.DESCRIPTOR)
+    singly = RequestPlan(cipher_pb2.EncryptRequest.DESCRIPTOR)
+    singly._items = {}
+    body = json.dumps({"batch_input": items, "type": "x", "other": 1}).encode()
+
+    def read(by: RequestPlan) -> Any:
+        try:
+            return by.decode(body, parse_body(body), {"key_version": "3"}, {"name": "k"})
+        except ServiceError as error:
+            return error.kind, error.message
+
+    assert read(plan) == read(singly)
+
+
+def test_items_as_they_should_be_are_read_in_one_step() -> None:
+    plan = RequestPlan(cipher_pb2.EncryptRequest.DESCRIPTOR)
+    item = {
+        "plaintext": "aGk=",
+        "context": "aGk=",
+        "key_version": 2,
+        "reference": "r",
+        "other": [1],
+    }
+    body = json.dumps({"batch_input": [item]}).encode()
+    assert list(plan._read_items(parse_body(body))) == ["batch_input"]
+
+
+_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "ciphertext": st.text(max_size=3),
+        "key_version": st.integers(-1, 2),
+        "error": st.text(max_size=3),
+        "reference": st.text(max_size=3),
+    },
+)
+
+
+@given(st.lists(_fields, max_size=4))
+def test_results_are_written_alike_as_rows_and_one_by_one(results: list[Any]) -> None:
+    message = cipher_pb2.EncryptResponse(key_version=1, batch_results=results)
+    plan = ResponsePlan(message.DESCRIPTOR)
+    assert shown(message) == json.loads(msgspec.json.encode(plan.fields(message)))
+
+
+@given(st.lists(st.binary(max_size=3) | st.none(), max_size=4))
+def test_bytes_of_rows_are_base64(texts: list[bytes | None]) -> None:
+    results: list[Any] = [{"plaintext": text} for text in texts]
+    message = cipher_pb2.DecryptResponse(batch_results=results)
+    written = shown(message) or {}
+    expected = [
+        {"reference": ""} | ({} if text is None else {"plaintext": b64encode(text).decode()})
+        for text in texts
+    ]
+    assert written.get("batch_results", []) == expected
 
 
 def test_absent_is_not_empty() -> None:

@@ -12,7 +12,8 @@ import hashlib
 import hmac
 import os
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -30,13 +31,21 @@ _TAG_BYTES = 16
 _NONCES = 1_000  # that are drawn at once, at the most
 MAX_BYTES = 32 << 20  # of one plaintext
 
+_to_encrypt = attrgetter("plaintext", "associated_data")
+_to_decrypt = attrgetter("ciphertext", "associated_data")
 
-class EncryptItem(Protocol):
-    """What to encrypt: a message of the contract has this form."""
+
+class Text(Protocol):
+    """What to encrypt, with a version that is told beside it: a message of the contract has this form."""
 
     plaintext: bytes
     context: bytes
     associated_data: bytes
+
+
+class EncryptItem(Text, Protocol):
+    """What to encrypt: a message of the contract has this form."""
+
     key_version: int
     nonce: bytes
 
@@ -90,7 +99,7 @@ class Sealer:
         self._nonces: list[bytes] = []
         # Of the version that was used last:
         self._wanted: int | None = None
-        self._number = 0
+        self.version = 0  # its number
         self._loaded: Any = None
         self._prefix = ""
         self._encrypt: Any = None  # where one AEAD key does for all contexts
@@ -128,14 +137,44 @@ class Sealer:
         else:
             sealed = self._sealed(plaintext, context, associated_data)
         return Encrypted(
-            self._prefix + b2a_base64(sealed, newline=False).decode("ascii"), self._number
+            self._prefix + b2a_base64(sealed, newline=False).decode("ascii"), self.version
         )
+
+    def seal_all(self, texts: Sequence[Text], wanted: int) -> list[str | ServiceError]:
+        """Returns the ciphertext of each text, or the error where there is none.
+
+        Args:
+            texts: what to encrypt.
+            wanted: the version for all of them, or 0 for the newest; `version` says afterwards which that was.
+        """
+        try:
+            self._take_version(wanted)
+        except ServiceError as error:
+            return [error.again() for _ in texts]
+        encrypt, prefix, size = self._encrypt, self._prefix, self._nonce_bytes
+        if encrypt is None:
+            return each(
+                lambda text: (
+                    self.seal(text.plaintext, text.context, text.associated_data, wanted).ciphertext
+                ),
+                texts,
+            )
+        drawn = os.urandom(size * len(texts))  # one system call for all
+        results: list[str | ServiceError] = []
+        add, end = results.append, 0
+        # Most of the time of a batch is spent here: nothing is called that need not be.
+        for plaintext, associated_data in map(_to_encrypt, texts):
+            start, end = end, end + size
+            nonce = drawn[start:end]
+            sealed = nonce + encrypt(nonce, plaintext, associated_data)
+            add(prefix + b2a_base64(sealed, newline=False).decode("ascii"))
+        return results
 
     def _take_version(self, wanted: int) -> None:
         key = self._key
-        self._number = key.version_for_encryption(wanted)
-        self._loaded = self._keyset.version(self._number)
-        self._prefix = f"{PREFIX}{self._number}:"
+        self.version = key.version_for_encryption(wanted)
+        self._loaded = self._keyset.version(self.version)
+        self._prefix = f"{PREFIX}{self.version}:"
         simple = key.kind.family is Family.AEAD and not key.derived
         self._encrypt = self._loaded.cipher(b"")[0].encrypt if simple else None
         self._wanted = wanted
@@ -186,6 +225,28 @@ class Opener:
         """Returns one plaintext; see `open`."""
         return self.open(item.ciphertext, item.context, item.associated_data)
 
+    def decrypt_all(self, items: Iterable[DecryptItem]) -> list[bytes | ServiceError]:
+        """Returns the plaintext of each item, or the error where there is none."""
+        results: list[bytes | ServiceError] = []
+        add, nonce_bytes, least = results.append, self._least - _TAG_BYTES, self._least
+        prefix, decrypt = self._prefix, self._decrypt
+        # Those of one version are opened here, where nothing is called that need not be. What is otherwise with an
+        # item, or wrong with it, `decrypt` finds.
+        for item in items:
+            ciphertext, associated_data = _to_decrypt(item)
+            if decrypt is not None and ciphertext.startswith(prefix):
+                try:
+                    sealed = a2b_base64(ciphertext[len(prefix) :], strict_mode=True)
+                    if len(sealed) >= least:
+                        nonce = sealed[:nonce_bytes]
+                        add(decrypt(nonce, sealed[nonce_bytes:], associated_data))
+                        continue
+                except (ValueError, InvalidTag):
+                    pass
+            results += each(self.decrypt, (item,))
+            prefix, decrypt = self._prefix, self._decrypt
+        return results
+
     def open(self, ciphertext: str, context: bytes, associated_data: bytes) -> bytes:
         """Returns what was encrypted.
 
@@ -220,7 +281,7 @@ class Opener:
 
     def _take_version(self, ciphertext: str) -> str:
         """Makes ready for ciphertexts of the version of this one; returns what they begin with."""
-        self._prefix = ""
+        self._prefix, self._decrypt = "", None
         number, text = split(ciphertext, "ciphertext")
         key = self._key
         key.check_decryption(number)

@@ -1,7 +1,9 @@
 """CipherService: encryption with named keys."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -18,8 +20,8 @@ from strongroom_transit.domain.keyset import Keyset, versions_in
 from strongroom_transit.domain.kinds import type_named
 from strongroom_transit.rpc.common import (
     check_partial,
+    one_by_one,
     outcomes,
-    readable,
     run,
     status_of,
     usable,
@@ -27,6 +29,8 @@ from strongroom_transit.rpc.common import (
 from strongroom_transit.storage import Keys
 
 _BITS = (128, 256, 512)
+_plaintext, _nonce = attrgetter("plaintext"), attrgetter("nonce")
+_malformed, _key_version = attrgetter("malformed"), attrgetter("key_version")
 
 
 class CipherHandlers:
@@ -43,7 +47,7 @@ class CipherHandlers:
     async def Encrypt(
         self, request: pb.EncryptRequest, context: RequestContext
     ) -> pb.EncryptResponse:
-        items = request.batch_input
+        items = list(request.batch_input)  # each is looked at several times
         if not items:
             if not request.HasField("plaintext"):
                 raise invalid("missing plaintext to encrypt")
@@ -52,24 +56,17 @@ class CipherHandlers:
             return pb.EncryptResponse(ciphertext=ciphertext, key_version=version)
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_encryption(request, items, context)
-        sealer = ciphers.Sealer(keyset, len(items))
-
-        def encrypt(item: pb.EncryptItem) -> Encrypted:
-            if not item.HasField("plaintext"):
-                raise invalid("missing plaintext to encrypt")
-            return sealer.encrypt(item)
-
-        results = await run(keyset, items, readable(encrypt), self._config)
-        response = pb.EncryptResponse(
-            status=status_of(results, request.partial_failure_response_code)
+        encrypt, shown = _encrypting(ciphers.Sealer(keyset, len(items)), items)
+        results = await run(keyset, items, encrypt, self._config)
+        return pb.EncryptResponse(
+            status=status_of(results, request.partial_failure_response_code),
+            batch_results=outcomes(items, results, shown),
         )
-        outcomes(response.batch_results, items, results, _encrypted)
-        return response
 
     async def Decrypt(
         self, request: pb.DecryptRequest, context: RequestContext
     ) -> pb.DecryptResponse:
-        items = request.batch_input
+        items = list(request.batch_input)
         if not items:
             if not request.ciphertext:
                 raise invalid("missing ciphertext to decrypt")
@@ -77,16 +74,16 @@ class CipherHandlers:
             return pb.DecryptResponse(plaintext=ciphers.decrypt(keyset, request))
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context)
-        decrypt = ciphers.Opener(keyset).decrypt
-        results = await run(keyset, items, readable(decrypt), self._config)
-        response = pb.DecryptResponse(
-            status=status_of(results, request.partial_failure_response_code)
+        opener = ciphers.Opener(keyset)
+        decrypt = one_by_one(opener.decrypt) if any(map(_malformed, items)) else opener.decrypt_all
+        results = await run(keyset, items, decrypt, self._config)
+        return pb.DecryptResponse(
+            status=status_of(results, request.partial_failure_response_code),
+            batch_results=outcomes(items, results, _decrypted, {"plaintext": b""}),
         )
-        outcomes(response.batch_results, items, results, _decrypted, _not_decrypted)
-        return response
 
     async def Rewrap(self, request: pb.RewrapRequest, context: RequestContext) -> pb.RewrapResponse:
-        items = request.batch_input
+        items = list(request.batch_input)
         if not items:
             if not request.ciphertext:
                 raise invalid("missing ciphertext to decrypt")
@@ -101,12 +98,11 @@ class CipherHandlers:
         def rewrap(item: pb.RewrapItem) -> Encrypted:
             return ciphers.rewrap(opener, sealer, item)
 
-        results = await run(keyset, items, readable(rewrap), self._config)
-        response = pb.RewrapResponse(
-            status=status_of(results, request.partial_failure_response_code, 0)
+        results = await run(keyset, items, one_by_one(rewrap), self._config)
+        return pb.RewrapResponse(
+            status=status_of(results, request.partial_failure_response_code, 0),
+            batch_results=outcomes(items, results, _encrypted),
         )
-        outcomes(response.batch_results, items, results, _encrypted)
-        return response
 
     async def CreateDataKey(
         self, request: pb.CreateDataKeyRequest, context: RequestContext
@@ -171,13 +167,30 @@ class CipherHandlers:
         return keyset
 
 
-def _encrypted(message: pb.EncryptResult, result: Encrypted) -> None:
-    message.ciphertext, message.key_version = result
+def _encrypting(
+    sealer: ciphers.Sealer, items: Sequence[Any]
+) -> tuple[Callable[[Any], list[Any]], Callable[[Any], dict[str, Any]]]:
+    """Returns what encrypts items, and what shows its results: in one step where each is as most are."""
+    versions = set(map(_key_version, items))
+    odd = any(map(_malformed, items)) or any(map(_nonce, items)) or not all(map(_plaintext, items))
+    if len(versions) == 1 and not odd:
+        (wanted,) = versions
+        return (
+            partial(sealer.seal_all, wanted=wanted),
+            lambda text: {"ciphertext": text, "key_version": sealer.version},
+        )
+
+    def encrypt(item: pb.EncryptItem) -> Encrypted:
+        if not item.HasField("plaintext"):
+            raise invalid("missing plaintext to encrypt")
+        return sealer.encrypt(item)
+
+    return one_by_one(encrypt), _encrypted
 
 
-def _decrypted(message: pb.DecryptResult, plaintext: bytes) -> None:
-    message.plaintext = plaintext
+def _encrypted(result: Encrypted) -> dict[str, Any]:
+    return {"ciphertext": result.ciphertext, "key_version": result.version}
 
 
-def _not_decrypted(message: pb.DecryptResult) -> None:
-    message.plaintext = b""
+def _decrypted(plaintext: bytes) -> dict[str, Any]:
+    return {"plaintext": plaintext}

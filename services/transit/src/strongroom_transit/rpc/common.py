@@ -3,6 +3,9 @@
 import asyncio
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -26,6 +29,7 @@ from strongroom_transit.storage import Keys
 _PARTIAL = frozenset(range(200, 600)) - {204, 205, 304}
 # From so many items on, what takes long for each is done beside the event loop.
 _FEW = 4
+_reference = attrgetter("reference")
 _NAMES = {
     Family.ECDSA: {256: "P-256", 384: "P-384", 521: "P-521"},
     Family.ED25519: {0: "ed25519"},
@@ -60,9 +64,15 @@ async def usable(
 
 
 async def run(
-    keyset: Keyset, items: Sequence[Any], operation: Callable[[Any], Any], config: Config
+    keyset: Keyset, items: Sequence[Any], operation: Callable[[Any], list[Any]], config: Config
 ) -> list[Any]:
     """Returns what an operation makes of each item of a batch: its result, or the error where it failed.
+
+    Args:
+        keyset: what it works with.
+        items: of the batch.
+        operation: on some of them, such as `one_by_one` gives.
+        config: says how many items there may be.
 
     Raises:
         ServiceError: TOO_LARGE.
@@ -70,58 +80,52 @@ async def run(
     if len(items) > config.batch_items:
         raise ServiceError(Kind.TOO_LARGE, f"batch_input: takes at most {config.batch_items} items")
     if not keyset.key.kind.symmetric and len(items) > _FEW:
-        return await asyncio.to_thread(each, operation, items)
+        return await asyncio.to_thread(operation, items)
     step = config.batch_slice
     if len(items) <= step:
-        return each(operation, items)
+        return operation(items)
     results: list[Any] = []
     for start in range(0, len(items), step):
-        results += each(operation, items[start : start + step])
+        results += operation(items[start : start + step])
         await asyncio.sleep(0)
     return results
 
 
-def readable(operation: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Returns an operation that says of items that could not be read what was wrong with them."""
+def one_by_one(operation: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    """Returns what does an operation on each of many items, of which some may be malformed."""
 
     def checked(item: Any) -> Any:
         if item.malformed:
             raise invalid(item.malformed)
         return operation(item)
 
-    return checked
+    return partial(each, checked)
 
 
 def outcomes(
-    into: Any,
     items: Sequence[Any],
     results: Sequence[Any],
-    put: Callable[[Any, Any], None],
-    failed: Callable[[Any], None] | None = None,
-) -> None:
-    """Says in messages what became of the items of a batch.
+    shown: Callable[[Any], dict[str, Any]],
+    beside_error: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Any]:
+    """Returns what became of the items of a batch: the fields of a message for each.
 
-    Messages are added where they belong and filled field by field: to make them by keywords, and have them copied
-    where they belong, costs three times as much.
+    Protobuf makes messages of them in one step with the response, which costs less than to fill each.
 
     Args:
-        into: the field of the response that they go to.
         items: as they came.
         results: what `run` gave.
-        put: puts a result into its message; errors and references are put here.
-        failed: puts into the message of an error what Vault has there beside it.
+        shown: returns the fields of a result; errors and references are put here.
+        beside_error: what Vault has beside an error.
     """
-    add = into.add
-    for item, result in zip(items, results, strict=True):
-        message = add()
-        if type(result) is ServiceError:
-            message.error = result.message
-            if failed is not None:
-                failed(message)
-        else:
-            put(message, result)
-        if reference := item.reference:
-            message.reference = reference
+    told = [
+        {"error": result.message, **beside_error} if type(result) is ServiceError else shown(result)
+        for result in results
+    ]
+    if any(map(_reference, items)):
+        for fields, reference in zip(told, map(_reference, items), strict=True):
+            fields["reference"] = reference
+    return told
 
 
 def status_of(results: Sequence[Any], wanted: int, usual: int = 400) -> int:
@@ -133,7 +137,7 @@ def status_of(results: Sequence[Any], wanted: int, usual: int = 400) -> int:
         usual: where some or all failed and nothing was wanted: 400 for encryption and decryption, that of success for
             everything else, as in Vault.
     """
-    failed = sum(type(result) is ServiceError for result in results)
+    failed = len([result for result in results if type(result) is ServiceError])
     if not failed:
         return 0
     if not wanted:

@@ -15,8 +15,8 @@ from strongroom_transit.domain.keyset import Keyset, versions_in
 from strongroom_transit.domain.signatures import Scheme, Signed
 from strongroom_transit.rpc.common import (
     check_partial,
+    one_by_one,
     outcomes,
-    readable,
     run,
     status_of,
     usable,
@@ -48,16 +48,15 @@ class SignatureHandlers:
             return pb.SignResponse(
                 signature=signature, key_version=version, public_key=public, publickey=public
             )
-        items = request.batch_input
-        results = await run(keyset, items, readable(sign), self._config)
-        response = pb.SignResponse(
-            status=status_of(results, request.partial_failure_response_code, 0)
+        items = list(request.batch_input)
+        results = await run(keyset, items, one_by_one(sign), self._config)
+        return pb.SignResponse(
+            status=status_of(results, request.partial_failure_response_code, 0),
+            batch_results=outcomes(items, results, _signed, {"key_version": 0}),
         )
-        outcomes(response.batch_results, items, results, _signed, _not_signed)
-        return response
 
     async def Verify(self, request: pb.VerifyRequest, context: RequestContext) -> pb.VerifyResponse:
-        items = request.batch_input
+        items = list(request.batch_input)
         check_partial(request.partial_failure_response_code)
         versions = versions_in(
             each.signature or each.hmac or each.cmac for each in items or (request,)
@@ -68,12 +67,11 @@ class SignatureHandlers:
         verify = partial(_verifier(request), keyset)
         if not items:
             return pb.VerifyResponse(valid=verify(request))
-        results = await run(keyset, items, readable(verify), self._config)
-        response = pb.VerifyResponse(
-            status=status_of(results, request.partial_failure_response_code, 0)
+        results = await run(keyset, items, one_by_one(verify), self._config)
+        return pb.VerifyResponse(
+            status=status_of(results, request.partial_failure_response_code, 0),
+            batch_results=outcomes(items, results, _verified, {"valid": False}),
         )
-        outcomes(response.batch_results, items, results, _verified, _not_verified)
-        return response
 
     async def Hmac(self, request: pb.HmacRequest, context: RequestContext) -> pb.HmacResponse:
         check_partial(request.partial_failure_response_code)
@@ -85,13 +83,12 @@ class SignatureHandlers:
 
         if not request.batch_input:
             return pb.HmacResponse(hmac=make(request))
-        items = request.batch_input
-        results = await run(keyset, items, readable(make), self._config)
-        response = pb.HmacResponse(
-            status=status_of(results, request.partial_failure_response_code, 0)
+        items = list(request.batch_input)
+        results = await run(keyset, items, one_by_one(make), self._config)
+        return pb.HmacResponse(
+            status=status_of(results, request.partial_failure_response_code, 0),
+            batch_results=outcomes(items, results, _with_hmac),
         )
-        outcomes(response.batch_results, items, results, _with_hmac)
-        return response
 
     async def Cmac(self, request: pb.CmacRequest, context: RequestContext) -> pb.CmacResponse:
         check_partial(request.partial_failure_response_code)
@@ -104,13 +101,12 @@ class SignatureHandlers:
 
         if not request.batch_input:
             return pb.CmacResponse(cmac=make(request))
-        items = request.batch_input
-        results = await run(keyset, items, readable(make), self._config)
-        response = pb.CmacResponse(
-            status=status_of(results, request.partial_failure_response_code, 0)
+        items = list(request.batch_input)
+        results = await run(keyset, items, one_by_one(make), self._config)
+        return pb.CmacResponse(
+            status=status_of(results, request.partial_failure_response_code, 0),
+            batch_results=outcomes(items, results, _with_cmac),
         )
-        outcomes(response.batch_results, items, results, _with_cmac)
-        return response
 
     async def Random(self, request: pb.RandomRequest, context: RequestContext) -> pb.RandomResponse:
         text = tools.random_text(request.bytes, request.source, request.format)
@@ -158,27 +154,18 @@ def _input(item: Any) -> bytes:
     return data
 
 
-def _signed(message: pb.SignResult, result: Signed) -> None:
-    message.signature, message.key_version = result.signature, result.version
-    if result.public_key is not None:
-        message.publickey = result.public_key
+def _signed(result: Signed) -> dict[str, Any]:
+    fields = {"signature": result.signature, "key_version": result.version}
+    return fields if result.public_key is None else {**fields, "publickey": result.public_key}
 
 
-def _not_signed(message: pb.SignResult) -> None:
-    message.key_version = 0
+def _verified(valid: bool) -> dict[str, Any]:
+    return {"valid": valid}
 
 
-def _verified(message: pb.VerifyResult, valid: bool) -> None:
-    message.valid = valid
+def _with_hmac(hmac: str) -> dict[str, Any]:
+    return {"hmac": hmac}
 
 
-def _not_verified(message: pb.VerifyResult) -> None:
-    message.valid = False
-
-
-def _with_hmac(message: pb.HmacResult, hmac: str) -> None:
-    message.hmac = hmac
-
-
-def _with_cmac(message: pb.CmacResult, cmac: str) -> None:
-    message.cmac = cmac
+def _with_cmac(cmac: str) -> dict[str, Any]:
+    return {"cmac": cmac}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from strongroom.transit.v1 import stream_pb2 as pb
@@ -12,7 +13,7 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
 from strongroom_transit.config import Config
 from strongroom_transit.domain import ciphers, signatures
-from strongroom_transit.domain.ciphers import Encrypted
+from strongroom_transit.domain.ciphers import each
 from strongroom_transit.domain.keyset import Keyset, version_in, versions_in
 from strongroom_transit.domain.signatures import Signed
 from strongroom_transit.rpc.common import outcomes, run, usable
@@ -34,47 +35,41 @@ class TransitStreamHandlers:
     ) -> pb.EncryptStreamResponse:
         keyset = await _encrypting(self._keys, request.name, {request.key_version}, context)
         number = keyset.key.version_for_encryption(request.key_version)
-
-        seal = ciphers.Sealer(keyset, len(request.items)).seal
-
-        def encrypt(item: pb.EncryptStreamItem) -> Encrypted:
-            return seal(item.plaintext, item.context, item.associated_data, number)
-
-        results = await run(keyset, request.items, encrypt, self._config)
-        response = pb.EncryptStreamResponse(key_version=number)
-        outcomes(response.items, request.items, results, _encrypted)
-        return response
+        items, sealer = list(request.items), ciphers.Sealer(keyset)
+        encrypt = partial(sealer.seal_all, wanted=number)
+        results = await run(keyset, items, encrypt, self._config)
+        return pb.EncryptStreamResponse(
+            key_version=number, items=outcomes(items, results, _ciphertext)
+        )
 
     async def DecryptStream(
         self, request: pb.DecryptStreamRequest, context: RequestContext
     ) -> pb.DecryptStreamResponse:
-        versions = versions_in(item.ciphertext for item in request.items)
+        items = list(request.items)
+        versions = versions_in(item.ciphertext for item in items)
         keyset = await _encrypting(self._keys, request.name, versions, context)
-        results = await run(keyset, request.items, ciphers.Opener(keyset).decrypt, self._config)
-        response = pb.DecryptStreamResponse()
-        outcomes(response.items, request.items, results, _decrypted)
-        return response
+        decrypt = ciphers.Opener(keyset).decrypt_all
+        results = await run(keyset, items, decrypt, self._config)
+        return pb.DecryptStreamResponse(items=outcomes(items, results, _plaintext))
 
     async def RewrapStream(
         self, request: pb.RewrapStreamRequest, context: RequestContext
     ) -> pb.RewrapStreamResponse:
-        versions = versions_in(item.ciphertext for item in request.items) | {request.key_version}
+        items = list(request.items)
+        versions = versions_in(item.ciphertext for item in items) | {request.key_version}
         keyset = await _encrypting(self._keys, request.name, versions, context)
         number = keyset.key.version_for_encryption(request.key_version)
 
-        decipher, seal = (
-            ciphers.Opener(keyset).decrypt,
-            ciphers.Sealer(keyset, len(request.items)).seal,
-        )
+        decipher, seal = ciphers.Opener(keyset).decrypt, ciphers.Sealer(keyset, len(items)).seal
 
-        def rewrap(item: pb.DecryptStreamItem) -> Encrypted:
+        def rewrap(item: pb.DecryptStreamItem) -> str:
             plaintext = decipher(item)
-            return seal(plaintext, item.context, item.associated_data, number)
+            return seal(plaintext, item.context, item.associated_data, number).ciphertext
 
-        results = await run(keyset, request.items, rewrap, self._config)
-        response = pb.RewrapStreamResponse(key_version=number)
-        outcomes(response.items, request.items, results, _encrypted)
-        return response
+        results = await run(keyset, items, partial(each, rewrap), self._config)
+        return pb.RewrapStreamResponse(
+            key_version=number, items=outcomes(items, results, _ciphertext)
+        )
 
     async def SignStream(
         self, request: pb.SignStreamRequest, context: RequestContext
@@ -89,10 +84,9 @@ class TransitStreamHandlers:
         def sign(item: pb.SignStreamItem) -> Signed:
             return signatures.sign(keyset, item.input, item.context, number, scheme)
 
-        results = await run(keyset, request.items, sign, self._config)
-        response = pb.SignStreamResponse(key_version=number)
-        outcomes(response.items, request.items, results, _signed)
-        return response
+        items = list(request.items)
+        results = await run(keyset, items, partial(each, sign), self._config)
+        return pb.SignStreamResponse(key_version=number, items=outcomes(items, results, _signed))
 
     async def HmacStream(
         self, request: pb.HmacStreamRequest, context: RequestContext
@@ -104,10 +98,9 @@ class TransitStreamHandlers:
         def make(item: pb.HmacStreamItem) -> str:
             return signatures.make_hmac(keyset, item.input, number, request.algorithm)
 
-        results = await run(keyset, request.items, make, self._config)
-        response = pb.HmacStreamResponse(key_version=number)
-        outcomes(response.items, request.items, results, _with_hmac)
-        return response
+        items = list(request.items)
+        results = await run(keyset, items, partial(each, make), self._config)
+        return pb.HmacStreamResponse(key_version=number, items=outcomes(items, results, _with_hmac))
 
 
 class StreamCipherHandlers:
@@ -201,17 +194,17 @@ def _named_errors() -> Iterator[None]:
         raise invalid(f"data: {error}") from None
 
 
-def _encrypted(message: pb.EncryptStreamResult, result: Encrypted) -> None:
-    message.ciphertext = result.ciphertext
+def _ciphertext(text: str) -> dict[str, Any]:
+    return {"ciphertext": text}
 
 
-def _decrypted(message: pb.DecryptStreamResult, plaintext: bytes) -> None:
-    message.plaintext = plaintext
+def _plaintext(text: bytes) -> dict[str, Any]:
+    return {"plaintext": text}
 
 
-def _signed(message: pb.SignStreamResult, result: Signed) -> None:
-    message.signature, message.publickey = result.signature, result.public_key or b""
+def _signed(result: Signed) -> dict[str, Any]:
+    return {"signature": result.signature, "publickey": result.public_key or b""}
 
 
-def _with_hmac(message: pb.HmacStreamResult, hmac: str) -> None:
-    message.hmac = hmac
+def _with_hmac(hmac: str) -> dict[str, Any]:
+    return {"hmac": hmac}
