@@ -149,6 +149,28 @@ def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, topology: 
         assert answer.json()["data"]["data"] == {"v": 1}
 
 
+@pytest.mark.parametrize("topology", ["all", "split"])
+def test_nobody_waits_for_the_leases_of_the_dead(tmp_path: Path, topology: str) -> None:
+    log = tmp_path / "output.log"
+    ended = "the membership of a dead process was ended"
+    with start(tmp_path, topology) as platform:
+        # One that its supervisor finds dead.
+        platform.kill("server" if topology == "all" else "kv")
+        until(lambda: ended in log.read_text())
+        until(lambda: platform.http("POST", "secret/data/kept", json={"data": {"v": 1}}).ok)
+        # All at once, as when the machine loses its power; stopped first, the supervisor starts none again.
+        platform.process.send_signal(signal.SIGSTOP)
+        for name in platform.pids:
+            platform.kill(name)
+        platform.process.kill()
+        platform.process.wait()
+    assert log.read_text().count(ended) == 1
+    with start(tmp_path, topology, command="server") as again:
+        assert again.http("GET", "secret/data/kept").ok
+        servers = len(again.pids) - 1  # without etcd
+        assert log.read_text().count(ended) == 1 + servers
+
+
 def test_the_state_survives_the_end_of_everything(tmp_path: Path) -> None:
     with start(tmp_path, "all") as platform:
         platform.bao("kv", "put", "secret/kept", "v=1")

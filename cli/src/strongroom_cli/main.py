@@ -231,6 +231,7 @@ _SETTINGS: list[tuple[str, str]] = [
     ("cluster-name", "Shown to clients."),
     ("audit-dir", "Below which audit files may be."),
     ("audit-files", "Further audit files that may be named over the API."),
+    ("member", "How the names of this process's records in etcd begin; a supervisor chooses it."),
     ("log-level", "debug, info, warning or error."),
     ("stream-drain-seconds", "How long a process that ends keeps streams that are open in it."),
     ("dbcreds-creation-seconds", "How long making a database user may take, in seconds."),

@@ -149,7 +149,7 @@ class Process:
             config.internal_listen, config.direct_listen, self._direct_reached(host)
         )
         self._address = config.advertise or hostport(host, port)
-        await self._cluster.start(self._address, self._identities.services[0])
+        await self._cluster.start(self._address, self._identities.services[0], config.member)
         self._directory.start()
         await self._cluster.announce(self._without_keys)
         if seal is not None:

@@ -61,6 +61,7 @@ class ServerConfig:
         cluster_name: shown to clients.
         audit_dir: below which audit files may be; empty for one below data_dir.
         audit_files: further audit files that may be named over the API.
+        member: of a process that a supervisor started: how the names of its records in etcd begin.
         log_level: debug, info, warning or error.
         stream_drain_seconds: how long a process that was told to end keeps streams both ways that are open in it.
             Whoever ends it must leave it that time and half a minute more.
@@ -110,6 +111,7 @@ class ServerConfig:
     cluster_name: str = "strongroom"
     audit_dir: Path | None = None
     audit_files: tuple[str, ...] = ()
+    member: str = ""
     log_level: str = "info"
     stream_drain_seconds: float = STREAM_SECONDS
     dbcreds_creation_seconds: float = 60.0

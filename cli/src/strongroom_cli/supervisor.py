@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from strongroom_cli.claims import check_address, claim_folder
+from strongroom_cli.mortality import Living, bury_dead
 from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.settings import SERVICES, ServerConfig
 from strongroom_runtime.children import HURRY, LEAVE, ending_with_parent
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.ports import free_port
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 _BACK_OFF = (0.1, 0.2, 0.5, 1.0, 2.0)
 _STABLE_SECONDS = 10.0
 _RENEW_SECONDS = 86_400.0  # of certificates that have 275 days left when they are due
+_BURY_SECONDS = 2.0
 _STOP_SECONDS = 25.0  # beside the time that streams have
 
 
@@ -64,6 +67,8 @@ class Supervisor:
         self._config = config
         self._etcd: EmbeddedEtcd | None = None
         self._etcd_task: asyncio.Task[None] | None = None
+        self._living = Living(config.data_dir / "living")
+        self._client: EtcdClient | None = None
         self._children: list[Child] = []
         self._stopping = self._hurried = False
         self._ending: list[
@@ -104,6 +109,8 @@ class Supervisor:
             config = await self._start_etcd(config)
         else:
             await _warn_of_release(config)
+        self._client = EtcdClient(etcd_config(config))
+        await self._bury_dead()
         for name, each in plan(config):
             child = Child(name, _arguments(each), leaves_first=_leaves_first(each))
             self._children.append(child)
@@ -124,6 +131,9 @@ class Supervisor:
             _signal(some, HURRY if self._hurried else LEAVE)
             seconds = _STOP_SECONDS + self._config.stream_drain_seconds
             await asyncio.gather(*(_ended(child, seconds) for child in some))
+        await self._bury_dead()
+        if self._client is not None:
+            await self._client.close()
         if self._etcd_task is not None:
             await end(self._etcd_task)
         if self._etcd is not None:
@@ -192,11 +202,23 @@ class Supervisor:
                 await asyncio.sleep(_BACK_OFF[-1])
 
     async def _spawn(self, child: Child) -> None:
-        child.process = await asyncio.create_subprocess_exec(
-            *ending_with_parent(child.arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
-        )
+        name, descriptor = self._living.name()
+        try:
+            child.process = await asyncio.create_subprocess_exec(
+                *ending_with_parent([*child.arguments, f"--member={name}"]),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(descriptor,),
+                start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
+            )
+        finally:
+            os.close(descriptor)
+
+    async def _bury_dead(self) -> None:
+        """Sees to it that no writer waits for what has ended, if that can be done within a moment."""
+        if self._client is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BURY_SECONDS):
+                    await bury_dead(self._client, self._living)
 
     async def _watch(self, child: Child) -> None:
         """Starts a server again when it dies, more slowly if it dies at once."""
@@ -208,6 +230,7 @@ class Supervisor:
                 return
             child.failures = 0 if loop.time() - started > _STABLE_SECONDS else child.failures + 1
             log.warning("a server ended", extra={"server": child.name, "status": status})
+            await self._bury_dead()
             await asyncio.sleep(_BACK_OFF[min(child.failures, len(_BACK_OFF) - 1)])
             await self._spawn(child)
 

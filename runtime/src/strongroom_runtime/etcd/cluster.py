@@ -18,7 +18,7 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
 from strongroom_runtime.etcd.client import EtcdClient
-from strongroom_runtime.etcd.members import Confirm, Member, Peer, mark_of, written_by
+from strongroom_runtime.etcd.members import Confirm, Member, Peer, mark_of, named, written_by
 from strongroom_runtime.etcd.prefix import MemberLease, PrefixView
 from strongroom_runtime.tasks import end
 
@@ -73,18 +73,19 @@ class Cluster:
         """Whether this process may serve from memory: no writer can have given up on it yet."""
         return self._clock.monotonic() < self._member_lease.certain_until
 
-    async def start(self, address: str, service: str) -> None:
+    async def start(self, address: str, service: str, name: str = "") -> None:
         """Registers under an address for confirmations, and begins to follow the prefixes.
 
         Args:
             address: host:port of this process.
             service: one that runs here. Where etcd has users, this process's writes its records.
+            name: of this process and no other before or after it, for whoever knows when it is dead (`members.bury`).
 
         Raises:
             ServiceError: UNAVAILABLE.
         """
         self._address = address
-        self._records = written_by(service)
+        self._records = written_by(service) + (named(name) if name else b"")
         await self._register()
         self._task = asyncio.create_task(self._keep_alive(), name="member-lease")
 

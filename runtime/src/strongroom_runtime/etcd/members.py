@@ -10,7 +10,7 @@ import msgspec
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
-from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 
 CLUSTER = b"cluster/"  # what all processes read
 MEMBERS = (
@@ -114,6 +114,31 @@ def mark_of(key: bytes) -> bytes:
 def written_by(service: str) -> bytes:
     """Returns the prefix of the records of a service's members."""
     return MEMBERS + service.encode() + b"/"
+
+
+def named(name: str) -> bytes:
+    """Returns how the names of a process's records begin, and those of no other."""
+    return name.encode() + b"-"
+
+
+async def bury(client: EtcdClient, name: str) -> int:
+    """Ends the leases of a process that is dead for certain, so that no writer waits for them to run out.
+
+    Args:
+        client: may write the records.
+        name: of the process, as `Cluster.start` was told.
+
+    Returns:
+        How many records there were.
+
+    Raises:
+        ServiceError: UNAVAILABLE.
+    """
+    found = (await client.range(MEMBERS, prefix_end(MEMBERS))).kvs
+    dead = [kv for kv in found if kv.key.rpartition(b"/")[2].startswith(named(name))]
+    for kv in dead:
+        await client.revoke(kv.lease)
+    return len(dead)
 
 
 async def ask_to_withdraw(client: EtcdClient, key: bytes) -> None:

@@ -13,6 +13,7 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.cache import Invalidation
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.cluster import Cluster
+from strongroom_runtime.etcd.members import bury
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.record import Record
@@ -73,7 +74,7 @@ class Node:
 class Platform:
     server: EmbeddedEtcd
     network: Network
-    join: Callable[[str], Awaitable[Node]]
+    join: Callable[..., Awaitable[Node]]
 
 
 @pytest.fixture
@@ -83,14 +84,14 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
     network = Network()
     nodes: list[Node] = []
 
-    async def join(name: str) -> Node:
+    async def join(name: str, process: str = "", ttl_seconds: int = 2) -> Node:
         client = EtcdClient(server.config)
-        cluster = Cluster(client, network.confirm, ttl_seconds=2)
+        cluster = Cluster(client, network.confirm, ttl_seconds=ttl_seconds)
         keys = KeyHolder(RING)
         store = EtcdStore(client, BarrierCodec("kv", keys), cluster)
         keys.on_seal.append(store.forget)
         network.members[name] = cluster
-        await cluster.start(name, "kv")
+        await cluster.start(name, "kv", process)
         node = Node(name, client, cluster, store, keys)
         nodes.append(node)
         await node.serves_from_memory()
@@ -200,6 +201,24 @@ async def test_a_member_that_leaves_is_not_waited_for(platform: Platform) -> Non
     await leaving.cluster.stop()
     await asyncio.wait_for(writer.write(b"x"), 1)
     assert await leaving.value() == b"x"  # it still answers, by asking etcd
+
+
+async def test_a_member_that_is_known_to_be_dead_is_not_waited_for(platform: Platform) -> None:
+    writer = await platform.join("a", "p1", ttl_seconds=600)
+    dead = await platform.join("b", "p2", ttl_seconds=600)
+    alive = await platform.join("c", "p22", ttl_seconds=600)
+    dead.stop_like_a_stopped_process()
+    platform.network.cut.add("b")
+    writing = asyncio.create_task(writer.write(b"x"))
+    await asyncio.wait({writing}, timeout=0.5)
+    assert not writing.done()
+    assert await bury(writer.client, "p2") == 1
+    await asyncio.wait_for(writing, 60)
+    # Nobody else's membership was touched.
+    assert await bury(writer.client, "p2") == 0
+    assert await bury(writer.client, "p") == 0
+    assert await alive.value() == b"x"
+    assert platform.network.members["c"].certain()
 
 
 async def test_members_agree_again_after_etcd_was_killed(platform: Platform) -> None:
