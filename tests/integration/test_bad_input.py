@@ -41,7 +41,7 @@ def raw(
         ("DELETE", "/v1/sys/mounts", 405, "unsupported operation"),
         ("BREW", "/v1/secret/data/x", 405, "unsupported operation"),
         ("GET", "/v1/secret/data/absent", 404, ""),
-        ("GET", "/v1/secret//data/x", 400, "empty segment"),
+        ("GET", "//v1/secret/data/x", 404, ""),
         ("GET", "/v1/secret/../sys/mounts", 400, "relative paths"),
         ("GET", "/v1/secret/%2e%2e/sys/mounts", 400, "relative paths"),
         ("GET", "/v1/secret/data/%2e", 400, "relative paths"),
@@ -79,7 +79,7 @@ def test_bodies(platform: Platform, body: bytes, status: int, text: str) -> None
 
 
 def test_tokens(platform: Platform) -> None:
-    denied = {"errors": ["1 error occurred:\n\t* permission denied\n\n"]}
+    denied = {"errors": ["permission denied"]}
     for token in (None, "bad", "srs.unknown", "x" * 9000):
         answer = platform.http("GET", "secret/data/x", token)
         assert answer.status_code == (400 if token and len(token) > 8192 else 403)
@@ -87,11 +87,58 @@ def test_tokens(platform: Platform) -> None:
             assert answer.json() == denied
     # A path that leads nowhere says so only to those who may go there.
     assert platform.http("GET", "nomount/x", "bad").json() == denied
+    # Those whom their policies keep out are told so in other words, which clients look for.
+    made = platform.http("POST", "auth/token/create", json={"policies": ["default"]}).json()
+    answer = platform.http("GET", "secret/data/x", made["auth"]["client_token"])
+    assert answer.json() == {"errors": ["1 error occurred:\n\t* permission denied\n\n"]}
+
+
+def test_slashes_beside_each_other_are_tidied_by_the_client(platform: Platform) -> None:
+    answer = platform.http("GET", "secret//metadata//?list=true&after=a%2Fb", allow_redirects=False)
+    assert answer.status_code == 307
+    assert answer.headers["Location"] == "/v1/secret/metadata/?list=true&after=a%2Fb"
+    body = {"data": {"a": "1"}}
+    assert platform.http("POST", "secret/data//tidy//name", json=body).status_code == 200
+    assert (
+        "name" in platform.http("GET", "secret//metadata/tidy//?list=true").json()["data"]["keys"]
+    )
+    # What a path must not have is refused there as well, and stays encoded on its way.
+    answer = platform.http("GET", "secret//a%0d%0aSet-Cookie:%20x", allow_redirects=False)
+    assert answer.headers["Location"] == "/v1/secret/a%0D%0ASet-Cookie:%20x"
+    assert raw(platform, "GET", "/v1/secret//data/../../sys/mounts")[0] == 307
+    assert platform.http("GET", "secret//a%0d%0a").status_code == 400
+
+
+def test_clients_that_know_tls_1_2_alone_are_served(platform: Platform) -> None:
+    address = urlsplit(platform.address)
+    context = ssl.create_default_context(cafile=platform.ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection((address.hostname, address.port or 0), timeout=60) as connection,
+        context.wrap_socket(connection, server_hostname=address.hostname) as secured,
+    ):
+        assert secured.version() == "TLSv1.2"
+    answer = platform.http("GET", "sys/health", None)
+    assert "max-age" in answer.headers["Strict-Transport-Security"]
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_patch_needs_its_content_type(platform: Platform) -> None:
     answer = platform.http("PATCH", "secret/data/x", json={"data": {}})
     assert answer.status_code == 415
+
+
+@pytest.mark.parametrize("code", ["1", "99", "199", "600", "999", "1000", "-1", "many"])
+def test_health_takes_no_status_that_is_none(platform: Platform, code: str) -> None:
+    for name in ("activecode", "standbycode", "sealedcode", "uninitcode"):
+        answer = platform.http("GET", f"sys/health?{name}={code}", None)
+        assert answer.status_code == 400, answer.text
+        assert name in answer.json()["errors"][0]
+    # Nobody needs a token for that, so nobody may end the process with it.
+    assert platform.http("GET", "sys/health?activecode=299&standbyok=true", None).status_code == 299
+    for empty in ("204", "304"):
+        answer = platform.http("GET", f"sys/health?activecode={empty}", None)
+        assert (answer.status_code, answer.content) == (int(empty), b"")
 
 
 def test_wrapping_headers(platform: Platform) -> None:

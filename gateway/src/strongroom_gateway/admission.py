@@ -56,9 +56,13 @@ class Admission:
             with contextlib.suppress(ServiceError):
                 return await self._gate.resolve(call.token_text, call.client_address, context)
             return None
-        if not call.token_text:
-            raise denied()
-        return await self._gate.resolve(call.token_text, call.client_address, context)
+        try:
+            if not call.token_text:
+                raise denied()
+            return await self._gate.resolve(call.token_text, call.client_address, context)
+        except ServiceError as error:
+            call.token_refused = error.kind is Kind.DENIED
+            raise
 
     async def decide(
         self, call: Call, identity: Identity | None, context: RequestContext

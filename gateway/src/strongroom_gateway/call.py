@@ -74,6 +74,7 @@ class Call(msgspec.Struct):
         header: gives a header of the request, or a value of its metadata, by its name in lower case.
         headers: what the answer says beside itself, by names in lower case.
         audited_headers: what entries show of the request's: values, and whether as HMACs.
+        token_refused: it was refused for its token, or for having none, before any policy was asked.
     """
 
     spec: MethodSpec | None
@@ -95,6 +96,7 @@ class Call(msgspec.Struct):
     headers: list[tuple[str, str]] = []
     audited_headers: dict[str, tuple[str, bool]] = {}
     warnings: list[str] = []
+    token_refused: bool = False
     request_id: str = msgspec.field(default_factory=lambda: next(names)[0])
 
 

@@ -58,14 +58,22 @@ def document(encoded: Encoded, body: int, request_id: str, mount_type: str) -> b
     return _encode(envelope)
 
 
-def error_document(error: ServiceError, request_id: str = "", mount_type: str = "") -> bytes:
+def error_document(
+    error: ServiceError, request_id: str = "", mount_type: str = "", *, token_refused: bool = False
+) -> bytes:
     """Returns the body of an error.
 
     One that carries data or warnings is an envelope, as an answer is: the metadata of a deleted version is there.
+
+    Args:
+        error: what the client is to be told.
+        request_id: names the request.
+        mount_type: of the mount that was asked.
+        token_refused: it was for the token that it was refused.
     """
     message = error.message
-    if error.kind is Kind.DENIED and message == "permission denied":
-        # Clients look for this very text.
+    if error.kind is Kind.DENIED and message == "permission denied" and not token_refused:
+        # Clients look for this very text, by which Vault tells what policies refuse from tokens that are not valid.
         message = "1 error occurred:\n\t* permission denied\n\n"
     if not error.data and not error.warnings:
         return _encode({"errors": [message] if message else []})

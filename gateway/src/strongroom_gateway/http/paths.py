@@ -3,10 +3,15 @@
 What comes out serves policy, routing, storage and audit alike.
 """
 
+import re
+from urllib.parse import quote
+
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 PREFIX = "/v1/"
 _ROOT = ("", "root")
+_SLASHES = re.compile("/{2,}")
+_IN_PATHS = "/:@!$&'()*+,;="  # may stand as they are (RFC 3986, section 3.3)
 
 
 def check_namespace(name: str | None) -> None:
@@ -17,6 +22,22 @@ def check_namespace(name: str | None) -> None:
     """
     if name and name.strip("/") not in _ROOT:
         raise ServiceError(Kind.NOT_FOUND, "namespace not found")
+
+
+def tidied(path: str, query: str) -> str | None:
+    """Returns where clients that put slashes beside each other should ask; None outside of /v1/.
+
+    Some append a folder that begins with a slash to one that ends with one. Sending them on, as Vault does, leaves
+    one spelling of a path for policies and audit entries.
+
+    Args:
+        path: decoded once.
+        query: as it came.
+    """
+    if not path.startswith(PREFIX):
+        return None
+    location = quote(_SLASHES.sub("/", path), safe=_IN_PATHS)
+    return f"{location}?{quote(query, safe=_IN_PATHS + '?%')}" if query else location
 
 
 def canonical(path: str) -> tuple[str, bool]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from granian.constants import Interfaces
+from granian.constants import Interfaces, SSLProtocols
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from strongroom_gateway.contract.decode import MAX_BODY
@@ -19,8 +19,9 @@ from strongroom_runtime.tasks import ended
 
 log = logging.getLogger(__name__)
 
-_JSON = [("content-type", JSON), ("cache-control", "no-store")]
-_EMPTY = [("cache-control", "no-store")]
+_NO_STORE = ("cache-control", "no-store")
+# Said over TLS alone: browsers must not believe it elsewhere (RFC 6797, section 7.2).
+_STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000; includeSubDomains")
 _INTERNAL = envelope.error_document(ServiceError(Kind.INTERNAL, "internal error"))
 
 
@@ -38,6 +39,8 @@ class HttpServer:
         self, wire: HttpWire, host: str, port: int, certificate: tuple[Path, Path] | None
     ) -> None:
         self._wire = wire
+        self._empty = [_NO_STORE, _STRICT_TRANSPORT] if certificate else [_NO_STORE]
+        self._json = [("content-type", JSON), *self._empty]
         self._arrivals = Arrivals(self._answer, MAX_SECONDS)
         self._server = EmbeddedServer(
             self._arrivals,
@@ -49,6 +52,7 @@ class HttpServer:
             backlog=1024,
             ssl_cert=certificate[0] if certificate else None,
             ssl_key=certificate[1] if certificate else None,
+            ssl_protocol_min=SSLProtocols.tls12,  # some clients in Java know no other
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
@@ -101,7 +105,7 @@ class HttpServer:
             pass  # the client left in the middle of its body
         except Exception:
             log.exception("a request failed")
-            watcher.proto.response_bytes(500, _JSON, _INTERNAL)
+            watcher.proto.response_bytes(500, self._json, _INTERNAL)
         finally:
             watcher.done()
 
@@ -121,9 +125,9 @@ class HttpServer:
             client_address=scope.client.rpartition(":")[0].strip("[]"),
         )
         response = await self._wire.handle(request)
-        headers = _JSON if response.body else _EMPTY
+        headers = self._json if response.body else self._empty
         if response.headers or response.content_type != JSON:
-            headers = [*_EMPTY, *response.headers]
+            headers = [*self._empty, *response.headers]
             if response.body or response.stream is not None:
                 headers.append(("content-type", response.content_type))
         if connections.leaving and scope.http_version.startswith("1"):  # HTTP/2 has its own way

@@ -61,7 +61,7 @@ def main(certificate: str, key: str) -> None:
     """Begins to serve with them, where nobody comes."""
     worker_of: Any = RSGIWorker  # their stubs are out of date
     scheduler_of: Any = CallbackScheduler
-    tls: tuple[Any, ...] = (True, certificate, key, None, "tls1.3", None, [], False)
+    tls: tuple[Any, ...] = (True, certificate, key, None, "tls1.2", None, [], False)
     sockets = (ListenerSpec("127.0.0.1", 0, 1), None)
     ones = (1, 1, 1, 30, 1)  # threads, their idle time, connections at once
     none = (None, None)

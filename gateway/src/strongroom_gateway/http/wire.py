@@ -14,7 +14,7 @@ from strongroom_gateway.contract.decode import form_as_json, parameters_of, pars
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.cors import HeaderList, check
-from strongroom_gateway.http.paths import PREFIX, check_namespace
+from strongroom_gateway.http.paths import PREFIX, check_namespace, tidied
 from strongroom_gateway.http.targets import Targets
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.pipeline import Answer, Pipeline
@@ -105,6 +105,8 @@ class HttpWire:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Returns the response to a request. Never raises but for bugs."""
+        if "//" in request.path and (location := tidied(request.path, request.query)):
+            return HttpResponse(307, headers=(("location", location),))
         origin = request.header("origin")
         call: Call | None = None
         extra: HeaderList = ()
@@ -291,7 +293,9 @@ def _error_body(call: Call | None, error: ServiceError) -> bytes:
     if call is None:
         return envelope.error_document(error)
     mount_type = call.mount.type if call.mount is not None else ""
-    return envelope.error_document(error, call.request_id, mount_type)
+    return envelope.error_document(
+        error, call.request_id, mount_type, token_refused=call.token_refused
+    )
 
 
 def _response(call: Call, answer: Answer, extra: HeaderList) -> HttpResponse:

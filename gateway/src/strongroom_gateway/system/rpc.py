@@ -8,7 +8,7 @@ from strongroom.sys.v1 import system_pb2 as pb
 from strongroom_runtime import tools
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import not_found
+from strongroom_runtime.errors import invalid, not_found
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.version import VERSION
 
@@ -35,6 +35,7 @@ class SystemHandlers:
     async def ReadHealth(
         self, request: pb.ReadHealthRequest, context: RequestContext
     ) -> pb.ReadHealthResponse:
+        _check_codes(request)
         answer = await self._seal.call(
             _SEAL_STATUS, seal_pb2.ReadSealStatusRequest(), RequestContext(context.request_id)
         )
@@ -99,3 +100,15 @@ class SystemHandlers:
     ) -> pb.ReadOpenApiResponse:
         document = await self._open_api(request.generic_mount_paths, context)
         return pb.ReadOpenApiResponse(document=document)
+
+
+def _check_codes(request: pb.ReadHealthRequest) -> None:
+    """Raises for what is no HTTP status of an answer: the HTTP server ends its process over some.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    for name in ("activecode", "standbycode", "sealedcode", "uninitcode"):
+        code = getattr(request, name)
+        if code and not 200 <= code <= 599:
+            raise invalid(f"{name}: takes an HTTP status from 200 to 599")

@@ -11,6 +11,8 @@ def test_an_error_lists_its_text() -> None:
     assert json.loads(error_document(not_found())) == {"errors": []}
     text = "1 error occurred:\n\t* permission denied\n\n"
     assert json.loads(error_document(denied())) == {"errors": [text]}
+    refused = json.loads(error_document(denied(), token_refused=True))
+    assert refused == {"errors": ["permission denied"]}
 
 
 def test_an_error_with_data_or_warnings_is_an_envelope() -> None:
