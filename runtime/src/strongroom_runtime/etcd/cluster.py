@@ -18,7 +18,16 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
 from strongroom_runtime.etcd.client import EtcdClient
-from strongroom_runtime.etcd.members import Confirm, Member, Peer, mark_of, named, written_by
+from strongroom_runtime.etcd.members import (
+    Confirm,
+    Member,
+    Peer,
+    mark_of,
+    named,
+    read_member,
+    shown,
+    written_by,
+)
 from strongroom_runtime.etcd.prefix import MemberLease, PrefixView
 from strongroom_runtime.tasks import end
 
@@ -148,14 +157,19 @@ class Cluster:
         for kv in members.kvs:
             if kv.key == self._key:
                 continue
-            member = msgspec.msgpack.decode(kv.value, type=Member)
-            if prefix in member.prefixes:
+            member = read_member(kv)
+            if member is None or prefix in member.prefixes:
                 waits.append(self._peer(kv.key, member).wait(prefix, revision))
         if waits:
             await asyncio.gather(*waits)
 
-    def _peer(self, key: bytes, member: Member) -> Peer:
+    def _peer(self, key: bytes, member: Member | None) -> Peer:
         if key not in self._peers:
+            if member is None:
+                log.error(
+                    "a member's record cannot be read; writes wait until it has withdrawn",
+                    extra={"key": shown(key)},
+                )
             self._peers[key] = Peer(self.client, key, member, self._confirm, float(self._ttl))
         return self._peers[key]
 
@@ -195,6 +209,10 @@ class Cluster:
             except (grpc.aio.AioRpcError, ServiceError) as error:
                 log.info("etcd is away", extra={"error": type(error).__name__})
                 await asyncio.sleep(self._ttl / 10)
+            except Exception as error:
+                # A bug. Without this loop the process would serve nothing from memory any more.
+                log.error("the member lease failed", extra={"error": type(error).__name__})
+                await asyncio.sleep(self._ttl / 10)
 
     async def _renewals(self) -> AsyncIterator[None]:
         """Renews the lease until it is lost or this member is asked to withdraw."""
@@ -229,7 +247,9 @@ class Cluster:
             mark = (await self.client.range(mark_of(self._key))).kvs
             if not record or mark:
                 return False
-            member = msgspec.msgpack.decode(record[0].value, type=Member)
+            member = read_member(record[0])
+            if member is None:
+                return False  # somebody wrote over it: this process registers anew
             if member.services == self._serving:
                 return True
             request = etcd_pb2.TxnRequest()

@@ -7,11 +7,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import msgspec
-
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
-from strongroom_runtime.etcd.members import MEMBERS, Member
+from strongroom_runtime.etcd.members import MEMBERS, Member, read_member, shown
 from strongroom_runtime.etcd.watch import watch
 from strongroom_runtime.storage import CompactedError
 from strongroom_runtime.tasks import end
@@ -60,11 +59,13 @@ class Directory:
         while True:
             try:
                 found = await self._client.range(MEMBERS, prefix_end(MEMBERS))
-                self._members = {kv.key: _member(kv.value) for kv in found.kvs}
+                self._members = {}
+                for kv in found.kvs:
+                    self._apply(kv)
                 self._tell()
                 async for events in watch(self._client, MEMBERS, found.header.revision + 1):
                     for event in events:
-                        self._apply(event.kv.key, event.kv.value)
+                        self._apply(event.kv)
                     self._tell()
             except CompactedError:
                 continue
@@ -72,11 +73,15 @@ class Directory:
                 log.info("the directory is away", extra={"kind": error.kind.value})
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _apply(self, key: bytes, value: bytes) -> None:
-        if value:
-            self._members[key] = _member(value)
-        else:
-            self._members.pop(key, None)
+    def _apply(self, record: etcd_pb2.KeyValue) -> None:
+        """Takes what a record says: nothing, where it is gone or cannot be read, which names nobody to call."""
+        member = read_member(record) if record.value else None
+        if member is not None:
+            self._members[record.key] = member
+            return
+        self._members.pop(record.key, None)
+        if record.value:
+            log.warning("a member's record cannot be read", extra={"key": shown(record.key)})
 
     def _tell(self) -> None:
         found: dict[str, set[str]] = {}
@@ -91,7 +96,3 @@ class Directory:
                 log.info("replicas changed", extra={"of": service, "count": len(addresses)})
                 for use in uses:
                     use(addresses)
-
-
-def _member(value: bytes) -> Member:
-    return msgspec.msgpack.decode(value, type=Member)

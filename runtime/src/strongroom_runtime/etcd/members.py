@@ -4,6 +4,7 @@ See `docs/decisions/0002-acknowledged-writes.md`.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -12,6 +13,8 @@ from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 
+log = logging.getLogger(__name__)
+
 CLUSTER = b"cluster/"  # what all processes read
 MEMBERS = (
     CLUSTER + b"members/"
@@ -19,6 +22,7 @@ MEMBERS = (
 ASKED = CLUSTER + b"asked/"  # a mark for each that is to withdraw, which any process writes
 
 _POLL_SECONDS = 0.2
+_MOST_CHARACTERS = 200
 _ASKED_SECONDS = 60  # a member looks every second, or has lost its lease
 
 # (address, prefix, revision, timeout in seconds): returns when the process there has applied the revision.
@@ -39,11 +43,33 @@ class Member(msgspec.Struct, frozen=True):
     services: tuple[str, ...] = ()
 
 
+def read_member(record: etcd_pb2.KeyValue) -> Member | None:
+    """Returns what a member's record says; None where it cannot be read."""
+    try:
+        return msgspec.msgpack.decode(record.value, type=Member)
+    except msgspec.DecodeError:
+        return None
+
+
 class Peer:
-    """One other member, as a writer sees it. At most one confirmation is under way for each prefix."""
+    """One other member, as a writer sees it. At most one confirmation is under way for each prefix.
+
+    Args:
+        client: the cluster's etcd.
+        key: of its record.
+        member: what the record says; None where it cannot be read. Such a member may serve anything from memory, and
+            nobody knows where to ask it: a write waits until it has withdrawn, or its lease has run out.
+        confirm: asks it.
+        patience: seconds after which one that does not answer is asked to withdraw.
+    """
 
     def __init__(
-        self, client: EtcdClient, key: bytes, member: Member, confirm: Confirm, patience: float
+        self,
+        client: EtcdClient,
+        key: bytes,
+        member: Member | None,
+        confirm: Confirm,
+        patience: float,
     ) -> None:
         self._client = client
         self._key = key
@@ -78,10 +104,15 @@ class Peer:
         started = loop.time()
         while not self.gone:
             try:
-                await self._confirm(self._member.address, prefix, revision, self._patience / 2)
-                break
+                if self._member is not None:
+                    await self._confirm(self._member.address, prefix, revision, self._patience / 2)
+                    break
             except ServiceError:
-                await self._look(unreachable_for=loop.time() - started)
+                pass
+            except Exception as error:
+                # Of an address that is none, for one. Whatever it was, nothing is confirmed.
+                log.warning("cannot ask a member", extra={"error": type(error).__name__})
+            await self._look(unreachable_for=loop.time() - started)
         self._confirmed[prefix] = revision
         waiting = self._waiting.pop(prefix, [])
         still = [(r, f) for r, f in waiting if r > revision and not self.gone]
@@ -99,11 +130,21 @@ class Peer:
                 # Its lease ran out, or it withdrew: either way it has served nothing from memory since.
                 self.gone = True
                 return
-            if unreachable_for > self._patience:
+            if self._member is None and not found[0].lease and unreachable_for > 2 * self._patience:
+                # Nobody's record, or a member's that was written over: that one has noticed by now, since it looks at
+                # its record before it trusts a renewed lease.
+                self.gone = True
+                return
+            if self._member is None or unreachable_for > self._patience:
                 await ask_to_withdraw(self._client, self._key)
         except ServiceError:
             pass  # etcd itself is away; the write waits, as its caller's deadline allows
         await asyncio.sleep(_POLL_SECONDS)
+
+
+def shown(key: bytes) -> str:
+    """Returns the key of a record as logs show it."""
+    return key.decode(errors="replace")[:_MOST_CHARACTERS]
 
 
 def mark_of(key: bytes) -> bytes:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.cache import Invalidation
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.cluster import Cluster
-from strongroom_runtime.etcd.members import bury
+from strongroom_runtime.etcd.members import MEMBERS, bury
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.record import Record
@@ -219,6 +220,67 @@ async def test_a_member_that_is_known_to_be_dead_is_not_waited_for(platform: Pla
     assert await bury(writer.client, "p") == 0
     assert await alive.value() == b"x"
     assert platform.network.members["c"].certain()
+
+
+async def test_a_write_waits_for_a_member_whose_record_cannot_be_read(platform: Platform) -> None:
+    writer, other = await platform.join("a"), await platform.join("b")
+    await writer.write(b"old")
+    assert await other.value() == b"old"
+    # As a later version might write it. The member behind it serves from memory, and nobody knows where to ask.
+    before = other.cluster._key
+    await put(writer.client, before, b"no record", other.cluster._lease)
+    platform.network.cut.add("b")  # so that it learns of nothing in any other way
+    other.stop_like_a_stopped_process()
+    assert await other.value() == b"old"
+    await writer.write(b"new")
+    assert not other.cluster.certain()
+    assert await other.value() == b"new"
+
+
+async def test_a_member_whose_record_is_written_over_registers_anew(platform: Platform) -> None:
+    writer, other = await platform.join("a"), await platform.join("b")
+    before = other.cluster._key
+    await put(writer.client, before, b"no record", 0)
+    for number in range(5):
+        await asyncio.wait_for(writer.write(b"%d" % number), 30)
+        assert await other.value() == b"%d" % number
+    await other.serves_from_memory()
+    assert other.cluster._key != before
+
+
+async def test_what_is_no_members_record_keeps_no_write_waiting_for_ever(
+    platform: Platform,
+) -> None:
+    writer = await platform.join("a")
+    key = MEMBERS + b"kv/none"
+    await put(writer.client, key, b"no record", 0)
+    async with asyncio.timeout(30):
+        await writer.write(b"1")
+        await writer.write(b"2")
+    assert (
+        await writer.client.range(key)
+    ).kvs  # only its writer, or a lease, removes what stands there
+
+
+async def test_an_address_that_cannot_be_asked_is_one_that_does_not_answer(
+    platform: Platform,
+) -> None:
+    writer, other = await platform.join("a"), await platform.join("b")
+
+    async def broken(*_: object) -> None:
+        raise ValueError("no address")
+
+    writer.cluster._confirm = broken
+    async with asyncio.timeout(30):
+        await writer.write(b"new")
+    assert await other.value() == b"new"
+
+
+async def put(client: EtcdClient, key: bytes, value: bytes, lease: int) -> None:
+    request = etcd_pb2.TxnRequest()
+    record = etcd_pb2.PutRequest(key=key, value=value, lease=lease)
+    request.success.add().request_put.MergeFrom(record)
+    await client.transaction(request)
 
 
 async def test_members_agree_again_after_etcd_was_killed(platform: Platform) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.directory import Directory
-from strongroom_runtime.etcd.members import ask_to_withdraw
+from strongroom_runtime.etcd.members import MEMBERS, ask_to_withdraw
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 
 
@@ -107,3 +108,28 @@ async def test_what_was_known_stands_while_etcd_is_away(
     for each in (cluster, other):
         await each.stop()
     await directory.stop()
+
+
+async def test_a_record_that_cannot_be_read_hides_no_other(client: EtcdClient) -> None:
+    await put(client, MEMBERS + b"transit/broken", b"no record")
+    first = await member(client, "a:1", "transit")
+    directory = Directory(client)
+    directory.start()
+    await until(lambda: directory.addresses("transit") == {"a:1"})
+    await put(client, MEMBERS + b"transit/other", b"\xff")
+    second = await member(client, "b:1", "transit")
+    await until(lambda: directory.addresses("transit") == {"a:1", "b:1"})
+    # What was a member's record, and is none any more, names nobody; the member comes back under another name.
+    before = second._key
+    await put(client, before, b"no record")
+    await until(lambda: second._key != before)
+    await until(lambda: directory.addresses("transit") == {"a:1", "b:1"})
+    for each in (first, second):
+        await each.stop()
+    await directory.stop()
+
+
+async def put(client: EtcdClient, key: bytes, value: bytes) -> None:
+    request = etcd_pb2.TxnRequest()
+    request.success.add().request_put.MergeFrom(etcd_pb2.PutRequest(key=key, value=value))
+    await client.transaction(request)
