@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -112,6 +112,8 @@ class RequestPlan:
         self._setters: dict[str, Setter] = {}
         self._raw: dict[str, Setter] = {}
         self._items: dict[str, ItemsReader] = {}
+        self._batches: list[str] = []
+        self._of_items: set[str] = set()  # what single items have, as far as it is base64
         # Of fields with several names: all of them, the newest first.
         self._names: dict[str, tuple[str, ...]] = {}
         self._zeros: dict[str, Setter] = {}  # of fields for which null says something
@@ -153,8 +155,8 @@ class RequestPlan:
             message = self._new()
             self._body(message, body)
         else:
-            items = self._read_items(members) if self._items else {}
-            message = self._new(**items)
+            items = {} if self._items.keys().isdisjoint(members) else self._read_items(members)
+            message = self._new(**items) if items else self._new()
             self._fill(message, members, items, unknown)
         for key, text in query.items():
             names = self._names.get(key, (key,))
@@ -170,6 +172,10 @@ class RequestPlan:
         """Returns the lists of messages that are just as the contract says."""
         read = {name: self._items[name](members[name]) for name in self._items if name in members}
         return {name: items for name, items in read.items() if items is not None}
+
+    def _has_items(self, members: Mapping[str, msgspec.Raw]) -> bool:
+        """Returns whether there is a batch, beside which the fields of a single item mean nothing."""
+        return any(bytes(members.get(name, b"null")) != b"null" for name in self._batches)
 
     def _fill(
         self,
@@ -192,7 +198,13 @@ class RequestPlan:
                 except (msgspec.DecodeError, RecursionError):
                     raise invalid("failed to parse JSON input: the body is malformed") from None
                 if value is not None:
-                    setter(message, value)
+                    try:
+                        setter(message, value)
+                    except ServiceError:
+                        if not (
+                            key in self._of_items and _is_plain(value) and self._has_items(members)
+                        ):
+                            raise
                 elif key in self._zeros:
                     self._zeros[key](message, 0)
             elif key in self._raw:
@@ -217,6 +229,13 @@ class RequestPlan:
             reader = _items_of(field) if owner is _itself else None
             if reader is not None:
                 self._items[field.name] = reader
+            if field.is_repeated and _malformed_of(field.descriptor.message_type):
+                self._batches.append(field.name)
+                self._of_items |= {
+                    each.name
+                    for each in field.message.fields
+                    if each.type == FieldDescriptor.TYPE_BYTES
+                }
             if inline and field.descriptor.message_type is None:
                 self._body = _set_bytes(owner, field.name)
                 continue
@@ -235,6 +254,16 @@ def _items_of(field: Field) -> ItemsReader | None:
     """Returns what reads a list of messages in one step, where that can be."""
     whole = field.is_repeated and not field.format and not field.aliases
     return items_reader(field.message) if whole and field.descriptor.message_type else None
+
+
+def _malformed_of(message: Descriptor | None) -> str:
+    """Returns the field in which a message of batches says that it was malformed; empty for other messages."""
+    fields = [Field.of(each) for each in message.fields] if message is not None else []
+    return next((field.name for field in fields if field.format == options.FORMAT_MALFORMED), "")
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, dict | list)
 
 
 def _gives(members: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> bool:
@@ -340,6 +369,8 @@ def _message_setter(owner: Callable[[Any], Any], field: Field) -> Setter:
         def extend(message: Any, value: Any) -> None:
             if not isinstance(value, list):
                 raise invalid(f"{field.name}: takes a list of objects")
+            if not value and plan.malformed:
+                raise invalid("missing batch input to process")
             add = getattr(owner(message), field.name).add
             for each in value:
                 target = add()

@@ -182,9 +182,11 @@ def _rows_writer(field: Field) -> Writer | None:
     name, omitted = field.name, field.format == options.FORMAT_OMIT_EMPTY
 
     def write(message: Any, into: dict[str, Any]) -> None:
-        items = list(getattr(message, name))
-        if items or not omitted:
-            into[name] = rows(items)
+        items = getattr(message, name)
+        if items:
+            into[name] = rows(list(items))
+        elif not omitted:
+            into[name] = []
 
     return write
 

@@ -21,7 +21,8 @@ _TYPES: dict[int, Any] = {
     FieldDescriptor.TYPE_BOOL: bool,
 }
 
-# (raw JSON): returns the fields of each message, as its constructor takes them; None where they must be read singly.
+# (raw JSON): returns the fields of each message, as its constructor takes them; None where there are no messages, or
+# they must be read singly.
 ItemsReader = Callable[[msgspec.Raw], list[dict[str, Any]] | None]
 
 
@@ -48,6 +49,6 @@ def items_reader(descriptor: Descriptor) -> ItemsReader | None:
             items: list[dict[str, Any]] = decode(raw)
         except msgspec.ValidationError:
             return None
-        return items
+        return items or None
 
     return read

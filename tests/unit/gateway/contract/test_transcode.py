@@ -125,6 +125,33 @@ def test_what_can_be_read_of_a_malformed_item_is() -> None:
     assert said == ["plaintext: takes base64", "", "batch_input: takes an object"]
 
 
+@pytest.mark.parametrize("beside", [{}, {"plaintext": "aGk="}])
+def test_a_batch_has_items(beside: dict[str, str]) -> None:
+    with pytest.raises(ServiceError) as caught:
+        decode(cipher_pb2.EncryptRequest, json.dumps({"batch_input": [], **beside}))
+    said = (caught.value.kind, caught.value.message)
+    assert said == (Kind.INVALID, "missing batch input to process")
+
+
+@pytest.mark.parametrize("value", ["%", 7, "aGk"])
+def test_what_is_no_base64_beside_a_batch_means_nothing(value: Any) -> None:
+    """As in Vault, which reads what a single item has only where there is no batch."""
+    batch = {"batch_input": [{"plaintext": "aGk="}]}
+    for name in ("plaintext", "context", "associated_data", "nonce"):
+        message, _ = decode(cipher_pb2.EncryptRequest, json.dumps({**batch, name: value}))
+        assert [item.plaintext for item in message.batch_input] == [b"hi"]
+        for body in ({name: value}, {"batch_input": None, name: value}):
+            with pytest.raises(ServiceError, match=f"{name}: takes base64"):
+                decode(cipher_pb2.EncryptRequest, json.dumps(body))
+
+
+@pytest.mark.parametrize("field", [{"plaintext": {}}, {"context": ["a"]}, {"key_version": "x"}])
+def test_what_has_another_type_beside_a_batch_is_refused(field: dict[str, Any]) -> None:
+    with pytest.raises(ServiceError, match=": takes "):
+        body = json.dumps({"batch_input": [{"plaintext": "aGk="}], **field})
+        decode(cipher_pb2.EncryptRequest, body)
+
+
 _values: st.SearchStrategy[Any] = st.sampled_from(
     [
         "aGk=",
