@@ -49,6 +49,12 @@ def test_tokens(platform: Platform) -> None:
     token = opened["auth"]["client_token"]
     with pytest.raises(hvac.exceptions.InvalidRequest, match="wrapping token is not valid"):
         client.sys.unwrap(made["wrap_info"]["token"])
+    made = client.auth.token.create(policies=["hv"], ttl="1h", wrap_ttl="60s")["wrap_info"]
+    known = client.auth.token.lookup_accessor(made["accessor"])["data"]
+    assert (known["policies"], known["path"]) == (["response-wrapping"], "auth/token/create")
+    client.auth.token.revoke_accessor(made["accessor"])
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="wrapping token is not valid"):
+        client.sys.unwrap(made["token"])
     assert platform.hvac(token).auth.token.renew_self()["auth"]["lease_duration"] == 3600
     with pytest.raises(hvac.exceptions.Forbidden):
         platform.hvac(token).secrets.kv.v2.create_or_update_secret("x", {})

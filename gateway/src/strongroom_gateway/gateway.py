@@ -50,6 +50,7 @@ from strongroom_gateway.streams import Streams
 from strongroom_gateway.system.locked_rpc import LockedUserHandlers
 from strongroom_gateway.system.rpc import SystemHandlers
 from strongroom_gateway.tokens import TokenGate
+from strongroom_gateway.wrapping.accessors import WithWrappingTokens
 from strongroom_gateway.wrapping.rpc import WrappingHandlers
 from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.clock import Clock, SystemClock
@@ -149,7 +150,8 @@ class Gateway:
         self._shared_clock = SharedClock(host.store, host.clock, _CLOCK_SECONDS)
         wraps = WrapStore(host.store, self._shared_clock)
         own = HandlerTable()
-        services = {**host.services, "sys": LocalCaller(own)}
+        auth = WithWrappingTokens(host.services["auth"], wraps)
+        services = {**host.services, "auth": auth, "sys": LocalCaller(own)}
         self._mount_handlers = MountHandlers(self._mounts, services, self._acl_of)
         self._wrapping = WrappingHandlers(wraps)
         system = SystemHandlers(

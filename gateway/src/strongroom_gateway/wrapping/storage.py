@@ -2,7 +2,8 @@
 
 wrap-salt           keys the HMACs of wrapping tokens
 wrap/<id>           the answer, under the token's HMAC
-wrap-due/<time>/<id>  when it ends
+wrap-due/<time>/<id>  when it ends, with the token's accessor
+wrap-accessor/<accessor>  which it is; the name is encrypted
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transa
 from strongroom_runtime.time_index import TimeIndex
 
 _SALT: Path = (Plain("wrap-salt"),)
-_WRAP, _DUE = Plain("wrap"), Plain("wrap-due")
+_WRAP, _DUE, _ACCESSOR = Plain("wrap"), Plain("wrap-due"), Plain("wrap-accessor")
 _PAGE = 50
 
 
@@ -91,20 +92,55 @@ class WrapStore:
             raise _not_valid() from None
         return fresh, moved
 
+    async def by_accessor(self, accessor: str) -> Wrapped | None:
+        """Returns what the token of an accessor keeps; None where there is none."""
+        found = await self._of_accessor(accessor)
+        return found[1] if found is not None else None
+
+    async def revoke(self, accessor: str) -> bool:
+        """Forgets what the token of an accessor keeps; returns False where there is none, or it was opened first."""
+        found = await self._of_accessor(accessor)
+        if found is None:
+            return False
+        try:
+            await self._store.commit(_removal(*found))
+        except ConflictError:
+            return False
+        return True
+
     async def sweep(self) -> bool:
         """Removes a page of what can no longer be opened; returns whether there may be more."""
-        due = [e.path for e in await self._due.due(self._clock.now(), _PAGE)]
+        due = await self._due.due(self._clock.now(), _PAGE)
         if due:
-            await self._store.commit(
-                Transaction(deletes=[*due, *((_WRAP, path[2]) for path in due)])
-            )
+            deletes: list[Path] = [e.path for e in due]
+            deletes += [(_WRAP, e.path[2]) for e in due]
+            # Those of an earlier version have no accessor.
+            deletes += [(_ACCESSOR, e.value.decode()) for e in due if e.value]
+            await self._store.commit(Transaction(deletes=deletes))
         return len(due) == _PAGE
+
+    def now(self) -> float:
+        """Returns the time by which wrapped answers end."""
+        return self._clock.now()
+
+    async def _of_accessor(self, accessor: str) -> tuple[Path, Wrapped, int] | None:
+        if not 0 < len(accessor) <= 512:
+            return None
+        await self._clock.ready()
+        entry = await self._store.get((_ACCESSOR, accessor))
+        if entry is None:
+            return None
+        with contextlib.suppress(ServiceError):
+            return await self._read((_WRAP, Plain(entry.value.decode())))
+        return None
 
     async def _find(self, text: str) -> tuple[Path, Wrapped, int]:
         if not 0 < len(text) <= 512:
             raise _not_valid()
         await self._clock.ready()
-        path: Path = (_WRAP, Plain(_id(await self._salt(), text)))
+        return await self._read((_WRAP, Plain(_id(await self._salt(), text))))
+
+    async def _read(self, path: Path) -> tuple[Path, Wrapped, int]:
         entry = await self._store.get(path)
         if entry is None:
             raise _not_valid()
@@ -136,13 +172,15 @@ def _put(token_id: str, wrapped: Wrapped) -> Transaction:
     return Transaction(
         puts={
             (_WRAP, Plain(token_id)): msgspec.msgpack.encode(wrapped),
-            _due(token_id, wrapped): b"",
+            _due(token_id, wrapped): wrapped.accessor.encode(),
+            (_ACCESSOR, wrapped.accessor): token_id.encode(),
         }
     )
 
 
 def _removal(path: Path, wrapped: Wrapped, revision: int) -> Transaction:
-    return Transaction(expect={path: revision}, deletes=[path, _due(str(path[1]), wrapped)])
+    deletes: list[Path] = [path, _due(str(path[1]), wrapped), (_ACCESSOR, wrapped.accessor)]
+    return Transaction(expect={path: revision}, deletes=deletes)
 
 
 def _not_valid() -> ServiceError:

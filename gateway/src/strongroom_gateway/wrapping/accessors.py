@@ -1,0 +1,95 @@
+"""Accessors of wrapping tokens beside those of other tokens.
+
+For clients a wrapping token is a token. The auth service has none of them, since their answers are kept here; what it
+does not find is looked for among them.
+"""
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import Any
+
+from google.protobuf.message import Message
+
+from strongroom.auth.v1 import token_pb2 as pb
+from strongroom_gateway.wrapping.storage import Wrapped, WrapStore
+from strongroom_runtime.context import RequestContext
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.handlers import StreamCaller
+from strongroom_runtime.timestamps import timestamp
+
+_TOKENS = "/strongroom.auth.v1.TokenService/"
+_LOOKUP, _REVOKE = _TOKENS + "LookupAccessor", _TOKENS + "RevokeAccessor"
+
+
+class WithWrappingTokens:
+    """The auth service, to whose tokens those that open wrapped answers are added.
+
+    Args:
+        auth: the auth service.
+        wraps: where wrapped answers are kept.
+    """
+
+    def __init__(self, auth: StreamCaller, wraps: WrapStore) -> None:
+        self._auth = auth
+        self._wraps = wraps
+
+    def call(self, method: str, request: Any, context: RequestContext) -> Coroutine[Any, Any, Any]:
+        """Returns the response message."""
+        if method == _LOOKUP:
+            return self._look_up(request, context)
+        if method == _REVOKE:
+            return self._revoke(request, context)
+        return self._auth.call(method, request, context)
+
+    def stream(self, method: str, request: Message, context: RequestContext) -> AsyncGenerator[Any]:
+        """Yields the response messages."""
+        return self._auth.stream(method, request, context)
+
+    def duplex(
+        self, method: str, requests: AsyncIterator[Message], context: RequestContext
+    ) -> AsyncGenerator[Any]:
+        """Yields the response messages."""
+        return self._auth.duplex(method, requests, context)
+
+    async def _look_up(
+        self, request: pb.LookupAccessorRequest, context: RequestContext
+    ) -> pb.LookupAccessorResponse:
+        try:
+            found: pb.LookupAccessorResponse = await self._auth.call(_LOOKUP, request, context)
+        except ServiceError as error:
+            if error.kind is not Kind.INVALID:
+                raise
+            wrapped = await self._wraps.by_accessor(request.accessor)
+            if wrapped is None:
+                raise
+            return pb.LookupAccessorResponse(info=_info(wrapped, self._wraps.now()))
+        return found
+
+    async def _revoke(
+        self, request: pb.RevokeAccessorRequest, context: RequestContext
+    ) -> pb.RevokeAccessorResponse:
+        # The auth service has nothing against an accessor that is not there.
+        if await self._wraps.revoke(request.accessor):
+            return pb.RevokeAccessorResponse()
+        response: pb.RevokeAccessorResponse = await self._auth.call(_REVOKE, request, context)
+        return response
+
+
+def _info(wrapped: Wrapped, now: float) -> pb.TokenInfo:
+    """Returns what is told of a wrapping token, as Vault does: it may open its answer, once."""
+    return pb.TokenInfo(
+        accessor=wrapped.accessor,
+        creation_time=int(wrapped.created),
+        creation_ttl=wrapped.ttl,
+        display_name="token",
+        expire_time=timestamp(wrapped.expires),
+        explicit_max_ttl=wrapped.ttl,
+        issue_time=timestamp(wrapped.created),
+        meta=b"null",
+        num_uses=1,
+        orphan=True,
+        path=wrapped.path,
+        policies=["response-wrapping"],
+        ttl=max(0, math.ceil(wrapped.expires - now)),
+        type="service",
+    )
