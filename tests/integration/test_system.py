@@ -197,6 +197,13 @@ def test_operators_see_requests_loggers_versions_and_the_machine(platform: Platf
     history = platform.http("LIST", "sys/version-history").json()["data"]
     (version,) = history["keys"]
     assert history["key_info"][version]["previous_version"] is None
+    # Clients that ask for no more than they believe a version of Vault to have are told one, beside the true one.
+    told = {
+        platform.http("GET", "sys/health", None).json()["version"],
+        platform.http("GET", "sys/seal-status", None).json()["version"],
+        platform.http("GET", "sys/ha-status").json()["nodes"][0]["version"],
+    }
+    assert told == {f"1.19.0+strongroom.{version}"}
     assert platform.http("GET", "sys/host-info").json()["data"]["memory"]["total"] > 0
     levels = platform.http("GET", "sys/loggers").json()["data"]
     assert set(levels.values()) == {"info"}

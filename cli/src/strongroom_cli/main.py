@@ -229,6 +229,7 @@ _SETTINGS: list[tuple[str, str]] = [
     ("seal", "static or shamir."),
     ("seal-key-file", "The key of a static seal."),
     ("cluster-name", "Shown to clients."),
+    ("vault-version", "The version of Vault that clients are told; empty for none."),
     ("audit-dir", "Below which audit files may be."),
     ("audit-files", "Further audit files that may be named over the API."),
     ("member", "How the names of this process's records in etcd begin; a supervisor chooses it."),

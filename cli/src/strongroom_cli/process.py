@@ -63,6 +63,7 @@ from strongroom_runtime.transport.credentials import Identities
 from strongroom_runtime.transport.leaving import Patience
 from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
+from strongroom_runtime.version import shown
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +267,9 @@ class Process:
             seal = strongroom_seal.service.build(
                 Host(store, peers=self._callers("seal")),
                 strongroom_seal.config.Config(
-                    static_key_file=config.static_key_file, cluster_name=config.cluster_name
+                    static_key_file=config.static_key_file,
+                    cluster_name=config.cluster_name,
+                    version=shown(config.vault_version),
                 ),
             )
             self._services["seal"] = seal

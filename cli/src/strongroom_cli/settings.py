@@ -1,12 +1,14 @@
 """What an operator can set for a server process."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from strongroom_runtime.transport.leaving import STREAM_SECONDS
+from strongroom_runtime.version import VAULT_VERSION
 
 SERVICES = ("seal", "audit", "kv", "transit", "dbcreds", "auth", "gateway")
 # Services whose replicas are taken as they come, beside those that are named or run in the same process.
@@ -16,6 +18,7 @@ VIEWED = ("auth", "audit")
 DBCREDS = "dbcreds_"  # how the settings of that service begin
 ETCD_PASSWORD = "STRONGROOM_ETCD_PASSWORD"  # noqa: S105 (where it is, not what it is)
 # Where others reach a process.
+_VAULT_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}", re.ASCII)
 _REACHED = ("advertise", "direct_advertise")
 # What several processes on one machine cannot share.
 _OF_ONE_PROCESS = (*_REACHED, "direct_listen", "health_listen")
@@ -59,6 +62,8 @@ class ServerConfig:
         seal: static or shamir.
         seal_key_file: the key of a static seal; empty for one below data_dir, made when missing.
         cluster_name: shown to clients.
+        vault_version: the version of Vault that clients are told, with this software's behind a plus sign: some ask
+            for no more than they believe it has. Empty for this software's alone.
         audit_dir: below which audit files may be; empty for one below data_dir.
         audit_files: further audit files that may be named over the API.
         member: of a process that a supervisor started: how the names of its records in etcd begin.
@@ -109,6 +114,7 @@ class ServerConfig:
     seal: str = "static"
     seal_key_file: Path | None = None
     cluster_name: str = "strongroom"
+    vault_version: str = VAULT_VERSION
     audit_dir: Path | None = None
     audit_files: tuple[str, ...] = ()
     member: str = ""
@@ -193,6 +199,8 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         wrong.append("seal: takes static or shamir")
     if config.log_level not in ("debug", "info", "warning", "error"):
         wrong.append("log_level: takes debug, info, warning or error")
+    if config.vault_version and not _VAULT_VERSION.fullmatch(config.vault_version):
+        wrong.append("vault_version: takes three numbers such as 1.19.0, or nothing")
     if not 0 <= config.stream_drain_seconds < float("inf"):
         wrong.append("stream_drain_seconds: takes a number from 0")
     wrong += [

@@ -22,6 +22,7 @@ from strongroom_cli.settings import (
 from strongroom_dbcreds.config import Config
 from strongroom_runtime.config import load
 from strongroom_runtime.ports import address_towards, hostport
+from strongroom_runtime.version import VERSION, shown
 
 
 def test_pki_init_makes_what_is_missing(tmp_path: Path) -> None:
@@ -160,3 +161,17 @@ async def test_the_address_of_this_machine_is_the_one_from_which_it_reaches_etcd
     assert (hostport("::1", 7), hostport("127.0.0.1", 7)) == ("[::1]:7", "127.0.0.1:7")
     with pytest.raises(OSError, match="give advertise"):
         await address_towards(["nowhere.invalid:1"])
+
+
+@pytest.mark.parametrize(
+    "version", ["1.19", "v1.19.0", "1.19.0+ent", "1.19.0\n", "latest", "1.19.0.1"]
+)
+def test_the_version_of_vault_that_clients_are_told_is_one(version: str) -> None:
+    (text,) = check(ServerConfig(vault_version=version), {})
+    assert text.startswith("vault_version: takes three numbers")
+
+
+def test_clients_are_told_a_version_of_vault_and_ours_or_ours_alone() -> None:
+    assert check(ServerConfig(vault_version=""), {}) == []
+    assert shown(ServerConfig().vault_version) == f"1.19.0+strongroom.{VERSION}"
+    assert shown("") == VERSION

@@ -10,7 +10,6 @@ from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid, not_found
 from strongroom_runtime.handlers import Caller
-from strongroom_runtime.version import VERSION
 
 _SEAL_STATUS = "/strongroom.seal.v1.SealService/ReadSealStatus"
 
@@ -36,10 +35,7 @@ class SystemHandlers:
         self, request: pb.ReadHealthRequest, context: RequestContext
     ) -> pb.ReadHealthResponse:
         _check_codes(request)
-        answer = await self._seal.call(
-            _SEAL_STATUS, seal_pb2.ReadSealStatusRequest(), RequestContext(context.request_id)
-        )
-        status: seal_pb2.SealStatus = answer.status
+        status = await self._seal_status(context)
         response = pb.ReadHealthResponse(
             initialized=status.initialized,
             sealed=status.sealed,
@@ -91,7 +87,7 @@ class SystemHandlers:
             hostname=socket.gethostname(),
             api_address=self._address,
             active_node=True,
-            version=VERSION,
+            version=(await self._seal_status(context)).version,
         )
         return pb.ReadHaStatusResponse(nodes=[node])
 
@@ -100,6 +96,13 @@ class SystemHandlers:
     ) -> pb.ReadOpenApiResponse:
         document = await self._open_api(request.generic_mount_paths, context)
         return pb.ReadOpenApiResponse(document=document)
+
+    async def _seal_status(self, context: RequestContext) -> seal_pb2.SealStatus:
+        answer = await self._seal.call(
+            _SEAL_STATUS, seal_pb2.ReadSealStatusRequest(), RequestContext(context.request_id)
+        )
+        status: seal_pb2.SealStatus = answer.status
+        return status
 
 
 def _check_codes(request: pb.ReadHealthRequest) -> None:

@@ -14,7 +14,7 @@ class Config:
         static_key_file: 32 bytes (raw, hexadecimal or base64) that unseal by themselves at each start; None for
             shares held by people.
         cluster_name: shown to clients.
-        version: of this software, shown to clients.
+        version: shown to clients.
         adopt_seconds: how long an initialisation waits for its root token to be usable; then it answers all the same.
         rotation_check_seconds: how often the rotation policy is looked at.
     """

@@ -210,7 +210,7 @@ class SealStatus(_message.Message):
     nonce: _builtins.str
     """Names the attempt; empty without one."""
     version: _builtins.str
-    """The version of this software."""
+    """The version that clients are told: of Vault, with that of this software behind a plus sign."""
     build_date: _builtins.str
     """Always empty: builds are not dated."""
     migration: _builtins.bool

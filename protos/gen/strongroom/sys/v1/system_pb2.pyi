@@ -38,7 +38,7 @@ class Node(_message.Message):
     active_node: _builtins.bool
     """Always true."""
     version: _builtins.str
-    """The version of this software."""
+    """The version that clients are told: of Vault, with that of this software behind a plus sign."""
     def __init__(
         self,
         *,
@@ -129,7 +129,7 @@ class ReadHealthResponse(_message.Message):
     server_time_utc: _builtins.int
     """Seconds since 1970."""
     version: _builtins.str
-    """The version of this software."""
+    """The version that clients are told: of Vault, with that of this software behind a plus sign."""
     cluster_name: _builtins.str
     """Names the cluster; only when unsealed."""
     cluster_id: _builtins.str
