@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
@@ -12,7 +12,9 @@ from strongroom.seal.v1 import seal_pb2
 from strongroom_runtime.barrier import KeyHolder, KeyRing
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.tasks import end
-from strongroom_seal.seal import Seal
+
+if TYPE_CHECKING:
+    from strongroom_seal.seal import Seal
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ class LocalKeys:
     """Keys from the seal of the same process."""
 
     def __init__(
-        self, seal: Seal, holders: Mapping[str, KeyHolder], running: Sequence[Runs]
+        self, seal: "Seal", holders: Mapping[str, KeyHolder], running: Sequence[Runs]
     ) -> None:
         self._seal = seal
         self._lifecycle = _Lifecycle(holders, running)

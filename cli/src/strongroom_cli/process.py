@@ -4,43 +4,28 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-import strongroom_audit.config
-import strongroom_audit.service
-import strongroom_auth.service
-import strongroom_dbcreds.config
-import strongroom_dbcreds.service
-import strongroom_kv.service
-import strongroom_seal.config
-import strongroom_seal.service
-import strongroom_transit.service
 from strongroom.audit.v1 import audit_pb2
 from strongroom.auth.v1 import gate_pb2, token_lease_pb2
 from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom.transit.v1 import key_pb2
+from strongroom_cli import services
 from strongroom_cli.keys import KeySource, LocalKeys, RemoteKeys, Runs
-from strongroom_cli.public import PublicServers
 from strongroom_cli.settings import (
-    DBCREDS,
     SCALED,
     VIEWED,
     ServerConfig,
     calls_of,
     is_everywhere,
-    of_service,
     public_url,
     sanitized,
 )
-from strongroom_gateway.audit.grouped import GroupedAppends
-from strongroom_gateway.audit.sink import Append
-from strongroom_gateway.gateway import Gateway, GatewayHost, public_services
-from strongroom_gateway.system.seals import Seals
-from strongroom_runtime import otlp_metrics
+from strongroom_gateway.contract.public import public_services
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.cluster import Cluster
@@ -57,13 +42,19 @@ from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.ports import address_towards, hostport, split_hostport
 from strongroom_runtime.service import Host, Service
 from strongroom_runtime.tasks import end
-from strongroom_runtime.telemetry import from_environment
+from strongroom_runtime.telemetry import exported, from_environment
 from strongroom_runtime.tracing import traced
 from strongroom_runtime.transport.credentials import Identities
 from strongroom_runtime.transport.leaving import Patience
 from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
-from strongroom_runtime.version import shown
+
+if TYPE_CHECKING:
+    from strongroom_audit.service import AuditService
+    from strongroom_cli.public import PublicServers
+    from strongroom_gateway.gateway import Gateway
+    from strongroom_runtime.otlp_metrics import MetricsExport
+    from strongroom_seal.service import SealService
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +104,11 @@ class Process:
         self._remote: dict[tuple[str, str], RemoteCaller] = {}  # by who calls and who is called
         self._directory = Directory(self._client)
         self._holders = {name: KeyHolder() for name in config.targets if name != "seal"}
-        self._services: dict[str, Service] = {}
+        self._services: dict[
+            str, Service
+        ] = {}  # those that need keys, in the order in which they start
+        self._seal: SealService | None = None
+        self._audit: AuditService | None = None
         self._gateway: Gateway | None = None
         self._public: PublicServers | None = None
         self._keys: KeySource | None = None
@@ -122,7 +117,7 @@ class Process:
         self._health = HealthServer(lambda: self.ready)
         self._telemetry = {name: from_environment(name) for name in config.targets}
         self._metrics = Metrics()
-        self._export = otlp_metrics.from_environment(self._metrics.registry, name)
+        self._export = _metrics_export(self._metrics, name)
         self._patience = patience
         self._internal = InternalServer(
             self._table,
@@ -143,7 +138,7 @@ class Process:
         if config.health_listen:
             await self._health.start(config.health_listen)
         self._find_services()
-        seal = self._build()
+        self._build()
         PeerHandlers(self._cluster.applied).register(self._table)
         host = await self._own_host()
         port = await self._internal.start(
@@ -153,17 +148,19 @@ class Process:
         await self._cluster.start(self._address, self._identities.services[0], config.member)
         self._directory.start()
         await self._cluster.announce(self._without_keys)
-        if seal is not None:
-            self._keys = LocalKeys(seal.seal, self._holders, self._running())
+        if self._seal is not None:
+            self._keys = LocalKeys(self._seal.seal, self._holders, self._running())
         else:
             connects = {name: self._identities.connector(name, "seal") for name in self._holders}
             self._keys = RemoteKeys(connects, self._seals, self._holders, self._running())
         self._keys.start()
-        if seal is not None:
-            await seal.start()
+        if self._seal is not None:
+            await self._seal.start()
         if self._export is not None:
             self._export.start()
         if self._gateway is not None:
+            from strongroom_cli.public import PublicServers
+
             self._public = PublicServers(config, self._gateway, self._patience, self._reaches)
             await self._public.start()
         self._looker = asyncio.create_task(self._look_for_certificates(), name="certificates")
@@ -181,8 +178,8 @@ class Process:
             await self._leave_callers()
         if self._keys is not None:
             await self._keys.stop()
-        if "seal" in self._services:
-            await self._services["seal"].stop()
+        if self._seal is not None:
+            await self._seal.stop()
         await self._internal.stop()
         await self._directory.stop()
         for remote in self._remote.values():
@@ -204,8 +201,7 @@ class Process:
     @property
     def ready(self) -> bool:
         """Whether it is unsealed and takes calls; a seal gives keys to others only then, too."""
-        seal = self._services.get("seal")
-        closed = isinstance(seal, strongroom_seal.service.SealService) and seal.seal.sealed
+        closed = self._seal is not None and self._seal.seal.sealed
         return self._serving and not closed and not self._leaving
 
     def _reaches(self, name: str) -> bool:
@@ -217,9 +213,8 @@ class Process:
 
     async def reopen_logs(self) -> None:
         """Opens audit files anew, after they were moved away."""
-        audit = self._services.get("audit")
-        if isinstance(audit, strongroom_audit.service.AuditService):
-            await audit.log.reopen()
+        if self._audit is not None:
+            await self._audit.log.reopen()
 
     async def renew_certificates(self) -> None:
         """Takes certificates that were renewed, everywhere that they are shown."""
@@ -234,54 +229,38 @@ class Process:
             await asyncio.sleep(_LOOK_SECONDS)
             await self.renew_certificates()
 
-    def _build(self) -> strongroom_seal.service.SealService | None:
-        """Builds the services of this process; returns the seal, if it is one of them."""
+    def _build(self) -> None:
+        """Builds the services of this process."""
         config = self._config
-        if "audit" in config.targets:
-            config.audit_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._services["audit"] = strongroom_audit.service.build(
-                Host(self._store("audit")),
-                strongroom_audit.config.Config(
-                    folder=config.audit_folder,
-                    files=tuple(Path(file) for file in config.audit_files),
-                ),
-            )
-        if "kv" in config.targets:
-            self._services["kv"] = strongroom_kv.service.build(Host(self._store("kv")))
-        if "transit" in config.targets:
-            self._services["transit"] = strongroom_transit.service.build(
-                Host(self._store("transit"))
-            )
-        if "dbcreds" in config.targets:
-            self._services["dbcreds"] = strongroom_dbcreds.service.build(
-                Host(self._store("dbcreds"), peers=self._callers("dbcreds")),
-                strongroom_dbcreds.config.Config(**of_service(DBCREDS, config)),
-            )
-        if "auth" in config.targets:
-            self._services["auth"] = strongroom_auth.service.build(
-                Host(self._store("auth"), peers=self._callers("auth"))
-            )
-        seal = None
-        if "seal" in config.targets:
-            store = EtcdStore(self._client, RawCodec("seal"), self._cluster, metrics=self._metrics)
-            seal = strongroom_seal.service.build(
-                Host(store, peers=self._callers("seal")),
-                strongroom_seal.config.Config(
-                    static_key_file=config.static_key_file,
-                    cluster_name=config.cluster_name,
-                    version=shown(config.vault_version),
-                ),
-            )
-            self._services["seal"] = seal
+        for name in config.targets:
+            if name == "seal":
+                self._seal = services.seal(
+                    Host(self._raw_store(), peers=self._callers(name)), config
+                )
+            elif name == "audit":
+                self._audit = self._services[name] = services.audit(self._host(name), config)
+            elif name != "gateway":
+                self._services[name] = services.BUILD[name](self._host(name), config)
         for service in self._services.values():
             self._table.include(service.handlers)
+        if self._seal is not None:
+            self._table.include(self._seal.handlers)
         if "gateway" in config.targets:
             self._gateway = self._build_gateway()
-        return seal
 
-    def _build_gateway(self) -> Gateway:
+    def _host(self, name: str) -> Host:
+        return Host(self._store(name), peers=self._callers(name))
+
+    def _build_gateway(self) -> "Gateway":
+        from strongroom_gateway.audit.grouped import GroupedAppends
+        from strongroom_gateway.gateway import Gateway, GatewayHost
+        from strongroom_gateway.system.seals import Seals
+
         holder, callers = self._holders["gateway"], self._callers("gateway")
         seals = self._remote.get(("gateway", "seal"))
+        log = None
+        if self._audit is not None and not self._telemetry["audit"].enabled:
+            log = self._audit.log.append  # where spans are wanted, calls show them
         return Gateway(
             GatewayHost(
                 store=self._store("gateway"),
@@ -292,19 +271,10 @@ class Process:
                 telemetry=self._telemetry["gateway"],
                 metrics=self._metrics,
                 state=sanitized(self._config),
-                appends=None
-                if "audit" in self._config.targets
-                else GroupedAppends(callers["audit"]),
-                log=self._own_log(),
+                appends=GroupedAppends(callers["audit"]) if self._audit is None else None,
+                log=log,
             )
         )
-
-    def _own_log(self) -> Append | None:
-        """Returns what appends audit entries here; None where calls do it, which may be seen as spans."""
-        audit = self._services.get("audit")
-        if not isinstance(audit, strongroom_audit.service.AuditService):
-            return None
-        return None if self._telemetry["audit"].enabled else audit.log.append
 
     def _callers(self, caller: str) -> dict[str, StreamCaller]:
         """Returns who answers a service of this process, by the services that it calls: this process, or others."""
@@ -382,6 +352,10 @@ class Process:
         self._serving = False
         await self._cluster.announce(() if self._leaving else self._without_keys)
 
+    def _raw_store(self) -> EtcdStore:
+        """Returns the seal's, which is there before there are keys."""
+        return EtcdStore(self._client, RawCodec("seal"), self._cluster, metrics=self._metrics)
+
     def _store(self, name: str) -> EtcdStore:
         holder = self._holders[name]
         store = EtcdStore(
@@ -396,11 +370,7 @@ class Process:
 
     def _running(self) -> list[Runs]:
         """Returns what runs only while there are keys, in the order in which it starts."""
-        running: list[Runs] = [
-            self._services[name]
-            for name in ("audit", "kv", "transit", "dbcreds", "auth")
-            if name in self._services
-        ]
+        running: list[Runs] = list(self._services.values())
         if self._gateway is not None:
             running.append(self._gateway)
         running.append(_Announced(self))
@@ -418,3 +388,11 @@ class _Announced:
     def __init__(self, process: Process) -> None:
         self.start = process.start_serving
         self.stop = process.stop_serving
+
+
+def _metrics_export(metrics: Metrics, name: str) -> "MetricsExport | None":
+    if not exported("METRICS"):
+        return None
+    from strongroom_runtime.otlp_metrics import from_environment as export
+
+    return export(metrics.registry, name)

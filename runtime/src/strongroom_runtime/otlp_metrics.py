@@ -34,10 +34,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
+from strongroom_runtime.telemetry import exported
+
 log = logging.getLogger(__name__)
 
 _SECONDS = 60.0
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 
 
 class MetricsExport:
@@ -102,10 +103,7 @@ def from_environment(
     registry: CollectorRegistry, service: str, environment: Mapping[str, str] = os.environ
 ) -> MetricsExport | None:
     """Returns the export that the `OTEL_*` variables ask for; None for none."""
-    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    chosen = environment.get("OTEL_METRICS_EXPORTER", "")
-    named = any(environment.get(name) for name in _ENDPOINTS)
-    if disabled or chosen not in ("", "otlp") or not (chosen == "otlp" or named):
+    if not exported("METRICS", environment):
         return None
     try:
         seconds = float(environment.get("OTEL_METRIC_EXPORT_INTERVAL", "")) / 1000

@@ -8,14 +8,15 @@ nothing. Attributes are names of methods and codes, never values.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+if TYPE_CHECKING:  # the SDK is loaded where something is recorded
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -28,12 +29,11 @@ class Telemetry:
         exporter: where spans go; None records nothing.
     """
 
-    def __init__(self, service: str, exporter: SpanExporter | None = None) -> None:
+    def __init__(self, service: str, exporter: "SpanExporter | None" = None) -> None:
         self._provider: TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
         if exporter is not None:
-            self._provider = TracerProvider(resource=Resource.create({"service.name": service}))
-            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+            self._provider = _provider(service, exporter)
             self._tracer = self._provider.get_tracer("strongroom")
 
     @property
@@ -88,14 +88,32 @@ class Telemetry:
             self._provider.shutdown()
 
 
-def from_environment(service: str, environment: Mapping[str, str] = os.environ) -> Telemetry:
-    """Returns the telemetry that the `OTEL_*` variables ask for."""
-    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    chosen = environment.get("OTEL_TRACES_EXPORTER", "")
+def _provider(service: str, exporter: "SpanExporter") -> "TracerProvider":
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+def exported(signal: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Returns whether the `OTEL_*` variables ask for a signal, `TRACES` or `METRICS`, to be sent over OTLP."""
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    chosen = environment.get(f"OTEL_{signal}_EXPORTER", "")
     named = any(
         environment.get(name)
-        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
     )
-    if disabled or chosen == "none" or not (chosen == "otlp" or named):
+    return chosen == "otlp" or (chosen == "" and named)
+
+
+def from_environment(service: str, environment: Mapping[str, str] = os.environ) -> Telemetry:
+    """Returns the telemetry that the `OTEL_*` variables ask for."""
+    if not exported("TRACES", environment):
         return Telemetry(service)
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
     return Telemetry(service, OTLPSpanExporter())

@@ -6,8 +6,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from strongroom_gateway.contract.public import public_services
 from strongroom_gateway.contract.routes import RouteTable
-from strongroom_gateway.gateway import public_services
 from strongroom_gateway.health import GrpcHealth
 
 Status = health_pb2.HealthCheckResponse

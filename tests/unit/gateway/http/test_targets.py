@@ -4,8 +4,8 @@ import pytest
 from tests.fakes.store import MemoryStore
 
 from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.public import public_services
 from strongroom_gateway.contract.routes import RouteTable
-from strongroom_gateway.gateway import public_services
 from strongroom_gateway.http.targets import Target, Targets
 from strongroom_gateway.mounts.table import REMOVING, MountTable, new_mount
 from strongroom_runtime.errors import Kind, ServiceError
