@@ -103,9 +103,10 @@ class Replica:
         assert self.supervisor.wait(40) == 0
 
     def kill(self) -> None:
-        child = self.process
+        # Stopped first, since with its end the child would be told to end in peace.
+        self.supervisor.send_signal(signal.SIGSTOP)
+        self.process.kill()
         self.supervisor.kill()
-        child.kill()
         self.supervisor.wait()
 
 
