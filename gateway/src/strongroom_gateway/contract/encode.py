@@ -232,9 +232,10 @@ def _map_writer(field: Field) -> Writer:
     name = field.name
     convert = _converter(field.map_value)
     if convert is None:
-        # An empty map of texts is null, as in Vault; one of numbers is not.
+        # An empty map of texts is null, as in Vault, unless its field says otherwise; one of numbers is not.
         of_texts = field.map_value.descriptor.type == FieldDescriptor.TYPE_STRING
-        empty: dict[str, Any] | None = None if of_texts else {}
+        stays = field.format == options.FORMAT_EMPTY_WHEN_UNSET or not of_texts
+        empty: dict[str, Any] | None = {} if stays else None
         return lambda message, into: into.__setitem__(name, dict(getattr(message, name)) or empty)
     each = convert
     return lambda message, into: into.__setitem__(

@@ -118,8 +118,7 @@ class MountHandlers:
     async def TuneMount(
         self, request: pb.TuneMountRequest, context: RequestContext
     ) -> pb.TuneMountResponse:
-        await self._tune(_path(request.path), request)
-        return pb.TuneMountResponse()
+        return pb.TuneMountResponse(warnings=await self._tune(_path(request.path), request))
 
     async def TuneAuth(
         self, request: pb.TuneAuthRequest, context: RequestContext
@@ -317,7 +316,10 @@ class MountHandlers:
 
         await self._table.change(change)
 
-    async def _tune(self, path: str, request: Any) -> None:
+    async def _tune(self, path: str, request: Any) -> list[str]:
+        """Changes how a mount is tuned; returns what clients are to be told of it."""
+        warnings: list[str] = []
+
         def change(mounts: Mounts) -> Mounts:
             mount = mounts.get(path)
             if mount is None or mount.state != ACTIVE:
@@ -326,9 +328,15 @@ class MountHandlers:
             if request.HasField("description"):
                 after = msgspec.structs.replace(after, description=request.description)
             options = messages.changed_options(mount, dict(request.options))
-            return {**mounts, path: msgspec.structs.replace(after, options=options)}
+            after = msgspec.structs.replace(after, options=options)
+            upgraded = after.kind != mount.kind
+            warnings[:] = (
+                ["The mount was upgraded from version 1 to version 2."] if upgraded else []
+            )
+            return {**mounts, path: after}
 
         await self._table.change(change)
+        return warnings
 
 
 def _path(text: str) -> str:

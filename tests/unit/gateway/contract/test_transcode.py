@@ -516,3 +516,9 @@ def test_no_value_in_any_field_is_more_than_a_clear_error(value: Any) -> None:
             except ServiceError as error:
                 assert error.kind is Kind.INVALID
                 assert error.message
+
+
+def test_a_mount_without_options_shows_none_of_them_instead_of_null() -> None:
+    # Some clients take a mount for malformed otherwise.
+    fields = ResponsePlan(mounts_pb2.MountInfo.DESCRIPTOR).fields(mounts_pb2.MountInfo(type="kv"))
+    assert fields["options"] == {}

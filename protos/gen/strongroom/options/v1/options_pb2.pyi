@@ -116,7 +116,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_NULL_WHEN_UNSET: _Format.ValueType  # 5
     """An optional scalar, a Timestamp or a message that is null in JSON when unset, instead of left out."""
     FORMAT_EMPTY_WHEN_UNSET: _Format.ValueType  # 6
-    """A Timestamp that is the empty string in JSON when unset."""
+    """A Timestamp that is the empty string in JSON when unset, or a map of texts that is {} when empty, instead of null."""
     FORMAT_WHOLE_TEXTS: _Format.ValueType  # 7
     """A list of texts in which commas mean nothing: one text is a list of one."""
     FORMAT_OMIT_EMPTY: _Format.ValueType  # 8
@@ -146,7 +146,7 @@ FORMAT_INLINE: Format.ValueType  # 4
 FORMAT_NULL_WHEN_UNSET: Format.ValueType  # 5
 """An optional scalar, a Timestamp or a message that is null in JSON when unset, instead of left out."""
 FORMAT_EMPTY_WHEN_UNSET: Format.ValueType  # 6
-"""A Timestamp that is the empty string in JSON when unset."""
+"""A Timestamp that is the empty string in JSON when unset, or a map of texts that is {} when empty, instead of null."""
 FORMAT_WHOLE_TEXTS: Format.ValueType  # 7
 """A list of texts in which commas mean nothing: one text is a list of one."""
 FORMAT_OMIT_EMPTY: Format.ValueType  # 8
