@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from strongroom_runtime.bounded import Bounded
+
 T = TypeVar("T")
 M = TypeVar("M")
 
@@ -17,14 +19,12 @@ class Derived(Generic[T, M]):
 
     def __init__(self, make: Callable[[T], M], most: int = 5_000) -> None:
         self._make = make
-        self._most = most
-        self._made: dict[int, tuple[T, M]] = {}
+        self._made: Bounded[int, tuple[T, M]] = Bounded(most)
 
     def of(self, value: T) -> M:
         """Returns what is made of an object that never changes."""
         known = self._made.get(id(value))
         if known is None:
-            if len(self._made) >= self._most:
-                self._made.clear()
-            known = self._made[id(value)] = (value, self._make(value))
+            known = (value, self._make(value))
+            self._made.keep(id(value), known)
         return known[1]

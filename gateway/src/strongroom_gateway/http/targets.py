@@ -10,6 +10,7 @@ from strongroom_gateway.http.absent import why
 from strongroom_gateway.http.paths import canonical
 from strongroom_gateway.mounts.table import ACTIVE, MountTable, Snapshot
 from strongroom_gateway.pipeline import HELP
+from strongroom_runtime.bounded import Bounded
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
@@ -62,7 +63,7 @@ class Targets:
     def __init__(self, routes: RouteTable, mounts: MountTable) -> None:
         self._routes = routes
         self._mounts = mounts
-        self._kept: dict[tuple[str, int, bool], Target] = {}
+        self._kept: Bounded[tuple[str, int, bool], Target] = Bounded(_KEPT)
 
     async def of(self, path: str, operation: int, *, helps: bool) -> Target:
         """Returns where a request goes.
@@ -87,9 +88,7 @@ class Targets:
             raise invalid("cannot write to a path ending in '/'")
         found = await self._find(clean, operation, helps=helps)
         if len(path) <= _KEPT_CHARACTERS:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            self._kept[name] = found
+            self._kept.keep(name, found)
         return found
 
     async def _find(self, path: str, operation: int, *, helps: bool) -> Target:

@@ -25,7 +25,6 @@ _VERSION = 1
 _HEADER = struct.Struct(">BI12s")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _MARK = "~"
-_SEGMENTS_KEPT, _PATHS_KEPT = 100_000, 20_000
 # Of a name, and of a key: who logs in may name any user or role, and longer ones would fill the memory.
 _SEGMENT_CHARACTERS, _PATH_BYTES = 250, 1_000
 
@@ -64,10 +63,7 @@ class BarrierCodec:
         ]
         key = (self._root + "/".join(segments)).encode()
         if len(key) <= _PATH_BYTES:
-            kept = self._keys.paths
-            if len(kept) >= _PATHS_KEPT:
-                kept.clear()  # as with segments
-            kept[name] = key
+            self._keys.paths.keep(name, key)
         return key
 
     def encode_prefix(self, path: Path) -> bytes:
@@ -110,10 +106,7 @@ class BarrierCodec:
         ciphertext = ring.names.encrypt(segment.encode(), [self._service])
         encoded = _MARK + base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
         if len(segment) <= _SEGMENT_CHARACTERS:
-            kept = self._keys.segments
-            if len(kept) >= _SEGMENTS_KEPT:
-                kept.clear()  # rarely reached, and filled again at once by what is in use
-            kept[segment] = encoded
+            self._keys.segments.keep(segment, encoded)
         return encoded
 
     def _decode(self, segment: str) -> str:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
+from strongroom_runtime.bounded import Bounded
 from strongroom_runtime.errors import Kind, ServiceError
 
 KEY_BYTES = 32
 NAME_KEY_BYTES = 64
+_SEGMENTS_KEPT, _PATHS_KEPT = 100_000, 20_000
 
 
 class KeyRing:
@@ -67,9 +69,9 @@ class KeyHolder:
     def __init__(self, ring: KeyRing | None = None) -> None:
         self._ring = ring
         # Encrypted names by segment: a name key never changes, so entries live as long as the ring.
-        self.segments: dict[str, str] = {}
+        self.segments: Bounded[str, str] = Bounded(_SEGMENTS_KEPT)
         # Storage keys by path. The types are part of the name: a `Plain` segment equals one that is not.
-        self.paths: dict[tuple[object, ...], bytes] = {}
+        self.paths: Bounded[tuple[object, ...], bytes] = Bounded(_PATHS_KEPT)
         # Told when the keys go, so that nothing decrypted outlives them.
         self.on_seal: list[Callable[[], None]] = []
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from strongroom_runtime.bounded import Bounded
 from strongroom_runtime.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Unreadable:
         self._service = service
         self._metrics = metrics
         self._monotonic = monotonic
-        self._named: dict[bytes, float] = {}  # until when
+        self._named: Bounded[bytes, float] = Bounded(_MOST)  # until when
 
     def note(self, key: bytes, error: BaseException) -> None:
         """Notes that one was gone past."""
@@ -36,9 +37,7 @@ class Unreadable:
         now = self._monotonic()
         if now < self._named.get(key, 0.0):
             return
-        if len(self._named) >= _MOST:
-            self._named.clear()
-        self._named[key] = now + _AGAIN_SECONDS
+        self._named.keep(key, now + _AGAIN_SECONDS)
         log.error(
             "an entry in etcd cannot be read; it is passed over",
             extra={

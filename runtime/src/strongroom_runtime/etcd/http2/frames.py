@@ -1,9 +1,11 @@
 """Frames of HTTP/2 (RFC 9113, sections 4 and 6) and headers that stand by themselves (RFC 7541)."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from hpack import Decoder, Encoder, HPACKError
+
+from strongroom_runtime.bounded import Bounded
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
     0, 1, 3, 4, 5, 6, 7, 8, 9,
@@ -26,8 +28,6 @@ _HEAD = 9
 _BLOCKS = 256
 
 HeaderList = tuple[tuple[str, str], ...]
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class ProtocolError(Exception):
@@ -151,8 +151,8 @@ class Headers:
     """
 
     def __init__(self) -> None:
-        self._read: dict[bytes, dict[str, str]] = {}
-        self._written: dict[HeaderList, bytes] = {}
+        self._read: Bounded[bytes, dict[str, str]] = Bounded(_BLOCKS)
+        self._written: Bounded[HeaderList, bytes] = Bounded(_BLOCKS)
 
     def read(self, block: bytes) -> dict[str, str]:
         """Returns the headers of a block.
@@ -168,7 +168,7 @@ class Headers:
                 known = {str(name): str(value) for name, value in decoder.decode(block)}
             except (HPACKError, UnicodeDecodeError) as error:
                 raise ProtocolError("headers cannot be read") from error
-            _keep(self._read, block, known)
+            self._read.keep(block, known)
         return known
 
     def write(self, headers: HeaderList) -> bytes:
@@ -178,11 +178,5 @@ class Headers:
             encoder = Encoder()
             encoder.header_table_size = 0
             known = encoder.encode(headers, huffman=False)
-            _keep(self._written, headers, known)
+            self._written.keep(headers, known)
         return known
-
-
-def _keep(known: dict[K, V], key: K, value: V) -> None:
-    if len(known) >= _BLOCKS:
-        known.clear()  # what is in use comes back at once
-    known[key] = value
