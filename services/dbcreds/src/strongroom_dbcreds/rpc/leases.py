@@ -1,6 +1,8 @@
 """LeaseService: what operators and holders do with leases."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import NamedTuple
 
 from strongroom.auth.v1.token_lease_pb2 import LookupTokenLeaseResponse
 from strongroom.dbcreds.v1 import lease_pb2 as pb
@@ -27,10 +29,22 @@ _KINDS = {
     storage.FAILED: pb.LEASE_EVENT_KIND_FAILED,
 }
 
-# What errors say of a lease that is not there, as in Vault: clients that renew give up when they read the second.
-_INVALID, _NOT_FOUND = "invalid lease", "lease not found"
 
-_Refusal = Callable[[], ServiceError]
+class _Refusals(NamedTuple):
+    """What is said, as in Vault, of a lease that is not there, and of one that the caller may not act on."""
+
+    absent: Callable[[], ServiceError]
+    foreign: Callable[[], ServiceError]
+
+
+def _not_found() -> ServiceError:
+    return invalid("lease not found")
+
+
+_REFUSALS = _Refusals(partial(invalid, "invalid lease"), denied)
+# A client whose lease ended with its former token renews it with the next one. It asks for a new secret when it reads
+# this, and gives up when it reads that permission is denied.
+_OF_RENEWALS = _Refusals(_not_found, _not_found)
 
 
 class LeaseHandlers:
@@ -92,13 +106,13 @@ class LeaseHandlers:
         if request.increment < 0:
             raise invalid("increment: must not be negative")
         if of_tokens(request.lease_id):
-            token = await self._token(request.lease_id, context, _NOT_FOUND, _not_found)
+            token = await self._token(request.lease_id, context, _OF_RENEWALS)
             raise invalid(
                 "tokens cannot be renewed through this endpoint"
                 if token.renewable
                 else "lease is not renewable"
             )
-        kept = await self._one(request.lease_id, context, _NOT_FOUND, _not_found)
+        kept = await self._one(request.lease_id, context, _OF_RENEWALS)
         if not kept.lease.alive(self._clock.now()):
             raise invalid("lease not found or lease is not renewable")
         renewed = await self._renewer.renew(kept, request.increment, context.mount)
@@ -224,7 +238,7 @@ class LeaseHandlers:
             ) from None
 
     async def _found(
-        self, lease_id: str, context: RequestContext, refusal: _Refusal = denied
+        self, lease_id: str, context: RequestContext, refusals: _Refusals = _REFUSALS
     ) -> Kept | None:
         """Returns a lease, if the caller may act on it; None where there is none."""
         if not lease_id.strip("/"):
@@ -235,41 +249,33 @@ class LeaseHandlers:
             kept is not None and context.token is not None and kept.lease.token == context.token.id
         )
         if not (own or context.of_others):
-            raise refusal()  # whether there is such a lease or not
+            raise refusals.foreign()  # whether there is such a lease or not
         return kept
 
     async def _one(
-        self,
-        lease_id: str,
-        context: RequestContext,
-        absent: str = _INVALID,
-        refusal: _Refusal = denied,
+        self, lease_id: str, context: RequestContext, refusals: _Refusals = _REFUSALS
     ) -> Kept:
-        kept = await self._found(lease_id, context, refusal)
+        kept = await self._found(lease_id, context, refusals)
         if kept is None or kept.lease.state is State.CREATING:
-            raise invalid(absent)
+            raise refusals.absent()
         return kept
 
     async def _found_token(
-        self, lease_id: str, context: RequestContext, refusal: _Refusal = denied
+        self, lease_id: str, context: RequestContext, refusals: _Refusals = _REFUSALS
     ) -> LookupTokenLeaseResponse | None:
         """Returns the lease of a token, if the caller may act on it; None where there is none."""
         found = await self._tokens.find(lease_id)
         own = found is not None and context.token is not None and found.token_id == context.token.id
         if not (own or context.of_others):
-            raise refusal()  # whether there is such a lease or not
+            raise refusals.foreign()  # whether there is such a lease or not
         return found
 
     async def _token(
-        self,
-        lease_id: str,
-        context: RequestContext,
-        absent: str = _INVALID,
-        refusal: _Refusal = denied,
+        self, lease_id: str, context: RequestContext, refusals: _Refusals = _REFUSALS
     ) -> LookupTokenLeaseResponse:
-        found = await self._found_token(lease_id, context, refusal)
+        found = await self._found_token(lease_id, context, refusals)
         if found is None:
-            raise invalid(absent)
+            raise refusals.absent()
         return found
 
     async def _failing(self) -> AsyncIterator[Lease]:
@@ -358,12 +364,3 @@ def _event_message(event: Happened) -> pb.LeaseEvent:
         expire_time=timestamp(event.expires),
         error=event.error,
     )
-
-
-def _not_found() -> ServiceError:
-    """What a renewal says of a lease that the caller may not renew, as of one that is gone.
-
-    A client whose lease ended with its former token renews it with the next one. It asks for a new secret when it
-    reads this, and gives up when it reads that permission is denied.
-    """
-    return invalid(_NOT_FOUND)
