@@ -186,8 +186,8 @@ class Supervisor:
         self._etcd_task = asyncio.create_task(self._watch_etcd(self._etcd), name="watch-etcd")
         return replace(
             config,
-            etcd_endpoints=self._etcd.config.endpoints,
-            etcd_pki_dir=config.certificates,
+            etcd_endpoints=self._etcd.nearby.endpoints,
+            etcd_pki_dir=config.certificates if self._etcd.nearby.identity else None,
         )
 
     async def _watch_etcd(self, etcd: EmbeddedEtcd) -> None:

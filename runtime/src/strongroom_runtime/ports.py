@@ -8,6 +8,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+# What endpoints begin with that are sockets of this machine; their path is behind it.
+SOCKET = "unix:"
+
 _RESERVED_SECONDS = 60.0
 
 
@@ -60,13 +63,15 @@ free_port = Ports(15_000, 32_000).free
 
 
 async def address_towards(endpoints: Iterable[str]) -> str:
-    """Returns the address of this machine from which it reaches the first HOST:PORT that it can reach. Sends nothing.
+    """Returns the address of this machine from which it reaches the first endpoint that it can reach. Sends nothing.
 
     Raises:
         OSError: it can reach none.
     """
     loop = asyncio.get_running_loop()
     for endpoint in endpoints:
+        if endpoint.startswith(SOCKET):
+            return "127.0.0.1"
         host, _, port = endpoint.rpartition(":")
         try:
             found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)

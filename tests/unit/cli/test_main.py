@@ -158,6 +158,7 @@ def test_the_health_of_nobody_is_bad() -> None:
 
 async def test_the_address_of_this_machine_is_the_one_from_which_it_reaches_etcd() -> None:
     assert await address_towards(["nowhere.invalid:1", "127.0.0.1:2379"]) == "127.0.0.1"
+    assert await address_towards(["unix:/somewhere/client:0"]) == "127.0.0.1"
     assert (hostport("::1", 7), hostport("127.0.0.1", 7)) == ("[::1]:7", "127.0.0.1:7")
     with pytest.raises(OSError, match="give advertise"):
         await address_towards(["nowhere.invalid:1"])

