@@ -31,6 +31,7 @@ from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import RawCodec
 from strongroom_runtime.etcd.directory import Directory
+from strongroom_runtime.etcd.lineage import Lineage
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, Shape, StreamCaller, shape_of
 from strongroom_runtime.health import HealthServer
@@ -96,7 +97,8 @@ class Process:
         self._identities = Identities(config.certificates, config.trust_domain, first)
         self._looking = asyncio.Lock()
         self._looker: asyncio.Task[None] | None = None
-        self._client = EtcdClient(etcd)
+        self.lineage = Lineage()  # what this process has in memory is worth nothing once it breaks
+        self._client = EtcdClient(etcd, self.lineage)
         self._peers = PeerClient(self._identities.connector(name, MEMBER))
         self._cluster = Cluster(self._client, self._confirm)
         self._table = HandlerTable()

@@ -26,6 +26,8 @@ def run(config: ServerConfig) -> int:
     """Serves until SIGTERM or SIGINT, of which a second waits for no stream; SIGHUP opens audit files anew and takes
     certificates that were renewed.
 
+    It ends by itself where etcd was restored or replaced: what starts it again has nothing of before in memory.
+
     Returns the exit status.
     """
     logs.configure(config.target, config.log_level)
@@ -44,6 +46,9 @@ async def _serve(config: ServerConfig) -> int:
     try:
         pki.check(config.certificates, config.trust_domain, config.targets)
         process = Process(config, etcd_config(config), patience)
+        lost = asyncio.Event()
+        for use in (lost.set, patience.lose, stop.set):
+            process.lineage.on_break(use)
         loop.add_signal_handler(signal.SIGHUP, _anew, process)
         await process.start()
     except (OSError, ServiceError, pki.CertificateError) as error:
@@ -54,7 +59,7 @@ async def _serve(config: ServerConfig) -> int:
     await stop.wait()
     log.info("stopping")
     await process.stop()
-    return 0
+    return 1 if lost.is_set() else 0
 
 
 def _anew(process: Process) -> None:

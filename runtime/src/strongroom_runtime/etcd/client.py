@@ -19,6 +19,7 @@ import grpc
 from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.http2 import Channel, Stream
+from strongroom_runtime.etcd.lineage import Lineage
 from strongroom_runtime.etcd.session import Login, Metadata, Session
 from strongroom_runtime.transport.certificates import Identity, Renewable
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 _FULL = "database space exceeded"
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 _PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+# The headers of their answers are as new as what was committed when they were sent.
+_LINEARIZABLE = (etcd_pb2.RangeRequest, etcd_pb2.TxnRequest)
 _READ_ATTEMPTS = 5
 _TOKEN_ATTEMPTS = 3
 _RETRY_SECONDS = 0.1
@@ -53,9 +56,15 @@ class EtcdConfig:
 
 
 class EtcdClient:
-    """One for each process that talks to a cluster."""
+    """One for each process that talks to a cluster.
 
-    def __init__(self, config: EtcdConfig) -> None:
+    Args:
+        config: how to reach it.
+        lineage: notices that it was restored or replaced; None for who keeps nothing of what etcd says.
+    """
+
+    def __init__(self, config: EtcdConfig, lineage: Lineage | None = None) -> None:
+        self.lineage = lineage
         self._timeout = config.timeout_seconds
         self._identity = Renewable(config.identity) if config.identity is not None else None
         identity = self._identity
@@ -175,6 +184,15 @@ class EtcdClient:
         """Opens a stream that keeps leases alive, and ends it."""
         return self._stream(self._lease.LeaseKeepAlive)
 
+    def take(self, header: etcd_pb2.ResponseHeader) -> None:
+        """Takes the header of what came in a stream.
+
+        Raises:
+            ServiceError: UNAVAILABLE where etcd was restored or replaced.
+        """
+        if self.lineage is not None:
+            self.lineage.take(header)
+
     async def close(self) -> None:
         """Closes the channel."""
         await self._channel.close()
@@ -189,6 +207,16 @@ class EtcdClient:
         return (await self._auth.Authenticate(request, timeout=self._timeout)).token
 
     async def _call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        """Runs a call, and takes its answer if it is of the etcd that this process began with."""
+        lineage = self.lineage
+        if lineage is None:
+            return await self._answer(method, request)
+        at_least = lineage.begin()
+        answer: Any = await self._answer(method, request)
+        lineage.take(answer.header, at_least if isinstance(request, _LINEARIZABLE) else 0)
+        return answer  # type: ignore[no-any-return]
+
+    async def _answer(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Runs a call as the user, if there is one."""
         session = self._session
         if session is None:
@@ -204,6 +232,8 @@ class EtcdClient:
 
     @contextlib.asynccontextmanager
     async def _stream(self, method: Callable[..., Stream]) -> AsyncIterator[Stream]:
+        if self.lineage is not None:
+            self.lineage.begin()
         metadata: Metadata = await self._session.metadata() if self._session else ()
         stream = method(metadata=metadata)
         try:

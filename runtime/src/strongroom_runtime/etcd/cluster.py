@@ -67,6 +67,12 @@ class Cluster:
         self._lease = 0
         self._member_lease = MemberLease()
         self._task: asyncio.Task[None] | None = None
+        if client.lineage is not None:
+            client.lineage.on_break(self._lose)
+
+    def _lose(self) -> None:
+        """Serves nothing from memory any more: in an etcd that went back, nobody need know of this member."""
+        self._member_lease.certain_until = 0.0
 
     def view(self, prefix: str) -> PrefixView:
         """Returns the view of a prefix, such as `kv/`. All are asked for before `start`."""
@@ -227,6 +233,7 @@ class Cluster:
                         answer = await stream.read()
                     if not isinstance(answer, etcd_pb2.LeaseKeepAliveResponse):
                         return
+                    self.client.take(answer.header)
                     if answer.TTL <= 0 or not await self._welcome():
                         return
                     self._member_lease.certain_until = sent + answer.TTL

@@ -60,7 +60,7 @@ async def watch_once(
 
     Raises:
         CompactedError: the revision to start from is gone.
-        ServiceError: UNAVAILABLE where etcd refuses the watch.
+        ServiceError: UNAVAILABLE where etcd refuses the watch, or was restored or replaced.
         grpc.aio.AioRpcError: the stream broke.
     """
     create = etcd_pb2.WatchCreateRequest(
@@ -70,6 +70,7 @@ async def watch_once(
         await stream.write(etcd_pb2.WatchRequest(create_request=create))
         held: list[etcd_pb2.Event] = []
         async for response in stream:
+            client.take(response.header)
             if response.compact_revision:
                 raise CompactedError
             if response.canceled:
