@@ -115,4 +115,4 @@ def test_the_audit_files_hold_together(used: tuple[Path, set[str]]) -> None:
     file.write_bytes(b"".join(lines[:5] + lines[6:]))
     broken = CliRunner().invoke(main, ["audit", "verify", str(file)])
     assert broken.exit_code == 1
-    assert "line 6" in broken.output
+    assert f"the first bad line is {file}:6" in broken.output

@@ -133,20 +133,37 @@ def audit() -> None:
 
 
 @audit.command("verify")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def audit_verify(file: Path) -> None:
-    """Check the hash chains of an audit file; exits 1 and says where one is broken."""
-    from strongroom_audit.domain.chain import verify
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--chains",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="What `bao read -format=json sys/audit-chains` said before the files were copied; may be repeated,"
+    " with older answers too.",
+)
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    help="A key that is known to be the platform's, as 64 hexadecimal digits or a file that has them; may be"
+    " repeated. Else all that --chains names are believed.",
+)
+@click.option("--since", default="", help="From when on the files are complete. Else always.")
+@click.option("--device", "devices", multiple=True, help="Only this device's; may be repeated.")
+@click.option(
+    "--unsealed-until",
+    default="",
+    help="Until when a version that sealed nothing ran. Else until the first key was made.",
+)
+def audit_verify(**options: Any) -> None:
+    """Check that a log is as it was written, and that nothing of it is missing.
 
-    with file.open("rb") as lines:
-        report = verify(line.rstrip(b"\n") for line in lines)
-    for problem in report.problems:
-        click.echo(problem)
-    click.echo(
-        f"{report.lines} entries in {len(report.chains)} chains, {len(report.problems)} problems"
-    )
-    if report.problems:
-        sys.exit(1)
+    FILES may come in any order, compressed with gzip or not. Times are RFC 3339 or seconds since 1970. Exits 0 where
+    all holds, 1 where something was changed or is missing, 2 where the files or options cannot be used.
+    """
+    from strongroom_cli import audit_verify as command
+
+    sys.exit(command.run(**options))
 
 
 @main.group()

@@ -1,26 +1,44 @@
 """The open audit files of this process."""
 
 import asyncio
+import contextlib
 import logging
+import math
 from pathlib import Path
 
 from strongroom_audit.config import Config
 from strongroom_audit.devices import Device, DeviceStore
+from strongroom_audit.domain.keys import SigningKey
+from strongroom_audit.keys import SigningKeys
+from strongroom_audit.register import ChainRecord, ChainRegister
 from strongroom_audit.writer import FileWriter
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """Appends entries to the devices that are enabled."""
+    """Appends entries to the devices that are enabled, and keeps their chains sealed and registered."""
 
-    def __init__(self, devices: DeviceStore, config: Config, clock: Clock) -> None:
+    def __init__(
+        self,
+        devices: DeviceStore,
+        config: Config,
+        clock: Clock,
+        keys: SigningKeys,
+        register: ChainRegister,
+    ) -> None:
         self._devices = devices
         self._config = config
         self._clock = clock
+        self._keys = keys
+        self._register = register
         self._writers: dict[tuple[str, str], FileWriter] = {}
+        self._recorded: dict[str, tuple[int, float]] = {}  # entries and when, by chain
+        self._ended: list[ChainRecord] = []  # chains whose end is not recorded yet
+        self._behind = False  # the last record could not be written
 
     def try_open(self, file: Path) -> None:
         """Raises unless a file can be written, before a device with it is enabled.
@@ -28,7 +46,7 @@ class AuditLog:
         Raises:
             ServiceError: INVALID.
         """
-        FileWriter(file, clock=self._clock).discard()
+        FileWriter(file, self._key, clock=self._clock).discard()
 
     async def append(self, entries: list[tuple[str, bytes]]) -> None:
         """Writes (device path, JSON) entries; returns once at least one device has all of its own.
@@ -64,23 +82,92 @@ class AuditLog:
     async def reopen(self) -> None:
         """Opens all files anew, after they were moved away."""
         for writer in list(self._writers.values()):
-            await writer.reopen()
+            try:
+                await writer.reopen()
+            except (OSError, ServiceError) as error:
+                log.error("an audit file cannot be opened anew", extra={"reason": str(error)})
+
+    async def keep_sealed(self) -> None:
+        """Seals what was written. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(self._config.seal_seconds)
+            # Where etcd is away, the key before is as good for a while.
+            with contextlib.suppress(ServiceError):
+                await self._keys.refresh()
+            for writer in self._writers.values():
+                writer.seal()
 
     async def keep_synced(self) -> None:
-        """Brings files to the disk in the background. Runs until cancelled."""
+        """Brings files to the disk, and records how far they are there. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._config.sync_seconds)
             for writer in list(self._writers.values()):
                 try:
                     await writer.sync()
+                    await writer.witness()
                 except OSError as error:
                     log.error("an audit file cannot be synced", extra={"errno": error.errno or 0})
+            await self._record()
 
     async def close(self) -> None:
-        """Writes what waits and closes all files."""
+        """Writes what waits, ends all chains and closes their files."""
         writers, self._writers = list(self._writers.values()), {}
         for writer in writers:
-            await writer.close()
+            try:
+                await writer.close()
+            except OSError as error:
+                log.error("an audit file cannot be synced", extra={"errno": error.errno or 0})
+            if writer.synced.seq:
+                self._ended.append(self._record_of(writer, ended=writer.ended))
+        self._recorded.clear()
+        # Where there are no keys any more, or no etcd, it is done when this process has them again. Where it never
+        # has, the register says less than the file, which is not held against it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.ending_seconds):
+                await self._record_ended()
+
+    async def _record(self) -> None:
+        """Records the chains that went on since the last time."""
+        await self._record_ended()
+        now = self._clock.monotonic()
+        for writer in list(self._writers.values()):
+            chain = writer.synced
+            entries, when = self._recorded.get(chain.writer, (0, -math.inf))
+            if chain.seq > entries and now >= when + self._config.record_seconds:
+                record = self._record_of(writer)
+                if await self._try_record(record):
+                    self._recorded[chain.writer] = (record.entries, now)
+
+    async def _record_ended(self) -> None:
+        while self._ended and await self._try_record(self._ended[0]):
+            self._ended.pop(0)
+
+    async def _try_record(self, record: ChainRecord) -> bool:
+        try:
+            await self._register.record(record)
+        except ServiceError as error:
+            if not self._behind:
+                log.warning("chains are not recorded", extra={"kind": error.kind.value})
+            self._behind = True
+            return False
+        self._behind = False
+        return True
+
+    def _record_of(self, writer: FileWriter, *, ended: bool = False) -> ChainRecord:
+        chain = writer.synced
+        return ChainRecord(
+            writer=chain.writer,
+            device=writer.device,
+            file=str(writer.path),
+            began=writer.began,
+            entries=chain.seq,
+            hash=chain.prev,
+            recorded=rfc3339(self._clock.now()),
+            ended=ended,
+        )
+
+    def _key(self) -> SigningKey:
+        return self._keys.current
 
     async def _write(self, device: Device, path: str, entries: list[bytes]) -> None:
         await self._writer(device, path).append(*entries)
@@ -96,7 +183,11 @@ class AuditLog:
         if writer is None:
             try:
                 writer = FileWriter(
-                    Path(device.file), sync_always=device.sync_always, clock=self._clock
+                    Path(device.file),
+                    self._key,
+                    device=path,
+                    sync_always=device.sync_always,
+                    clock=self._clock,
                 )
             except ServiceError as error:
                 raise ServiceError(Kind.UNAVAILABLE, error.message) from error

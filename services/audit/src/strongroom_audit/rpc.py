@@ -1,12 +1,19 @@
-"""AuditService and AuditLogService: the contract to and from the log."""
+"""AuditService, AuditChainService and AuditLogService: the contract to and from the log."""
 
 from pathlib import Path
 
+import msgspec
+
 from strongroom.audit.v1 import audit_pb2 as pb
 from strongroom_audit.devices import Device, DeviceStore
+from strongroom_audit.domain.keys import Certificate
+from strongroom_audit.keys import SigningKeys
 from strongroom_audit.log import AuditLog
+from strongroom_audit.register import ChainRecord, ChainRegister
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.timestamps import rfc3339
 
 
 class AuditHandlers:
@@ -50,6 +57,34 @@ class AuditHandlers:
         return pb.HashInputResponse(hash=device.hash(request.input))
 
 
+class AuditChainHandlers:
+    """Answers auditors."""
+
+    def __init__(self, keys: SigningKeys, register: ChainRegister, clock: Clock) -> None:
+        self._keys = keys
+        self._register = register
+        self._clock = clock
+
+    async def ReadChains(
+        self, request: pb.ReadChainsRequest, context: RequestContext
+    ) -> pb.ReadChainsResponse:
+        # The register first: no chain of it is then sealed by a key that is not there.
+        chains, numbered = await self._register.all()
+        keys = await self._keys.public_keys()
+        return pb.ReadChainsResponse(
+            keys=[_public_key(key.public, key.certificate) for key in keys],
+            chains=[_chain(each) for each in chains],
+            numbered=numbered,
+            time=rfc3339(self._clock.now()),
+        )
+
+    async def RotateKey(
+        self, request: pb.RotateKeyRequest, context: RequestContext
+    ) -> pb.RotateKeyResponse:
+        key = await self._keys.rotate()
+        return pb.RotateKeyResponse(key=_public_key(key.public, key.certificate))
+
+
 class AuditLogHandlers:
     """Answers the gateway."""
 
@@ -87,6 +122,14 @@ def _message(path: str, device: Device) -> pb.Device:
         local=device.local,
         path=path,
     )
+
+
+def _public_key(public: str, certificate: Certificate) -> pb.PublicKey:
+    return pb.PublicKey(public_key=public, **msgspec.structs.asdict(certificate))
+
+
+def _chain(record: ChainRecord) -> pb.Chain:
+    return pb.Chain(**msgspec.structs.asdict(record))
 
 
 def _clean(path: str) -> str:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/audit/v1/audit.proto\x12\x13strongroom.audit.v1\x1a#strongroom/options/v1/options.proto\"\x14\n\x12ListDevicesRequest\"\xb3\x01\n\x06\x44\x65vice\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x39\n\x07options\x18\x03 \x03(\x0b\x32(.strongroom.audit.v1.Device.OptionsEntry\x12\r\n\x05local\x18\x04 \x01(\x08\x12\x0c\n\x04path\x18\x05 \x01(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb0\x01\n\x13ListDevicesResponse\x12L\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x35.strongroom.audit.v1.ListDevicesResponse.DevicesEntryB\x04\xd0\xf3\x18\x04\x1aK\n\x0c\x44\x65vicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.strongroom.audit.v1.Device:\x02\x38\x01\"\xcd\x01\n\x13\x45nableDeviceRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x46\n\x07options\x18\x04 \x03(\x0b\x32\x35.strongroom.audit.v1.EnableDeviceRequest.OptionsEntry\x12\r\n\x05local\x18\x05 \x01(\x08\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x16\n\x14\x45nableDeviceResponse\"$\n\x14\x44isableDeviceRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x17\n\x15\x44isableDeviceResponse\"5\n\x10HashInputRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05input\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\"!\n\x11HashInputResponse\x12\x0c\n\x04hash\x18\x01 \x01(\t\"-\n\x15ResolveDevicesRequest\x12\x14\n\x0clinearizable\x18\x01 \x01(\x08\"I\n\x0cSaltedDevice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\x04salt\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x17\n\x0fplain_accessors\x18\x03 \x01(\x08\"q\n\x16ResolveDevicesResponse\x12\x32\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32!.strongroom.audit.v1.SaltedDevice\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0c\x12\r\n\x05\x61s_of\x18\x03 \x01(\x03\"%\n\x05\x45ntry\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\"<\n\rAppendRequest\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.strongroom.audit.v1.Entry\"\x10\n\x0e\x41ppendResponse2\x9b\x04\n\x0c\x41uditService\x12x\n\x0bListDevices\x12\'.strongroom.audit.v1.ListDevicesRequest\x1a(.strongroom.audit.v1.ListDevicesResponse\"\x16\xca\xf3\x18\x12\n\n/sys/audit\x10\x01 \x01(\x01\x12\x83\x01\n\x0c\x45nableDevice\x12(.strongroom.audit.v1.EnableDeviceRequest\x1a).strongroom.audit.v1.EnableDeviceResponse\"\x1e\xca\xf3\x18\x1a\n\x14/sys/audit/{path=**}\x10\x03 \x01\x12\x86\x01\n\rDisableDevice\x12).strongroom.audit.v1.DisableDeviceRequest\x1a*.strongroom.audit.v1.DisableDeviceResponse\"\x1e\xca\xf3\x18\x1a\n\x14/sys/audit/{path=**}\x10\x05 \x01\x12\x81\x01\n\tHashInput\x12%.strongroom.audit.v1.HashInputRequest\x1a&.strongroom.audit.v1.HashInputResponse\"%\xca\xf3\x18!\n\x19/sys/audit-hash/{path=**}\x10\x03(\x01\x38\x01\x32\xe9\x01\n\x0f\x41uditLogService\x12v\n\x0eResolveDevices\x12*.strongroom.audit.v1.ResolveDevicesRequest\x1a+.strongroom.audit.v1.ResolveDevicesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12^\n\x06\x41ppend\x12\".strongroom.audit.v1.AppendRequest\x1a#.strongroom.audit.v1.AppendResponse\"\x0b\xd2\xf3\x18\x07gatewayb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/audit/v1/audit.proto\x12\x13strongroom.audit.v1\x1a#strongroom/options/v1/options.proto\"\x14\n\x12ListDevicesRequest\"\xb3\x01\n\x06\x44\x65vice\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x39\n\x07options\x18\x03 \x03(\x0b\x32(.strongroom.audit.v1.Device.OptionsEntry\x12\r\n\x05local\x18\x04 \x01(\x08\x12\x0c\n\x04path\x18\x05 \x01(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb0\x01\n\x13ListDevicesResponse\x12L\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x35.strongroom.audit.v1.ListDevicesResponse.DevicesEntryB\x04\xd0\xf3\x18\x04\x1aK\n\x0c\x44\x65vicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.strongroom.audit.v1.Device:\x02\x38\x01\"\xcd\x01\n\x13\x45nableDeviceRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x46\n\x07options\x18\x04 \x03(\x0b\x32\x35.strongroom.audit.v1.EnableDeviceRequest.OptionsEntry\x12\r\n\x05local\x18\x05 \x01(\x08\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x16\n\x14\x45nableDeviceResponse\"$\n\x14\x44isableDeviceRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x17\n\x15\x44isableDeviceResponse\"5\n\x10HashInputRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05input\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\"!\n\x11HashInputResponse\x12\x0c\n\x04hash\x18\x01 \x01(\t\"\x13\n\x11ReadChainsRequest\"a\n\tPublicKey\x12\x12\n\npublic_key\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\r\n\x05since\x18\x03 \x01(\t\x12\x0e\n\x06issuer\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\t\"\xa2\x01\n\x05\x43hain\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x0c\n\x04\x66ile\x18\x05 \x01(\t\x12\r\n\x05\x62\x65gan\x18\x06 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x07 \x01(\x03\x12\x0c\n\x04hash\x18\x08 \x01(\t\x12\x10\n\x08recorded\x18\t \x01(\t\x12\r\n\x05\x65nded\x18\n \x01(\x08\"\x8e\x01\n\x12ReadChainsResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x1e.strongroom.audit.v1.PublicKey\x12*\n\x06\x63hains\x18\x02 \x03(\x0b\x32\x1a.strongroom.audit.v1.Chain\x12\x10\n\x08numbered\x18\x03 \x01(\x03\x12\x0c\n\x04time\x18\x04 \x01(\t\"\x12\n\x10RotateKeyRequest\"F\n\x11RotateKeyResponse\x12\x31\n\x03key\x18\x01 \x01(\x0b\x32\x1e.strongroom.audit.v1.PublicKeyB\x04\xd0\xf3\x18\x04\"-\n\x15ResolveDevicesRequest\x12\x14\n\x0clinearizable\x18\x01 \x01(\x08\"I\n\x0cSaltedDevice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\x04salt\x18\x02 \x01(\x0c\x42\x04\xc8\xf3\x18\x01\x12\x17\n\x0fplain_accessors\x18\x03 \x01(\x08\"q\n\x16ResolveDevicesResponse\x12\x32\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32!.strongroom.audit.v1.SaltedDevice\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0c\x12\r\n\x05\x61s_of\x18\x03 \x01(\x03\"%\n\x05\x45ntry\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\x0c\"<\n\rAppendRequest\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.strongroom.audit.v1.Entry\"\x10\n\x0e\x41ppendResponse2\x9b\x04\n\x0c\x41uditService\x12x\n\x0bListDevices\x12\'.strongroom.audit.v1.ListDevicesRequest\x1a(.strongroom.audit.v1.ListDevicesResponse\"\x16\xca\xf3\x18\x12\n\n/sys/audit\x10\x01 \x01(\x01\x12\x83\x01\n\x0c\x45nableDevice\x12(.strongroom.audit.v1.EnableDeviceRequest\x1a).strongroom.audit.v1.EnableDeviceResponse\"\x1e\xca\xf3\x18\x1a\n\x14/sys/audit/{path=**}\x10\x03 \x01\x12\x86\x01\n\rDisableDevice\x12).strongroom.audit.v1.DisableDeviceRequest\x1a*.strongroom.audit.v1.DisableDeviceResponse\"\x1e\xca\xf3\x18\x1a\n\x14/sys/audit/{path=**}\x10\x05 \x01\x12\x81\x01\n\tHashInput\x12%.strongroom.audit.v1.HashInputRequest\x1a&.strongroom.audit.v1.HashInputResponse\"%\xca\xf3\x18!\n\x19/sys/audit-hash/{path=**}\x10\x03(\x01\x38\x01\x32\x92\x02\n\x11\x41uditChainService\x12x\n\nReadChains\x12&.strongroom.audit.v1.ReadChainsRequest\x1a\'.strongroom.audit.v1.ReadChainsResponse\"\x19\xca\xf3\x18\x15\n\x11/sys/audit-chains\x10\x01\x12\x82\x01\n\tRotateKey\x12%.strongroom.audit.v1.RotateKeyRequest\x1a&.strongroom.audit.v1.RotateKeyResponse\"&\xca\xf3\x18\"\n\x1c/sys/audit-chains/rotate-key\x10\x03 \x01\x32\xe9\x01\n\x0f\x41uditLogService\x12v\n\x0eResolveDevices\x12*.strongroom.audit.v1.ResolveDevicesRequest\x1a+.strongroom.audit.v1.ResolveDevicesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12^\n\x06\x41ppend\x12\".strongroom.audit.v1.AppendRequest\x1a#.strongroom.audit.v1.AppendResponse\"\x0b\xd2\xf3\x18\x07gatewayb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENABLEDEVICEREQUEST_OPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_HASHINPUTREQUEST'].fields_by_name['input']._loaded_options = None
   _globals['_HASHINPUTREQUEST'].fields_by_name['input']._serialized_options = b'\310\363\030\001'
+  _globals['_ROTATEKEYRESPONSE'].fields_by_name['key']._loaded_options = None
+  _globals['_ROTATEKEYRESPONSE'].fields_by_name['key']._serialized_options = b'\320\363\030\004'
   _globals['_SALTEDDEVICE'].fields_by_name['salt']._loaded_options = None
   _globals['_SALTEDDEVICE'].fields_by_name['salt']._serialized_options = b'\310\363\030\001'
   _globals['_AUDITSERVICE'].methods_by_name['ListDevices']._loaded_options = None
@@ -52,6 +54,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['DisableDevice']._serialized_options = b'\312\363\030\032\n\024/sys/audit/{path=**}\020\005 \001'
   _globals['_AUDITSERVICE'].methods_by_name['HashInput']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['HashInput']._serialized_options = b'\312\363\030!\n\031/sys/audit-hash/{path=**}\020\003(\0018\001'
+  _globals['_AUDITCHAINSERVICE'].methods_by_name['ReadChains']._loaded_options = None
+  _globals['_AUDITCHAINSERVICE'].methods_by_name['ReadChains']._serialized_options = b'\312\363\030\025\n\021/sys/audit-chains\020\001'
+  _globals['_AUDITCHAINSERVICE'].methods_by_name['RotateKey']._loaded_options = None
+  _globals['_AUDITCHAINSERVICE'].methods_by_name['RotateKey']._serialized_options = b'\312\363\030\"\n\034/sys/audit-chains/rotate-key\020\003 \001'
   _globals['_AUDITLOGSERVICE'].methods_by_name['ResolveDevices']._loaded_options = None
   _globals['_AUDITLOGSERVICE'].methods_by_name['ResolveDevices']._serialized_options = b'\322\363\030\007gateway'
   _globals['_AUDITLOGSERVICE'].methods_by_name['Append']._loaded_options = None
@@ -80,20 +86,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HASHINPUTREQUEST']._serialized_end=824
   _globals['_HASHINPUTRESPONSE']._serialized_start=826
   _globals['_HASHINPUTRESPONSE']._serialized_end=859
-  _globals['_RESOLVEDEVICESREQUEST']._serialized_start=861
-  _globals['_RESOLVEDEVICESREQUEST']._serialized_end=906
-  _globals['_SALTEDDEVICE']._serialized_start=908
-  _globals['_SALTEDDEVICE']._serialized_end=981
-  _globals['_RESOLVEDEVICESRESPONSE']._serialized_start=983
-  _globals['_RESOLVEDEVICESRESPONSE']._serialized_end=1096
-  _globals['_ENTRY']._serialized_start=1098
-  _globals['_ENTRY']._serialized_end=1135
-  _globals['_APPENDREQUEST']._serialized_start=1137
-  _globals['_APPENDREQUEST']._serialized_end=1197
-  _globals['_APPENDRESPONSE']._serialized_start=1199
-  _globals['_APPENDRESPONSE']._serialized_end=1215
-  _globals['_AUDITSERVICE']._serialized_start=1218
-  _globals['_AUDITSERVICE']._serialized_end=1757
-  _globals['_AUDITLOGSERVICE']._serialized_start=1760
-  _globals['_AUDITLOGSERVICE']._serialized_end=1993
+  _globals['_READCHAINSREQUEST']._serialized_start=861
+  _globals['_READCHAINSREQUEST']._serialized_end=880
+  _globals['_PUBLICKEY']._serialized_start=882
+  _globals['_PUBLICKEY']._serialized_end=979
+  _globals['_CHAIN']._serialized_start=982
+  _globals['_CHAIN']._serialized_end=1144
+  _globals['_READCHAINSRESPONSE']._serialized_start=1147
+  _globals['_READCHAINSRESPONSE']._serialized_end=1289
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1291
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1309
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=1311
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=1381
+  _globals['_RESOLVEDEVICESREQUEST']._serialized_start=1383
+  _globals['_RESOLVEDEVICESREQUEST']._serialized_end=1428
+  _globals['_SALTEDDEVICE']._serialized_start=1430
+  _globals['_SALTEDDEVICE']._serialized_end=1503
+  _globals['_RESOLVEDEVICESRESPONSE']._serialized_start=1505
+  _globals['_RESOLVEDEVICESRESPONSE']._serialized_end=1618
+  _globals['_ENTRY']._serialized_start=1620
+  _globals['_ENTRY']._serialized_end=1657
+  _globals['_APPENDREQUEST']._serialized_start=1659
+  _globals['_APPENDREQUEST']._serialized_end=1719
+  _globals['_APPENDRESPONSE']._serialized_start=1721
+  _globals['_APPENDRESPONSE']._serialized_end=1737
+  _globals['_AUDITSERVICE']._serialized_start=1740
+  _globals['_AUDITSERVICE']._serialized_end=2279
+  _globals['_AUDITCHAINSERVICE']._serialized_start=2282
+  _globals['_AUDITCHAINSERVICE']._serialized_end=2556
+  _globals['_AUDITLOGSERVICE']._serialized_start=2559
+  _globals['_AUDITLOGSERVICE']._serialized_end=2792
 # @@protoc_insertion_point(module_scope)

@@ -305,6 +305,198 @@ class HashInputResponse(_message.Message):
 Global___HashInputResponse: _TypeAlias = HashInputResponse  # noqa: Y015
 
 @_typing.final
+class ReadChainsRequest(_message.Message):
+    """Asks for the chains."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadChainsRequest: _TypeAlias = ReadChainsRequest  # noqa: Y015
+
+@_typing.final
+class PublicKey(_message.Message):
+    """A key that seals the log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.str
+    """Ed25519, 64 hexadecimal digits."""
+    number: _builtins.int
+    """The first key is 1."""
+    since: _builtins.str
+    """When it was made, RFC 3339."""
+    issuer: _builtins.str
+    """The public key of the one before it, which vouches for it. Empty for the first."""
+    signature: _builtins.str
+    """The signature with which it does, hexadecimal."""
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.str = ...,
+        number: _builtins.int = ...,
+        since: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        signature: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer", "number", b"number", "public_key", b"public_key", "signature", b"signature", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicKey: _TypeAlias = PublicKey  # noqa: Y015
+
+@_typing.final
+class Chain(_message.Message):
+    """One process writes a chain for each device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITER_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    BEGAN_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    writer: _builtins.str
+    """Its name, as it stands in the entries."""
+    number: _builtins.int
+    """Chains are numbered, from 1: one that is missing here was taken out of etcd."""
+    device: _builtins.str
+    """The path of the device, with a slash at the end."""
+    host: _builtins.str
+    """The host on which it is written."""
+    file: _builtins.str
+    """The file to which it was written last."""
+    began: _builtins.str
+    """When it began, RFC 3339."""
+    entries: _builtins.int
+    """How many entries are on the disk, its own among them. There may be more by now."""
+    hash: _builtins.str
+    """The SHA-256 of the last of those lines, hexadecimal."""
+    recorded: _builtins.str
+    """When this was recorded, RFC 3339."""
+    ended: _builtins.bool
+    """There are no more: its process ended in order, or closed the file."""
+    def __init__(
+        self,
+        *,
+        writer: _builtins.str = ...,
+        number: _builtins.int = ...,
+        device: _builtins.str = ...,
+        host: _builtins.str = ...,
+        file: _builtins.str = ...,
+        began: _builtins.str = ...,
+        entries: _builtins.int = ...,
+        hash: _builtins.str = ...,
+        recorded: _builtins.str = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began", b"began", "device", b"device", "ended", b"ended", "entries", b"entries", "file", b"file", "hash", b"hash", "host", b"host", "number", b"number", "recorded", b"recorded", "writer", b"writer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chain: _TypeAlias = Chain  # noqa: Y015
+
+@_typing.final
+class ReadChainsResponse(_message.Message):
+    """What the log has to agree with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    CHAINS_FIELD_NUMBER: _builtins.int
+    NUMBERED_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    numbered: _builtins.int
+    """The number that was given last."""
+    time: _builtins.str
+    """When this was answered, RFC 3339."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublicKey]:
+        """The oldest first."""
+
+    @_builtins.property
+    def chains(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chain]:
+        """The oldest first."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___PublicKey] | None = ...,
+        chains: _abc.Iterable[Global___Chain] | None = ...,
+        numbered: _builtins.int = ...,
+        time: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chains", b"chains", "keys", b"keys", "numbered", b"numbered", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadChainsResponse: _TypeAlias = ReadChainsResponse  # noqa: Y015
+
+@_typing.final
+class RotateKeyRequest(_message.Message):
+    """Asks for another key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeyRequest: _TypeAlias = RotateKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateKeyResponse(_message.Message):
+    """The new key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___PublicKey:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___PublicKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeyResponse: _TypeAlias = RotateKeyResponse  # noqa: Y015
+
+@_typing.final
 class ResolveDevicesRequest(_message.Message):
     """Asks for the devices."""
 

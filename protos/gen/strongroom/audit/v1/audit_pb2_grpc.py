@@ -233,6 +233,126 @@ class AuditService:
             _registered_method=True)
 
 
+class AuditChainServiceStub:
+    """What auditors verify the log against.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ReadChains = channel.unary_unary(
+                '/strongroom.audit.v1.AuditChainService/ReadChains',
+                request_serializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.ReadChainsRequest.SerializeToString,
+                response_deserializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.ReadChainsResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/strongroom.audit.v1.AuditChainService/RotateKey',
+                request_serializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+
+
+class AuditChainServiceServicer:
+    """What auditors verify the log against.
+    """
+
+    def ReadChains(self, request, context):
+        """Returns the public keys that seal the log, and how far each of its chains is on the disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Has another key seal the log from now on; the private half of the one before is destroyed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AuditChainServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ReadChains': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadChains,
+                    request_deserializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.ReadChainsRequest.FromString,
+                    response_serializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.ReadChainsResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.RotateKeyRequest.FromString,
+                    response_serializer=strongroom_dot_audit_dot_v1_dot_audit__pb2.RotateKeyResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'strongroom.audit.v1.AuditChainService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('strongroom.audit.v1.AuditChainService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class AuditChainService:
+    """What auditors verify the log against.
+    """
+
+    @staticmethod
+    def ReadChains(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.audit.v1.AuditChainService/ReadChains',
+            strongroom_dot_audit_dot_v1_dot_audit__pb2.ReadChainsRequest.SerializeToString,
+            strongroom_dot_audit_dot_v1_dot_audit__pb2.ReadChainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.audit.v1.AuditChainService/RotateKey',
+            strongroom_dot_audit_dot_v1_dot_audit__pb2.RotateKeyRequest.SerializeToString,
+            strongroom_dot_audit_dot_v1_dot_audit__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AuditLogServiceStub:
     """Between the gateway and the log.
     """

@@ -62,6 +62,36 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _aio.Server) -> None: ...
 
+class AuditChainServiceStub:
+    """What auditors verify the log against."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ReadChains: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadChainsRequest, _audit_pb2.ReadChainsResponse]
+    """Returns the public keys that seal the log, and how far each of its chains is on the disk."""
+    RotateKey: _aio.UnaryUnaryMultiCallable[_audit_pb2.RotateKeyRequest, _audit_pb2.RotateKeyResponse]
+    """Has another key seal the log from now on; the private half of the one before is destroyed."""
+
+class AuditChainServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What auditors verify the log against."""
+
+    @_abc_1.abstractmethod
+    def ReadChains(
+        self,
+        request: _audit_pb2.ReadChainsRequest,
+        context: _aio.ServicerContext[_audit_pb2.ReadChainsRequest, _abc.Awaitable[_audit_pb2.ReadChainsResponse]],
+    ) -> _abc.Awaitable[_audit_pb2.ReadChainsResponse]:
+        """Returns the public keys that seal the log, and how far each of its chains is on the disk."""
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _audit_pb2.RotateKeyRequest,
+        context: _aio.ServicerContext[_audit_pb2.RotateKeyRequest, _abc.Awaitable[_audit_pb2.RotateKeyResponse]],
+    ) -> _abc.Awaitable[_audit_pb2.RotateKeyResponse]:
+        """Has another key seal the log from now on; the private half of the one before is destroyed."""
+
+def add_AuditChainServiceServicer_to_server(servicer: AuditChainServiceServicer, server: _aio.Server) -> None: ...
+
 class AuditLogServiceStub:
     """Between the gateway and the log."""
 

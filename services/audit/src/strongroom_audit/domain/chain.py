@@ -1,35 +1,45 @@
-"""The hash chain of audit entries.
+"""The hash chain of audit entries, and its seals.
 
 Each writer (one process, one device) has a chain of its own, so that processes can share a file without asking each
 other. Every line ends with `"chain":{"writer":…,"seq":…,"prev":…}`, where `prev` is the SHA-256 of the line before
-it in the chain, without its newline. A chain begins with an entry of type `chain-start`, with seq 0.
+it in the chain, without its newline. The hashes alone show nothing to whoever can compute them anew, so a chain has
+entries of its own, which are signed:
 
-The chain shows changes, removals, insertions and reordering within it, unless the hashes were computed anew: they
-are not keyed. Cutting off its end shows only against a later line or a hash kept elsewhere, and so does a whole chain
-that is missing.
+- `chain-start`, with seq 0, begins it;
+- `chain-seal` follows within a second upon whatever was written;
+- `chain-continue` is its first entry in another file;
+- `chain-end` is its last, of a process that ended in order.
+
+One seal in each file has `seen` as well: where the other chains in it stood. It vouches for what a process wrote last
+that was killed.
+
+A signature is over a label and the line with an empty text in the place of the signature. By the hashes it covers all
+that stands before it in the chain.
 """
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
+from strongroom_audit.domain.keys import Signs, verifies
+
 GENESIS = "0" * 64
+START, SEAL, CONTINUE, END = "chain-start", "chain-seal", "chain-continue", "chain-end"
+_LABEL = b"strongroom audit entry v1\n"
+_UNSIGNED = b'"signature":""'
+_SIGNATURE_DIGITS = 128
 
 
 @dataclass(slots=True)
 class Chain:
-    """Where a writer's chain stands. `after` is the last hash of the chain that it continues in another file."""
+    """Where a writer's chain stands: how many entries it has, and the hash of the last."""
 
     writer: str
     seq: int = 0
     prev: str = GENESIS
-
-    def start_entry(self, time: str, after: str = "") -> bytes:
-        """Returns the JSON object that begins a chain."""
-        entry = {"time": time, "type": "chain-start"}
-        return msgspec.json.encode({**entry, "after": after} if after else entry)
 
     def link(self, entries: Iterable[bytes]) -> "Linked":
         """Returns the lines for JSON objects, and the chain as it stands once they are written.
@@ -48,8 +58,26 @@ class Chain:
         lines.append(b"")
         return Linked(b"\n".join(lines), Chain(self.writer, seq, prev))
 
+    def seal(self, kind: str, time: str, key: Signs, **about: Any) -> "Linked":
+        """Returns the line of an entry that vouches for all before it.
 
-@dataclass(frozen=True, slots=True)
+        Args:
+            kind: its type, one of the four.
+            time: now, RFC 3339.
+            key: signs it.
+            about: further members.
+        """
+        entry = {"time": time, "type": kind, **about, "key": key.public, "signature": ""}
+        unsigned = self.link([msgspec.json.encode(entry)]).data[:-1]
+        signature = b'"signature":"%b"' % key.sign(_LABEL + unsigned).encode()
+        # No value has such quotes: JSON puts a backslash before each.
+        line = unsigned.replace(_UNSIGNED, signature, 1)
+        return Linked(
+            line + b"\n", Chain(self.writer, self.seq + 1, hashlib.sha256(line).hexdigest())
+        )
+
+
+@dataclass(slots=True)
 class Linked:
     """Lines that are ready to be written, and what the chain is afterwards."""
 
@@ -57,54 +85,9 @@ class Linked:
     chain: Chain
 
 
-@dataclass(slots=True)
-class Report:
-    """What a verification found.
-
-    Args:
-        lines: how many lines were read.
-        chains: how many lines each writer's chain has.
-        problems: what is wrong, each with its line number; empty where all holds.
-    """
-
-    lines: int = 0
-    chains: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-
-class _Link(msgspec.Struct):
-    writer: str
-    seq: int
-    prev: str
-
-
-class _Line(msgspec.Struct):
-    chain: _Link
-
-
-def verify(lines: Iterable[bytes]) -> Report:
-    """Returns what holds of a log, given its lines without newlines.
-
-    Empty lines are passed over: a write that failed half-way may leave one.
-    """
-    report = Report()
-    expected: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        report.lines += 1
-        try:
-            link = msgspec.json.decode(line, type=_Line).chain
-        except msgspec.DecodeError:
-            report.problems.append(f"line {number}: not an audit entry")
-            continue
-        seq, prev = expected.get(link.writer, (0, GENESIS))
-        if link.seq != seq:
-            report.problems.append(
-                f"line {number}: entry {link.seq} of writer {link.writer} stands where {seq} should"
-            )
-        elif link.prev != prev:
-            report.problems.append(f"line {number}: the entry before it was changed")
-        expected[link.writer] = (link.seq + 1, hashlib.sha256(line).hexdigest())
-        report.chains[link.writer] = report.chains.get(link.writer, 0) + 1
-    return report
+def is_signed(line: bytes, key: str, signature: str) -> bool:
+    """Returns whether a line was signed by a key; both are as they stand in it."""
+    if len(signature) != _SIGNATURE_DIGITS:
+        return False
+    before, found, after = line.partition(b'"signature":"%b"' % signature.encode())
+    return bool(found) and verifies(key, signature, _LABEL + before + _UNSIGNED + after)
