@@ -146,6 +146,9 @@ def test_wrapping_headers(platform: Platform) -> None:
         answer = platform.http("GET", "sys/mounts", headers={"X-Vault-Wrap-TTL": ttl})
         assert answer.status_code == 400
     assert platform.http("POST", "sys/wrapping/wrap", json={"a": 1}).status_code == 400
+    wrapped = platform.http("GET", "sys/mounts", headers={"X-Vault-Wrap-TTL": "60"}).json()
+    opened = platform.http("POST", "sys/wrapping/unwrap", wrapped["wrap_info"]["token"]).json()
+    assert ("secret/" in opened["data"], "secret/" in opened) == (True, False)
     assert platform.http("POST", "sys/wrapping/unwrap", json={"token": "x"}).status_code == 400
 
 

@@ -169,7 +169,9 @@ class Pipeline:
         self, call: Call, spec: MethodSpec, response: Message, encoded: Encoded, ttl: int
     ) -> Answer:
         mount_type = call.mount.type if call.mount is not None else ""
-        body = envelope.document(encoded, spec.body, call.request_id, mount_type)
+        # The members that stand beside `data` for old clients are not wrapped with it, as in Vault.
+        form = spec.body if spec.body != options.BODY_TOP_LEVEL else options.BODY_UNSPECIFIED
+        body = envelope.document(encoded, form, call.request_id, mount_type)
         if not body:
             return Answer(response, encoded)
         text, wrapped = await self._wraps.wrap(body, call.path, ttl)
