@@ -53,9 +53,15 @@ def run(language: str, *command: str, **environment: str) -> "subprocess.Complet
     ("language", "fetch", "build", "program"),
     [
         ("go", "go mod download", "buf generate && go build -o gen/app .", "gen/app"),
+        (
+            "java",
+            "mvn -q -B dependency:resolve",
+            "mvn -q -B package",
+            "java -cp target/client.jar:target/lib/* com.example.client.Main",
+        ),
         ("typescript", "npm ci", "npm run generate && npm run build", "node dist/main.js"),
     ],
-    ids=["go", "typescript"],
+    ids=["go", "java", "typescript"],
 )
 def test_a_generated_client_logs_in_and_works(
     credentials: dict[str, str], language: str, fetch: str, build: str, program: str
