@@ -119,7 +119,7 @@ class Gateway:
             ),
             (config_pb2, "ConfigService", ConfigHandlers(settings, host.state)),
             (quotas_pb2, "QuotaService", QuotaHandlers(settings, self._mounts)),
-            (plugins_pb2, "PluginService", PluginHandlers()),
+            (plugins_pb2, "PluginService", PluginHandlers(self._mounts)),
             (
                 locked_users_pb2,
                 "LockedUserService",

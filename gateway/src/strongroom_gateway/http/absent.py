@@ -6,7 +6,7 @@ from strongroom_runtime.errors import Kind, ServiceError
 _ABSENT = {
     "sys/storage/raft": "raft storage is not in use; etcd keeps the state, with members and snapshots of its own",
     "sys/namespaces": "namespaces are not supported; root is the only one",
-    "sys/plugins": "plugins are part of the product, and cannot be added, removed or reloaded",
+    "sys/plugins": "plugins are part of the product, and cannot be added or removed",
     "sys/mfa": "MFA for logins is not supported",
     "sys/pprof": "it shows what Go programs have; see sys/metrics and sys/host-info",
     "sys/raw": "what is stored cannot be reached past the services",

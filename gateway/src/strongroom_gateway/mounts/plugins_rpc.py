@@ -2,8 +2,9 @@
 
 from strongroom.sys.v1 import plugins_pb2 as pb
 from strongroom_gateway.mounts.engines import DATABASES, LOGINS, SECRETS
+from strongroom_gateway.mounts.table import ACTIVE, MountTable
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import Kind, ServiceError, not_found
+from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.version import VERSION
 
 CATALOG: dict[str, list[str]] = {
@@ -14,7 +15,14 @@ CATALOG: dict[str, list[str]] = {
 
 
 class PluginHandlers:
-    """Answers requests to sys/plugins/catalog."""
+    """Answers requests to sys/plugins.
+
+    Args:
+        mounts: what is mounted.
+    """
+
+    def __init__(self, mounts: MountTable) -> None:
+        self._mounts = mounts
 
     async def ReadCatalog(
         self, request: pb.ReadCatalogRequest, context: RequestContext
@@ -43,3 +51,21 @@ class PluginHandlers:
         return pb.ReadPluginResponse(
             name=request.name, version=VERSION, builtin=True, deprecation_status="supported"
         )
+
+    async def ReloadPlugin(
+        self, request: pb.ReloadPluginRequest, context: RequestContext
+    ) -> pb.ReloadPluginResponse:
+        if request.scope not in ("", "global"):
+            raise invalid("scope: must be unset or global")
+        if bool(request.plugin) == bool(request.mounts):
+            raise invalid("plugin, mounts: one of them must be given, and not both")
+        if request.plugin and request.plugin not in (*LOGINS, *SECRETS):
+            raise invalid(
+                "plugin: must be a login method or a secret engine of sys/plugins/catalog"
+            )
+        mounts = (await self._mounts.current()).mounts
+        for path in request.mounts:
+            mount = mounts.get(path.strip("/") + "/")
+            if mount is None or mount.state != ACTIVE or mount.type not in (*LOGINS, *SECRETS):
+                raise invalid("mounts: one of them is not there, or cannot be reloaded")
+        return pb.ReloadPluginResponse(reload_id=context.request_id)

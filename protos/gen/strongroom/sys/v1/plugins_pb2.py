@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/sys/v1/plugins.proto\x12\x11strongroom.sys.v1\x1a#strongroom/options/v1/options.proto\"\x14\n\x12ReadCatalogRequest\"r\n\x13ReadCatalogResponse\x12\x0c\n\x04\x61uth\x18\x01 \x03(\t\x12\x10\n\x08\x64\x61tabase\x18\x02 \x03(\t\x12\x0e\n\x06secret\x18\x03 \x03(\t\x12+\n\x08\x64\x65tailed\x18\x04 \x03(\x0b\x32\x19.strongroom.sys.v1.Plugin\"b\n\x06Plugin\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x62uiltin\x18\x04 \x01(\x08\x12\x1a\n\x12\x64\x65precation_status\x18\x05 \x01(\t\"\"\n\x12ListPluginsRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\"#\n\x13ListPluginsResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"@\n\x11ReadPluginRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\xa3\x01\n\x12ReadPluginResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x62uiltin\x18\x03 \x01(\x08\x12\x1a\n\x12\x64\x65precation_status\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\x12\x17\n\x04\x61rgs\x18\x06 \x01(\tB\x04\xd0\xf3\x18\x05H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x07 \x01(\tB\x07\n\x05_args2\x9b\x03\n\rPluginService\x12z\n\x0bReadCatalog\x12%.strongroom.sys.v1.ReadCatalogRequest\x1a&.strongroom.sys.v1.ReadCatalogResponse\"\x1c\xca\xf3\x18\x18\n\x14/sys/plugins/catalog\x10\x01\x12\x83\x01\n\x0bListPlugins\x12%.strongroom.sys.v1.ListPluginsRequest\x1a&.strongroom.sys.v1.ListPluginsResponse\"%\xca\xf3\x18!\n\x1b/sys/plugins/catalog/{type}\x10\x02 \x01\x12\x87\x01\n\nReadPlugin\x12$.strongroom.sys.v1.ReadPluginRequest\x1a%.strongroom.sys.v1.ReadPluginResponse\",\xca\xf3\x18(\n\"/sys/plugins/catalog/{type}/{name}\x10\x01 \x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstrongroom/sys/v1/plugins.proto\x12\x11strongroom.sys.v1\x1a#strongroom/options/v1/options.proto\"\x14\n\x12ReadCatalogRequest\"r\n\x13ReadCatalogResponse\x12\x0c\n\x04\x61uth\x18\x01 \x03(\t\x12\x10\n\x08\x64\x61tabase\x18\x02 \x03(\t\x12\x0e\n\x06secret\x18\x03 \x03(\t\x12+\n\x08\x64\x65tailed\x18\x04 \x03(\x0b\x32\x19.strongroom.sys.v1.Plugin\"b\n\x06Plugin\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x62uiltin\x18\x04 \x01(\x08\x12\x1a\n\x12\x64\x65precation_status\x18\x05 \x01(\t\"\"\n\x12ListPluginsRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\"#\n\x13ListPluginsResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"@\n\x11ReadPluginRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\xa3\x01\n\x12ReadPluginResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x62uiltin\x18\x03 \x01(\x08\x12\x1a\n\x12\x64\x65precation_status\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\x12\x17\n\x04\x61rgs\x18\x06 \x01(\tB\x04\xd0\xf3\x18\x05H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x07 \x01(\tB\x07\n\x05_args\"D\n\x13ReloadPluginRequest\x12\x0e\n\x06plugin\x18\x01 \x01(\t\x12\x0e\n\x06mounts\x18\x02 \x03(\t\x12\r\n\x05scope\x18\x03 \x01(\t\")\n\x14ReloadPluginResponse\x12\x11\n\treload_id\x18\x01 \x01(\t2\xa2\x04\n\rPluginService\x12z\n\x0bReadCatalog\x12%.strongroom.sys.v1.ReadCatalogRequest\x1a&.strongroom.sys.v1.ReadCatalogResponse\"\x1c\xca\xf3\x18\x18\n\x14/sys/plugins/catalog\x10\x01\x12\x83\x01\n\x0bListPlugins\x12%.strongroom.sys.v1.ListPluginsRequest\x1a&.strongroom.sys.v1.ListPluginsResponse\"%\xca\xf3\x18!\n\x1b/sys/plugins/catalog/{type}\x10\x02 \x01\x12\x87\x01\n\nReadPlugin\x12$.strongroom.sys.v1.ReadPluginRequest\x1a%.strongroom.sys.v1.ReadPluginResponse\",\xca\xf3\x18(\n\"/sys/plugins/catalog/{type}/{name}\x10\x01 \x01\x12\x84\x01\n\x0cReloadPlugin\x12&.strongroom.sys.v1.ReloadPluginRequest\x1a\'.strongroom.sys.v1.ReloadPluginResponse\"#\xca\xf3\x18\x1f\n\x1b/sys/plugins/reload/backend\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLUGINSERVICE'].methods_by_name['ListPlugins']._serialized_options = b'\312\363\030!\n\033/sys/plugins/catalog/{type}\020\002 \001'
   _globals['_PLUGINSERVICE'].methods_by_name['ReadPlugin']._loaded_options = None
   _globals['_PLUGINSERVICE'].methods_by_name['ReadPlugin']._serialized_options = b'\312\363\030(\n\"/sys/plugins/catalog/{type}/{name}\020\001 \001'
+  _globals['_PLUGINSERVICE'].methods_by_name['ReloadPlugin']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['ReloadPlugin']._serialized_options = b'\312\363\030\037\n\033/sys/plugins/reload/backend\020\003'
   _globals['_READCATALOGREQUEST']._serialized_start=91
   _globals['_READCATALOGREQUEST']._serialized_end=111
   _globals['_READCATALOGRESPONSE']._serialized_start=113
@@ -54,6 +56,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READPLUGINREQUEST']._serialized_end=466
   _globals['_READPLUGINRESPONSE']._serialized_start=469
   _globals['_READPLUGINRESPONSE']._serialized_end=632
-  _globals['_PLUGINSERVICE']._serialized_start=635
-  _globals['_PLUGINSERVICE']._serialized_end=1046
+  _globals['_RELOADPLUGINREQUEST']._serialized_start=634
+  _globals['_RELOADPLUGINREQUEST']._serialized_end=702
+  _globals['_RELOADPLUGINRESPONSE']._serialized_start=704
+  _globals['_RELOADPLUGINRESPONSE']._serialized_end=745
+  _globals['_PLUGINSERVICE']._serialized_start=748
+  _globals['_PLUGINSERVICE']._serialized_end=1294
 # @@protoc_insertion_point(module_scope)

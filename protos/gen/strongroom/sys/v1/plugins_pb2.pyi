@@ -238,3 +238,57 @@ class ReadPluginResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__args) -> _WhichOneofReturnType__args | None: ...
 
 Global___ReadPluginResponse: _TypeAlias = ReadPluginResponse  # noqa: Y015
+
+@_typing.final
+class ReloadPluginRequest(_message.Message):
+    """Names what is to be reloaded: a plugin or mounts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLUGIN_FIELD_NUMBER: _builtins.int
+    MOUNTS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    plugin: _builtins.str
+    """The name of a login method or a secret engine."""
+    scope: _builtins.str
+    """Accepted: empty or global. All nodes have every change."""
+    @_builtins.property
+    def mounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of mounts; those of login methods begin with auth/."""
+
+    def __init__(
+        self,
+        *,
+        plugin: _builtins.str = ...,
+        mounts: _abc.Iterable[_builtins.str] | None = ...,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mounts", b"mounts", "plugin", b"plugin", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadPluginRequest: _TypeAlias = ReloadPluginRequest  # noqa: Y015
+
+@_typing.final
+class ReloadPluginResponse(_message.Message):
+    """Says that it is as if it had been reloaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELOAD_ID_FIELD_NUMBER: _builtins.int
+    reload_id: _builtins.str
+    """The request's id."""
+    def __init__(
+        self,
+        *,
+        reload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reload_id", b"reload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadPluginResponse: _TypeAlias = ReloadPluginResponse  # noqa: Y015

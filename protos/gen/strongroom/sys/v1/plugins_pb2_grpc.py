@@ -50,6 +50,11 @@ class PluginServiceStub:
                 request_serializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReadPluginRequest.SerializeToString,
                 response_deserializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReadPluginResponse.FromString,
                 _registered_method=True)
+        self.ReloadPlugin = channel.unary_unary(
+                '/strongroom.sys.v1.PluginService/ReloadPlugin',
+                request_serializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReloadPluginRequest.SerializeToString,
+                response_deserializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReloadPluginResponse.FromString,
+                _registered_method=True)
 
 
 class PluginServiceServicer:
@@ -77,6 +82,14 @@ class PluginServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadPlugin(self, request, context):
+        """Answers those who would have an engine take up its settings. Here each takes them up with the request that changes
+        them, so that there is nothing to do. INVALID_ARGUMENT where what is named is not there, or can never be reloaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PluginServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_PluginServiceServicer_to_server(servicer, server):
                     servicer.ReadPlugin,
                     request_deserializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReadPluginRequest.FromString,
                     response_serializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReadPluginResponse.SerializeToString,
+            ),
+            'ReloadPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadPlugin,
+                    request_deserializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReloadPluginRequest.FromString,
+                    response_serializer=strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReloadPluginResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +196,33 @@ class PluginService:
             '/strongroom.sys.v1.PluginService/ReadPlugin',
             strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReadPluginRequest.SerializeToString,
             strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReadPluginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.sys.v1.PluginService/ReloadPlugin',
+            strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReloadPluginRequest.SerializeToString,
+            strongroom_dot_sys_dot_v1_dot_plugins__pb2.ReloadPluginResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,10 @@ class PluginServiceStub:
     """Lists the names of one type. UNIMPLEMENTED where there is no such type."""
     ReadPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ReadPluginRequest, _plugins_pb2.ReadPluginResponse]
     """Describes one. NOT_FOUND where it does not exist."""
+    ReloadPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ReloadPluginRequest, _plugins_pb2.ReloadPluginResponse]
+    """Answers those who would have an engine take up its settings. Here each takes them up with the request that changes
+    them, so that there is nothing to do. INVALID_ARGUMENT where what is named is not there, or can never be reloaded.
+    """
 
 class PluginServiceServicer(metaclass=_abc_1.ABCMeta):
     """What can be mounted, in the words of Vault's plugin catalog. All of it is part of the product; nothing can be added."""
@@ -49,5 +53,15 @@ class PluginServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_plugins_pb2.ReadPluginRequest, _abc.Awaitable[_plugins_pb2.ReadPluginResponse]],
     ) -> _abc.Awaitable[_plugins_pb2.ReadPluginResponse]:
         """Describes one. NOT_FOUND where it does not exist."""
+
+    @_abc_1.abstractmethod
+    def ReloadPlugin(
+        self,
+        request: _plugins_pb2.ReloadPluginRequest,
+        context: _aio.ServicerContext[_plugins_pb2.ReloadPluginRequest, _abc.Awaitable[_plugins_pb2.ReloadPluginResponse]],
+    ) -> _abc.Awaitable[_plugins_pb2.ReloadPluginResponse]:
+        """Answers those who would have an engine take up its settings. Here each takes them up with the request that changes
+        them, so that there is nothing to do. INVALID_ARGUMENT where what is named is not there, or can never be reloaded.
+        """
 
 def add_PluginServiceServicer_to_server(servicer: PluginServiceServicer, server: _aio.Server) -> None: ...
