@@ -1,11 +1,8 @@
 """Request messages from JSON bodies, query parameters and path captures."""
 
 import contextlib
-import re
 from collections.abc import Callable, Collection, Mapping
-from itertools import accumulate
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -15,87 +12,14 @@ from google.protobuf.message_factory import GetMessageClass
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.fields import Field, read_list, read_map, scalar_reader
 from strongroom_gateway.contract.items import ItemsReader, items_reader
-from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.errors import ServiceError, invalid
 
-MAX_BODY = 32 << 20
-MAX_FORM = 1 << 20
-MAX_DEPTH = 300
-MAX_STRINGS = 1_000_000
-MAX_CONTAINERS = 1_000_000  # lists and objects: empty ones take twenty times their text
-
-# A text, or what begins as one and does not end: passed over once, whatever is in it.
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
-
-_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _value = msgspec.json.decode
 
 # (message, JSON value): puts the value into the message.
 Setter = Callable[[Any, Any], None]
 # What a field wants of the body: its raw JSON instead of its value.
 _WANTS_RAW = (options.FORMAT_JSON,)
-
-
-def parse_body(body: bytes) -> dict[str, msgspec.Raw]:
-    """Returns the members of a JSON object, each as it came. An empty body is an empty object.
-
-    Bounds are checked before anything is parsed that would cost memory or stack.
-
-    Raises:
-        ServiceError: INVALID, or TOO_LARGE.
-    """
-    if not body or body == b"null":  # what some clients send for nothing
-        return {}
-    if len(body) > MAX_BODY:
-        raise ServiceError(Kind.TOO_LARGE, "http: request body too large")
-    opened = body.count(b"{") + body.count(b"[")
-    if opened > MAX_CONTAINERS:
-        raise invalid(f"JSON has more than {MAX_CONTAINERS} lists and objects")
-    if opened > MAX_DEPTH and _depth(body) > MAX_DEPTH:
-        raise invalid(f"JSON is nested deeper than {MAX_DEPTH}")
-    if body.count(b'"') > 2 * MAX_STRINGS:
-        raise invalid(f"JSON has more than {MAX_STRINGS} texts")
-    try:
-        if not body.isascii():
-            body.decode()  # members that nobody reads are not looked into below
-        return _raw_object(body)
-    except msgspec.ValidationError:
-        raise invalid("the body must be a JSON object") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise invalid("failed to parse JSON input: the body is malformed") from None
-
-
-def form_as_json(body: bytes) -> bytes:
-    """Returns a form as the JSON object that says the same: texts, and lists of texts for names that come again.
-
-    Raises:
-        ServiceError: INVALID, or TOO_LARGE.
-    """
-    if len(body) > MAX_FORM:
-        raise ServiceError(Kind.TOO_LARGE, f"a form may have at most {MAX_FORM} bytes")
-    try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True)
-    except ValueError:
-        raise invalid("the body is no well-formed form") from None
-    values: dict[str, list[str]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return msgspec.json.encode(
-        {name: each[0] if len(each) == 1 else each for name, each in values.items()}
-    )
-
-
-def parameters_of(members: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
-    """Returns the members of a body as values, for policies and audit entries.
-
-    Raises:
-        ServiceError: INVALID.
-    """
-    try:
-        return {name: _value(raw) for name, raw in members.items()}
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise invalid("failed to parse JSON input: the body is malformed") from None
 
 
 class RequestPlan:
@@ -143,7 +67,7 @@ class RequestPlan:
 
         Args:
             body: as it came.
-            members: what `parse_body` made of it.
+            members: what `bodies.parse_body` made of it.
             query: parameters, which count where there is no body.
             captures: fields that the path gives; they win.
 
@@ -398,9 +322,3 @@ def _fill_rest(target: Any, value: Any, setters: Mapping[str, Setter]) -> None:
         if key in setters and each is not None:
             with contextlib.suppress(ServiceError):
                 setters[key](target, each)
-
-
-def _depth(body: bytes) -> int:
-    """Returns how deep brackets are nested, outside of texts."""
-    brackets = _TEXT.sub(b"", body).translate(None, _NOT_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets), initial=0))

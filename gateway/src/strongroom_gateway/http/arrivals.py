@@ -15,7 +15,7 @@ from granian._granian import CallbackScheduler, ListenerSpec, RSGIWorker
 from granian._granian import SocketHolder as Holder
 from granian.server.embed import AsyncWorker, Server
 
-from strongroom_gateway.contract.decode import MAX_BODY
+from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.http import trial
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})

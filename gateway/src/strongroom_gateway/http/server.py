@@ -10,7 +10,7 @@ from typing import Any
 from granian.constants import Interfaces, SSLProtocols
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
-from strongroom_gateway.contract.decode import MAX_BODY
+from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.arrivals import Arrivals, Connections, EmbeddedServer
 from strongroom_gateway.http.wire import JSON, MAX_SECONDS, HttpRequest, HttpWire

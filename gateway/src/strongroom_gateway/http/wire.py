@@ -10,7 +10,7 @@ import msgspec
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
 from strongroom_gateway.call import Call, names, trace_of
-from strongroom_gateway.contract.decode import form_as_json, parameters_of, parse_body
+from strongroom_gateway.contract.bodies import form_as_json, parameters_of, parse_body
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.cors import HeaderList, check

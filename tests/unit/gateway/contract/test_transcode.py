@@ -14,16 +14,17 @@ from strongroom.kv.v1 import kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom.sys.v1 import mounts_pb2
 from strongroom.transit.v1 import cipher_pb2
-from strongroom_gateway.contract.decode import (
+from strongroom_gateway.contract.bodies import (
     MAX_CONTAINERS,
     MAX_DEPTH,
     MAX_FORM,
-    RequestPlan,
     _depth,
+    _is_flat,
     form_as_json,
     parameters_of,
     parse_body,
 )
+from strongroom_gateway.contract.decode import RequestPlan
 from strongroom_gateway.contract.encode import Encoded, ResponsePlan
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.timestamps import timestamp
@@ -423,6 +424,19 @@ def _depth_by_byte(body: bytes) -> int:
 @settings(max_examples=500)
 def test_depth_is_that_outside_of_texts(body: bytes) -> None:
     assert _depth(body) == max(_depth_by_byte(body), 0)
+
+
+@given(st.lists(st.sampled_from(list(b'[]{}"a'))).map(bytes))
+@settings(max_examples=500)
+def test_what_is_flat_is_not_deep(body: bytes) -> None:
+    assert _depth_by_byte(body) <= 6 or not _is_flat(body)
+
+
+def test_batches_are_flat_whatever_their_texts_are() -> None:
+    items = [{"plaintext": "aGk=", "reference": "[[[{"}] * (MAX_DEPTH + 1)
+    assert _is_flat(json.dumps({"batch_input": items}).encode())
+    assert not _is_flat(b'{"a":' + b"[" * 7 + b"]" * 7 + b"}")
+    assert not _is_flat(b'{"a":"\\"' + b"[" * 7 + b"]" * 7 + b"}")
 
 
 def test_a_secret_is_spliced_in_as_it_is() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.ports import free_port
 
-from strongroom_gateway.contract.decode import MAX_BODY
+from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.http.wire import HttpRequest, HttpResponse
 from strongroom_runtime.errors import Kind, ServiceError
