@@ -9,8 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.change import Change
 from strongroom_runtime.etcd.client import prefix_end
 from strongroom_runtime.etcd.members import MEMBERS
 from strongroom_runtime.service import BackgroundTasks
@@ -21,17 +24,17 @@ _MOST = 60
 _ENOUGH = 16
 _MOST_OPERATIONS = 60
 _MOST_BYTES = 500_000
+_BEHIND_MEMBERS = prefix_end(MEMBERS)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of a transaction.
 
     Args:
         succeeded: its comparisons held.
         changed: it changed something.
         revision: of the store afterwards.
-        members: the records of all members, as of this revision.
+        members: the records of all members, as of this revision; one object for all that went together.
     """
 
     succeeded: bool
@@ -40,12 +43,9 @@ class Outcome:
     members: etcd_pb2.RangeResponse
 
 
-@dataclass(eq=False, slots=True)
-class _Item:
-    request: etcd_pb2.TxnRequest
+class _Item(msgspec.Struct):
+    change: Change
     future: asyncio.Future[Outcome]
-    reads: frozenset[bytes]
-    writes: frozenset[bytes]
     size: int
     alone: bool
 
@@ -61,21 +61,25 @@ class _Batch:
         """Takes a transaction, if it fits in."""
         if self.items and not self._fits(item):
             return False
+        change = item.change
         self.items.append(item)
-        self.reads |= item.reads
-        self.writes |= item.writes
+        self.reads.update(change.expect)
+        self.writes.update(change.puts, change.deletes)
         self.size += item.size
         return True
 
     def _fits(self, item: _Item) -> bool:
+        change, writes = item.change, self.writes
         return not (
             item.alone
             or self.items[0].alone
             or len(self.items) >= _MOST
             or self.size + item.size > _MOST_BYTES
-            or not item.writes.isdisjoint(self.writes)
-            or not item.writes.isdisjoint(self.reads)
-            or not item.reads.isdisjoint(self.writes)
+            or not writes.isdisjoint(change.puts)
+            or not writes.isdisjoint(change.deletes)
+            or not writes.isdisjoint(change.expect)
+            or not self.reads.isdisjoint(change.puts)
+            or not self.reads.isdisjoint(change.deletes)
         )
 
 
@@ -94,14 +98,20 @@ class Batcher:
         self._sending = 0  # requests under way
         self._tasks = BackgroundTasks()
 
-    async def run(self, request: etcd_pb2.TxnRequest) -> Outcome:
+    async def run(self, change: Change) -> Outcome:
         """Runs a transaction, alone or with others. Once begun it goes on even if the caller is cancelled.
 
         Raises:
             ServiceError: UNAVAILABLE; it may have been committed all the same.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_item(request, future))
+        size = change.size
+        alone = (
+            bool(change.ranges)
+            or size > _MOST_BYTES
+            or max(change.operations, len(change.expect)) > _MOST_OPERATIONS
+        )
+        self._waiting.append(_Item(change, future, size, alone))
         if not self._sending or (self._sending == 1 and len(self._waiting) >= _ENOUGH):
             self._sending += 1
             self._tasks.start(self._send_all(self._next()), "etcd-batch")
@@ -123,7 +133,7 @@ class Batcher:
 
     async def _send(self, items: list[_Item]) -> None:
         try:
-            outcomes = await self._outcomes([item.request for item in items])
+            outcomes = await self._outcomes([item.change for item in items])
             for item, outcome in zip(items, outcomes, strict=True):
                 if not item.future.done():
                     item.future.set_result(outcome)
@@ -133,19 +143,15 @@ class Batcher:
                     own = error.again() if isinstance(error, ServiceError) else error
                     item.future.set_exception(own)
 
-    async def _outcomes(self, requests: list[etcd_pb2.TxnRequest]) -> list[Outcome]:
-        alone = len(requests) == 1
-        combined = (
-            requests[0]
-            if alone
-            else etcd_pb2.TxnRequest(
-                success=[etcd_pb2.RequestOp(request_txn=each) for each in requests]
-            )
-        )
+    async def _outcomes(self, changes: list[Change]) -> list[Outcome]:
+        alone = len(changes) == 1
+        request = etcd_pb2.TxnRequest()
+        for change in changes:
+            change.write(request if alone else request.success.add().request_txn)
         # Read in the same transaction: whoever registers later reads at a later revision.
-        members = combined.success.add().request_range
-        members.key, members.range_end = MEMBERS, prefix_end(MEMBERS)
-        response = await self._transaction(combined)
+        members = request.success.add().request_range
+        members.key, members.range_end = MEMBERS, _BEHIND_MEMBERS
+        response = await self._transaction(request)
         parts = [response] if alone else [each.response_txn for each in response.responses[:-1]]
         found = (
             response.responses[-1].response_range
@@ -153,26 +159,7 @@ class Batcher:
             else etcd_pb2.RangeResponse()
         )
         revision = response.header.revision
-        return [Outcome(part.succeeded, _changed(part), revision, found) for part in parts]
-
-
-def _item(request: etcd_pb2.TxnRequest, future: asyncio.Future[Outcome]) -> _Item:
-    reads = frozenset(compare.key for compare in request.compare)
-    size = request.ByteSize()
-    alone = size > _MOST_BYTES or max(len(request.success), len(reads)) > _MOST_OPERATIONS
-    writes = []
-    for operation in request.success:
-        if operation.HasField("request_put"):
-            writes.append(operation.request_put.key)
-        else:
-            writes.append(operation.request_delete_range.key)
-            alone = alone or bool(operation.request_delete_range.range_end)
-    return _Item(request, future, reads, frozenset(writes), size, alone)
-
-
-def _changed(response: etcd_pb2.TxnResponse) -> bool:
-    """Returns whether a transaction changed anything: without a change there is no event to wait for."""
-    return response.succeeded and any(
-        each.HasField("response_put") or each.response_delete_range.deleted
-        for each in response.responses
-    )
+        return [
+            Outcome(part.succeeded, change.changed(part), revision, found)
+            for change, part in zip(changes, parts, strict=True)
+        ]

@@ -17,6 +17,7 @@ from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
+from strongroom_runtime.etcd.change import Change
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.members import (
     Confirm,
@@ -63,6 +64,8 @@ class Cluster:
         self._peers: dict[bytes, Peer] = {}
         self._address = ""
         self._serving: tuple[str, ...] = ()
+        self._found: etcd_pb2.RangeResponse | None = None  # what `_elsewhere` was made of
+        self._elsewhere: dict[bytes, Member | None] = {}
         self._records = self._key = b""
         self._lease = 0
         self._member_lease = MemberLease()
@@ -126,48 +129,48 @@ class Cluster:
         if view is not None:
             await view.reached(revision)
 
-    async def commit(self, request: etcd_pb2.TxnRequest, prefix: str) -> Outcome:
+    async def commit(self, change: Change, prefix: str) -> Outcome:
         """Runs a transaction on keys below one prefix; returns when every member knows of it.
 
         Raises:
             ServiceError: UNAVAILABLE; it may have been committed all the same.
         """
-        outcome = await self._batcher.run(request)
+        outcome = await self._batcher.run(change)
         if outcome.changed:
-            await self._apply(request, prefix, outcome.revision)
-            await self._wait(outcome.members, prefix, outcome.revision)
+            view = self._views.get(prefix)
+            if view is not None and view.applied < outcome.revision:
+                await self._apply(view, change, outcome.revision)
+            others = self._others(outcome.members)
+            waits = [
+                self._peer(key, member).wait(prefix, outcome.revision)
+                for key, member in others.items()
+                if member is None or prefix in member.prefixes
+            ]
+            if waits:
+                await asyncio.gather(*waits)
         return outcome
 
-    async def _apply(self, request: etcd_pb2.TxnRequest, prefix: str, revision: int) -> None:
+    async def _apply(self, view: PrefixView, change: Change, revision: int) -> None:
         """Tells this process's own view at once, without waiting for the watch."""
-        view = self._views.get(prefix)
-        if view is None:
-            return
-        ranges = False
-        for operation in request.success:
-            kind = operation.WhichOneof("request")
-            if kind == "request_put":
-                view.apply(operation.request_put.key, operation.request_put.value, revision)
-            elif kind == "request_delete_range" and operation.request_delete_range.range_end:
-                ranges = True
-            elif kind == "request_delete_range":
-                view.apply(operation.request_delete_range.key, None, revision)
-        if ranges:
+        for key, value in change.puts.items():
+            view.apply(key, value, revision)
+        for key in change.deletes:
+            view.apply(key, None, revision)
+        if change.ranges:
             await view.reached(revision)  # which keys they were only the watch knows
 
-    async def _wait(self, members: etcd_pb2.RangeResponse, prefix: str, revision: int) -> None:
-        present = {kv.key for kv in members.kvs}
-        for key in [k for k in self._peers if k not in present]:
-            del self._peers[key]
-        waits = []
-        for kv in members.kvs:
-            if kv.key == self._key:
-                continue
-            member = read_member(kv)
-            if member is None or prefix in member.prefixes:
-                waits.append(self._peer(kv.key, member).wait(prefix, revision))
-        if waits:
-            await asyncio.gather(*waits)
+    def _others(self, members: etcd_pb2.RangeResponse) -> dict[bytes, Member | None]:
+        """Returns the other members that a transaction found, None for a record that cannot be read.
+
+        What many found together is looked at once.
+        """
+        if members is not self._found:
+            self._found = members
+            present = {kv.key for kv in members.kvs}
+            for key in [k for k in self._peers if k not in present]:
+                del self._peers[key]
+            self._elsewhere = {kv.key: read_member(kv) for kv in members.kvs if kv.key != self._key}
+        return self._elsewhere
 
     def _peer(self, key: bytes, member: Member | None) -> Peer:
         if key not in self._peers:

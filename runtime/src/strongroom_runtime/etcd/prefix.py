@@ -13,6 +13,7 @@ from strongroom_runtime.tasks import end
 
 log = logging.getLogger(__name__)
 
+_DELETE = etcd_pb2.Event.DELETE
 _RETRY_SECONDS = 0.1
 
 
@@ -116,10 +117,12 @@ class PrefixView:
         self.live = True
 
     def _take(self, events: list[etcd_pb2.Event]) -> None:
+        """Takes the changes of one revision."""
+        revision = events[0].kv.mod_revision
         for event in events:
-            deleted = event.type == etcd_pb2.Event.DELETE
-            self.apply(event.kv.key, None if deleted else event.kv.value, event.kv.mod_revision)
-        self.applied = events[-1].kv.mod_revision
+            kv = event.kv
+            self.apply(kv.key, None if event.type == _DELETE else kv.value, revision)
+        self.applied = revision
         still: list[tuple[int, asyncio.Future[None]]] = []
         for revision, future in self._waiting:
             if revision > self.applied:

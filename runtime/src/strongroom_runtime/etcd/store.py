@@ -7,6 +7,7 @@ from typing import Any
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.cache import Cache, Cached
+from strongroom_runtime.etcd.change import Change
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import Codec
@@ -242,21 +243,23 @@ class EtcdStore:
     async def commit(self, transaction: Transaction) -> int:
         """Applies a transaction, waits until every member knows, and returns its revision."""
         transaction.check()
-        request = self._request(transaction)
-        if len(request.success) > MAX_OPERATIONS or len(request.compare) > MAX_OPERATIONS:
+        change = self._change(transaction)
+        if max(change.operations, len(change.expect)) > MAX_OPERATIONS:
             raise ServiceError(
                 Kind.TOO_LARGE, f"one change may have at most {MAX_OPERATIONS} operations"
             )
-        if request.ByteSize() > MAX_BYTES:
+        if change.size > MAX_BYTES:
             raise ServiceError(Kind.TOO_LARGE, f"one change may have at most {MAX_BYTES} bytes")
         begun, noted = time.perf_counter(), "failed"
         try:
             with self._telemetry.span("etcd transaction"):
                 if self._cluster is None:
+                    request = etcd_pb2.TxnRequest()
+                    change.write(request)
                     response = await self._client.transaction(request)
                     succeeded, revision = response.succeeded, response.header.revision
                 else:
-                    outcome = await self._cluster.commit(request, self._prefix)
+                    outcome = await self._cluster.commit(change, self._prefix)
                     succeeded, revision = outcome.succeeded, outcome.revision
             noted = "committed" if succeeded else "conflict"
         finally:
@@ -286,23 +289,16 @@ class EtcdStore:
         value = None if deleted else self.codec.open(key, event.kv.value)
         return Event(self.codec.decode_path(key), value, event.kv.mod_revision)
 
-    def _request(self, transaction: Transaction) -> etcd_pb2.TxnRequest:
-        request = etcd_pb2.TxnRequest()
-        for path, revision in transaction.expect.items():
-            request.compare.add(
-                key=self.codec.encode_path(path),
-                target=etcd_pb2.Compare.MOD,
-                result=etcd_pb2.Compare.EQUAL,
-                mod_revision=revision,
-            )
-        for path in transaction.deletes:
-            request.success.add().request_delete_range.key = self.codec.encode_path(path)
-        for path in transaction.delete_prefixes:
-            below = self.codec.encode_prefix(path)
-            operation = request.success.add().request_delete_range
-            operation.key, operation.range_end = below, prefix_end(below)
+    def _change(self, transaction: Transaction) -> Change:
+        encode, seal = self.codec.encode_path, self.codec.seal
+        puts: dict[bytes, bytes] = {}
         for path, value in transaction.puts.items():
-            key = self.codec.encode_path(path)
-            put = request.success.add().request_put
-            put.key, put.value = key, self.codec.seal(key, value)
-        return request
+            key = encode(path)
+            puts[key] = seal(key, value)
+        below = map(self.codec.encode_prefix, transaction.delete_prefixes)
+        return Change(
+            {encode(path): revision for path, revision in transaction.expect.items()},
+            puts,
+            [encode(path) for path in transaction.deletes],
+            [(prefix, prefix_end(prefix)) for prefix in below],
+        )

@@ -88,6 +88,8 @@ async def watch_once(
 
 
 def _by_revision(events: list[etcd_pb2.Event]) -> list[list[etcd_pb2.Event]]:
+    if events and events[0].kv.mod_revision == events[-1].kv.mod_revision:
+        return [events]  # they come in the order of their revisions
     groups: list[list[etcd_pb2.Event]] = []
     for event in events:
         if groups and groups[-1][0].kv.mod_revision == event.kv.mod_revision:

@@ -11,6 +11,7 @@ import pytest
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.batch import Batcher, Outcome
+from strongroom_runtime.etcd.change import Change
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 
@@ -40,31 +41,16 @@ async def etcd(tmp_path: Path) -> AsyncIterator[Counting]:
     await server.stop()
 
 
-def put(
-    key: bytes, value: bytes = b"x", expect: dict[bytes, int] | None = None
-) -> etcd_pb2.TxnRequest:
-    request = etcd_pb2.TxnRequest()
-    for name, revision in (expect or {}).items():
-        request.compare.add(
-            key=name,
-            target=etcd_pb2.Compare.MOD,
-            result=etcd_pb2.Compare.EQUAL,
-            mod_revision=revision,
-        )
-    operation = request.success.add().request_put
-    operation.key, operation.value = key, value
-    return request
+def put(key: bytes, value: bytes = b"x", expect: dict[bytes, int] | None = None) -> Change:
+    return Change(expect=expect or {}, puts={key: value})
 
 
-def remove(key: bytes, end: bytes = b"") -> etcd_pb2.TxnRequest:
-    request = etcd_pb2.TxnRequest()
-    operation = request.success.add().request_delete_range
-    operation.key, operation.range_end = key, end
-    return request
+def remove(key: bytes) -> Change:
+    return Change(deletes=[key])
 
 
-async def run_all(batcher: Batcher, *requests: etcd_pb2.TxnRequest) -> list[Outcome]:
-    return list(await asyncio.gather(*(batcher.run(request) for request in requests)))
+async def run_all(batcher: Batcher, *changes: Change) -> list[Outcome]:
+    return list(await asyncio.gather(*(batcher.run(change) for change in changes)))
 
 
 async def test_what_waits_goes_together(etcd: Counting) -> None:
@@ -107,7 +93,8 @@ async def test_two_that_read_what_the_other_writes_do_not_both_succeed(etcd: Cou
 
 async def test_a_range_that_is_removed_goes_alone(etcd: Counting) -> None:
     batcher = Batcher(etcd)
-    await run_all(batcher, put(b"first"), put(b"m/1"), remove(b"m/", b"m0"), put(b"m/2"))
+    below = Change(ranges=[(b"m/", b"m0")])
+    await run_all(batcher, put(b"first"), put(b"m/1"), below, put(b"m/2"))
     assert [kv.key for kv in (await etcd.client.range(b"m/", b"m0")).kvs] in ([], [b"m/2"])
     assert all(len(sent.success) <= 3 for sent in etcd.sent)
     outcome = await batcher.run(remove(b"nothing"))
@@ -117,10 +104,7 @@ async def test_a_range_that_is_removed_goes_alone(etcd: Counting) -> None:
 
 async def test_large_ones_and_many_stay_within_the_bounds_of_etcd(etcd: Counting) -> None:
     batcher = Batcher(etcd)
-    wide = etcd_pb2.TxnRequest()
-    for n in range(120):
-        operation = wide.success.add().request_put
-        operation.key, operation.value = b"w%d" % n, b"x"
+    wide = Change(puts={b"w%d" % n: b"x" for n in range(120)})
     requests = [put(b"large%d" % n, os.urandom(400_000)) for n in range(6)]
     requests += [put(b"k%d" % n) for n in range(300)]
     outcomes = await run_all(batcher, *requests, wide)
