@@ -41,7 +41,7 @@ class Subject(msgspec.Struct):
     parameters: dict[str, Any]
     headers: dict[str, tuple[str, bool]] = {}  # value, and whether it stands there as an HMAC
     token: TokenContext | None = None
-    made: "dict[Device, Common]" = {}
+    made: "dict[Device, bytes]" = {}  # what both entries say, as JSON
 
 
 class Outcome(msgspec.Struct):
@@ -55,7 +55,7 @@ class Outcome(msgspec.Struct):
 
 
 class Common(msgspec.Struct, frozen=True):
-    """What both entries of a request say, as JSON, made once."""
+    """What entries say of who asks, as JSON, made once."""
 
     auth: bytes
     request: bytes
@@ -146,15 +146,13 @@ def _now() -> bytes:
 
 def _shared(subject: Subject, device: Device, error: str) -> bytes:
     """Returns the members that both entries have."""
-    made = subject.made.get(device)
-    if made is None:
+    members = subject.made.get(device)
+    if members is None:
         about = device.about(subject.token, subject.token_text)
-        made = subject.made[device] = Common(about.auth, _request(subject, device, about.request))
-    members = b',"auth":%b,"request":{%b},"trace_id":%b' % (
-        made.auth,
-        made.request,
-        _encode(subject.trace_id),
-    )
+        request = _request(subject, device, about.request)
+        trace = _encode(subject.trace_id)
+        members = b',"auth":%b,"request":{%b},"trace_id":%b' % (about.auth, request, trace)
+        subject.made[device] = members
     return members + b',"error":' + _encode(error) if error else members
 
 

@@ -1,7 +1,7 @@
 """Getting entries to the audit service: both of a request, before its answer."""
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from strongroom.audit.v1 import audit_pb2
 from strongroom_gateway.audit.entries import (
@@ -19,8 +19,6 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.prefix import PrefixView
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.metrics import Metrics
-
-T = TypeVar("T")
 
 _RESOLVE = "/strongroom.audit.v1.AuditLogService/ResolveDevices"
 APPEND = "/strongroom.audit.v1.AuditLogService/Append"
@@ -48,77 +46,75 @@ class AuditSink:
         self._metrics = metrics
         self._kept: Kept[list[Device]] = Kept(view)
 
-    async def request(self, subject: Subject, context: RequestContext) -> None:
+    def request(self, subject: Subject, context: RequestContext) -> Coroutine[Any, Any, None]:
         """Writes the entry of a request that is about to change something.
 
         Raises:
             ServiceError: INTERNAL where no device took it: the request must not go on.
         """
-        entries = [
-            (each.path, request_entry(subject, each, "")) for each in await self._devices(context)
-        ]
-        await self._append(entries, context)
+        return self._write(lambda device: (request_entry(subject, device, ""),), context)
 
-    async def response(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
+    def response(
+        self, subject: Subject, outcome: Outcome, context: RequestContext
+    ) -> Coroutine[Any, Any, None]:
         """Writes the entry of an answer.
 
         Raises:
             ServiceError: INTERNAL where no device took it: the client must not get the answer.
         """
-        entries = [
-            (each.path, response_entry(subject, each, outcome))
-            for each in await self._devices(context)
-        ]
-        await self._append(entries, context)
+        return self._write(lambda device: (response_entry(subject, device, outcome),), context)
 
-    async def both(self, subject: Subject, outcome: Outcome, context: RequestContext) -> None:
+    def both(
+        self, subject: Subject, outcome: Outcome, context: RequestContext
+    ) -> Coroutine[Any, Any, None]:
         """Writes both entries in one go, for requests that change nothing.
 
         Raises:
             ServiceError: INTERNAL where no device took them: the client must not get the answer.
         """
-        entries = [
-            (each.path, entry)
-            for each in await self._devices(context)
-            for entry in both_entries(subject, each, outcome)
-        ]
-        await self._append(entries, context)
+        return self._write(lambda device: both_entries(subject, device, outcome), context)
 
-    async def pair(
+    def pair(
         self, asked: Subject, answered: Subject, outcome: Outcome, context: RequestContext
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """The same as `both`, where the second entry does not repeat what is in the first.
 
         Raises:
             ServiceError: INTERNAL where no device took them: the client must not get the answer.
         """
-        entries = [
-            (each.path, entry)
-            for each in await self._devices(context)
-            for entry in (
-                request_entry(asked, each, outcome.error),
-                response_entry(answered, each, outcome),
+
+        def make(device: Device) -> tuple[bytes, ...]:
+            return (
+                request_entry(asked, device, outcome.error),
+                response_entry(answered, device, outcome),
             )
-        ]
-        await self._append(entries, context)
 
-    def _append(
-        self, entries: list[tuple[str, bytes]], context: RequestContext
-    ) -> Coroutine[Any, Any, None]:
-        if not entries:
-            return _nothing()
-        if self._append_here is not None:
-            return self._noting_failure(self._append_here(entries))
-        request = audit_pb2.AppendRequest()
-        add = request.entries.add
-        for device, entry in entries:
-            add(device=device, json=entry)
-        return self._call(APPEND, request, context)
+        return self._write(make, context)
 
-    async def _devices(self, context: RequestContext) -> list[Device]:
-        known = self._kept.get(_ALL)
-        if known is not None:
-            return known
+    async def _write(
+        self, make: Callable[[Device], tuple[bytes, ...]], context: RequestContext
+    ) -> None:
+        """Writes what is made for each device."""
+        try:
+            devices = self._kept.get(_ALL)
+            if devices is None:
+                devices = await self._look_up(context)
+            entries = [(each.path, entry) for each in devices for entry in make(each)]
+            if not entries:
+                return
+            if self._append_here is not None:
+                await self._append_here(entries)
+            else:
+                await self._call(APPEND, _message(entries), context)
+        except ServiceError as error:
+            if error.kind is Kind.SEALED:
+                raise
+            self._metrics.audit_failed()
+            raise ServiceError(
+                Kind.INTERNAL, "internal error: no audit device took the entry"
+            ) from error
+
+    async def _look_up(self, context: RequestContext) -> list[Device]:
         response = await self._resolve(context, linearizable=False)
         if self._kept.stale(response.dependencies, response.as_of):
             response = await self._resolve(context, linearizable=True)
@@ -133,24 +129,17 @@ class AuditSink:
         response: audit_pb2.ResolveDevicesResponse = await self._call(_RESOLVE, request, context)
         return response
 
-    async def _call(self, method: str, request: Any, context: RequestContext) -> Any:
+    def _call(self, method: str, request: Any, context: RequestContext) -> Coroutine[Any, Any, Any]:
         # The audit service is not told who asks for what: that is in the entries, as hashes.
         slim = RequestContext(
             context.request_id, traceparent=context.traceparent, deadline=context.deadline
         )
-        return await self._noting_failure(self._audit.call(method, request, slim))
-
-    async def _noting_failure(self, work: Awaitable[T]) -> T:
-        try:
-            return await work
-        except ServiceError as error:
-            if error.kind is Kind.SEALED:
-                raise
-            self._metrics.audit_failed()
-            raise ServiceError(
-                Kind.INTERNAL, "internal error: no audit device took the entry"
-            ) from error
+        return self._audit.call(method, request, slim)
 
 
-async def _nothing() -> None:
-    """There is no device to write to."""
+def _message(entries: list[tuple[str, bytes]]) -> audit_pb2.AppendRequest:
+    request = audit_pb2.AppendRequest()
+    add = request.entries.add
+    for device, entry in entries:
+        add(device=device, json=entry)
+    return request
