@@ -79,7 +79,11 @@ class BarrierCodec:
         text = key.decode(errors="replace")
         if not text.startswith(self._root):
             raise _foreign()
-        return tuple(self._decode(segment) for segment in text[len(self._root) :].split("/"))
+        known = self._keys.names
+        return tuple(
+            known.get(segment) or self._decode(segment)
+            for segment in text[len(self._root) :].split("/")
+        )
 
     def seal(self, key: bytes, value: bytes) -> bytes:
         """Returns a value as it stands in etcd under a storage key."""
@@ -110,14 +114,21 @@ class BarrierCodec:
         return encoded
 
     def _decode(self, segment: str) -> str:
-        if not segment.startswith(_MARK):
-            if not _PLAIN.fullmatch(segment):
-                raise _foreign()
-            return Plain(segment)
-        text = segment[1:]
+        ring = self._keys.ring
+        if segment.startswith(_MARK):
+            name = self._decrypt(ring, segment[1:])
+        elif _PLAIN.fullmatch(segment):
+            name = Plain(segment)
+        else:
+            raise _foreign()
+        if len(segment) <= _SEGMENT_CHARACTERS:
+            self._keys.names.keep(segment, name)
+        return name
+
+    def _decrypt(self, ring: KeyRing, text: str) -> str:
         try:
             ciphertext = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            return self._keys.ring.names.decrypt(ciphertext, [self._service]).decode()
+            return ring.names.decrypt(ciphertext, [self._service]).decode()
         except (InvalidTag, binascii.Error, ValueError):
             raise _foreign() from None
 

@@ -70,6 +70,8 @@ class KeyHolder:
         self._ring = ring
         # Encrypted names by segment: a name key never changes, so entries live as long as the ring.
         self.segments: Bounded[str, str] = Bounded(_SEGMENTS_KEPT)
+        # The other way round, for lists.
+        self.names: Bounded[str, str] = Bounded(_SEGMENTS_KEPT)
         # Storage keys by path. The types are part of the name: a `Plain` segment equals one that is not.
         self.paths: Bounded[tuple[object, ...], bytes] = Bounded(_PATHS_KEPT)
         # Told when the keys go, so that nothing decrypted outlives them.
@@ -96,6 +98,7 @@ class KeyHolder:
         self._ring = ring
         if ring is None:
             self.segments.clear()
+            self.names.clear()
             self.paths.clear()
             for forget in self.on_seal:
                 forget()

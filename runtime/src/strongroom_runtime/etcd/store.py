@@ -27,6 +27,7 @@ from strongroom_runtime.storage import (
 from strongroom_runtime.telemetry import Telemetry
 
 _PAGE = 1_000
+_KEYS_PAGE = 5_000  # where values are not read
 
 
 class EtcdReadSet:
@@ -215,11 +216,13 @@ class EtcdStore:
         start, revision = base, 0
         while True:
             response = await self._client.range(
-                start, end, limit=_PAGE, revision=revision, keys_only=True
+                start, end, limit=_KEYS_PAGE, revision=revision, keys_only=True
             )
             revision = revision or response.header.revision
             folder = b""
             for kv in response.kvs:
+                if folder and kv.key.startswith(folder):
+                    continue
                 name, slash, _ = kv.key[len(base) :].partition(b"/")
                 is_folder = bool(slash)
                 folder = base + name + b"/" if is_folder else b""
