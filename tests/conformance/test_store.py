@@ -141,6 +141,18 @@ async def test_a_prefix_is_deleted_whole_and_alone(store: Store) -> None:
     assert await store.get(other) is not None
 
 
+async def test_what_lies_below_a_prefix_is_cleared_however_much_it_is(store: Store) -> None:
+    other = (Plain("m"), "apple")
+    await store.commit(Transaction(puts={other: b"kept", (Plain("m"), "app"): b"kept"}))
+    for begin in range(0, 2_500, 100):
+        puts: dict[Path, bytes] = {(*A, str(n)): b"" for n in range(begin, begin + 100)}
+        await store.commit(Transaction(puts=puts))
+    await store.clear((Plain("m"), "app"))
+    assert await store.count((Plain("m"), "app")) == 0
+    assert [entry.value for entry in await store.scan((Plain("m"),))] == [b"kept", b"kept"]
+    await store.clear((Plain("m"), "app"))
+
+
 async def test_a_watch_sees_every_change_once(store: Store) -> None:
     start = await store.commit(Transaction(puts={A: b"1"}))
     await store.commit(Transaction(deletes=[A], puts={B: b"2"}))

@@ -109,6 +109,10 @@ class MemoryStore:
     async def folders(self, prefix: Path) -> list[str]:
         return [name for name, folder in await self.children(prefix) if folder]
 
+    async def clear(self, prefix: Path) -> None:
+        if await self.count(prefix):
+            await self.commit(Transaction(delete_prefixes=[prefix]))
+
     async def commit(self, transaction: Transaction) -> int:
         await asyncio.sleep(0)
         transaction.check()

@@ -205,6 +205,16 @@ class Store(Protocol):
         """Returns the next segments below a prefix below which something lies; looks at one key of each."""
         ...
 
+    async def clear(self, prefix: Path) -> None:
+        """Removes everything below a prefix without reading it; where that is much, in several transactions.
+
+        What is written there meanwhile may go or stay. Repeated after a crash, it goes on where it stopped.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        ...
+
     async def commit(self, transaction: Transaction) -> int:
         """Applies a transaction, waits until every member that caches the prefix has seen it; returns its revision.
 

@@ -153,12 +153,8 @@ class Secrets:
     async def drop_mount(self, mount: str) -> None:
         """Removes everything of a mount; repeated after a crash, it goes on where it stopped."""
         for kind in (_SECRETS, _DOCUMENTS):
-            await self._drop((kind, Plain(mount)))
+            await self._store.clear((kind, Plain(mount)))
         await self._store.commit(Transaction(deletes=[(_CONFIGS, Plain(mount))]))
-
-    async def _drop(self, prefix: Path) -> None:
-        while entries := await self._store.scan(prefix, limit=_CHUNK):
-            await self._store.commit(Transaction(deletes=[entry.path for entry in entries]))
 
 
 def secret_in(entry: Entry) -> Secret:

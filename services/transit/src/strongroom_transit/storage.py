@@ -335,8 +335,8 @@ class Keys:
         while entries := await self._store.scan((_KEYS, Plain(mount)), limit=_PAGE // 2):
             due = [p for e in entries for p in _due(mount, e.path[-1], _key_of(e))]
             await self._store.commit(Transaction(deletes=[e.path for e in entries] + due))
-        await self._drop((_BEGUN, Plain(mount)))
-        await self._drop((_VERSIONS, Plain(mount)))
+        await self._store.clear((_BEGUN, Plain(mount)))
+        await self._store.clear((_VERSIONS, Plain(mount)))
         await self._store.commit(
             Transaction(deletes=[(_CONFIGS, Plain(mount)), (_WRAPPING, Plain(mount))])
         )
@@ -395,10 +395,6 @@ class Keys:
     async def _check_mount(self, mount: str) -> None:
         if await self._store.get(_gone(mount)) is not None:
             raise ServiceError(Kind.NOT_FOUND, "the mount was disabled")
-
-    async def _drop(self, prefix: Path) -> None:
-        while entries := await self._store.scan(prefix, limit=_PAGE):
-            await self._store.commit(Transaction(deletes=[entry.path for entry in entries]))
 
 
 def _transaction(

@@ -131,7 +131,7 @@ class Roles:
         # Secret ids do nothing without the role's salt; a crash in between leaves what a later role of the
         # same name, which has another salt, cannot match.
         for kind in ("s", "a"):
-            await self._drop((_APPROLE, Plain(mount), Plain(kind), name))
+            await self.store.clear((_APPROLE, Plain(mount), Plain(kind), name))
 
     async def secret_id(self, mount: str, name: str, hashed: str) -> tuple[SecretId, int] | None:
         """Returns a secret id and the revision of its record."""
@@ -192,11 +192,7 @@ class Roles:
 
     async def drop_mount(self, mount: str) -> None:
         """Removes everything of a mount; may be repeated."""
-        await self._drop((_APPROLE, Plain(mount)))
-
-    async def _drop(self, prefix: Path) -> None:
-        while entries := await self.store.scan(prefix, limit=_PAGE):
-            await self.store.commit(Transaction(deletes=[entry.path for entry in entries]))
+        await self.store.clear((_APPROLE, Plain(mount)))
 
 
 def new_role(role_id: str = "") -> Role:

@@ -15,7 +15,6 @@ from strongroom_runtime.errors import invalid
 from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
 
 _USERPASS = Plain("userpass")
-_PAGE = 100
 
 
 class User(msgspec.Struct, frozen=True):
@@ -61,8 +60,7 @@ class Users:
 
     async def drop_mount(self, mount: str) -> None:
         """Removes everything of a mount; may be repeated."""
-        while entries := await self._store.scan((_USERPASS, Plain(mount)), limit=_PAGE):
-            await self._store.commit(Transaction(deletes=[entry.path for entry in entries]))
+        await self._store.clear((_USERPASS, Plain(mount)))
 
 
 def _user(mount: str, name: str) -> Path:
