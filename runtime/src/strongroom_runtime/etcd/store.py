@@ -253,19 +253,16 @@ class EtcdStore:
             )
         if change.size > MAX_BYTES:
             raise ServiceError(Kind.TOO_LARGE, f"one change may have at most {MAX_BYTES} bytes")
-        return await self._run(request)
+        return await self._run(change)
 
     async def clear(self, prefix: Path) -> None:
         """Removes everything below a prefix, some thousand entries a transaction."""
         base = self.codec.encode_prefix(prefix)
         end = prefix_end(base)
         while kvs := (await self._client.range(base, end, limit=_PAGE, keys_only=True)).kvs:
-            request = etcd_pb2.TxnRequest()
-            operation = request.success.add().request_delete_range
-            operation.key, operation.range_end = kvs[0].key, kvs[-1].key + b"\0"
-            await self._run(request)
+            await self._run(Change(ranges=[(kvs[0].key, kvs[-1].key + b"\0")]))
 
-    async def _run(self, request: etcd_pb2.TxnRequest) -> int:
+    async def _run(self, change: Change) -> int:
         begun, noted = time.perf_counter(), "failed"
         try:
             with self._telemetry.span("etcd transaction"):
