@@ -223,8 +223,8 @@ _SETTINGS: list[tuple[str, str]] = [
     ("target", "all, or names of services, separated by commas."),
     ("workers", "How many processes serve clients."),
     ("data-dir", "State of this machine: etcd, keys, certificates, audit files."),
-    ("listen", "HOST:PORT for HTTP."),
-    ("grpc-listen", "HOST:PORT for gRPC."),
+    ("listen", "HOST:PORT for HTTP; a port from 1."),
+    ("grpc-listen", "HOST:PORT for gRPC; a port from 1."),
     ("internal-listen", "HOST:PORT for other processes; port 0 for any."),
     ("advertise", "HOST:PORT by which other processes reach this one."),
     (

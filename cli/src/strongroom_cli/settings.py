@@ -20,6 +20,8 @@ ETCD_PASSWORD = "STRONGROOM_ETCD_PASSWORD"  # noqa: S105 (where it is, not what 
 # Where others reach a process.
 _VAULT_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}", re.ASCII)
 _REACHED = ("advertise", "direct_advertise")
+# Where somebody looks for it who is told nothing else: a port that the system picks would be known to nobody.
+_KNOWN = ("listen", "grpc_listen", "health_listen")
 # What several processes on one machine cannot share.
 _OF_ONE_PROCESS = (*_REACHED, "direct_listen", "health_listen")
 _ADDRESSES = ("listen", "grpc_listen", "internal_listen", *_OF_ONE_PROCESS)
@@ -36,8 +38,8 @@ class ServerConfig:
         workers: how many processes serve clients.
         split: each service is a process of its own.
         data_dir: state of this machine: the embedded etcd, keys, certificates, audit files.
-        listen: host:port for HTTP.
-        grpc_listen: host:port for gRPC.
+        listen: host:port for HTTP; a port from 1.
+        grpc_listen: host:port for gRPC; a port from 1.
         internal_listen: host:port for other processes; port 0 for any.
         advertise: host:port by which other processes reach this one; empty for where it listens, and where that is
             all addresses, for the one from which it reaches etcd.
@@ -239,6 +241,8 @@ def _check_addresses(config: ServerConfig) -> list[str]:
             continue
         if not host or not port.isdigit() or int(port) > 65_535:
             wrong.append(f"{name}: takes host:port")
+        elif name in _KNOWN and int(port) == 0:
+            wrong.append(f"{name}: takes host:port with a port from 1: clients have to know it")
         elif name in _REACHED and (is_everywhere(value) or int(port) == 0):
             wrong.append(
                 f"{name}: takes host:port by which others reach this process, not all addresses or port 0"
