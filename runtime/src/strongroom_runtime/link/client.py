@@ -286,11 +286,16 @@ async def _responses(call: Any) -> AsyncGenerator[Any]:
 
 async def _send(call: Any, requests: AsyncIterator[Message]) -> None:
     """Sends requests at the pace at which the other side takes them; what they raise ends the call."""
+    # Not by `call.write`: where the other side ends the call at that moment, it puts an error of its own in the place
+    # of the status, which is lost then (grpcio 1.85). The call has begun, so that there is no metadata to wait for.
+    send = call._cython_call.send_serialized_message
     try:
         async for request in requests:
-            await call.write(request)
+            if call.done():
+                return
+            await send(_serialise(request))
         await call.done_writing()
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.InternalError):
         pass  # the call ended: whoever reads it learns why
     except BaseException:
         call.cancel()

@@ -57,6 +57,16 @@ async def test_an_error_of_the_handler_ends_the_stream(either: StreamCaller) -> 
     assert (caught.value.kind, caught.value.message) == (Kind.NOT_FOUND, "nothing")
 
 
+async def test_an_error_of_the_handler_arrives_whatever_is_being_sent(
+    gateway: RemoteCaller,
+) -> None:
+    more = ["2"] * 50
+    streams = [sums(gateway, texts("1", "fail", *more[number:])) for number in range(50)]
+    for error in await asyncio.gather(*streams, return_exceptions=True):
+        assert isinstance(error, ServiceError)
+        assert (error.kind, error.message) == (Kind.NOT_FOUND, "nothing")
+
+
 async def test_an_error_of_the_requests_ends_the_stream(either: StreamCaller) -> None:
     async def broken() -> AsyncIterator[Text]:
         yield Text(value="1")
