@@ -300,3 +300,26 @@ async def test_a_disabled_mount_leaves_nothing(roles: Roles) -> None:
     assert not await roles.auth.works(made.client_token)
     assert await roles.auth.stored("approle") == 0
     assert json.dumps(await roles.auth.stored("mount")) == "0"
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("", "default"),
+        ("default", "default"),
+        ("default-service", "service"),
+        ("service", "service"),
+    ],
+)
+async def test_types_of_tokens_are_shown_by_the_names_that_clients_know(
+    roles: Roles, asked: str, kept: str
+) -> None:
+    await roles.write(settings={"token_type": asked})
+    assert (await roles("ReadRole", role_name="app")).role.settings.token_type == kept
+    await roles.write(settings={"token_ttl": 60})
+    assert (await roles("ReadRole", role_name="app")).role.settings.token_type == kept
+
+
+async def test_batch_tokens_are_refused(roles: Roles) -> None:
+    for asked in ("batch", "default-batch", "other"):
+        await refused(roles.write(settings={"token_type": asked}), Kind.INVALID, "token_type")

@@ -332,6 +332,13 @@ async def test_token_roles(auth: Auth) -> None:
     await refused(auth.create(role="none"), Kind.INVALID, "unknown role")
     shown = (await auth("ReadTokenRole", context, role_name="ci")).role
     assert list(shown.allowed_policies.values) == ["app"]
+    assert shown.token_type == "default-service"
+    for kind in ("", "default"):  # names of login methods' settings
+        await auth(
+            "WriteTokenRole", context, role_name="ci", role=token_pb2.TokenRole(token_type=kind)
+        )
+        role = (await auth("ReadTokenRole", context, role_name="ci")).role
+        assert role.token_type == "default-service"
     assert list((await auth("ListTokenRoles", context)).keys) == ["ci"]
     await auth("DeleteTokenRole", context, role_name="ci")
     await refused(auth("ReadTokenRole", context, role_name="ci"), Kind.NOT_FOUND)

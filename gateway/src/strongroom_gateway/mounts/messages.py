@@ -105,7 +105,7 @@ def _tuning(mount: Mount) -> pb.MountTuning:
     for name in _TEXTS:
         if mount.tuning.get(name):
             setattr(config, name, mount.tuning[name])
-    if mount.auth and not config.token_type:
+    if mount.auth and config.token_type in ("", "default"):
         config.token_type = "default-service"  # noqa: S105 (a kind of token, not one)
     for name in _LISTS:
         if name in mount.tuning:

@@ -12,7 +12,8 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.requests import mount_of
 
-_TYPES = ("", "default", "default-service", "service")
+# What clients may ask for, and what it is: the login method's own type cannot be changed, so that both say the same.
+_TYPES = {"": "default", "default": "default", "default-service": "service", "service": "service"}
 _SCALARS = {
     "token_ttl": "ttl",
     "token_max_ttl": "max_ttl",
@@ -55,10 +56,11 @@ def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
         changes["policies"] = rules.clean_policies(message.token_policies.values)
     if message.HasField("token_bound_cidrs"):
         changes["cidrs"] = tuple(message.token_bound_cidrs.values)
+    if changes.get("type", "default") not in _TYPES:
+        raise invalid("token_type: only service tokens are supported")
+    changes["type"] = _TYPES[changes.get("type", before.type)]
     after = msgspec.structs.replace(before, **changes)
     _check_no_root(after)
-    if after.type not in _TYPES:
-        raise invalid("token_type: only service tokens are supported")
     if min(after.ttl, after.max_ttl, after.explicit_max, after.uses, after.period) < 0:
         raise invalid("token settings must not be negative")
     rules.check_cidrs("token_bound_cidrs", after.cidrs)

@@ -147,6 +147,8 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
     role = msgspec.structs.replace(before, **changes)
     if role.type not in _TYPES:
         raise invalid("token_type: only service tokens are supported")
+    if role.type in ("", "default"):  # which Vault knows of login methods alone
+        role = msgspec.structs.replace(role, type="default-service")
     if min(role.explicit_max, role.uses, role.period) < 0:
         raise invalid("token_explicit_max_ttl, token_num_uses, token_period: must not be negative")
     rules.check_cidrs("token_bound_cidrs", role.cidrs)
