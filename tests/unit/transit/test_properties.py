@@ -229,6 +229,29 @@ def test_what_is_decrypted_together_gives_what_each_gives_by_itself(
     ]
 
 
+@pytest.mark.parametrize("kind", [*AEADS, *RSA])
+@pytest.mark.parametrize("derived", [False, True])
+@few
+@given(broken=st.lists(st.booleans(), max_size=6), wanted=st.integers(0, VERSIONS + 1))
+def test_what_is_rewrapped_together_is_each_what_it_was(
+    kind: str, derived: bool, broken: list[bool], wanted: int
+) -> None:
+    keys = keyset(kind, derived=derived and kind in AEADS)
+    made = [ciphers.seal(keys, b"%d" % at, b"ctx", b"", 1).ciphertext for at in range(len(broken))]
+    texts = ["v" if bad else text for text, bad in zip(made, broken, strict=True)]
+    items = [cipher_pb2.RewrapItem(ciphertext=text, context=b"ctx") for text in texts]
+    results = ciphers.rewrap_all(ciphers.Opener(keys), ciphers.Sealer(keys), items, wanted)
+    assert len(results) == len(items)
+    for at, (result, bad) in enumerate(zip(results, broken, strict=True)):
+        if bad:
+            assert str(result) == "invalid ciphertext: no prefix"
+        elif wanted > VERSIONS:
+            assert str(result) == "key_version: is higher than the latest key version"
+        else:
+            assert split(str(result), "ciphertext")[0] == (wanted or VERSIONS)
+            assert decrypted(keys, str(result), b"ctx") == b"%d" % at
+
+
 @pytest.mark.parametrize("derived", [False, True])
 def test_a_version_that_may_not_be_used_is_an_error_of_each_item(derived: bool) -> None:
     keys = keyset("aes256-gcm96", derived=derived)

@@ -31,7 +31,7 @@ _TAG_BYTES = 16
 _NONCES = 1_000  # that are drawn at once, at the most
 MAX_BYTES = 32 << 20  # of one plaintext
 
-_to_encrypt = attrgetter("plaintext", "associated_data")
+_plaintext, _associated_data = attrgetter("plaintext"), attrgetter("associated_data")
 _to_decrypt = attrgetter("ciphertext", "associated_data")
 
 
@@ -140,30 +140,33 @@ class Sealer:
             self._prefix + b2a_base64(sealed, newline=False).decode("ascii"), self.version
         )
 
-    def seal_all(self, texts: Sequence[Text], wanted: int) -> list[str | ServiceError]:
-        """Returns the ciphertext of each text, or the error where there is none.
+    def seal_all(
+        self, items: Sequence[Any], wanted: int, plaintexts: Sequence[bytes] | None = None
+    ) -> list[str | ServiceError]:
+        """Returns a ciphertext for each item, or the error where there is none.
 
         Args:
-            texts: what to encrypt.
+            items: what to encrypt, each a `Text`; a `DecryptItem` where the plaintext is beside it.
             wanted: the version for all of them, or 0 for the newest; `version` says afterwards which that was.
+            plaintexts: of the items, where they do not have them themselves.
         """
         try:
             self._take_version(wanted)
         except ServiceError as error:
-            return [error.again() for _ in texts]
+            return [error.again() for _ in items]
         encrypt, prefix, size = self._encrypt, self._prefix, self._nonce_bytes
+        texts = map(_plaintext, items) if plaintexts is None else plaintexts
         if encrypt is None:
-            return each(
-                lambda text: (
-                    self.seal(text.plaintext, text.context, text.associated_data, wanted).ciphertext
-                ),
-                texts,
-            )
-        drawn = os.urandom(size * len(texts))  # one system call for all
+
+            def seal(text: bytes, item: Any) -> str:
+                return self.seal(text, item.context, item.associated_data, wanted).ciphertext
+
+            return each(lambda pair: seal(*pair), zip(texts, items, strict=True))
+        drawn = os.urandom(size * len(items))  # one system call for all
         results: list[str | ServiceError] = []
         add, end = results.append, 0
         # Most of the time of a batch is spent here: nothing is called that need not be.
-        for plaintext, associated_data in map(_to_encrypt, texts):
+        for plaintext, associated_data in zip(texts, map(_associated_data, items), strict=True):
             start, end = end, end + size
             nonce = drawn[start:end]
             sealed = nonce + encrypt(nonce, plaintext, associated_data)
@@ -348,6 +351,20 @@ def rewrap(opener: Opener, sealer: Sealer, item: RewrapItem) -> Encrypted:
     """
     plaintext = opener.decrypt(item)
     return sealer.seal(plaintext, item.context, item.associated_data, item.key_version)
+
+
+def rewrap_all(
+    opener: Opener, sealer: Sealer, items: Sequence[DecryptItem], wanted: int
+) -> list[str | ServiceError]:
+    """Returns a ciphertext made anew for each item, or the error where there is none; see `Sealer.seal_all`."""
+    opened = opener.decrypt_all(items)
+    pairs = [
+        (item, text)
+        for item, text in zip(items, opened, strict=True)
+        if not isinstance(text, ServiceError)
+    ]
+    made = iter(sealer.seal_all([item for item, _ in pairs], wanted, [text for _, text in pairs]))
+    return [text if isinstance(text, ServiceError) else next(made) for text in opened]
 
 
 def each(operation: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

@@ -94,14 +94,11 @@ class CipherHandlers:
         check_partial(request.partial_failure_response_code)
         keyset = await self._for_decryption(request.name, items, context, rewrap=True)
         opener, sealer = ciphers.Opener(keyset), ciphers.Sealer(keyset, len(items))
-
-        def rewrap(item: pb.RewrapItem) -> Encrypted:
-            return ciphers.rewrap(opener, sealer, item)
-
-        results = await run(keyset, items, one_by_one(rewrap), self._config)
+        rewrap, shown = _rewrapping(opener, sealer, items)
+        results = await run(keyset, items, rewrap, self._config)
         return pb.RewrapResponse(
             status=status_of(results, request.partial_failure_response_code, 0),
-            batch_results=outcomes(items, results, _encrypted),
+            batch_results=outcomes(items, results, shown),
         )
 
     async def CreateDataKey(
@@ -167,18 +164,15 @@ class CipherHandlers:
         return keyset
 
 
-def _encrypting(
-    sealer: ciphers.Sealer, items: Sequence[Any]
-) -> tuple[Callable[[Any], list[Any]], Callable[[Any], dict[str, Any]]]:
+_Operation = Callable[[Any], list[Any]]
+_Shown = Callable[[Any], dict[str, Any]]
+
+
+def _encrypting(sealer: ciphers.Sealer, items: Sequence[Any]) -> tuple[_Operation, _Shown]:
     """Returns what encrypts items, and what shows its results: in one step where each is as most are."""
-    versions = set(map(_key_version, items))
-    odd = any(map(_malformed, items)) or any(map(_nonce, items)) or not all(map(_plaintext, items))
-    if len(versions) == 1 and not odd:
-        (wanted,) = versions
-        return (
-            partial(sealer.seal_all, wanted=wanted),
-            lambda text: {"ciphertext": text, "key_version": sealer.version},
-        )
+    wanted = _one_version(items)
+    if wanted is not None and all(map(_plaintext, items)) and not any(map(_nonce, items)):
+        return partial(sealer.seal_all, wanted=wanted), _text_of(sealer)
 
     def encrypt(item: pb.EncryptItem) -> Encrypted:
         if not item.HasField("plaintext"):
@@ -186,6 +180,28 @@ def _encrypting(
         return sealer.encrypt(item)
 
     return one_by_one(encrypt), _encrypted
+
+
+def _rewrapping(
+    opener: ciphers.Opener, sealer: ciphers.Sealer, items: Sequence[Any]
+) -> tuple[_Operation, _Shown]:
+    """Returns the same for encrypting anew."""
+    wanted = _one_version(items)
+    if wanted is not None:
+        return partial(ciphers.rewrap_all, opener, sealer, wanted=wanted), _text_of(sealer)
+    return one_by_one(partial(ciphers.rewrap, opener, sealer)), _encrypted
+
+
+def _one_version(items: Sequence[Any]) -> int | None:
+    """Returns the version that all items want; None where they differ, or some are malformed."""
+    versions = set(map(_key_version, items))
+    if len(versions) == 1 and not any(map(_malformed, items)):
+        return int(*versions)
+    return None
+
+
+def _text_of(sealer: ciphers.Sealer) -> _Shown:
+    return lambda text: {"ciphertext": text, "key_version": sealer.version}
 
 
 def _encrypted(result: Encrypted) -> dict[str, Any]:

@@ -60,13 +60,9 @@ class TransitStreamHandlers:
         keyset = await _encrypting(self._keys, request.name, versions, context)
         number = keyset.key.version_for_encryption(request.key_version)
 
-        decipher, seal = ciphers.Opener(keyset).decrypt, ciphers.Sealer(keyset, len(items)).seal
-
-        def rewrap(item: pb.DecryptStreamItem) -> str:
-            plaintext = decipher(item)
-            return seal(plaintext, item.context, item.associated_data, number).ciphertext
-
-        results = await run(keyset, items, partial(each, rewrap), self._config)
+        opener, sealer = ciphers.Opener(keyset), ciphers.Sealer(keyset)
+        rewrap = partial(ciphers.rewrap_all, opener, sealer, wanted=number)
+        results = await run(keyset, items, rewrap, self._config)
         return pb.RewrapStreamResponse(
             key_version=number, items=outcomes(items, results, _ciphertext)
         )
