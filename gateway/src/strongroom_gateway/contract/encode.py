@@ -1,6 +1,6 @@
 """Response messages as JSON, and the parts of the envelope that they fill."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -236,11 +236,23 @@ def _map_writer(field: Field) -> Writer:
         of_texts = field.map_value.descriptor.type == FieldDescriptor.TYPE_STRING
         stays = field.format == options.FORMAT_EMPTY_WHEN_UNSET or not of_texts
         empty: dict[str, Any] | None = {} if stays else None
-        return lambda message, into: into.__setitem__(name, dict(getattr(message, name)) or empty)
+        return lambda message, into: into.__setitem__(
+            name, _in_order(dict(getattr(message, name))) or empty
+        )
     each = convert
     return lambda message, into: into.__setitem__(
-        name, {key: each(inner) for key, inner in getattr(message, name).items()}
+        name, {key: each(inner) for key, inner in _in_order(getattr(message, name)).items()}
     )
+
+
+def _in_order(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Returns a map in the order of its keys, versions by their numbers: protobuf has none, and people read it."""
+    return values if len(values) < 2 else dict(sorted(values.items(), key=_place))
+
+
+def _place(item: tuple[Any, Any]) -> tuple[int, str]:
+    key = str(item[0])
+    return (len(key), key) if key.isdecimal() else (0, key)
 
 
 def _flatten_map(field: Field) -> Writer:

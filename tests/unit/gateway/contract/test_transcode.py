@@ -536,3 +536,15 @@ def test_a_mount_without_options_shows_none_of_them_instead_of_null() -> None:
     # Some clients take a mount for malformed otherwise.
     fields = ResponsePlan(mounts_pb2.MountInfo.DESCRIPTOR).fields(mounts_pb2.MountInfo(type="kv"))
     assert fields["options"] == {}
+
+
+def test_maps_are_in_the_order_of_their_keys_and_versions_in_that_of_numbers() -> None:
+    message = kv2_pb2.SecretMetadata(
+        versions={str(number): kv2_pb2.VersionState() for number in range(120, 0, -1)}
+    )
+    shown = ResponsePlan(message.DESCRIPTOR).fields(message)
+    assert list(shown["versions"]) == [str(number) for number in range(1, 121)]
+    names = ["b", "10", "a", "Z", "9", "zz"]
+    mount = mounts_pb2.MountInfo(options=dict.fromkeys(names, "x"))
+    shown = ResponsePlan(mount.DESCRIPTOR).fields(mount)
+    assert list(shown["options"]) == ["Z", "a", "b", "zz", "9", "10"]
