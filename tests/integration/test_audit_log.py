@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,12 @@ def chains(platform: Platform) -> dict[str, Any]:
 
 def use(platform: Platform, times: int = 30) -> None:
     for n in range(times):
-        answer = platform.http("POST", f"secret/data/a{n % 3}", json={"data": {"n": n}})
-        assert answer.status_code == 200, answer.text
+        until(partial(write, platform, n))
+
+
+def write(platform: Platform, n: int) -> bool:
+    answer = platform.http("POST", f"secret/data/a{n % 3}", json={"data": {"n": n}})
+    return answer.status_code == 200
 
 
 def in_the_register(platform: Platform) -> dict[str, Any]:
@@ -123,8 +128,9 @@ def test_what_happens_to_a_platform_is_not_held_against_its_log(
         os.kill(platform.process.pid, signal.SIGHUP)
         until(lambda: moved_on(platform))
         use(platform, 5)
-    assert platform.http("POST", "sys/audit-chains/rotate-key").status_code == 200
-    use(platform, 5)
+    for what in ("sys/audit-chains/rotate-key", "sys/rotate", "sys/rotate/root"):
+        assert platform.http("POST", what).status_code in (200, 204)
+        use(platform, 5)
     answer = until(lambda: recorded_keys(platform))
     platform.stop()
     files = [log, *(log.with_name(f"audit.log.{number}") for number in range(4))]
@@ -135,9 +141,51 @@ def test_what_happens_to_a_platform_is_not_held_against_its_log(
     )
     assert result.exit_code == 0, result.output
     assert "ended" in result.output
+    seals = [
+        line for file in files for line in file.read_bytes().splitlines() if b'"gone":true' in line
+    ]
+    assert len(seals) >= 4  # each killed process was missed by the next
     without = verify(tmp_path, answer, packed, *files[3:], files[0])
     assert without.exit_code == 1
     assert "missing" in without.output
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_platform_that_was_sealed_ends_its_chains(topology: str, tmp_path: Path) -> None:
+    with start(tmp_path / "p", topology, "--seal=shamir", command="server") as platform:
+        options = ("operator", "init", "-format=json", "-key-shares=1", "-key-threshold=1")
+        made = json.loads(platform.bao(*options))
+        platform.root = made["root_token"]
+        (share,) = made["unseal_keys_b64"]
+
+        def ask(method: str, path: str, **options: Any) -> Any:
+            return platform.http(method, path, platform.root, **options)
+
+        platform.bao("operator", "unseal", share)
+        device = {"type": "file", "options": {"file_path": str(platform.audit_log)}}
+        until(lambda: ask("POST", "sys/audit/file", json=device).status_code == 204)
+        for number in (1, 2):
+            assert ask("PUT", "sys/seal").status_code == 204
+            until(partial(has_ends, platform.audit_log, number))
+            platform.bao("operator", "unseal", share)
+            until(lambda: ask("GET", "sys/mounts").status_code == 200)
+
+        def ended() -> Any:
+            answer = ask("GET", "sys/audit-chains").json()["data"]
+            return answer if sum(chain["ended"] for chain in answer["chains"]) == 2 else None
+
+        answer = until(ended)
+        result = verify(tmp_path, answer, platform.audit_log)
+        assert result.exit_code == 0, result.output
+        assert result.output.count("all sealed, ended") == 2
+        lines = platform.audit_log.read_bytes().splitlines(keepends=True)
+        last = next(n for n, line in enumerate(lines) if b"chain-end" in line)
+        platform.audit_log.write_bytes(b"".join([*lines[:last], *lines[last + 1 :]]))
+        assert "missing at the end" in verify(tmp_path, answer, platform.audit_log).output
+
+
+def has_ends(log: Path, number: int) -> bool:
+    return log.read_bytes().count(b'"chain-end"') == number
 
 
 def moved_on(platform: Platform) -> bool:

@@ -15,7 +15,7 @@ from strongroom_runtime.timestamps import parse_time
 
 _GZIP = b"\x1f\x8b"
 _LONGEST_LINE = 1 << 29  # what a request may hold makes no longer entry
-_SHOWN = 100
+_SHOWN, _SHOWN_KEYS = 100, 10
 
 
 class UnusableError(click.ClickException):
@@ -122,8 +122,11 @@ def _show(report: Report, expectation: Expectation) -> None:
     for chain in report.chains[:_SHOWN]:
         _say(_described(chain))
     _more(len(report.chains) - _SHOWN, "chains")
-    for key, believed in report.keys.items():
-        _say(f"key {key}: {_vouched(believed, expectation)}")
+    for believed in (True, False):
+        keys = [key for key, each in report.keys.items() if each is believed]
+        for key in keys[:_SHOWN_KEYS]:
+            _say(f"key {key}: {_vouched(believed, expectation)}")
+        _more(len(keys) - _SHOWN_KEYS, f"keys, {_vouched(believed, expectation)}")
     for notice in report.notices[:_SHOWN]:
         _say(f"note: {notice}")
     _more(len(report.notices) - _SHOWN, "notes")

@@ -267,6 +267,10 @@ def test_a_record_that_was_taken_out_of_etcd_is_named() -> None:
     wanted = recorded(log().known(3), Log("v").own(START).own(END).known(1))
     report = verify(log().lines, Log("v").own(START).own(END).lines, wanted=wanted)
     assert problems(report) == ["the platform's record of chain number 2 was taken out"]
+    wanted = recorded(log().known(10))
+    assert problems(verify(log().lines, wanted=wanted)) == [
+        "the platform's record of chain numbers 1 to 9 was taken out"
+    ]
 
 
 def test_a_chain_that_is_unknown_to_the_platform_is_found_unless_a_kill_explains_it() -> None:
@@ -448,6 +452,15 @@ def test_nobody_vouches_for_keys_that_are_not_known() -> None:
     assert (report.problems, report.keys) == ([], {KEY.public: False})
     assert report.chains[0].sealed == 11
     assert problems(verify(log().lines[1:], wanted=Expectation()))
+
+
+@given(st.lists(st.binary(max_size=60) | st.sampled_from([*LINES, b"{" * 50, b"[" * 5_000])))
+def test_whatever_stands_in_a_file_is_judged(pieces: list[bytes]) -> None:
+    stream = b"".join(pieces).splitlines(keepends=True)
+    for wanted in (PINNED, recorded(log().known())):
+        report = verify(stream, wanted=wanted)
+        assert report.lines <= len(stream)
+    open_heads(stream, lambda _: True)
 
 
 def test_the_memory_that_problems_take_is_bounded() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.unit.audit.keys import KEY, key
 
+from strongroom_audit.domain.chain import Chain
 from strongroom_audit.domain.keys import SigningKey
 from strongroom_audit.domain.verification import Expectation, Report, Verifier
 from strongroom_audit.writer import FileWriter
@@ -55,7 +56,7 @@ async def test_two_writers_share_a_file(tmp_path: Path) -> None:
     for writer in writers:
         await writer.close()
     report = verified(path)
-    assert (sizes(report), report.problems) == ([52, 52], [])
+    assert (sizes(report), report.problems) == ([52, 53], [])  # one has seen the other
     assert [(chain.ended, chain.unsealed) for chain in report.chains] == [(True, 0)] * 2
 
 
@@ -172,6 +173,42 @@ async def test_once_in_each_file_a_writer_seals_what_others_have_in_it(tmp_path:
     assert "seen" not in json.loads(lines(path)[-1])  # there is nobody else
     await writer.close()
     assert verified(path, tmp_path / "old.log").problems == []
+
+
+async def test_a_writer_that_left_a_file_is_told_from_one_that_is_still_there(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audit.log"
+    killed, alive, writer = (FileWriter(path, key) for _ in range(3))
+    for n, each in enumerate((killed, alive, writer)):
+        await each.append(b'{"n":%d}' % n)
+    killed.discard()  # as the end of its process does
+    await writer.witness()
+    seen = json.loads(lines(path)[-1])["seen"]
+    chains = [json.loads(line)["chain"]["writer"] for line in lines(path)[0::2]]
+    assert [seen[chain].get("gone") for chain in chains[:2]] == [True, None]
+    await alive.append(b'{"n":3}')
+    for each in (alive, writer):
+        await each.close()
+    assert verified(path).problems == []
+    # Somebody goes on with the chain of the killed process, hashes and all.
+    forged = Chain(chains[0], 2, writer_hash(path, 1)).link([b'{"time":"2030-01-01T00:00:00Z"}'])
+    whole = lines(path)
+    for position in (2, 5, len(whole)):
+        added = [*whole[:position], forged.data[:-1], *whole[position:]]
+        path.write_bytes(b"\n".join([*added, b""]))
+        (problem,) = verified(path).problems
+        assert "were added when it had left the file" in problem.text
+
+
+async def test_chains_of_earlier_versions_are_never_said_to_be_gone(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(Chain("a" * 16).link([b'{"type":"chain-start"}', b"{}"]).data)
+    writer = FileWriter(path, key)
+    await writer.append(b"{}")
+    await writer.witness()
+    assert json.loads(lines(path)[-1])["seen"]["a" * 16].keys() == {"entries", "hash"}
+    await writer.close()
 
 
 def writer_hash(path: Path, line: int) -> str:

@@ -10,6 +10,7 @@ is late does a seal go with a write.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import math
@@ -22,6 +23,7 @@ from typing import Any
 from strongroom_audit.domain.chain import CONTINUE, END, SEAL, START, Chain, Linked
 from strongroom_audit.domain.keys import Signs
 from strongroom_audit.domain.scanning import Head, open_heads
+from strongroom_audit.presence import claim, is_gone
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.files import sync_folder
@@ -107,11 +109,13 @@ class FileWriter:
             ServiceError: INVALID; the old file stays.
         """
         async with self._changing:
-            await self._drain()
+            await self._try_witness()
+            await self._drain()  # and from here to the change of files nothing else runs
             descriptor = _open(self.path)
             if _is_same(descriptor, self._descriptor):
                 os.close(descriptor)
                 return
+            self._claim(descriptor)
             self.seal()
             old, written = self._descriptor, self._chain
             self._descriptor, self._end, self._is_new = descriptor, 0, True
@@ -135,12 +139,9 @@ class FileWriter:
         Raises:
             OSError: the file cannot be read or brought to the disk.
         """
-        if self._witnessed or self._first:
-            return
-        async with self._changing:
-            seen = await asyncio.to_thread(_heads, self.path, self._descriptor)
-        seen.pop(self._chain.writer, None)
-        self._witnessed = not seen or self._write_signed((), SEAL, seen=seen) is None
+        if not self._witnessed:
+            async with self._changing:
+                await self._witness()
 
     async def sync(self) -> None:
         """Brings to the disk what was written since the last time; `synced` is the chain as far as it is there.
@@ -154,6 +155,7 @@ class FileWriter:
     async def close(self) -> None:
         """Writes what waits, ends the chain, syncs and closes."""
         async with self._changing:
+            await self._try_witness()
             await self._drain()
             if self._chain.seq:
                 self.ended = self._write_signed((), END) is None
@@ -166,6 +168,17 @@ class FileWriter:
     def discard(self) -> None:
         """Closes a writer that nothing was appended to."""
         os.close(self._descriptor)
+
+    async def _witness(self) -> None:
+        if self._witnessed or self._first:
+            return
+        seen = await asyncio.to_thread(_heads, self._descriptor)
+        seen.pop(self._chain.writer, None)
+        self._witnessed = not seen or self._write_signed((), SEAL, seen=seen) is None
+
+    async def _try_witness(self) -> None:
+        with contextlib.suppress(OSError):
+            await self._witness()
 
     async def _sync(self) -> None:
         if self._dirty:
@@ -186,6 +199,12 @@ class FileWriter:
         self.ended = False  # its last entry is written
         self._sealed = 0  # how many entries are sealed
         self._seal_by = math.inf
+        self._claim(self._descriptor)
+
+    def _claim(self, descriptor: int) -> None:
+        """Shows others that the chain goes on in a file, where its file system knows how to."""
+        with contextlib.suppress(OSError):
+            claim(descriptor, self._chain.writer)
 
     async def _drain(self) -> None:
         """Writes what waits."""
@@ -328,21 +347,11 @@ def _write(descriptor: int, data: bytes, end: int) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _heads(path: Path, descriptor: int) -> dict[str, Head]:
-    """Returns where the chains stand that have entries towards the end of a file; those are then on the disk.
-
-    Args:
-        path: the file.
-        descriptor: of it; where the path is another one by now, nothing is looked at.
-    """
+def _heads(descriptor: int) -> dict[str, Head]:
+    """Returns where the chains stand that have entries towards the end of a file; those are then on the disk."""
     # Another description of it, whose lock nobody else in this process gives back.
+    reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        reading = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return {}
-    try:
-        if not _is_same(reading, descriptor):
-            return {}
         # What others are writing just now may yet be cut off again.
         fcntl.flock(reading, fcntl.LOCK_SH)
         size = os.fstat(reading).st_size
@@ -350,7 +359,8 @@ def _heads(path: Path, descriptor: int) -> dict[str, Head]:
         data = os.pread(reading, size - begin, begin)
         fcntl.flock(reading, fcntl.LOCK_UN)
         # The first of them may be half a line, and the last is none.
-        heads = open_heads(data.split(b"\n")[1 if begin else 0 : -1])
+        lines = data.split(b"\n")[1 if begin else 0 : -1]
+        heads = open_heads(lines, lambda writer: is_gone(reading, writer))
         os.fsync(reading)
     finally:
         os.close(reading)

@@ -10,8 +10,8 @@ entries of its own, which are signed:
 - `chain-continue` is its first entry in another file;
 - `chain-end` is its last, of a process that ended in order.
 
-One seal in each file has `seen` as well: where the other chains in it stood. It vouches for what a process wrote last
-that was killed.
+One seal in each file has `seen` as well: where the other chains in it stood, and whether their writers had left it.
+It vouches for what a process wrote last that was killed.
 
 A signature is over a label and the line with an empty text in the place of the signature. By the hashes it covers all
 that stands before it in the chain.

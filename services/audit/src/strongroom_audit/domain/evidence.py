@@ -1,6 +1,7 @@
 """What the platform knows of its log, as `sys/audit-chains` answers it."""
 
 from collections.abc import Collection, Iterable
+from itertools import pairwise
 
 import msgspec
 
@@ -59,7 +60,7 @@ def parse(document: bytes) -> Evidence:
     try:
         data = msgspec.json.decode(document, type=_Envelope).data or document
         evidence = msgspec.json.decode(data, type=Evidence)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"is not an answer of sys/audit-chains: {error}") from None
     if not evidence.keys or not all(is_public(key.public_key) for key in evidence.keys):
         raise ValueError("is not an answer of sys/audit-chains: it names no keys")
@@ -73,7 +74,9 @@ class Register:
         self.chains: dict[str, KnownChain] = {}
         self.hashes: dict[str, dict[int, str]] = {}  # by chain and entry
         self.keys: list[KnownKey] = []
-        self.gone: list[int] = []  # numbers of chains that were taken out
+        self.gone: list[
+            tuple[int, int]
+        ] = []  # first and last numbers of chains that were taken out
         self.time = max((answer.time for answer in answers), default="")  # of the newest answer
         numbers: set[int] = set()
         last = 0
@@ -86,7 +89,8 @@ class Register:
                 if known is None or chain.entries >= known.entries:
                     self.chains[chain.writer] = chain
                 self.hashes.setdefault(chain.writer, {})[chain.entries - 1] = chain.hash
-        self.gone = sorted(set(range(1, last + 1)) - numbers)
+        ordered = [0, *sorted(numbers), last + 1]
+        self.gone = [(a + 1, b - 1) for a, b in pairwise(ordered) if b - a > 1]
 
     def trust(self, anchors: Iterable[str]) -> Trust:
         """Returns which keys are believed: from the anchors on; without any, all that the platform names."""

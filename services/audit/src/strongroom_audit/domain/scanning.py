@@ -4,12 +4,13 @@ Memory holds one stretch for each chain and file, however long they are.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
-from strongroom_audit.domain.chain import CONTINUE, END, START, is_signed
+from strongroom_audit.domain.chain import CONTINUE, END, SEAL, START, is_signed
 from strongroom_audit.domain.keys import Certificate, Trust, is_public
 
 _MOST_STRETCHES = 200_000  # nobody has so many processes and files: somebody makes them up
@@ -17,9 +18,14 @@ _MOST_PROBLEMS = 1_000
 _OWN = "chain-"
 
 
+# What may come of decoding whatever stands in a file.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Link(msgspec.Struct):
     writer: str
-    seq: int
+    seq: _Count
     prev: str
 
 
@@ -29,11 +35,12 @@ class _Line(msgspec.Struct):
     time: str = ""
 
 
-class Head(msgspec.Struct, frozen=True):
-    """Where a chain stood: how many entries it had, and the hash of the last."""
+class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a chain stood: its entries, the hash of the last, and whether its writer had left the file."""
 
-    entries: int
+    entries: _Count
     hash: str
+    gone: bool = False
 
 
 class _Signed(msgspec.Struct):
@@ -166,7 +173,7 @@ class Scan:
                 continue  # a write that failed half-way may leave one
             try:
                 entry = _decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except _UNREADABLE:
                 self._no_entry(file, number, raw)
                 continue
             self.lines += 1
@@ -177,6 +184,7 @@ class Scan:
                 or link.seq != stretch.next
                 or link.prev != stretch.hash
                 or stretch.ended
+                or entry.type == CONTINUE
             ):
                 stretch = self._turn(file, number, entry, current)
                 if stretch is None:
@@ -233,7 +241,7 @@ class Scan:
         """Takes an entry of the chain itself."""
         try:
             signed = _decode_signed(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except _UNREADABLE:
             signed = _Signed()
         if entry.type == START and not signed.signature:
             stretch.after = signed.after
@@ -262,19 +270,33 @@ class Scan:
             self.problem(file, number, "is not an audit entry")
 
 
-def open_heads(lines: Iterable[bytes]) -> dict[str, Head]:
-    """Returns where the chains stand that go on at the end of some lines, which come without their newlines."""
+def open_heads(
+    lines: Iterable[bytes], is_gone: Callable[[str], bool] = lambda _: False
+) -> dict[str, Head]:
+    """Returns where the chains stand that did not end within some lines, the one that went on last as the last.
+
+    Args:
+        lines: without their newlines.
+        is_gone: whether a writer that signs has left the file.
+    """
     heads: dict[str, Head] = {}
+    signing: set[str] = set()
     for line in lines:
         try:
             entry = _decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except _UNREADABLE:
             continue
         link = entry.chain
-        heads.pop(link.writer, None)  # the latest stands last
+        heads.pop(link.writer, None)
         if entry.type != END:
             heads[link.writer] = Head(link.seq + 1, hashlib.sha256(line).hexdigest())
-    return heads
+        if entry.type in (SEAL, CONTINUE) or (entry.type == START and b'"signature":' in line):
+            signing.add(link.writer)
+    # Earlier versions do not sign, nor show that they are there.
+    gone = {writer for writer in signing & heads.keys() if is_gone(writer)}
+    return {
+        writer: msgspec.structs.replace(head, gone=writer in gone) for writer, head in heads.items()
+    }
 
 
 def missing(writer: str, begin: int, end: int) -> str:
@@ -296,6 +318,6 @@ def _is_cut(line: bytes) -> bool:
         msgspec.json.decode(line)
     except msgspec.DecodeError as error:
         return "truncated" in str(error)
-    except UnicodeDecodeError:
-        return True
+    except (UnicodeDecodeError, RecursionError):
+        return False
     return False

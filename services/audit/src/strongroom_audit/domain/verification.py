@@ -213,7 +213,7 @@ class Verifier:
                 else:
                     text = f"entry {use.seq} of {each.writer} is sealed with a key that is not the platform's"
                     self.problem(each.file, use.line, f"{text}: {key}")
-        self._take_sights(chain, last)
+        self._take_sights(chain, stretches)
         if not chain.keyed:
             self._check_unkeyed(chain, first, hashes)
         elif last.unsealed and chain.unsealed:
@@ -223,11 +223,15 @@ class Verifier:
                 self.problem(last.file, last.last_line, f"{text}: no crash leaves so many")
         return chain
 
-    def _take_sights(self, chain: ChainReport, last: Stretch) -> None:
+    def _take_sights(self, chain: ChainReport, stretches: list[Stretch]) -> None:
         """Compares the end of a chain with what seals of others say of it."""
+        added = False
         for sight in self._sights.pop(chain.writer, ()):
             entries = sight.head.entries
             at = f"{sight.file}:{sight.line}"
+            if sight.head.gone and not added:
+                added = self._check_gone(stretches, entries, at)
+            last = stretches[-1]
             if chain.last + 1 < entries:
                 text = missing(chain.writer, chain.last + 1, entries)
                 self.problem(last.file, last.last_line, f"{text} at the end, which {at} has seen")
@@ -236,6 +240,17 @@ class Verifier:
                 self.problem(last.file, last.last_line, text)
             else:
                 chain.sealed = max(chain.sealed, entries)
+
+    def _check_gone(self, stretches: list[Stretch], entries: int, at: str) -> bool:
+        """Returns whether a writer seems to have gone on in a file that it had left; in another it may."""
+        for each in stretches:
+            if each.next > entries and (
+                each.first < entries or (each.first == entries and not each.opens)
+            ):
+                text = f"entries from {entries} on of {each.writer} were added when it had left the file"
+                self.problem(each.file, each.last_line, f"{text}, as {at} has seen")
+                return True
+        return False
 
     def _check_unkeyed(self, chain: ChainReport, first: Stretch, hashes: set[str]) -> None:
         """Judges a chain without seals: of an earlier version, or made up."""
@@ -277,8 +292,9 @@ class Verifier:
             if writer not in by_writer and self._must_be_there(known):
                 text = f"entries 0 to {known.entries - 1}, from {known.began} to {known.recorded}"
                 self.problem("", 0, f"chain {writer} is missing ({known.where}): {text}")
-        for number in register.gone:
-            self.problem("", 0, f"the platform's record of chain number {number} was taken out")
+        for begin, end in register.gone:
+            which = f"number {begin}" if begin == end else f"numbers {begin} to {end}"
+            self.problem("", 0, f"the platform's record of chain {which} was taken out")
 
     def _check_unrecorded(self, chain: ChainReport, stretch: Stretch) -> None:
         began, answered = _seconds(chain.began), _seconds(self._register.time)
