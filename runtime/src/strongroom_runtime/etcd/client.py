@@ -2,7 +2,7 @@
 
 All endpoints are used in turn, as far as they can be reached. Reads are retried while a leader is being elected;
 transactions never are, since one that failed without an answer may have been committed. Only where etcd says that
-it began nothing because of the user's token, a call is made again with a new one.
+it began nothing, because the member has no leader or because of the user's token, a call is made again.
 """
 
 import asyncio
@@ -33,6 +33,10 @@ _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 _PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 # The headers of their answers are as new as what was committed when they were sent.
 _LINEARIZABLE = (etcd_pb2.RangeRequest, etcd_pb2.TxnRequest)
+# Asks a member to refuse what it cannot do for want of a leader, since it is cut off from the others, say; and to end
+# streams once it has had none for a while. Without it a watch there stays open and is silent.
+_LED: Metadata = (("hasleader", "true"),)
+_NO_LEADER = "etcdserver: no leader"
 _READ_ATTEMPTS = 5
 _TOKEN_ATTEMPTS = 3
 _RETRY_SECONDS = 0.1
@@ -204,7 +208,8 @@ class EtcdClient:
 
     async def _authenticate(self, user: str, password: str) -> str:
         request = etcd_pb2.AuthenticateRequest(name=user, password=password)
-        return (await self._auth.Authenticate(request, timeout=self._timeout)).token
+        answer = await self._auth.Authenticate(request, timeout=self._timeout, metadata=_LED)
+        return answer.token
 
     async def _call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """Runs a call, and takes its answer if it is of the etcd that this process began with."""
@@ -220,22 +225,37 @@ class EtcdClient:
         """Runs a call as the user, if there is one."""
         session = self._session
         if session is None:
-            return await method(request, timeout=self._timeout)
+            return await self._ask(method, request, ())
         for _ in range(_TOKEN_ATTEMPTS - 1):
             metadata = await session.metadata()
             try:
-                return await method(request, timeout=self._timeout, metadata=metadata)
+                return await self._ask(method, request, metadata)
             except grpc.aio.AioRpcError as error:
                 if not session.refused(metadata, error.details()):
                     raise
-        return await method(request, timeout=self._timeout, metadata=await session.metadata())
+        return await self._ask(method, request, await session.metadata())
+
+    async def _ask(
+        self, method: Callable[..., Awaitable[T]], request: Any, metadata: Metadata
+    ) -> T:
+        """Runs a call at a member that has a leader: one that has none begins nothing, and another is asked."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        while True:
+            remaining = deadline - loop.time()
+            try:
+                return await method(request, timeout=remaining, metadata=(*_LED, *metadata))
+            except grpc.aio.AioRpcError as error:
+                if error.details() != _NO_LEADER or remaining <= 2 * _RETRY_SECONDS:
+                    raise
+            await asyncio.sleep(_RETRY_SECONDS)
 
     @contextlib.asynccontextmanager
     async def _stream(self, method: Callable[..., Stream]) -> AsyncIterator[Stream]:
         if self.lineage is not None:
             self.lineage.begin()
         metadata: Metadata = await self._session.metadata() if self._session else ()
-        stream = method(metadata=metadata)
+        stream = method(metadata=(*_LED, *metadata))
         try:
             yield stream
         except grpc.aio.AioRpcError:
@@ -251,7 +271,8 @@ class EtcdClient:
             try:
                 return await self._call(method, request)
             except grpc.aio.AioRpcError as error:
-                last = attempt == _READ_ATTEMPTS - 1
+                # Where none has a leader, all the time of a call was spent on looking for one.
+                last = attempt == _READ_ATTEMPTS - 1 or error.details() == _NO_LEADER
                 if last or error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise _unavailable(error) from error
             await asyncio.sleep(_RETRY_SECONDS)
