@@ -136,6 +136,8 @@ def test_health_takes_no_status_that_is_none(platform: Platform, code: str) -> N
         assert name in answer.json()["errors"][0]
     # Nobody needs a token for that, so nobody may end the process with it.
     assert platform.http("GET", "sys/health?activecode=299&standbyok=true", None).status_code == 299
+    head = platform.http("HEAD", "sys/health?activecode=298", None)  # as load balancers ask
+    assert (head.status_code, head.content) == (298, b"")
     for empty in ("204", "304"):
         answer = platform.http("GET", f"sys/health?activecode={empty}", None)
         assert (answer.status_code, answer.content) == (int(empty), b"")
