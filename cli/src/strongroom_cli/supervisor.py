@@ -297,7 +297,8 @@ def _arguments(config: ServerConfig) -> list[str]:
     ]
     for name, read in flags:
         value = read(config)
-        if value is None or value == () or value == "":
+        empty = value is None or value == () or value == ""
+        if empty and value == ServerConfig.__dataclass_fields__[name].default:
             continue
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         arguments.append(f"--{name.replace('_', '-')}={text}")

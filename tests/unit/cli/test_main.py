@@ -19,6 +19,7 @@ from strongroom_cli.settings import (
     of_service,
     sanitized,
 )
+from strongroom_cli.supervisor import _arguments
 from strongroom_dbcreds.config import Config
 from strongroom_runtime.config import load
 from strongroom_runtime.ports import address_towards, hostport
@@ -179,3 +180,10 @@ def test_clients_are_told_a_version_of_vault_and_ours_or_ours_alone() -> None:
     assert check(ServerConfig(vault_version=""), {}) == []
     assert shown(ServerConfig().vault_version) == f"1.19.0+strongroom.{VERSION}"
     assert shown("") == VERSION
+
+
+def test_a_setting_that_was_emptied_reaches_the_processes() -> None:
+    assert "--vault-version=" in _arguments(ServerConfig(vault_version=""))
+    given = _arguments(ServerConfig())
+    assert f"--vault-version={ServerConfig().vault_version}" in given
+    assert [text for text in given if text.endswith("=")] == []

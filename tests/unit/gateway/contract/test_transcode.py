@@ -536,6 +536,8 @@ def test_a_mount_without_options_shows_none_of_them_instead_of_null() -> None:
     # Some clients take a mount for malformed otherwise.
     fields = ResponsePlan(mounts_pb2.MountInfo.DESCRIPTOR).fields(mounts_pb2.MountInfo(type="kv"))
     assert fields["options"] == {}
+    info = approle_pb2.SecretIdInfo()  # which Terraform's provider would replace for ever
+    assert ResponsePlan(info.DESCRIPTOR).fields(info)["metadata"] == {}
 
 
 def test_maps_are_in_the_order_of_their_keys_and_versions_in_that_of_numbers() -> None:
