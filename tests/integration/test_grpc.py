@@ -165,6 +165,19 @@ def test_what_is_no_trace_context_stands_in_no_entry(platform: Platform) -> None
     assert ours in entries
 
 
+def test_what_anybody_may_send_is_bounded(platform: Platform) -> None:
+    large = kv2_pb2.WriteSecretRequest(mount="secret", path="x", data=b" " * (33 << 20))
+    with platform.channel() as channel:
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            kv.WriteSecret(large)
+        assert code_of(caught.value) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # A few kilobytes on the wire that become megabytes here.
+        with pytest.raises(grpc.RpcError) as caught:
+            kv.WriteSecret(large, compression=grpc.Compression.Gzip)
+        assert code_of(caught.value) is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_reflection_lists_the_services(platform: Platform) -> None:
     with platform.channel() as channel:
         reflection = stub(reflection_pb2_grpc.ServerReflectionStub, channel)

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from strongroom_cli.settings import ServerConfig
+from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.gateway import Gateway
 from strongroom_gateway.health import SERVICE_NAME, GrpcHealth
 from strongroom_gateway.http.server import HttpServer
@@ -18,6 +19,14 @@ from strongroom_runtime.transport.leaving import Patience
 
 log = logging.getLogger(__name__)
 
+# Anybody may call, with a token or without: messages are no larger than bodies over HTTP, are not made larger by
+# decompression, and a connection has no more of them at a time than one that works hard needs.
+_OPTIONS = (
+    *(each for each in SERVER_OPTIONS if each[0] != "grpc.max_receive_message_length"),
+    ("grpc.max_receive_message_length", MAX_BODY),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # identity
+    ("grpc.max_concurrent_streams", 250),
+)
 _CALLS_SECONDS = 5.0  # for gRPC calls that are under way in the end
 
 
@@ -63,7 +72,7 @@ class PublicServers:
             (certificate.identity.certificate, certificate.identity.key) if certificate else None,
         )
         await self._http.start()
-        options = [*(o for o in SERVER_OPTIONS if o[0] != "grpc.so_reuseport")]
+        options = [*(o for o in _OPTIONS if o[0] != "grpc.so_reuseport")]
         options.append(("grpc.so_reuseport", 1 if config.workers > 1 else 0))
         self._grpc = grpc.aio.server(options=options)
         self._grpc.add_generic_rpc_handlers([self._gateway.grpc])

@@ -91,7 +91,7 @@ class GrpcWire(grpc.GenericRpcHandler):
                 response_serializer=spec.response.SerializeToString,
             )
 
-        async def behaviour(request: Message, context: ServicerContext) -> Message:
+        async def behaviour(request: Message, context: ServicerContext) -> Message | None:
             return await self._handle(spec, request, context)
 
         return grpc.unary_unary_rpc_method_handler(
@@ -146,7 +146,7 @@ class GrpcWire(grpc.GenericRpcHandler):
 
     async def _handle(
         self, spec: MethodSpec, message: Message, context: ServicerContext
-    ) -> Message:
+    ) -> Message | None:
         request_names = next(names)
         trailing: list[tuple[str, str | bytes]] = [("strongroom-request-id", request_names[0])]
         call: Call | None = None
@@ -156,7 +156,7 @@ class GrpcWire(grpc.GenericRpcHandler):
         except ServiceError as error:
             context.set_trailing_metadata((*trailing, *_headers(call)))
             await abort(context, error)
-            raise
+            return None
         for warning in answer.encoded.warnings or ():
             trailing.append(("strongroom-warning", warning.encode("ascii", "replace").decode()))
         if answer.wrapped and answer.encoded.wrap_info is not None:

@@ -212,12 +212,13 @@ class LinkServer(grpc.GenericRpcHandler):
         await context.send_initial_metadata(BEGUN)
 
     def _unary(self, name: str) -> Any:
-        async def behaviour(request: Message, context: ServicerContext) -> Message:
+        async def behaviour(request: Message, context: ServicerContext) -> Message | None:
             async with _reporting(context, name):
                 answer: Message = await self._local.call(
                     name, request, self._context(context, name)
                 )
                 return answer
+            return None  # it was ended with an error
 
         return behaviour
 
@@ -261,7 +262,11 @@ async def _reporting(context: ServicerContext, name: str) -> AsyncIterator[None]
 
 
 async def abort(context: ServicerContext, error: ServiceError) -> None:
-    """Ends a gRPC call with an error: canonical code, text, and the kind in `google.rpc.ErrorInfo`."""
+    """Ends a gRPC call with an error: canonical code, text, and the kind in `google.rpc.ErrorInfo`.
+
+    Returns, and so does the handler: gRPC, which keeps its exception, raises it again. With the frames that it comes
+    through it would be a cycle, and the request's message would stay in memory until garbage is collected.
+    """
     status = status_pb2.Status(
         code=int(GRPC_CODES[error.kind].value[0]),
         message=error.message or code_pb2.Code.Name(int(GRPC_CODES[error.kind].value[0])),
@@ -269,4 +274,7 @@ async def abort(context: ServicerContext, error: ServiceError) -> None:
     status.details.add().Pack(
         error_details_pb2.ErrorInfo(reason=error.kind.value, domain=ERROR_DOMAIN)
     )
-    await context.abort_with_status(rpc_status.to_status(status))
+    try:
+        await context.abort_with_status(rpc_status.to_status(status))
+    except grpc.aio.AbortError as ended:
+        ended.__traceback__ = ended.__context__ = None
