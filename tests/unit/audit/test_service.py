@@ -277,6 +277,26 @@ async def test_the_private_half_of_a_key_goes_with_it(platform: Platform) -> Non
         _ = keys.current
 
 
+@pytest.mark.parametrize("put_back", [True, False])
+async def test_a_key_that_was_put_back_in_etcd_makes_no_other_past(
+    platform: Platform, put_back: bool
+) -> None:
+    keys, path = SigningKeys(platform.store, Config(), platform.clock), (Plain("signing"),)
+    await keys.refresh()
+    first = await platform.store.get(path)
+    assert first is not None
+    await keys.rotate()
+    shown = await keys.public_keys()
+    tampering = Transaction(puts={path: first.value}) if put_back else Transaction(deletes=[path])
+    await platform.store.commit(tampering)
+    with pytest.raises(ServiceError, match="put back or removed"):
+        await keys.rotate()
+    if not put_back:
+        with pytest.raises(ServiceError, match="put back or removed"):
+            await keys.refresh()
+    assert await keys.public_keys() == shown
+
+
 async def test_rotating_over_the_api_names_the_new_key(platform: Platform) -> None:
     async with platform.running() as service:
         before = service._keys.current.public

@@ -13,7 +13,7 @@ from tests.unit.audit.keys import KEY
 from strongroom_audit.domain.chain import CONTINUE, END, SEAL, START, Chain
 from strongroom_audit.domain.evidence import Evidence, KnownChain, KnownKey
 from strongroom_audit.domain.keys import SigningKey, first_key
-from strongroom_audit.domain.scanning import open_heads
+from strongroom_audit.domain.scanning import Head, OpenChains
 from strongroom_audit.domain.verification import Expectation, Report, Verifier
 from strongroom_runtime.timestamps import rfc3339
 
@@ -102,6 +102,12 @@ def recomputed(lines: list[bytes], sign: Callable[[bytes], bytes]) -> list[bytes
         chain = linked.chain
         result.append(linked.data)
     return result
+
+
+def open_heads(lines: Iterable[bytes]) -> dict[str, Head]:
+    chains = OpenChains()
+    chains.read(line.rstrip(b"\n") for line in lines)
+    return chains.heads(())
 
 
 def problems(report: Report) -> list[str]:
@@ -294,7 +300,7 @@ def test_a_process_that_was_killed_leaves_no_problem() -> None:
 def test_the_end_of_a_chain_is_vouched_for_by_another_that_has_seen_it() -> None:
     killed = Log("killed").own(START).entries(900)
     other = Log("other", began=killed.now).own(START)
-    head = open_heads(line[:-1] for line in [*killed.lines, *other.lines])
+    head = open_heads([*killed.lines, *other.lines])
     assert list(head) == ["killed", "other"]
     other.own(SEAL, seen={"killed": head["killed"]}).entries(1)
     report = verify([*killed.lines, *other.lines])
@@ -312,7 +318,7 @@ def test_the_end_of_a_chain_is_vouched_for_by_another_that_has_seen_it() -> None
 
 
 def test_chains_that_ended_need_no_other_to_see_them() -> None:
-    assert open_heads(line[:-1] for line in [*log().lines, b"no entry\n"]) == {}
+    assert open_heads([*log().lines, b"no entry\n"]) == {}
 
 
 def test_many_entries_without_a_seal_are_no_crash() -> None:
@@ -460,12 +466,13 @@ def test_whatever_stands_in_a_file_is_judged(pieces: list[bytes]) -> None:
     for wanted in (PINNED, recorded(log().known())):
         report = verify(stream, wanted=wanted)
         assert report.lines <= len(stream)
-    open_heads(stream, lambda _: True)
+    open_heads(stream)
 
 
 def test_the_memory_that_problems_take_is_bounded() -> None:
-    report = verify([b"x\n"] * 5_000)
+    report = verify([b"x\n", b'{"a\n'] * 5_000)
     assert (len(report.problems), report.more_problems) == (1_000, 4_000)
+    assert len(report.notices) == 1_000
 
 
 def test_gzip_is_read_as_it_comes(tmp_path: Path) -> None:

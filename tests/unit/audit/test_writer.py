@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.unit.audit.keys import KEY, key
 
+from strongroom_audit import presence
 from strongroom_audit.domain.chain import Chain
 from strongroom_audit.domain.keys import SigningKey
 from strongroom_audit.domain.verification import Expectation, Report, Verifier
@@ -199,6 +200,28 @@ async def test_a_writer_that_left_a_file_is_told_from_one_that_is_still_there(
         path.write_bytes(b"\n".join([*added, b""]))
         (problem,) = verified(path).problems
         assert "were added when it had left the file" in problem.text
+
+
+async def test_what_a_writer_wrote_while_others_looked_is_part_of_what_they_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.log"
+    leaving, writer = FileWriter(path, key), FileWriter(path, key)
+    for each in (leaving, writer):
+        await each.append(b"{}")
+
+    def is_gone(descriptor: int, name: str) -> bool:
+        if name == json.loads(lines(path)[0])["chain"]["writer"]:
+            leaving._write_group([(b'{"n":"the last"}',)])
+            leaving.discard()
+        return presence.is_gone(descriptor, name)
+
+    monkeypatch.setattr("strongroom_audit.writer.is_gone", is_gone)
+    await writer.witness()
+    (seen,) = json.loads(lines(path)[-1])["seen"].values()
+    assert (seen["entries"], seen["gone"]) == (3, True)
+    await writer.close()
+    assert verified(path).problems == []
 
 
 async def test_chains_of_earlier_versions_are_never_said_to_be_gone(tmp_path: Path) -> None:

@@ -103,10 +103,11 @@ class SigningKeys:
         key = first_key(seed, now) if entry is None else _signing_key(entry).successor(seed, now)
         shown = PublicKey(key.public, key.certificate)
         number = Plain(f"{key.certificate.number:08}")
+        revision = entry.revision if entry else 0
         try:
             await self._store.commit(
                 Transaction(
-                    expect={_SIGNING: entry.revision if entry else 0},
+                    expect={_SIGNING: revision, (_KEYS, number): 0},
                     puts={
                         _SIGNING: msgspec.msgpack.encode(_Signing(seed, key.certificate)),
                         (_KEYS, number): msgspec.msgpack.encode(shown),
@@ -114,9 +115,13 @@ class SigningKeys:
                 )
             )
         except ConflictError:
-            found = await self._store.get(_SIGNING)
-            if found is not None:
-                self._key = _signing_key(found)
+            found = await self._store.get(_SIGNING, linearizable=True)
+            if found is None or found.revision == revision:
+                # What is known of the past is not overwritten, whoever would like that.
+                raise ServiceError(
+                    Kind.INTERNAL, "the key of the audit log was put back or removed in etcd"
+                ) from None
+            self._key = _signing_key(found)
             return False
         self._key = key
         return True

@@ -39,6 +39,7 @@ class AuditLog:
         self._recorded: dict[str, tuple[int, float]] = {}  # entries and when, by chain
         self._ended: list[ChainRecord] = []  # chains whose end is not recorded yet
         self._behind = False  # the last record could not be written
+        self._old_key = False  # the newest key could not be asked for
 
     def try_open(self, file: Path) -> None:
         """Raises unless a file can be written, before a device with it is enabled.
@@ -91,9 +92,13 @@ class AuditLog:
         """Seals what was written. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._config.seal_seconds)
-            # Where etcd is away, the key before is as good for a while.
-            with contextlib.suppress(ServiceError):
+            try:
                 await self._keys.refresh()
+                self._old_key = False
+            except ServiceError as error:
+                if not self._old_key:  # said once: where etcd is away, it is as good for a while
+                    log.warning("the key of seals stays", extra={"reason": error.message})
+                self._old_key = True
             for writer in self._writers.values():
                 writer.seal()
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from strongroom_audit.domain.chain import CONTINUE, END, SEAL, START, Chain, Linked
 from strongroom_audit.domain.keys import Signs
-from strongroom_audit.domain.scanning import Head, open_heads
+from strongroom_audit.domain.scanning import Head, OpenChains
 from strongroom_audit.presence import claim, is_gone
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
@@ -352,19 +352,29 @@ def _heads(descriptor: int) -> dict[str, Head]:
     # Another description of it, whose lock nobody else in this process gives back.
     reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # What others are writing just now may yet be cut off again.
-        fcntl.flock(reading, fcntl.LOCK_SH)
+        chains = OpenChains()
         size = os.fstat(reading).st_size
         begin = max(0, size - _TAIL_BYTES)
-        data = os.pread(reading, size - begin, begin)
-        fcntl.flock(reading, fcntl.LOCK_UN)
-        # The first of them may be half a line, and the last is none.
-        lines = data.split(b"\n")[1 if begin else 0 : -1]
-        heads = open_heads(lines, lambda writer: is_gone(reading, writer))
+        lines = _read_from(reading, begin)
+        chains.read(lines[1 if begin else 0 :])  # the first may be half a line
+        gone = {writer for writer in chains.signing if is_gone(reading, writer)}
+        # What they wrote before they went, while the lines were looked at. After that they write nothing.
+        chains.read(_read_from(reading, begin + sum(map(len, lines)) + len(lines)))
         os.fsync(reading)
     finally:
         os.close(reading)
-    return dict(list(heads.items())[-_MOST_SEEN:])
+    return dict(list(chains.heads(gone).items())[-_MOST_SEEN:])
+
+
+def _read_from(descriptor: int, begin: int) -> list[bytes]:
+    """Returns the lines of a file that are written to their end, without their newlines."""
+    # What others are writing just now may yet be cut off again.
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        data = os.pread(descriptor, os.fstat(descriptor).st_size - begin, begin)
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return data.split(b"\n")[:-1]
 
 
 def _cut_off(descriptor: int, size: int) -> None:

@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SEED_BYTES = 32
+MOST_KEYS = 50_000  # that a log may name: nobody has so many, and somebody may make them up
 _CERTIFICATE = b"strongroom audit key v1\n"
 
 
@@ -115,36 +116,27 @@ class Trust:
     def __init__(self, anchors: Iterable[str] = ()) -> None:
         self.anchors = frozenset(anchors)
         self._certificates: dict[str, dict[str, Certificate]] = {}  # by public key and issuer
+        self._believed: set[str] | None = None  # as far as it is known what follows from what
 
     def learn(self, public: str, certificate: Certificate) -> None:
-        """Takes a certificate in, if it is the first key's or its issuer signed it."""
-        known = self._certificates.setdefault(public, {})
-        if certificate.issuer in known:
+        """Takes a certificate in, if it is the first key's or its issuer signed it; of very many the first."""
+        known = self._certificates.get(public, {})
+        if certificate.issuer in known or len(self._certificates) >= MOST_KEYS:
             return
         if not certificate.issuer or certificate.holds(public):
-            known[certificate.issuer] = certificate
+            self._certificates.setdefault(public, known)[certificate.issuer] = certificate
+            self._believed = None
 
     def believes(self, public: str) -> bool:
         """Returns whether a chain of certificates leads from an anchor to this key."""
-        seen: set[str] = set()
-        waiting = [public]
-        while waiting:
-            each = waiting.pop()
-            if each in self.anchors:
-                return True
-            if each not in seen:
-                seen.add(each)
-                waiting += [issuer for issuer in self._certificates.get(each, {}) if issuer]
-        return False
+        if self._believed is None:
+            self._believed = self._follow()
+        return public in self._believed
 
     def forks(self) -> list[str]:
         """Returns the believed keys that vouched for more than one."""
-        successors: dict[str, set[str]] = {}
-        for public, known in self._certificates.items():
-            for issuer in known:
-                if issuer:
-                    successors.setdefault(issuer, set()).add(public)
-        return sorted(k for k, made in successors.items() if len(made) > 1 and self.believes(k))
+        made = self._successors()
+        return sorted(key for key in made if len(made[key]) > 1 and self.believes(key))
 
     def begun(self) -> str:
         """Returns when the oldest believed key was made, RFC 3339; empty where no certificate says."""
@@ -155,3 +147,22 @@ class Trust:
             for certificate in known.values()
         ]
         return min(dates, default="")
+
+    def _follow(self) -> set[str]:
+        successors = self._successors()
+        believed: set[str] = set()
+        waiting = list(self.anchors)
+        while waiting:
+            each = waiting.pop()
+            if each not in believed:
+                believed.add(each)
+                waiting += successors.get(each, ())
+        return believed
+
+    def _successors(self) -> dict[str, list[str]]:
+        successors: dict[str, list[str]] = {}
+        for public, known in self._certificates.items():
+            for issuer in known:
+                if issuer:
+                    successors.setdefault(issuer, []).append(public)
+        return successors

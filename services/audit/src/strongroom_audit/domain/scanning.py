@@ -4,14 +4,14 @@ Memory holds one stretch for each chain and file, however long they are.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
 
-from strongroom_audit.domain.chain import CONTINUE, END, SEAL, START, is_signed
-from strongroom_audit.domain.keys import Certificate, Trust, is_public
+from strongroom_audit.domain.chain import CONTINUE, END, START, is_signed
+from strongroom_audit.domain.keys import MOST_KEYS, Certificate, Trust, is_public
 
 _MOST_STRETCHES = 200_000  # nobody has so many processes and files: somebody makes them up
 _MOST_PROBLEMS = 1_000
@@ -150,6 +150,7 @@ class Scan:
         self.notices: list[str] = []
         self._hashes = hashes
         self._trust = trust
+        self._keys: set[str] = set()
 
     def problem(self, file: str, line: int, text: str) -> None:
         """Notes a problem; of very many the first."""
@@ -157,6 +158,11 @@ class Scan:
             self.problems.append(Problem(file, line, text))
         else:
             self.more_problems += 1
+
+    def notice(self, text: str) -> None:
+        """Notes what an auditor should know; of very much the first."""
+        if len(self.notices) < _MOST_PROBLEMS:
+            self.notices.append(text)
 
     def read(self, file: str, lines: Iterable[bytes]) -> None:
         """Reads a file.
@@ -251,6 +257,11 @@ class Scan:
             return
         if signed.certificate is not None:
             self._trust.learn(signed.key, signed.certificate)
+        if signed.key not in self._keys:
+            if len(self._keys) >= MOST_KEYS:
+                self.problem(stretch.file, stretch.last_line, "there are too many keys")
+                return
+            self._keys.add(signed.key)
         use = stretch.signed.setdefault(signed.key, Use(stretch.last_line, stretch.next - 1, 0))
         use.covers = stretch.next
         stretch.unsealed = ""
@@ -262,41 +273,46 @@ class Scan:
 
     def _no_entry(self, file: str, number: int, raw: bytes) -> None:
         if not raw.endswith(b"\n"):
-            self.notices.append(f"{file}:{number}: the last line is not complete (yet)")
+            self.notice(f"{file}:{number}: the last line is not complete (yet)")
         elif b"\0" in raw or _is_cut(raw[:-1]):
             # No answer ever rested on it: what is acknowledged is whole.
-            self.notices.append(f"{file}:{number}: a crash cut a line short")
+            self.notice(f"{file}:{number}: a crash cut a line short")
         else:
             self.problem(file, number, "is not an audit entry")
 
 
-def open_heads(
-    lines: Iterable[bytes], is_gone: Callable[[str], bool] = lambda _: False
-) -> dict[str, Head]:
-    """Returns where the chains stand that did not end within some lines, the one that went on last as the last.
+class OpenChains:
+    """Where the chains stand that did not end within some lines."""
 
-    Args:
-        lines: without their newlines.
-        is_gone: whether a writer that signs has left the file.
-    """
-    heads: dict[str, Head] = {}
-    signing: set[str] = set()
-    for line in lines:
-        try:
-            entry = _decode(line)
-        except _UNREADABLE:
-            continue
-        link = entry.chain
-        heads.pop(link.writer, None)
-        if entry.type != END:
-            heads[link.writer] = Head(link.seq + 1, hashlib.sha256(line).hexdigest())
-        if entry.type in (SEAL, CONTINUE) or (entry.type == START and b'"signature":' in line):
-            signing.add(link.writer)
-    # Earlier versions do not sign, nor show that they are there.
-    gone = {writer for writer in signing & heads.keys() if is_gone(writer)}
-    return {
-        writer: msgspec.structs.replace(head, gone=writer in gone) for writer, head in heads.items()
-    }
+    def __init__(self) -> None:
+        self._heads: dict[str, Head] = {}
+        self._signing: set[str] = set()
+
+    @property
+    def signing(self) -> set[str]:
+        """The writers of those that sign, which those of earlier versions do not."""
+        return self._signing & self._heads.keys()
+
+    def read(self, lines: Iterable[bytes]) -> None:
+        """Takes in lines, without their newlines."""
+        for line in lines:
+            try:
+                entry = _decode(line)
+            except _UNREADABLE:
+                continue
+            link = entry.chain
+            self._heads.pop(link.writer, None)
+            if entry.type != END:
+                self._heads[link.writer] = Head(link.seq + 1, hashlib.sha256(line).hexdigest())
+            if entry.type.startswith(_OWN) and b'"signature":' in line:
+                self._signing.add(link.writer)
+
+    def heads(self, gone: Collection[str]) -> dict[str, Head]:
+        """Returns them by writer, the one that went on last as the last; some of the writers have left the file."""
+        return {
+            writer: msgspec.structs.replace(head, gone=writer in gone)
+            for writer, head in self._heads.items()
+        }
 
 
 def missing(writer: str, begin: int, end: int) -> str:

@@ -95,7 +95,8 @@ class Verifier:
         self._register = Register(expectation.answers)
         self._trust = self._register.trust(expectation.anchors)
         self._scan = Scan(self._register.hashes, self._trust)
-        self.problem = self._scan.problem
+        self.problem, self._notice = self._scan.problem, self._scan.notice
+        self._unsealed_until = expectation.unsealed_until
         self._keyed_by_anyone = not self._trust.anchors
         self._sights: dict[str, list[Sight]] = {}
 
@@ -109,6 +110,8 @@ class Verifier:
         by_writer: dict[str, list[Stretch]] = {}
         for stretch in self._scan.stretches:
             by_writer.setdefault(stretch.writer, []).append(stretch)
+        if self._unsealed_until is None and (begun := self._trust.begun()):
+            self._unsealed_until = _seconds(begun)
         hashes = {stretch.hash for stretch in self._scan.stretches}
         for sight in self._scan.sights:
             if self._keyed_by_anyone or self._trust.believes(sight.key):
@@ -136,9 +139,6 @@ class Verifier:
             )
         report.problems, report.more_problems = self._scan.problems, self._scan.more_problems
         return report
-
-    def _notice(self, text: str) -> None:
-        self._scan.notices.append(text)
 
     def _is_asked_for(self, stretches: list[Stretch]) -> bool:
         if not self._wanted.devices:
@@ -256,9 +256,7 @@ class Verifier:
         """Judges a chain without seals: of an earlier version, or made up."""
         if first.after and first.after not in hashes:
             self._notice(f"{first.file}:{first.line}: follows upon a file that was not given")
-        until = self._wanted.unsealed_until
-        if until is None and (begun := self._trust.begun()):
-            until = _seconds(begun)
+        until = self._unsealed_until
         if until is not None and not 0 < _seconds(chain.until) <= until:
             self.problem(
                 first.file,
