@@ -196,13 +196,14 @@ class RemoteCaller:
     def _made(
         self, method: str, request: Message, context: RequestContext, remaining: float
     ) -> link_pb2.Call:
-        return link_pb2.Call(
+        call = link_pb2.Call(
             id=next(self._ids),
             method=method,
             request=request.SerializeToString(),
-            context=context_to_wire(context),
             timeout_microseconds=int(remaining * 1e6),
         )
+        context_to_wire(context, call.context)
+        return call
 
     async def _ask(self, replica: Replica, call: link_pb2.Call, expires: float) -> Any:
         loop = asyncio.get_running_loop()
@@ -233,9 +234,10 @@ class RemoteCaller:
         return remaining
 
     def _options(self, context: RequestContext) -> dict[str, Any]:
-        wire = context_to_wire(context).SerializeToString()
+        wire = link_pb2.RequestContext()
+        context_to_wire(context, wire)
         return {
-            "metadata": ((CONTEXT_KEY, wire),),
+            "metadata": ((CONTEXT_KEY, wire.SerializeToString()),),
             "timeout": self._remaining(context) or None,
         }
 
