@@ -212,7 +212,7 @@ class HttpWire:
         if unknown:
             names = " ".join(sorted(unknown))
             call.warnings.append(f"Endpoint ignored these unrecognized parameters: [{names}]")
-        replaced = sorted(key for key in captures if key in members and not plan.takes_any)
+        replaced = [] if plan.takes_any else sorted(captures.keys() & members.keys())
         if replaced:
             call.warnings.append(
                 "Endpoint replaced the value of these parameters with the values captured from the "

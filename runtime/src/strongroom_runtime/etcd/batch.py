@@ -98,8 +98,8 @@ class Batcher:
         self._sending = 0  # requests under way
         self._tasks = BackgroundTasks()
 
-    async def run(self, change: Change) -> Outcome:
-        """Runs a transaction, alone or with others. Once begun it goes on even if the caller is cancelled.
+    def run(self, change: Change) -> asyncio.Future[Outcome]:
+        """Runs a transaction, alone or with others. Once begun it goes on even if who waits for it is cancelled.
 
         Raises:
             ServiceError: UNAVAILABLE; it may have been committed all the same.
@@ -115,7 +115,7 @@ class Batcher:
         if not self._sending or (self._sending == 1 and len(self._waiting) >= _ENOUGH):
             self._sending += 1
             self._tasks.start(self._send_all(self._next()), "etcd-batch")
-        return await future
+        return future
 
     async def _send_all(self, items: list[_Item]) -> None:
         try:

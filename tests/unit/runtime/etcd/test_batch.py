@@ -126,7 +126,7 @@ async def test_all_learn_that_etcd_did_not_answer_and_the_next_go_on(etcd: Count
 
 async def test_a_caller_that_goes_away_takes_nobody_along(etcd: Counting) -> None:
     batcher = Batcher(etcd)
-    tasks = [asyncio.create_task(batcher.run(put(b"k%d" % n))) for n in range(10)]
+    tasks = [asyncio.ensure_future(batcher.run(put(b"k%d" % n))) for n in range(10)]
     await asyncio.sleep(0)
     tasks[0].cancel()
     tasks[4].cancel()
