@@ -91,6 +91,7 @@ def test_wrapping_over_grpc(platform: Platform) -> None:
         (kv2_pb2.ReadSecretRequest(mount="none", path="x"), AS_ROOT, grpc.StatusCode.INVALID_ARGUMENT),
         (kv2_pb2.ReadSecretRequest(mount="secret"), AS_ROOT, grpc.StatusCode.INVALID_ARGUMENT),
         (kv2_pb2.ReadSecretRequest(mount="secret", path="a/../b"), AS_ROOT, grpc.StatusCode.INVALID_ARGUMENT),
+        (kv2_pb2.ReadSecretRequest(mount="secret", path="a" * 70_000), (), grpc.StatusCode.INVALID_ARGUMENT),
         (kv2_pb2.ReadSecretRequest(mount="secret", path="absent"), AS_ROOT, grpc.StatusCode.NOT_FOUND),
     ],
 )  # fmt: skip
@@ -176,6 +177,18 @@ def test_what_anybody_may_send_is_bounded(platform: Platform) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             kv.WriteSecret(large, compression=grpc.Compression.Gzip)
         assert code_of(caught.value) is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_large_logins_of_one_moment_break_nothing(platform: Platform) -> None:
+    platform.http("POST", "sys/auth/large", json={"type": "approle"})
+    login = approle_pb2.LoginAppRoleRequest(
+        mount="auth/large", role_id="r", secret_id="s" * (25 << 20)
+    )
+    with platform.channel() as channel:
+        approle = stub(approle_pb2_grpc.AppRoleServiceStub, channel)
+        calls = [approle.LoginAppRole.future(login, timeout=120) for _ in range(12)]
+        assert {call.exception().code() for call in calls} == {grpc.StatusCode.INVALID_ARGUMENT}
+    platform.http("DELETE", "sys/auth/large")
 
 
 def test_reflection_lists_the_services(platform: Platform) -> None:

@@ -10,6 +10,8 @@ from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 PREFIX = "/v1/"
 _ROOT = ("", "root")
+# HTTP's server takes no longer ones; a field of a gRPC message may be of any length.
+_MOST_CHARACTERS = 65_535
 _SLASHES = re.compile("/{2,}")
 _IN_PATHS = "/:@!$&'()*+,;="  # may stand as they are (RFC 3986, section 3.3)
 
@@ -52,6 +54,8 @@ def canonical(path: str) -> tuple[str, bool]:
     """
     if not path.startswith(PREFIX):
         raise ServiceError(Kind.NOT_FOUND)
+    if len(path) > _MOST_CHARACTERS:
+        raise invalid("path: is too long")
     rest = path[len(PREFIX) :]
     if not rest.isprintable() or "\ufffd" in rest:
         raise invalid("path: cannot contain non-printable characters")

@@ -14,6 +14,7 @@ from strongroom.link.v1 import link_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.link.direct import MAX_ITEM
 from strongroom_runtime.link.messages import (
     BEGUN,
     CONTEXT_KEY,
@@ -26,6 +27,7 @@ from strongroom_runtime.link.replica import Pending, Replica
 from strongroom_runtime.transport.credentials import Connector
 
 _ATTEMPTS = 3
+_LARGE = MAX_ITEM // 4  # what goes with a request, as its path, is part of it or small
 
 
 class RemoteCaller:
@@ -196,13 +198,16 @@ class RemoteCaller:
     def _made(
         self, method: str, request: Message, context: RequestContext, remaining: float
     ) -> link_pb2.Call:
+        data = request.SerializeToString()
         call = link_pb2.Call(
             id=next(self._ids),
             method=method,
-            request=request.SerializeToString(),
+            request=data,
             timeout_microseconds=int(remaining * 1e6),
         )
         context_to_wire(context, call.context)
+        if len(data) > _LARGE and call.ByteSize() > MAX_ITEM:
+            raise ServiceError(Kind.TOO_LARGE, "the request is too large")
         return call
 
     async def _ask(self, replica: Replica, call: link_pb2.Call, expires: float) -> Any:

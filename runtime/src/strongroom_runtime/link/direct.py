@@ -11,7 +11,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 
 MAX_FRAME = 64 << 20
+# Of one call or reply, with its context; the rest of a frame is for what is around it.
+MAX_ITEM = MAX_FRAME - 1_000
+_ITEM = 10  # what an item's place in a frame takes
 _HANDSHAKE_SECONDS = 5.0
 _JOIN_SECONDS = 5.0
 # In seconds, and milliseconds: about as soon as gRPC notices the same of the stream.
@@ -76,8 +79,10 @@ class Frames(asyncio.Protocol, Generic[M]):
 
     def send(self, message: Message) -> None:
         """Sends one frame at once."""
+        self._write(message.SerializeToString())
+
+    def _write(self, data: bytes) -> None:
         if self._transport is not None:
-            data = message.SerializeToString()
             self._transport.write(len(data).to_bytes(_LENGTH, "big") + data)
 
     def close(self) -> None:
@@ -138,12 +143,34 @@ class Frames(asyncio.Protocol, Generic[M]):
         self._scheduled = False
         ready, self._ready = self._ready, []
         if ready:
-            self.send(self._frame(ready))
+            self._send(ready)
+
+    def _send(self, ready: list[M]) -> None:
+        data = self._frame(ready).SerializeToString()
+        if len(data) <= MAX_FRAME or len(ready) == 1:
+            self._write(data)
+            return
+        middle = len(ready) // 2
+        self._send(ready[:middle])
+        self._send(ready[middle:])
 
     def _abort(self, reason: str) -> None:
         log.warning("a direct connection was ended", extra={"reason": reason})
         if self._transport is not None:
             self._transport.abort()
+
+
+def parted(items: list[M]) -> Iterator[list[M]]:
+    """Yields items in order, as few lists of them as are no larger than a frame may be.
+
+    One that is larger by itself stands alone; whoever makes it sees to it that it is not.
+    """
+    if len(items) == 1 or sum(item.ByteSize() + _ITEM for item in items) <= MAX_FRAME:
+        yield items
+        return
+    middle = len(items) // 2
+    yield from parted(items[:middle])
+    yield from parted(items[middle:])
 
 
 def calls_in_a_frame(calls: list[link_pb2.Call]) -> link_pb2.ExchangeRequest:

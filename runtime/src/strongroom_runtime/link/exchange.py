@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from strongroom.link.v1 import link_pb2
-from strongroom_runtime.link.direct import ReplyFrames
+from strongroom_runtime.link.direct import ReplyFrames, parted
 
 
 class Exchange:
@@ -70,12 +70,14 @@ class Exchange:
     async def _write(self) -> None:
         try:
             while self._replies or not self._drain_announced or self._direct is not None:
-                frame = link_pb2.ExchangeResponse(
-                    replies=self._replies,
-                    draining=not self._drain_announced,
-                    direct=self._direct,
+                first = link_pb2.ExchangeResponse(
+                    draining=not self._drain_announced, direct=self._direct
                 )
-                self._replies, self._drain_announced, self._direct = [], True, None
-                await self._context.write(frame)
+                replies, self._replies = self._replies, []
+                self._drain_announced, self._direct = True, None
+                for part in parted(replies) if replies else ((),):
+                    frame, first = first, link_pb2.ExchangeResponse()
+                    frame.replies.extend(part)
+                    await self._context.write(frame)
         finally:
             self._writer = None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 
 from strongroom.link.v1 import link_pb2, link_pb2_grpc
-from strongroom_runtime.link.direct import CallFrames
+from strongroom_runtime.link.direct import CallFrames, parted
 from strongroom_runtime.link.direct import connect as connect_beside
 from strongroom_runtime.link.messages import (
     BEGUN,
@@ -65,8 +65,8 @@ class _Outbox:
             await self._ready.wait()
             self._ready.clear()
             batch, self._calls = self._calls, []
-            if batch:
-                yield link_pb2.ExchangeRequest(calls=batch)
+            for calls in parted(batch) if batch else ():
+                yield link_pb2.ExchangeRequest(calls=calls)
             if self._closed:
                 return
 

@@ -26,7 +26,7 @@ from strongroom_runtime.handlers import (
     Method,
     StreamHandler,
 )
-from strongroom_runtime.link.direct import DirectListener
+from strongroom_runtime.link.direct import MAX_ITEM, DirectListener
 from strongroom_runtime.link.exchange import Exchange
 from strongroom_runtime.link.messages import (
     BEGUN,
@@ -139,7 +139,10 @@ class LinkServer(grpc.GenericRpcHandler):
             context = context_from_wire(call.context, caller=caller, deadline=deadline)
             async with asyncio.timeout(seconds or None):
                 response: Message = await self._local.call(method.name, request, context)
-            return link_pb2.Reply(id=call.id, response=response.SerializeToString())
+            data = response.SerializeToString()
+            if len(data) > MAX_ITEM:
+                raise ServiceError(Kind.TOO_LARGE, "the answer is too large")
+            return link_pb2.Reply(id=call.id, response=data)
         except ServiceError as error:
             failure = error
         except TimeoutError:
