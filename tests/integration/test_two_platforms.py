@@ -244,3 +244,13 @@ def test_the_second_one_is_not_needed(pair: tuple[Platform, Platform], tmp_path:
     assert answer.status_code == 200
     session = Session(second)
     until(lambda: session("GET", "secret/data/alone").json()["data"]["data"] == {"v": 1}, 60)
+
+
+def test_workers_that_start_together_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """Each writes before it takes calls, and a write returns when the others have confirmed it."""
+    with start(tmp_path, "all", "--workers=3") as platform:
+        for number in range(30):  # each over a connection of its own, which any of them may get
+            written = platform.http("POST", "secret/data/w", json={"data": {"n": number}})
+            assert written.ok, written.text
+            read = platform.http("GET", "secret/data/w").json()
+            assert read["data"]["data"] == {"n": number}

@@ -68,10 +68,11 @@ class Platform:
         return Secrets(answer.root_token, tuple(answer.keys or answer.recovery_keys))
 
     async def usable(self, token: str) -> None:
-        """Returns once a token is accepted."""
+        """Returns once a root token is accepted that was just made: auth may not have taken it over yet."""
         tokens = token_pb2_grpc.TokenServiceStub(self._channel)
         await _until_ready(
-            lambda: tokens.LookupSelf(token_pb2.LookupSelfRequest(), metadata=_with(token))
+            lambda: tokens.LookupSelf(token_pb2.LookupSelfRequest(), metadata=_with(token)),
+            grpc.StatusCode.PERMISSION_DENIED,
         )
 
     async def serving(self) -> bool:
@@ -124,13 +125,13 @@ def _with(token: str) -> tuple[tuple[str, str], ...]:
     return (("x-vault-token", token),)
 
 
-async def _until_ready(call: Any) -> Any:
-    """Calls until it is answered otherwise than with UNAVAILABLE, as services are while they start."""
+async def _until_ready(call: Any, *passing: grpc.StatusCode) -> Any:
+    """Calls until it is answered otherwise than with UNAVAILABLE, as by services that start, or with what passes."""
     async with asyncio.timeout(_READY_SECONDS):
         while True:
             try:
                 return await call()
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, *passing):
                     raise
             await asyncio.sleep(_AGAIN_SECONDS)

@@ -40,6 +40,7 @@ class RemoteCaller:
         addresses: host:port of the replicas that stay.
         methods: full gRPC name -> response class; see `response_classes`.
         wait_seconds: how long a call waits for a usable replica before it is refused.
+        as_member: for confirmations alone.
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class RemoteCaller:
         methods: dict[str, type[Message]],
         clock: Clock | None = None,
         wait_seconds: float = 2.0,
+        *,
+        as_member: bool = False,
     ) -> None:
         self._connect = connect
+        self._as_member = as_member
         self._methods = methods
         self._clock = clock or SystemClock()
         self._wait = wait_seconds
@@ -67,7 +71,7 @@ class RemoteCaller:
         """
         wanted = self._configured.union(found)
         for address in wanted - self._replicas.keys():
-            self._replicas[address] = Replica(self._connect, address)
+            self._replicas[address] = Replica(self._connect, address, as_member=self._as_member)
         for address in self._replicas.keys() - wanted:
             task = asyncio.create_task(self._replicas.pop(address).retire())
             self._retiring.add(task)

@@ -17,6 +17,9 @@ ERROR_DOMAIN = "strongroom"
 BEGUN = (("strongroom-begun", "1"),)
 # In the trailing metadata of one that was refused before anything of it ran.
 NOT_BEGUN = (("strongroom-not-begun", "1"),)
+# In the metadata of a member's stream to another member: it carries confirmations alone, and those are given for as
+# long as a process is a member, before it has keys and while it drains too.
+AS_MEMBER = (("strongroom-member", "1"),)
 _KEPT = 5_000
 
 

@@ -73,7 +73,7 @@ class PeerClient:
         link = self._links.get(address)
         if link is None:
             link = self._links[address] = RemoteCaller(
-                self._connect, [address], _METHODS, wait_seconds=timeout_seconds
+                self._connect, [address], _METHODS, wait_seconds=timeout_seconds, as_member=True
             )
         request = peer_pb2.ConfirmAppliedRequest(prefix=prefix, revision=revision)
         context = RequestContext("", deadline=now + timeout_seconds)

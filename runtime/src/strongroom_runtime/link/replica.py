@@ -11,6 +11,7 @@ from strongroom.link.v1 import link_pb2, link_pb2_grpc
 from strongroom_runtime.link.direct import CallFrames, parted
 from strongroom_runtime.link.direct import connect as connect_beside
 from strongroom_runtime.link.messages import (
+    AS_MEMBER,
     BEGUN,
     NotBegunError,
     error_from_status,
@@ -77,10 +78,12 @@ class Replica:
     Args:
         connect: opens its channel, and the connection beside it.
         address: host:port.
+        as_member: it is called for confirmations alone.
     """
 
-    def __init__(self, connect: Connector, address: str) -> None:
+    def __init__(self, connect: Connector, address: str, *, as_member: bool = False) -> None:
         self.channel = connect(address)
+        self._metadata = AS_MEMBER if as_member else None
         self._shown = connect.texts
         self._address = address
         self._host = address.rpartition(":")[0].strip("[]")
@@ -200,7 +203,8 @@ class Replica:
     async def _stream(self) -> None:
         self._outbox = _Outbox()
         self._finishing = False
-        stream = link_pb2_grpc.LinkServiceStub(self.channel).Exchange(self._outbox.frames())
+        link = link_pb2_grpc.LinkServiceStub(self.channel)
+        stream = link.Exchange(self._outbox.frames(), metadata=self._metadata)
         # Only a replica that takes calls says so: one that drains refuses the stream.
         self.usable = BEGUN[0] in tuple(await stream.initial_metadata()) and not self._retired
         if self._retired:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from strongroom.link.v1 import link_pb2
+from strongroom.link.v1 import link_pb2, peer_pb2
 from strongroom.options.v1 import options_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
@@ -29,6 +29,7 @@ from strongroom_runtime.handlers import (
 from strongroom_runtime.link.direct import MAX_ITEM, DirectListener
 from strongroom_runtime.link.exchange import Exchange
 from strongroom_runtime.link.messages import (
+    AS_MEMBER,
     BEGUN,
     CONTEXT_KEY,
     ERROR_DOMAIN,
@@ -43,6 +44,7 @@ from strongroom_runtime.transport.names import identity_of
 
 _IDLE_POLL_SECONDS = 0.02
 _EXCHANGE = "/strongroom.link.v1.LinkService/Exchange"
+_CONFIRMATIONS = f"/{peer_pb2.DESCRIPTOR.services_by_name['PeerService'].full_name}/"
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -65,7 +67,8 @@ class LinkServer(grpc.GenericRpcHandler):
         clock: for deadlines.
         telemetry: of the service, for a span around each handler.
         direct: takes connections beside streams; None for none.
-        takes: whether streams are taken now; None for always. Whoever is refused asks another replica.
+        takes: whether streams are taken now; None for always. Whoever is refused asks another replica. Streams of
+            members, for confirmations, are taken always.
 
     `duplexes` are the streams both ways that are open, `watches` those of this server.
     """
@@ -179,11 +182,25 @@ class LinkServer(grpc.GenericRpcHandler):
         caller = self._caller(context)
         if not caller:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the certificate names no service")
+        if AS_MEMBER[0] in tuple(context.invocation_metadata() or ()):
+            await context.send_initial_metadata(BEGUN)
+            confirming = Exchange(lambda call: self._confirm(call, caller), context)
+            await self._answer(frames, confirming, caller)
+            return
         await self._begin(context)
         stream = Exchange(lambda call: self.run(call, caller), context)
         self._streams.add(stream)
         if self._draining:
             stream.drain()
+        try:
+            await self._answer(frames, stream, caller)
+        finally:
+            self._streams.discard(stream)
+
+    async def _answer(
+        self, frames: AsyncIterator[link_pb2.ExchangeRequest], stream: Exchange, caller: str
+    ) -> None:
+        """Runs the calls of a stream, and of the connection beside it, until the caller ends it."""
         direct = self._direct.admit(self._prefix + caller, stream.take) if self._direct else None
         if direct is not None:
             stream.announce(direct)
@@ -192,9 +209,15 @@ class LinkServer(grpc.GenericRpcHandler):
                 stream.take(frame)
             await stream.finish()
         finally:
-            self._streams.discard(stream)
             if self._direct is not None and direct is not None:
                 self._direct.dismiss(direct)
+
+    async def _confirm(self, call: link_pb2.Call, caller: str) -> link_pb2.Reply:
+        """Runs one call of a member's stream."""
+        if call.method.startswith(_CONFIRMATIONS):
+            return await self.run(call, caller)
+        refusal = ServiceError(Kind.UNSUPPORTED, "a member's stream carries confirmations alone")
+        return link_pb2.Reply(id=call.id, error=error_to_wire(refusal))
 
     def _context(self, context: ServicerContext, name: str) -> RequestContext:
         caller = self._caller(context)

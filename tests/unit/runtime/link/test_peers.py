@@ -4,9 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.unit.runtime.link.echo import table
+from tests.unit.runtime.link.echo import NAME, SERVICE, Text, table
 
+from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.link.client import RemoteCaller, response_classes
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.credentials import Identities
@@ -37,6 +39,44 @@ async def test_a_writer_waits_until_the_peer_has_applied(tmp_path: Path) -> None
     await client.confirm(address, "kv/", 7)
     assert asked == [("kv/", 7), ("kv/", 7)]
     await client.close()
+    await server.stop()
+
+
+async def test_a_member_confirms_before_it_takes_calls_and_while_it_drains(tmp_path: Path) -> None:
+    pki.initialise(tmp_path, DOMAIN, ["kv", "echo"])
+
+    async def wait(prefix: str, revision: int) -> None:
+        return
+
+    handlers = table()
+    PeerHandlers(wait).register(handlers)
+    # Without keys: two that start together, and write, would else wait for each other.
+    server = InternalServer(
+        handlers, Identities(tmp_path, DOMAIN, ["echo"]), 1, takes=lambda: False
+    )
+    address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    connect = Identities(tmp_path, DOMAIN, ["kv"]).connector("kv", MEMBER)
+    before, after = PeerClient(connect), PeerClient(connect)
+    await before.confirm(address, "kv/", 1)
+    await server.drain()
+    # Streams that are still open may keep it for minutes.
+    await before.confirm(address, "kv/", 2)
+    await after.confirm(address, "kv/", 3)
+    for client in (before, after):
+        await client.close()
+    await server.stop()
+
+
+async def test_a_members_stream_carries_nothing_else(tmp_path: Path) -> None:
+    pki.initialise(tmp_path, DOMAIN, ["gateway", "echo"])
+    server = InternalServer(table(), Identities(tmp_path, DOMAIN, ["echo"]), 1, takes=lambda: False)
+    address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    connect = Identities(tmp_path, DOMAIN, ["gateway"]).connector("gateway", "echo")
+    member = RemoteCaller(connect, [address], response_classes(SERVICE), as_member=True)
+    with pytest.raises(ServiceError) as caught:
+        await member.call(f"/{NAME}/Echo", Text(value="x"), RequestContext("r"))
+    assert caught.value.kind is Kind.UNSUPPORTED
+    await member.close()
     await server.stop()
 
 
