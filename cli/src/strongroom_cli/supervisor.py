@@ -18,7 +18,7 @@ from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
 from strongroom_runtime.files import write_whole
-from strongroom_runtime.ports import free_port
+from strongroom_runtime.ports import free_port, keep_port
 from strongroom_runtime.tasks import end
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.certificates import Identity
@@ -246,7 +246,7 @@ def plan(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
     """Returns the processes of a platform, with the configuration of each."""
     if config.split:
         return _split(config)
-    first_address = f"127.0.0.1:{free_port()}"
+    first_address = f"127.0.0.1:{_own_port()}"
     name = "server" if config.target == "all" else config.target
     if config.workers == 1:
         return [(name, config)]
@@ -261,13 +261,20 @@ def plan(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
     ]
 
 
+def _own_port() -> int:
+    """Returns a port for a server that may be started again, and is gone for a moment then."""
+    port = free_port()
+    keep_port(port)
+    return port
+
+
 def _leaves_first(config: ServerConfig) -> bool:
     """Returns whether a process is a gateway alone. One of several workers needs no other, and keeps its keys."""
     return config.targets == ("gateway",)
 
 
 def _split(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
-    addresses = {name: f"127.0.0.1:{free_port()}" for name in config.targets}
+    addresses = {name: f"127.0.0.1:{_own_port()}" for name in config.targets}
     known = (*config.services, *(f"{name}={address}" for name, address in addresses.items()))
     processes: list[tuple[str, ServerConfig]] = []
     for name in config.targets:

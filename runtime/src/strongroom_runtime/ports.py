@@ -28,7 +28,8 @@ class Ports:
         self._first = first
         self._size = behind - first
         self._next = random.randrange(self._size)  # noqa: S311
-        self._reserved: deque[tuple[float, socket.socket]] = deque()
+        self._reserved: deque[tuple[float, int, socket.socket]] = deque()
+        self._kept: dict[int, socket.socket] = {}
 
     def free(self) -> int:
         """Returns a port.
@@ -37,29 +38,54 @@ class Ports:
             OSError: there is none.
         """
         while self._reserved and self._reserved[0][0] < time.monotonic():
-            self._reserved.popleft()[1].close()
+            _, given, reservation = self._reserved.popleft()
+            if self._kept.get(given) is not reservation:
+                reservation.close()
         for _ in range(self._size):
             port = self._first + self._next
             self._next = (self._next + 1) % self._size
-            reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            made = _reserve(port)
+            if made is None:
+                continue
             with socket.socket() as probe:
                 try:
-                    # A name without a file (Linux, unix(7)), which goes with the socket or the process; where there
-                    # is no such thing nothing is reserved.
-                    with contextlib.suppress(FileNotFoundError):
-                        reservation.bind(f"\0strongroom-port-{port}")
                     probe.bind(("127.0.0.1", port))
                 except OSError:
-                    reservation.close()
+                    made.close()
                     continue
-            self._reserved.append((time.monotonic() + _RESERVED_SECONDS, reservation))
+            self._reserved.append((time.monotonic() + _RESERVED_SECONDS, port, made))
             return port
         raise OSError("no port of loopback is free")
+
+    def keep(self, port: int) -> None:
+        """Lets nobody else be given a port while this process lives, for whoever may start a server on it again.
+
+        Nothing happens where another process has reserved it.
+        """
+        own = next((each for _, given, each in self._reserved if given == port), None)
+        reservation = self._kept.get(port) or own or _reserve(port)
+        if reservation is not None:
+            self._kept[port] = reservation
+
+
+def _reserve(port: int) -> socket.socket | None:
+    """Returns what reserves a port while it is open; None where another has."""
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        # A name without a file (Linux, unix(7)), which goes with the socket or the process; where there is no such
+        # thing nothing is reserved.
+        with contextlib.suppress(FileNotFoundError):
+            reservation.bind(f"\0strongroom-port-{port}")
+    except OSError:
+        reservation.close()
+        return None
+    return reservation
 
 
 # Below what systems take for the near end of connections (Linux from 32768, others from 49152): no connection can sit
 # on such a port when a server is to be started on it, now or after a restart.
-free_port = Ports(15_000, 32_000).free
+_ports = Ports(15_000, 32_000)
+free_port, keep_port = _ports.free, _ports.keep
 
 
 async def address_towards(endpoints: Iterable[str]) -> str:

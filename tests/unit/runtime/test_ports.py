@@ -41,5 +41,10 @@ def test_other_processes_are_not_given_it_until_a_minute_has_gone(
     assert given.free() == FIRST + 30
     assert elsewhere() == ""
     assert given.free() == FIRST + 30  # lets go of what it gave before, and takes it anew
+    given.keep(FIRST + 30)
+    with pytest.raises(OSError, match="no port"):
+        given.free()  # what is kept is not let go of
+    assert elsewhere() == ""
+    given.keep(FIRST + 30)
     del given
     assert elsewhere() == str(FIRST + 30)

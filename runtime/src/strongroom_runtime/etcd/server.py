@@ -13,7 +13,7 @@ from strongroom_runtime.children import ending_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.session import Login
-from strongroom_runtime.ports import SOCKET, free_port
+from strongroom_runtime.ports import SOCKET, free_port, keep_port
 from strongroom_runtime.transport.certificates import Identity
 
 _READY_SECONDS = 20.0
@@ -84,6 +84,7 @@ class EmbeddedEtcd:
             RuntimeError: it is not installed, ended at once, or does not answer; the text says where its log is.
         """
         config = self.config
+        keep_port(int(config.endpoints[0].rpartition(":")[2]))
         self._has_socket = _can_have(self._socket)
         log = self.folder / "etcd.log"
         with log.open("ab") as output:
