@@ -147,12 +147,11 @@ class Frames(asyncio.Protocol, Generic[M]):
 
     def _send(self, ready: list[M]) -> None:
         data = self._frame(ready).SerializeToString()
-        if len(data) <= MAX_FRAME or len(ready) == 1:
+        if len(data) <= MAX_FRAME:
             self._write(data)
             return
-        middle = len(ready) // 2
-        self._send(ready[:middle])
-        self._send(ready[middle:])
+        for part in parted(ready):
+            self.send(self._frame(part))
 
     def _abort(self, reason: str) -> None:
         log.warning("a direct connection was ended", extra={"reason": reason})
