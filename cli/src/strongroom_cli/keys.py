@@ -76,22 +76,34 @@ class _Lifecycle:
             await self._wanted.wait()
             self._wanted.clear()
             sealed = any(holder.sealed for holder in self.holders.values())
-            if sealed and self._started:
-                await self._stop_all()
-            elif not sealed and not self._started:
-                await self._start_all()
+            try:
+                if sealed and self._started:
+                    await self._stop_all()
+                elif not sealed and not self._started:
+                    await self._start_all()
+            except Exception as error:
+                # A bug. Without this loop the process would never take calls again, nor forget what it has.
+                log.error("services cannot follow the keys", extra={"error": type(error).__name__})
+                self._look_again()
 
     async def _start_all(self) -> None:
         for each in self._running:
+            # Before it has: one that fails half-way is stopped as well.
+            self._started.append(each)
             try:
                 await each.start()
-            except ServiceError as error:
+            except Exception as error:
                 # etcd is away, or the keys went again: try anew, all of it.
-                log.info("a service cannot start yet", extra={"kind": error.kind.value})
+                level, kind = logging.ERROR, type(error).__name__
+                if isinstance(error, ServiceError):
+                    level, kind = logging.INFO, error.kind.value
+                log.log(level, "a service cannot start yet", extra={"kind": kind})
                 await self._stop_all()
-                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.changed)
+                self._look_again()
                 return
-            self._started.append(each)
+
+    def _look_again(self) -> None:
+        asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.changed)
 
     async def _stop_all(self) -> None:
         # To the end, even where the one who waits is cancelled: a service that was stopped half-way has not written
@@ -179,6 +191,10 @@ class RemoteKeys:
                     await self._watch(name, channel, seal, not_open)
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
                     log.info("the seal is away", extra={"error": type(error).__name__})
+                    not_open.add(seal)
+                except Exception as error:
+                    # A bug. Without this loop the process would never learn of keys again.
+                    log.error("keys cannot be followed", extra={"error": type(error).__name__})
                     not_open.add(seal)
                 finally:
                     await channel.close()

@@ -197,7 +197,7 @@ class Supervisor:
             await asyncio.sleep(_BACK_OFF[0])
             try:
                 await etcd.start()
-            except (RuntimeError, ServiceError) as error:
+            except (RuntimeError, ServiceError, OSError) as error:
                 log.error("etcd does not start", extra={"reason": str(error)})
                 await asyncio.sleep(_BACK_OFF[-1])
 
@@ -232,7 +232,20 @@ class Supervisor:
             log.warning("a server ended", extra={"server": child.name, "status": status})
             await self._bury_dead()
             await asyncio.sleep(_BACK_OFF[min(child.failures, len(_BACK_OFF) - 1)])
-            await self._spawn(child)
+            await self._spawn_again(child)
+
+    async def _spawn_again(self, child: Child) -> None:
+        """Starts a server as soon as the system lets it: it may have no memory for one, or no room on the disk."""
+        while True:
+            try:
+                await self._spawn(child)
+                return
+            except OSError as error:
+                log.error(
+                    "a server cannot be started",
+                    extra={"server": child.name, "reason": error.strerror},
+                )
+                await asyncio.sleep(_BACK_OFF[-1])
 
 
 async def _warn_of_release(config: ServerConfig) -> None:

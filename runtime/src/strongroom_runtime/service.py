@@ -1,6 +1,7 @@
 """What every service gets from the process that hosts it, and gives to it."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,6 +10,8 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.handlers import Caller, HandlerTable
 from strongroom_runtime.storage import Store
 from strongroom_runtime.tasks import end
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Service(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Ends background work, before its storage goes. Called at sealing and at shutdown."""
+        """Ends background work, before its storage goes. Called at sealing, at shutdown, and where `start` failed."""
         ...
 
 
@@ -51,7 +54,7 @@ class BackgroundTasks:
         """Runs a coroutine until it ends or `stop` is called."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Cancels everything and waits for it to end."""
@@ -60,3 +63,10 @@ class BackgroundTasks:
             task.cancel()
         for task in tasks:
             await end(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug, and nobody waits for the task: without this line its work would be missed by nobody.
+            what = {"task": task.get_name(), "error": type(error).__name__}
+            log.error("background work ended with an error", extra=what)

@@ -178,3 +178,76 @@ async def test_a_process_ends_while_the_keys_go() -> None:
         await ending
     assert (slow.started, slow.stopped) == (1, 1)
     await seal.stop()
+
+
+class Failing:
+    """A service that starts or stops only at the second attempt, and then not for a reason that was foreseen."""
+
+    def __init__(self, *fails: str) -> None:
+        self._fails = list(fails)
+        self.done: list[str] = []
+
+    async def start(self) -> None:
+        self._do("start")
+
+    async def stop(self) -> None:
+        self._do("stop")
+
+    def _do(self, what: str) -> None:
+        if what in self._fails:
+            self._fails.remove(what)
+            self.done.append(f"failed {what}")
+            raise ValueError(what)
+        self.done.append(what)
+
+
+async def test_a_service_that_fails_is_stopped_and_started_again() -> None:
+    seal, service = FakeSeal(OPEN), Failing("start")
+    await seal.start()
+    keys = RemoteKeys(
+        {"kv": grpc.aio.insecure_channel}, lambda: [seal.address], {"kv": KeyHolder()}, [service]
+    )
+    keys.start()
+    await eventually(lambda: service.done == ["failed start", "stop", "start"])
+    await keys.stop()
+    await seal.stop()
+
+
+async def test_a_service_that_fails_to_stop_hides_no_keys_to_come() -> None:
+    seal, service = FakeSeal(OPEN), Failing("stop")
+    await seal.start()
+    keys = RemoteKeys(
+        {"kv": grpc.aio.insecure_channel}, lambda: [seal.address], {"kv": KeyHolder()}, [service]
+    )
+    keys.start()
+    await eventually(lambda: service.done == ["start"])
+    await seal.say(CLOSED)
+    await eventually(lambda: service.done[1:] == ["failed stop"])
+    await seal.say(OPEN)
+    await eventually(lambda: service.done[2:] == ["start"])
+    await keys.stop()
+    await seal.stop()
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_the_search_for_keys() -> None:
+    seal, attempts = FakeSeal(OPEN), 0
+    await seal.start()
+
+    def connect(address: str) -> grpc.aio.Channel:
+        nonlocal attempts
+        attempts += 1
+        channel = grpc.aio.insecure_channel(address)
+        if attempts == 1:
+            # As gRPC does where a channel was closed.
+            async def fail() -> None:
+                raise grpc.aio.UsageError("closed")
+
+            channel.channel_ready = fail  # type: ignore[method-assign]
+        return channel
+
+    holder = KeyHolder()
+    keys = RemoteKeys({"kv": connect}, lambda: [seal.address], {"kv": holder}, [])
+    keys.start()
+    await eventually(lambda: not holder.sealed)
+    await keys.stop()
+    await seal.stop()

@@ -56,3 +56,18 @@ async def test_one_that_has_ended_is_no_error() -> None:
     task = asyncio.create_task(asyncio.sleep(0))
     await task
     await end(task)
+
+
+async def test_background_work_that_ends_with_an_error_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise ValueError("hunter2")
+
+    tasks = BackgroundTasks()
+    tasks.start(fail(), "some-work")
+    await asyncio.sleep(0.01)
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert (record.task, record.error) == ("some-work", "ValueError")  # type: ignore[attr-defined]
+    await tasks.stop()

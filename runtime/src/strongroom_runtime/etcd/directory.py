@@ -71,6 +71,9 @@ class Directory:
                 continue
             except ServiceError as error:
                 log.info("the directory is away", extra={"kind": error.kind.value})
+            except Exception as error:
+                # A bug. Without this loop the process would never find replicas again.
+                log.error("the directory failed", extra={"error": type(error).__name__})
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _apply(self, record: etcd_pb2.KeyValue) -> None:

@@ -249,7 +249,9 @@ def _notice_silence(transport: asyncio.BaseTransport) -> None:
     The stream's own pings tell nothing of the way that this one takes: a firewall between may forget it by itself.
     """
     connection = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):  # it may be gone already
+    if connection is None:
+        return  # it is gone already
+    with contextlib.suppress(OSError):  # in this moment, too
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _SILENCE.items():
             if hasattr(socket, name):  # not every system has all of them

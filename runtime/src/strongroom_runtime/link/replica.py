@@ -163,6 +163,14 @@ class Replica:
                     failures = min(failures, _REFUSED_FAILURES)
                 else:
                     log.info("link broke", extra={"code": error.code().name})
+            except asyncio.CancelledError:
+                # gRPC says so of a stream as well that it gave up by itself, such as one whose end could not be sent.
+                if _is_cancelled():
+                    raise
+                log.info("link broke", extra={"code": grpc.StatusCode.CANCELLED.name})
+            except Exception as error:
+                # A bug, here or in gRPC. Without this loop the replica would never be called again.
+                log.error("a link failed", extra={"error": type(error).__name__})
             finally:
                 self._fail_all()
             await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
@@ -274,6 +282,12 @@ class Replica:
         for number, pending in waiting.items():
             if not pending.future.done():
                 pending.future.set_exception(NotBegunError() if number in unsent else unavailable())
+
+
+def _is_cancelled() -> bool:
+    """Returns whether somebody wants the task to end that asks."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _settle(future: "asyncio.Future[bytes]", reply: link_pb2.Reply) -> None:

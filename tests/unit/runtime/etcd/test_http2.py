@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import uvloop
 from tests.unit.runtime.etcd.scripted import ANSWER, WELL, Peer, ScriptedServer, block, well_behaved
 
 from strongroom_runtime.etcd.http2 import Channel, connection, frames
@@ -200,6 +205,51 @@ async def test_a_server_that_is_restarted_is_found_again(echo: Echo) -> None:
                     break
                 await asyncio.sleep(0.05)
         await channel.close()
+
+
+def test_connections_that_end_at_once_end_no_attempts(tmp_path: Path) -> None:
+    """As while etcd is killed and this process is busy: uvloop's transport has no socket by then."""
+    path = tmp_path / "socket"
+    closing, closed = socket.socket(socket.AF_UNIX), threading.Event()
+    closing.bind(str(path))
+    closing.listen()
+
+    def close_some() -> None:
+        for _ in range(5):
+            closing.accept()[0].close()
+        closing.close()
+        path.unlink()
+        closed.set()
+
+    async def be_busy() -> None:
+        while not closed.is_set():
+            # What the transport hears meanwhile comes before whoever connects goes on.
+            time.sleep(0.002)
+            await asyncio.sleep(0)
+
+    async def call() -> bytes:
+        channel = Channel([f"unix:{path}"], None)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await unary(channel)(b"", timeout=5)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                await well_behaved(Peer(reader, writer))
+
+        try:
+            async with asyncio.timeout(30):
+                await be_busy()
+                await asyncio.start_unix_server(serve, path)
+                while True:
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        return bytes(await unary(channel)(b"", timeout=5))
+                    await asyncio.sleep(0.01)
+        finally:
+            await channel.close()
+
+    threading.Thread(target=close_some, daemon=True).start()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(call()) == b""
 
 
 async def test_a_call_fails_at_once_where_nobody_can_be_reached() -> None:

@@ -139,6 +139,48 @@ async def test_a_broken_stream_fails_its_calls_and_comes_back(
     assert await send(gateway, "Echo", "again") == "again"
 
 
+async def test_a_stream_that_is_given_up_on_this_side_comes_back(
+    gateway: RemoteCaller, served: Served
+) -> None:
+    assert await send(gateway, "Echo", "before") == "before"
+    (replica,) = gateway._replicas.values()
+    # gRPC cancels the stream, which whoever reads from it sees as a cancellation of its own.
+    replica._outbox.put("no call")  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        while gateway.usable:
+            await asyncio.sleep(0.001)
+    assert await send(gateway, "Echo", "after") == "after"
+
+
+async def test_an_error_of_grpc_does_not_end_the_attempts_to_reach_a_replica(
+    served: Served, identities: Path
+) -> None:
+    failed = asyncio.Event()
+    connector = Identities(identities, DOMAIN, ["gateway"]).connector("gateway", "echo")
+    connect = type(connector).__call__
+
+    def failing(self: Connector, address: str) -> grpc.aio.Channel:
+        channel = connect(self, address)
+        if not failed.is_set():
+            ready = channel.channel_ready
+
+            async def fail() -> None:
+                if not failed.is_set():
+                    failed.set()
+                    raise grpc.aio.UsageError("closed")
+                await ready()
+
+            channel.channel_ready = fail  # type: ignore[method-assign]
+        return channel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(connector), "__call__", failing)
+        reaching = caller(identities, "gateway", served.port)
+        assert await send(reaching, "Echo", "x") == "x"
+        assert failed.is_set()
+        await reaching.close()
+
+
 async def test_a_replica_that_is_starting_gets_no_calls_until_it_takes_them(
     served: Served, identities: Path
 ) -> None:

@@ -177,7 +177,7 @@ class Channel:
         async with asyncio.timeout(_CONNECT_SECONDS):
             transport, connection = await self._open(address, host)
             try:
-                if transport.get_extra_info("sockname") == transport.get_extra_info("peername"):
+                if _met_itself(transport):
                     raise ConnectionError("nobody listens, and the socket met itself")
                 tls = transport.get_extra_info("ssl_object")
                 if tls is not None and tls.selected_alpn_protocol() != "h2":
@@ -244,10 +244,12 @@ class _Member:
                 self._lost.clear()
                 try:
                     self._connection = await self._channel.connect(self._address, self._host)
-                except (OSError, TimeoutError) as error:
+                except Exception as error:
+                    # Ordinary while the embedded etcd starts; where it lasts, those who call say so. Anything else is
+                    # a bug: without this loop the process would never reach the member again.
+                    level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
                     if not self.failed:
-                        # Ordinary while the embedded etcd starts; where it lasts, those who call say so.
-                        log.debug("etcd is not reached", extra={"error": type(error).__name__})
+                        log.log(level, "etcd is not reached", extra={"error": type(error).__name__})
                     self._channel.report(self, failed=True)
                     await asyncio.sleep(backoff * random.uniform(0.8, 1.2))  # noqa: S311
                     backoff = min(2 * backoff, _LONGEST_BACKOFF)
@@ -380,6 +382,18 @@ class Stream:
     async def details(self) -> str:
         """Returns what was said of its end."""
         return str(self._call.error.details()) if self._call.error is not None else ""
+
+
+def _met_itself(transport: asyncio.Transport) -> bool:
+    """Returns whether a socket was connected to its own port, as may happen where nobody listens.
+
+    Raises:
+        OSError: the other side went at once.
+    """
+    connected = transport.get_extra_info("socket")
+    if connected is None:  # uvloop's, of a transport that was closed meanwhile
+        raise ConnectionResetError("the other side went at once")
+    return bool(connected.getsockname() == connected.getpeername())
 
 
 async def _addresses(host: str, port: int) -> set[Address]:

@@ -1,0 +1,73 @@
+"""A supervisor that cannot start a process at the first attempt."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom_cli import supervisor
+from strongroom_cli.settings import ServerConfig
+from strongroom_cli.supervisor import Child, Supervisor
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_BACK_OFF", (0.01,))
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """Lets the system refuse to start a process so many times; returns what was refused."""
+    start = asyncio.create_subprocess_exec
+    refused: list[str] = []
+
+    async def refuse(*command: Any, **options: Any) -> Any:
+        if len(refused) < times:
+            refused.append(str(command[0]))
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await start(*command, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    return refused
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_server_is_started_again_as_soon_as_the_system_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Supervisor(ServerConfig(data_dir=tmp_path))
+    child = Child("kv", [sys.executable, "-c", "input()"], leaves_first=False)
+    await running._spawn(child)
+    first = child.pid
+    refused = refusing(monkeypatch, times=3)
+    watching = asyncio.create_task(running._watch(child))
+    assert child.process is not None
+    child.process.kill()
+    async with asyncio.timeout(20):
+        while child.pid in (0, first):
+            await asyncio.sleep(0.01)
+    assert len(refused) == 3
+    watching.cancel()
+    child.process.kill()
+    await child.process.wait()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_etcd_is_started_again_as_soon_as_the_system_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etcd = EmbeddedEtcd(tmp_path)
+    await etcd.start()
+    first = etcd.pid
+    watching = asyncio.create_task(Supervisor(ServerConfig(data_dir=tmp_path))._watch_etcd(etcd))
+    await asyncio.sleep(0)
+    refused = refusing(monkeypatch, times=3)
+    await etcd.kill()
+    async with asyncio.timeout(30):
+        while etcd.pid in (0, first):
+            await asyncio.sleep(0.01)
+    assert len(refused) == 3
+    watching.cancel()
+    await etcd.stop()
