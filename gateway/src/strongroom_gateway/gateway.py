@@ -36,7 +36,7 @@ from strongroom_gateway.streams import Streams
 from strongroom_gateway.system.locked_rpc import LockedUserHandlers
 from strongroom_gateway.system.rpc import SystemHandlers
 from strongroom_gateway.tokens import TokenGate
-from strongroom_gateway.wrapping.accessors import WithWrappingTokens
+from strongroom_gateway.wrapping.beside_tokens import WithWrappingTokens
 from strongroom_gateway.wrapping.rpc import WrappingHandlers
 from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.clock import Clock, SystemClock

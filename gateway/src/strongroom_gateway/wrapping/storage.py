@@ -9,10 +9,11 @@ wrap-accessor/<accessor>  which it is; the name is encrypted
 import contextlib
 import hmac
 import os
+from collections.abc import Awaitable
 
 import msgspec
 
-from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.secrets import new_accessor, new_token
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
@@ -39,6 +40,10 @@ class Wrapped(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Wrapped({self.accessor})"
+
+
+# Where a wrapped answer is, the answer, and the revision of its record.
+_Found = tuple[Path, Wrapped, int]
 
 
 class WrapStore:
@@ -97,16 +102,18 @@ class WrapStore:
         found = await self._of_accessor(accessor)
         return found[1] if found is not None else None
 
-    async def revoke(self, accessor: str) -> bool:
+    async def find(self, text: str) -> Wrapped | None:
+        """Returns what a token keeps, and leaves it; None where the token is not valid."""
+        found = await _valid(self._find(text))
+        return found[1] if found is not None else None
+
+    async def revoke_accessor(self, accessor: str) -> bool:
         """Forgets what the token of an accessor keeps; returns False where there is none, or it was opened first."""
-        found = await self._of_accessor(accessor)
-        if found is None:
-            return False
-        try:
-            await self._store.commit(_removal(*found))
-        except ConflictError:
-            return False
-        return True
+        return await self._forget(await self._of_accessor(accessor))
+
+    async def revoke(self, text: str) -> bool:
+        """Forgets what a token keeps; returns False where it is not valid, or was used first."""
+        return await self._forget(await _valid(self._find(text)))
 
     async def sweep(self) -> bool:
         """Removes a page of what can no longer be opened; returns whether there may be more."""
@@ -123,24 +130,31 @@ class WrapStore:
         """Returns the time by which wrapped answers end."""
         return self._clock.now()
 
-    async def _of_accessor(self, accessor: str) -> tuple[Path, Wrapped, int] | None:
+    async def _of_accessor(self, accessor: str) -> _Found | None:
         if not 0 < len(accessor) <= 512:
             return None
         await self._clock.ready()
         entry = await self._store.get((_ACCESSOR, accessor))
         if entry is None:
             return None
-        with contextlib.suppress(ServiceError):
-            return await self._read((_WRAP, Plain(entry.value.decode())))
-        return None
+        return await _valid(self._read((_WRAP, Plain(entry.value.decode()))))
 
-    async def _find(self, text: str) -> tuple[Path, Wrapped, int]:
+    async def _forget(self, found: _Found | None) -> bool:
+        if found is None:
+            return False
+        try:
+            await self._store.commit(_removal(*found))
+        except ConflictError:
+            return False
+        return True
+
+    async def _find(self, text: str) -> _Found:
         if not 0 < len(text) <= 512:
             raise _not_valid()
         await self._clock.ready()
         return await self._read((_WRAP, Plain(_id(await self._salt(), text))))
 
-    async def _read(self, path: Path) -> tuple[Path, Wrapped, int]:
+    async def _read(self, path: Path) -> _Found:
         entry = await self._store.get(path)
         if entry is None:
             raise _not_valid()
@@ -158,6 +172,16 @@ class WrapStore:
                 )
             entry = await self._store.get(_SALT)
         return entry.value if entry is not None else b""
+
+
+async def _valid(finding: Awaitable[_Found]) -> _Found | None:
+    """Returns what is found; None where the token is not valid. Other errors stand: nobody knows then."""
+    try:
+        return await finding
+    except ServiceError as error:
+        if error.kind is not Kind.INVALID:
+            raise
+        return None
 
 
 def _id(salt: bytes, text: str) -> str:

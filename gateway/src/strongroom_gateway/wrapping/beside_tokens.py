@@ -1,7 +1,7 @@
-"""Accessors of wrapping tokens beside those of other tokens.
+"""Wrapping tokens beside other tokens: looked up and revoked in the same way, by themselves or by their accessors.
 
 For clients a wrapping token is a token. The auth service has none of them, since their answers are kept here; what it
-does not find is looked for among them.
+does not find is looked for among them. It has nothing against revoking what is not there: so they are revoked first.
 """
 
 import math
@@ -18,7 +18,15 @@ from strongroom_runtime.handlers import StreamCaller
 from strongroom_runtime.timestamps import timestamp
 
 _TOKENS = "/strongroom.auth.v1.TokenService/"
-_LOOKUP, _REVOKE = _TOKENS + "LookupAccessor", _TOKENS + "RevokeAccessor"
+_LOOKUP_ACCESSOR, _REVOKE_ACCESSOR = _TOKENS + "LookupAccessor", _TOKENS + "RevokeAccessor"
+_LOOKUPS = {
+    _TOKENS + "LookupToken": pb.LookupTokenResponse,
+    _TOKENS + "ReadToken": pb.ReadTokenResponse,
+}
+_REVOKES = {
+    _TOKENS + "RevokeToken": pb.RevokeTokenResponse,
+    _TOKENS + "RevokeOrphan": pb.RevokeOrphanResponse,
+}
 
 
 class WithWrappingTokens:
@@ -35,10 +43,14 @@ class WithWrappingTokens:
 
     def call(self, method: str, request: Any, context: RequestContext) -> Coroutine[Any, Any, Any]:
         """Returns the response message."""
-        if method == _LOOKUP:
-            return self._look_up(request, context)
-        if method == _REVOKE:
-            return self._revoke(request, context)
+        if method == _LOOKUP_ACCESSOR:
+            return self._look_up_accessor(request, context)
+        if method == _REVOKE_ACCESSOR:
+            return self._revoke_accessor(request, context)
+        if method in _LOOKUPS:
+            return self._look_up(method, request, context)
+        if method in _REVOKES:
+            return self._revoke(method, request, context)
         return self._auth.call(method, request, context)
 
     def stream(self, method: str, request: Message, context: RequestContext) -> AsyncGenerator[Any]:
@@ -51,11 +63,13 @@ class WithWrappingTokens:
         """Yields the response messages."""
         return self._auth.duplex(method, requests, context)
 
-    async def _look_up(
+    async def _look_up_accessor(
         self, request: pb.LookupAccessorRequest, context: RequestContext
     ) -> pb.LookupAccessorResponse:
         try:
-            found: pb.LookupAccessorResponse = await self._auth.call(_LOOKUP, request, context)
+            found: pb.LookupAccessorResponse = await self._auth.call(
+                _LOOKUP_ACCESSOR, request, context
+            )
         except ServiceError as error:
             if error.kind is not Kind.INVALID:
                 raise
@@ -65,14 +79,33 @@ class WithWrappingTokens:
             return pb.LookupAccessorResponse(info=_info(wrapped, self._wraps.now()))
         return found
 
-    async def _revoke(
+    async def _revoke_accessor(
         self, request: pb.RevokeAccessorRequest, context: RequestContext
     ) -> pb.RevokeAccessorResponse:
-        # The auth service has nothing against an accessor that is not there.
-        if await self._wraps.revoke(request.accessor):
+        if await self._wraps.revoke_accessor(request.accessor):
             return pb.RevokeAccessorResponse()
-        response: pb.RevokeAccessorResponse = await self._auth.call(_REVOKE, request, context)
+        response: pb.RevokeAccessorResponse = await self._auth.call(
+            _REVOKE_ACCESSOR, request, context
+        )
         return response
+
+    async def _look_up(self, method: str, request: Any, context: RequestContext) -> Any:
+        try:
+            return await self._auth.call(method, request, context)
+        except ServiceError as error:
+            if error.kind is not Kind.DENIED:
+                raise
+            wrapped = await self._wraps.find(request.token)
+            if wrapped is None:
+                raise
+            info = _info(wrapped, self._wraps.now())
+            info.id = request.token
+            return _LOOKUPS[method](info=info)
+
+    async def _revoke(self, method: str, request: Any, context: RequestContext) -> Any:
+        if await self._wraps.revoke(request.token):
+            return _REVOKES[method]()
+        return await self._auth.call(method, request, context)
 
 
 def _info(wrapped: Wrapped, now: float) -> pb.TokenInfo:

@@ -1,4 +1,4 @@
-"""Wrapping tokens by their accessors, and that nothing of them stays behind."""
+"""Wrapping tokens beside other tokens and by their accessors, and that nothing of them stays behind."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import pytest
 from tests.fakes.store import MemoryStore
 
 from strongroom.auth.v1 import token_pb2 as pb
-from strongroom_gateway.wrapping.accessors import WithWrappingTokens
+from strongroom_gateway.wrapping.beside_tokens import WithWrappingTokens
 from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
-from strongroom_runtime.storage import Plain
+from strongroom_runtime.storage import Entry, Path, Plain
 
 _TOKENS = "/strongroom.auth.v1.TokenService/"
 
@@ -36,6 +36,13 @@ class Auth:
         self.revoked: list[str] = []
 
     async def call(self, method: str, request: Any, context: RequestContext) -> Any:
+        if method == _TOKENS + "RevokeToken":
+            self.revoked.append(request.token)
+            return pb.RevokeTokenResponse()
+        if method == _TOKENS + "LookupToken":
+            if request.token != "own":
+                raise denied("bad token")
+            return pb.LookupTokenResponse(info=pb.TokenInfo(id="own"))
         if method == _TOKENS + "RevokeAccessor":
             self.revoked.append(request.accessor)
             return pb.RevokeAccessorResponse()
@@ -44,11 +51,24 @@ class Auth:
         return pb.LookupAccessorResponse(info=pb.TokenInfo(accessor="own"))
 
 
+class Store(MemoryStore):
+    """A store that can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+
+    async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
+        if self.away:
+            raise ServiceError(Kind.UNAVAILABLE, "away")
+        return await super().get(path, linearizable=linearizable)
+
+
 class Bench:
     """A gateway's wrapped answers beside the auth service."""
 
     def __init__(self) -> None:
-        self.store, self.clock, self.auth = MemoryStore(), Clock(), Auth()
+        self.store, self.clock, self.auth = Store(), Clock(), Auth()
         self.wraps = WrapStore(self.store, self.clock)  # type: ignore[arg-type]
         self.both = WithWrappingTokens(self.auth, self.wraps)  # type: ignore[arg-type]
 
@@ -61,6 +81,10 @@ class Bench:
     async def revoke(self, accessor: str) -> None:
         request = pb.RevokeAccessorRequest(accessor=accessor)
         await self.both.call(_TOKENS + "RevokeAccessor", request, RequestContext("r"))
+
+    async def token(self, method: str, text: str) -> Any:
+        request: Any = getattr(pb, f"{method}Request")(token=text)
+        return await self.both.call(_TOKENS + method, request, RequestContext("r"))
 
     async def kept(self) -> int:
         """Returns how many records there are of wrapped answers."""
@@ -99,6 +123,30 @@ async def test_a_wrapping_token_is_revoked_by_its_accessor_once(bench: Bench) ->
     assert (await bench.kept(), bench.auth.revoked) == (0, [])
     await bench.revoke(wrapped.accessor)
     assert bench.auth.revoked == [wrapped.accessor]
+
+
+async def test_a_wrapping_token_is_looked_up_and_revoked_as_others_are(bench: Bench) -> None:
+    text, wrapped = await bench.wraps.wrap(b"{}", "secret/data/x", 60)
+    info = (await bench.token("LookupToken", text)).info
+    assert (info.id, info.accessor, info.path) == (text, wrapped.accessor, "secret/data/x")
+    assert (await bench.token("LookupToken", "own")).info.id == "own"
+    await refused(bench.token("LookupToken", "none"), Kind.DENIED)
+    await bench.token("RevokeToken", text)
+    await refused(bench.wraps.open(text))
+    assert (await bench.kept(), bench.auth.revoked) == (0, [])
+    await bench.token("RevokeToken", text)
+    assert bench.auth.revoked == [text]
+    await refused(bench.token("LookupToken", text), Kind.DENIED)
+
+
+async def test_revoking_fails_where_it_is_not_known_whether_the_token_is_valid(
+    bench: Bench,
+) -> None:
+    text, wrapped = await bench.wraps.wrap(b"{}", "secret/data/x", 60)
+    bench.store.away = True
+    await refused(bench.token("RevokeToken", text), Kind.UNAVAILABLE)
+    await refused(bench.revoke(wrapped.accessor), Kind.UNAVAILABLE)
+    assert bench.auth.revoked == []
 
 
 async def test_an_accessor_goes_with_the_token_that_takes_its_place(bench: Bench) -> None:
