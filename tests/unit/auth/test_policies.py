@@ -352,13 +352,18 @@ async def test_a_name_must_be_one(auth: Auth, name: str) -> None:
         await refused(auth("DeletePolicy", name=name), Kind.INVALID, "name: ")
 
 
-@pytest.mark.parametrize("name", ["root", "Root", " ROOT"])
-async def test_root_cannot_be_changed_however_it_is_spelled(auth: Auth, name: str) -> None:
-    await refused(auth("WritePolicy", name=name, policy=TEXT), Kind.INVALID, "root")
-    await refused(auth("DeletePolicy", name=name), Kind.INVALID, "root")
-    await refused(auth("WritePolicyOld", name=name, policy=TEXT), Kind.INVALID, "root")
-    await refused(auth("DeletePolicyOld", name=name), Kind.INVALID, "root")
-    assert (await auth("ReadPolicy", name=name)).policy == ""
+@pytest.mark.parametrize("name", ["root", "Root", " ROOT", "Response-Wrapping"])
+async def test_what_is_fixed_cannot_be_changed_however_it_is_spelled(auth: Auth, name: str) -> None:
+    before = (await auth("ReadPolicy", name=name)).policy
+    fixed = f'"{name.strip().lower()}" policy'
+    await refused(
+        auth("WritePolicy", name=name, policy=TEXT), Kind.INVALID, f"cannot update {fixed}"
+    )
+    await refused(auth("DeletePolicy", name=name), Kind.INVALID, f"cannot delete {fixed}")
+    assert (await auth("ReadPolicy", name=name)).policy == before
+    await refused(auth("WritePolicyOld", name=name, policy=TEXT), Kind.INVALID, fixed)
+    await refused(auth("DeletePolicyOld", name=name), Kind.INVALID, fixed)
+    assert (await auth("ReadPolicy", name=name)).policy == before
 
 
 async def test_default_can_be_changed_but_not_removed(auth: Auth) -> None:

@@ -309,6 +309,54 @@ async def test_a_child_may_be_used_where_its_parent_may(auth: Auth) -> None:
     assert await auth.entry(orphan.client_token, "10.0.0.1")  # for which sudo is needed
 
 
+async def test_policies_beside_root_are_left_out(auth: Auth) -> None:
+    assert list((await auth.create(policies=["app", "root"])).policies) == ["root"]
+
+
+async def test_no_other_token_passes_for_a_wrapping_token(auth: Auth) -> None:
+    for by_role in ("", "r"):
+        role = token_pb2.TokenRole(allowed_policies=texts("app", "response-wrapping"))
+        await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=role)
+        call = auth.create(policies=["Response-Wrapping"], role=by_role)
+        await refused(call, Kind.INVALID, "cannot assign policy")
+
+
+@pytest.mark.parametrize(
+    ("role", "asked", "policies"),
+    [
+        ({}, {"policies": ["default", "app"], "no_default_policy": True}, ["app"]),
+        (
+            {"allowed_policies": texts("app", "default")},
+            {"no_default_policy": True},
+            ["app"],
+        ),
+        ({"allowed_policies": texts("app"), "disallowed_policies": texts("default")}, {}, ["app"]),
+        ({"disallowed_policies_glob": texts("d*")}, {"policies": ["app"]}, ["app"]),
+        (
+            {"allowed_policies": texts("app", "default"), "token_no_default_policy": True},
+            {},
+            ["app", "default"],
+        ),
+        ({"allowed_policies": texts("app"), "disallowed_policies_glob": texts("d*")}, {}, ["app"]),
+    ],
+)
+async def test_default_is_given_where_neither_the_role_nor_the_caller_is_against_it(
+    auth: Auth, role: dict[str, Any], asked: dict[str, Any], policies: list[str]
+) -> None:
+    message = token_pb2.TokenRole(**role)
+    await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=message)
+    made = await auth.create(role="r" if role else "", **asked)
+    assert list(made.policies) == policies
+
+
+async def test_a_role_that_forbids_default_refuses_it(auth: Auth) -> None:
+    message = token_pb2.TokenRole(
+        allowed_policies=texts("app"), disallowed_policies_glob=texts("d*")
+    )
+    await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=message)
+    await refused(auth.create(role="r", policies=["default", "app"]), Kind.INVALID, "subset")
+
+
 async def test_token_roles(auth: Auth) -> None:
     context = await auth.context(ROOT)
     role = token_pb2.TokenRole(

@@ -147,6 +147,11 @@ async def test_passwords_and_policies_are_changed(auth: Auth) -> None:
     assert list((await login(auth, password="third")).auth.policies) == ["default", "ops"]
     shown = (await auth("ReadUser", login_context(), username="ann")).settings
     assert list(shown.token_policies.values) == ["ops"]
+    # Without any, nothing is changed: an empty request takes nobody's rights away.
+    await auth("WriteUserPolicies", login_context(), username="ann")
+    assert list((await login(auth, password="third")).auth.policies) == ["default", "ops"]
+    await auth("WriteUserPolicies", login_context(), username="ann", token_policies=texts())
+    assert list((await login(auth, password="third")).auth.policies) == ["default"]
     assert list((await auth("ListUsers", login_context())).keys) == ["ann"]
     await auth("DeleteUser", login_context(), username="ann")
     await refused(login(auth, password="third"), Kind.INVALID, WRONG)

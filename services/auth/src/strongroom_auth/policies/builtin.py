@@ -1,5 +1,16 @@
 """The policies that are always there."""
 
+# What a token may do that opens a wrapped answer. The name stands for those tokens: others are never given it, and
+# nobody can change it.
+RESPONSE_WRAPPING = """path "sys/wrapping/unwrap" {
+    capabilities = ["update"]
+}
+
+path "sys/wrapping/lookup" {
+    capabilities = ["read", "update"]
+}
+"""
+
 # What every token may do, unless it was made without it: look after itself, and use what is harmless.
 DEFAULT = """# Allow tokens to look up their own properties
 path "auth/token/lookup-self" {

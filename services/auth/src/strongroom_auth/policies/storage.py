@@ -3,7 +3,7 @@
 import msgspec
 
 from strongroom_auth import changes
-from strongroom_auth.policies.builtin import DEFAULT
+from strongroom_auth.policies.builtin import DEFAULT, RESPONSE_WRAPPING
 from strongroom_auth.policies.ending import Ending
 from strongroom_auth.policies.records import (
     POLICY,
@@ -20,6 +20,8 @@ from strongroom_runtime.storage import Entry, ReadSet, Store, Transaction
 from strongroom_runtime.tools import base64_text
 
 MAX_NAME = 512
+# Policies that nobody can change.
+_FIXED = {"root": "", "response-wrapping": RESPONSE_WRAPPING}
 
 
 class PolicyStore:
@@ -40,8 +42,8 @@ class PolicyStore:
     async def get(self, name: str, reads: ReadSet | None = None) -> PolicyRecord | None:
         """Returns a policy, the empty one for root, or None where it does not exist."""
         name = clean(name)
-        if name == "root":
-            return PolicyRecord("")
+        if name in _FIXED:
+            return PolicyRecord(_FIXED[name])
         if not name:
             return None
         path = policy_path(name)
@@ -74,8 +76,8 @@ class PolicyStore:
             ServiceError: INVALID; it says where the text does not parse, or that the version did not match.
         """
         name = clean(name)
-        if name == "root":
-            raise invalid('cannot update "root" policy')
+        if name in _FIXED:
+            raise invalid(f'cannot update "{name}" policy')
         if not 0 < len(name) <= MAX_NAME:
             raise invalid(f"name: must have 1 to {MAX_NAME} characters")
         text = _checked(name, change.text or "") if change.text is not None or not patch else None
@@ -96,8 +98,8 @@ class PolicyStore:
             ServiceError: INVALID for those that are always there.
         """
         name = clean(name)
-        if name == "root":
-            raise invalid('cannot delete "root" policy')
+        if name in _FIXED:
+            raise invalid(f'cannot delete "{name}" policy')
         if name == "default":
             raise invalid("cannot delete default policy")
         if not name:

@@ -305,23 +305,37 @@ def _policies(
     parameters: pb.TokenParameters, parent: Token, role: TokenRole | None, *, sudo: bool
 ) -> tuple[str, ...]:
     wanted = rules.clean_policies(parameters.policies)
-    if role is None:
+    if role is not None:
+        wanted = _policies_of_role(role, parameters, wanted, parent, sudo=sudo)
+    else:
         wanted = wanted or parent.policies
         rules.check_subset(wanted, parent.policies, parent_root=parent.root, sudo=sudo)
-        return rules.with_default(wanted, parameters.no_default_policy)
+        if "root" in wanted:
+            return ("root",)  # others beside it would say nothing
+        wanted = rules.with_default(wanted, parameters.no_default_policy)
+    if parameters.no_default_policy:
+        wanted = tuple(name for name in wanted if name != "default")
+    return wanted
+
+
+def _policies_of_role(
+    role: TokenRole,
+    parameters: pb.TokenParameters,
+    wanted: tuple[str, ...],
+    parent: Token,
+    *,
+    sudo: bool,
+) -> tuple[str, ...]:
+    """Returns the policies that a role lets a token have; `default` is added unless the role forbids it."""
+    without = parameters.no_default_policy or role.no_default or rules.role_forbids("default", role)
     if not wanted:
         wanted = role.allowed or tuple(p for p in parent.policies if p != "root")
-    wanted = rules.with_default(wanted, parameters.no_default_policy or role.no_default)
-    limited = bool(role.allowed or role.allowed_globs)
-    if not limited:
+    wanted = rules.with_default(wanted, without)
+    if not (role.allowed or role.allowed_globs):
         rules.check_subset(wanted, parent.policies, parent_root=parent.root, sudo=sudo)
     for name in wanted:
-        if "root" in wanted or not (
-            rules.role_allows(
-                name, role.allowed, role.allowed_globs, role.disallowed, role.disallowed_globs
-            )
-            or (name == "default" and name not in role.disallowed)
-        ):
+        added = name == "default" and not without
+        if "root" in wanted or not (added or rules.role_allows(name, role)):
             raise invalid("token policies must be subset of the role's allowed policies")
     return wanted
 

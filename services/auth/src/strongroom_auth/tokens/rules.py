@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
+from strongroom_auth.tokens.records import TokenRole
 from strongroom_runtime.errors import denied, invalid
 
 _NOT_SHOWN = re.compile("[^a-zA-Z0-9-]")
@@ -39,6 +40,16 @@ def check_subset(
         raise invalid("root tokens may not be created without parent token being root")
     if not (parent_root or sudo) and not set(wanted) <= {*parent, "default"}:
         raise invalid("child policies must be subset of parent")
+
+
+def check_assignable(names: Iterable[str]) -> None:
+    """Raises for the policy that stands for wrapping tokens: with it another token would pass for one.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if "response-wrapping" in names:
+        raise invalid('cannot assign policy "response-wrapping"')
 
 
 def check_cidrs(field: str, cidrs: Iterable[str]) -> None:
@@ -101,17 +112,17 @@ def check_within(field: str, cidrs: Iterable[str], bounds: Sequence[str]) -> Non
             raise invalid(f"{field}: must lie within the address ranges of the role")
 
 
-def role_allows(
-    name: str,
-    allowed: Sequence[str],
-    globs: Sequence[str],
-    denied: Sequence[str],
-    denied_globs: Sequence[str],
-) -> bool:
+def role_forbids(name: str, role: TokenRole) -> bool:
+    """Returns whether a token role names a policy among those that no token of it has."""
+    return name in role.disallowed or _matches(name, role.disallowed_globs)
+
+
+def role_allows(name: str, role: TokenRole) -> bool:
     """Returns whether a token role lets a token have a policy."""
-    if name in denied or _matches(name, denied_globs):
+    if role_forbids(name, role):
         return False
-    return not (allowed or globs) or name in allowed or _matches(name, globs)
+    anything = not (role.allowed or role.allowed_globs)
+    return anything or name in role.allowed or _matches(name, role.allowed_globs)
 
 
 def _lies_in(

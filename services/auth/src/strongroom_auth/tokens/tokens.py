@@ -98,9 +98,10 @@ class Tokens:
         """Returns a new token and the transaction that makes it, to which a login adds what must happen with it.
 
         Raises:
-            ServiceError: INVALID for a bad address range or text.
+            ServiceError: INVALID for a bad address range or text, and for a policy that tokens are not given.
         """
         rules.check_cidrs("bound_cidrs", grant.cidrs)
+        rules.check_assignable(grant.policies)
         now = self._clock.now()
         text = grant.text or new_token()
         token = Token(

@@ -85,7 +85,9 @@ class UserpassHandlers:
     ) -> pb.WriteUserPoliciesResponse:
         async def change(before: User | None) -> User:
             user = _existing(before)
-            given = login_pb2.TokenSettings(token_policies=request.token_policies)
+            given = login_pb2.TokenSettings()
+            if request.HasField("token_policies"):  # without them nothing is changed, as in Vault
+                given.token_policies.CopyFrom(request.token_policies)
             return User(user.password, settings.changed(user.settings, given))
 
         await self._users.change(mount_of(context).uuid, _clean(request.username), change)
