@@ -130,6 +130,31 @@ async def test_many_writers_without_cas_all_get_a_version(kv: Kv) -> None:
     assert {(await kv.get("a", v))["n"] for v in versions} == set(range(50))
 
 
+async def test_the_oldest_version_is_told_once_there_are_as_many_as_may_be(kv: Kv) -> None:
+    async def oldest() -> int:
+        return int((await kv("ReadMetadata", path="a")).metadata.oldest_version)
+
+    await kv("WriteMetadata", path="a", max_versions=2)
+    told = []
+    for number in range(3):
+        await kv.put("a", {"n": number})
+        told.append(await oldest())
+    assert told == [0, 1, 2]
+    # It stays so when more may be kept.
+    await kv.put("b", {})
+    await kv("WriteMetadata", path="a", max_versions=5)
+    await kv.put("a", {})
+    assert await oldest() == 2
+
+
+async def test_another_version_than_the_latest_is_not_deleted_in_its_place(kv: Kv) -> None:
+    for number in range(2):
+        await kv.put("a", {"n": number})
+    call = kv("DeleteLatest", path="a", version=1)
+    await refused(call, Kind.INVALID, "name others as versions")
+    assert (await kv.get("a"), await kv.get("a", 1)) == ({"n": 1}, {"n": 0})
+
+
 async def test_the_oldest_versions_make_room(kv: Kv) -> None:
     for number in range(12):
         await kv.put("a", {"n": number})

@@ -396,20 +396,24 @@ class DeleteLatestRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path below the mount."""
+    version: _builtins.int
+    """Must be absent: other versions are deleted by DeleteVersions."""
     mount: _builtins.str
     """The path of the mount, such as secret/. Only over gRPC."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
+        version: _builtins.int = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "path", b"path", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,7 +652,7 @@ class SecretMetadata(_message.Message):
     current_version: _builtins.int
     """The version that a read gives by default; 0 where there is none."""
     oldest_version: _builtins.int
-    """The oldest version kept, once older ones were removed to make room; 0 before."""
+    """The oldest version kept, once there were as many as may be; 0 before."""
     max_versions: _builtins.int
     """How many versions it keeps; 0 means as many as the mount says."""
     delete_version_after: _builtins.int

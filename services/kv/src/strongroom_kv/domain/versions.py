@@ -24,7 +24,11 @@ class Version(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """Everything of a secret but its documents. `max_versions` and `delete_after` (seconds) of 0 mean the mount's."""
+    """Everything of a secret but its documents.
+
+    `max_versions` and `delete_after` (seconds) of 0 mean the mount's. `filled` says that there were as many versions
+    as may be.
+    """
 
     created: float
     updated: float
@@ -36,12 +40,13 @@ class Secret(msgspec.Struct, frozen=True):
     custom: dict[str, str] | None = None
     metadata_version: int = 0
     metadata_cas_required: bool = False
+    filled: bool = False
 
     @property
     def oldest(self) -> int:
-        """The oldest version kept, once older ones were removed to make room; 0 before, as in Vault."""
+        """The oldest version kept, once there were as many as may be; 0 before, as in Vault."""
         oldest = min(self.versions, default=0)
-        return oldest if oldest > 1 else 0
+        return oldest if self.filled or oldest > 1 else 0
 
 
 class MountConfig(msgspec.Struct, frozen=True):
@@ -104,7 +109,13 @@ def add(secret: Secret | None, config: MountConfig, now: float) -> tuple[Secret,
     pruned = sorted(versions)[:-keep]
     for old in pruned:
         del versions[old]
-    changed = msgspec.structs.replace(before, current=number, versions=versions, updated=now)
+    changed = msgspec.structs.replace(
+        before,
+        current=number,
+        versions=versions,
+        updated=now,
+        filled=before.filled or len(versions) == keep,
+    )
     return changed, pruned
 
 

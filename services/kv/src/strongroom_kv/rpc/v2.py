@@ -117,6 +117,11 @@ class KvV2Handlers:
     async def DeleteLatest(
         self, request: pb.DeleteLatestRequest, context: RequestContext
     ) -> pb.DeleteLatestResponse:
+        if request.version:
+            raise invalid(
+                "version: the latest is deleted in this way; name others as versions at delete/"
+            )
+
         async def decide(before: Secret | None) -> Change | None:
             if before is None:
                 return None
