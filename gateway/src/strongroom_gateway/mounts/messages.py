@@ -39,12 +39,29 @@ def info(mount: Mount) -> pb.MountInfo:
     return message
 
 
+def listed(mount: Mount) -> pb.MountInfo:
+    """Returns what everybody may see of a mount that is listed to all: enough to log in by."""
+    return pb.MountInfo(type=mount.type, description=mount.description, options=mount.options)
+
+
 def effective(mount: Mount) -> pb.MountTuning:
     """Returns how a mount is tuned, with times to live as they work."""
     config = _tuning(mount)
     config.default_lease_ttl = mount.effective_default
     config.max_lease_ttl = mount.effective_max
     return config
+
+
+def lockout(mount: Mount) -> pb.LockoutTuning:
+    """Returns when users are locked, as far as it was set."""
+    known = mount.tuning.get("user_lockout_config")
+    given = dict(known) if isinstance(known, dict) else {}
+    return pb.LockoutTuning(
+        user_lockout_threshold=given.get("lockout_threshold"),
+        user_lockout_duration=given.get("lockout_duration"),
+        user_lockout_counter_reset_duration=given.get("lockout_counter_reset"),
+        user_lockout_disable=given.get("lockout_disable"),
+    )
 
 
 def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
@@ -74,15 +91,18 @@ def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
         if config.HasField(name):  # type: ignore[arg-type]
             tuning[name] = list(getattr(config, name).values)
     if config.HasField("user_lockout_config"):
-        tuning["user_lockout_config"] = _lockout(tuning, config.user_lockout_config)
+        tuning["user_lockout_config"] = _lockout(mount, tuning, config.user_lockout_config)
     after = msgspec.structs.replace(
         mount,
         default_ttl=_ttl(config, "default_lease_ttl", mount.default_ttl),
         max_ttl=_ttl(config, "max_lease_ttl", mount.max_ttl),
         tuning=tuning,
     )
-    if after.max_ttl and after.default_ttl > after.max_ttl:
-        raise invalid("default_lease_ttl: must not be longer than max_lease_ttl")
+    given = config.HasField("default_lease_ttl") or config.HasField("max_lease_ttl")
+    if given and after.default_ttl > after.effective_max:
+        raise invalid(
+            "default_lease_ttl: must not be longer than max_lease_ttl, which is 768h where it is not set"
+        )
     return after
 
 
@@ -108,8 +128,8 @@ def _tuning(mount: Mount) -> pb.MountTuning:
     if mount.auth and config.token_type in ("", "default"):
         config.token_type = "default-service"  # noqa: S105 (a kind of token, not one)
     for name in _LISTS:
-        if name in mount.tuning:
-            values: Any = mount.tuning[name]
+        values: Any = mount.tuning.get(name)
+        if values:
             getattr(config, name).CopyFrom(login_pb2.TextList(values=values))
     lockout = mount.tuning.get("user_lockout_config")
     if isinstance(lockout, dict):
@@ -117,7 +137,9 @@ def _tuning(mount: Mount) -> pb.MountTuning:
     return config
 
 
-def _lockout(tuning: dict[str, object], given: pb.UserLockout) -> dict[str, object]:
+def _lockout(mount: Mount, tuning: dict[str, object], given: pb.UserLockout) -> dict[str, object]:
+    if not mount.auth or mount.builtin:
+        raise invalid("user_lockout_config: is for login methods with users of their own")
     known = tuning.get("user_lockout_config")
     after = dict(known) if isinstance(known, dict) else {}
     for name in _LOCKOUT:

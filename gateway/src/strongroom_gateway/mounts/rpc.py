@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = 2.0
 
 # What belongs to the platform: nothing can be mounted there by sys/mounts.
-_RESERVED = ("auth/", "cubbyhole/", "identity/", "sys/")
+_RESERVED = ("audit/", "auth/", "cubbyhole/", "identity/", "sys/")
 
 AclOf = Callable[[RequestContext], Awaitable[Acl | None]]
 
@@ -103,6 +103,7 @@ class MountHandlers:
             config=messages.effective(mount),
             description=mount.description,
             options=mount.options,
+            lockout=messages.lockout(mount),
         )
 
     async def ReadAuthTuning(
@@ -113,6 +114,7 @@ class MountHandlers:
             config=messages.effective(mount),
             description=mount.description,
             options=mount.options,
+            lockout=messages.lockout(mount),
         )
 
     async def TuneMount(
@@ -171,12 +173,16 @@ class MountHandlers:
         acl = await self._acl_of(context)
         response = pb.ListUiMountsResponse()
         for path, mount in (await self._table.current()).mounts.items():
-            listed = mount.tuning.get("listing_visibility") == "unauth"
-            if mount.state == ACTIVE and (listed or (acl is not None and acl.any_below(path))):
-                if mount.auth:
-                    response.auth[path.removeprefix("auth/")].CopyFrom(messages.info(mount))
-                else:
-                    response.secret[path].CopyFrom(messages.info(mount))
+            if mount.state != ACTIVE:
+                continue
+            if acl is not None and acl.any_below(path):
+                shown = messages.info(mount)
+            elif mount.tuning.get("listing_visibility") == "unauth":
+                shown = messages.listed(mount)
+            else:
+                continue
+            into = response.auth if mount.auth else response.secret
+            into[path.removeprefix("auth/")].CopyFrom(shown)
         return response
 
     async def ReadUiMount(

@@ -186,5 +186,5 @@ def check_free(mounts: Mounts, path: str) -> None:
     for known in mounts:
         if known.startswith(path) or path.startswith(known):
             raise invalid(f"path is already in use at {known}")
-    if path.split("/")[0] in ("sys", "identity", "cubbyhole"):
+    if path.split("/")[0] in ("audit", "sys", "identity", "cubbyhole"):
         raise invalid(f"path: nothing can be mounted below {path.split('/')[0]}/")

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.message import Message
 from tests.fakes.store import MemoryStore
 
-from strongroom.auth.v1 import gate_pb2
+from strongroom.auth.v1 import gate_pb2, login_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.sys.v1 import mounts_pb2
 from strongroom_gateway.mounts.rpc import MountHandlers
@@ -45,8 +45,11 @@ class Mounts:
         services = dict.fromkeys(("auth", "kv"), self.engines)
         self.table = MountTable(MemoryStore())
         self.handlers = MountHandlers(self.table, services, self._acl)
+        self.stranger = False
 
     async def _acl(self, context: RequestContext) -> Acl | None:
+        if self.stranger:
+            return None
         return Acl.compile(
             [parse_policy("root", 'path "*" { capabilities = ["read"] }').render({})], 0
         )
@@ -70,7 +73,7 @@ async def refused(call: Any, text: str, kind: Kind = Kind.INVALID) -> None:
     assert (caught.value.kind, text in caught.value.message) == (kind, True), caught.value.message
 
 
-@pytest.mark.parametrize("path", ["auth", "auth/x", "sys/x", "identity", "cubbyhole/x"])
+@pytest.mark.parametrize("path", ["audit", "auth", "auth/x", "sys/x", "identity", "cubbyhole/x"])
 async def test_secret_engines_stay_out_of_what_is_the_platforms(mounts: Mounts, path: str) -> None:
     await refused(mounts("EnableMount", path=path, type="kv"), f'cannot mount "{path}/"')
 
@@ -122,6 +125,58 @@ async def test_a_mount_is_shown_with_the_options_that_it_was_given(mounts: Mount
 async def test_a_login_method_is_shown_below_auth(mounts: Mounts) -> None:
     assert (await mounts("ReadUiMount", path="auth/people/login/ann")).path == "people/"
     assert (await mounts("ReadUiMount", path="secret/app")).path == "secret/"
+
+
+async def test_strangers_see_no_more_of_a_listed_mount_than_they_need(mounts: Mounts) -> None:
+    config = {
+        "listing_visibility": "unauth",
+        "audit_non_hmac_request_keys": login_pb2.TextList(values=["k"]),
+    }
+    for kind in ("Auth", "Mount"):
+        path = {"Auth": "people", "Mount": "secret"}[kind]
+        await mounts(f"Tune{kind}", path=path, config=config, description="for all")
+    mounts.stranger = True
+    shown = await mounts("ListUiMounts")
+    assert shown.auth["people/"] == mounts_pb2.MountInfo(type="userpass", description="for all")
+    assert shown.secret["secret/"] == mounts_pb2.MountInfo(type="kv", description="for all")
+    assert set(shown.auth) | set(shown.secret) == {"people/", "secret/"}
+    mounts.stranger = False
+    known = (await mounts("ListUiMounts")).auth["people/"]
+    assert known.accessor
+    assert list(known.config.audit_non_hmac_request_keys.values) == ["k"]
+
+
+async def test_what_a_mount_cannot_have_is_refused(mounts: Mounts) -> None:
+    lockout = {"user_lockout_config": {"lockout_threshold": 3}}
+    for path in ("secret", "auth/token", "sys"):
+        await refused(mounts("TuneMount", path=path, config=lockout), "user_lockout_config")
+    long = {"default_lease_ttl": 3_000 * 3_600}
+    await refused(mounts("TuneMount", path="secret", config=long), "default_lease_ttl")
+    await refused(mounts("EnableMount", path="b", type="kv", config=long), "default_lease_ttl")
+    both = {**long, "max_lease_ttl": 3_000 * 3_600}
+    await mounts("TuneMount", path="secret", config=both, description="long")
+    # What was set before there was this bound stays as it is, and the rest can be changed.
+    await mounts("TuneMount", path="secret", description="longer")
+
+
+async def test_lockouts_are_shown_by_vaults_names_as_well(mounts: Mounts) -> None:
+    assert not (await mounts("ReadAuthTuning", path="people")).lockout.ListFields()
+    lockout = {"lockout_threshold": 3, "lockout_duration": 60, "lockout_disable": False}
+    await mounts("TuneAuth", path="people", config={"user_lockout_config": lockout})
+    shown = await mounts("ReadAuthTuning", path="people")
+    assert shown.lockout == mounts_pb2.LockoutTuning(
+        user_lockout_threshold=3, user_lockout_duration=60, user_lockout_disable=False
+    )
+    assert shown.config.user_lockout_config.lockout_threshold == 3
+
+
+async def test_an_emptied_list_is_not_shown(mounts: Mounts) -> None:
+    for values in (["k"], []):
+        config = {"audit_non_hmac_request_keys": login_pb2.TextList(values=values)}
+        await mounts("TuneMount", path="secret", config=config)
+        shown = (await mounts("ReadMount", path="secret")).mount.config
+        assert list(shown.audit_non_hmac_request_keys.values) == values
+        assert shown.HasField("audit_non_hmac_request_keys") == bool(values)
 
 
 async def test_unknown_types_are_refused(mounts: Mounts) -> None:

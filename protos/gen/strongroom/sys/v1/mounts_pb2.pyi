@@ -256,6 +256,55 @@ class UserLockout(_message.Message):
 Global___UserLockout: _TypeAlias = UserLockout  # noqa: Y015
 
 @_typing.final
+class LockoutTuning(_message.Message):
+    """When users are locked, as far as it was set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_LOCKOUT_THRESHOLD_FIELD_NUMBER: _builtins.int
+    USER_LOCKOUT_DURATION_FIELD_NUMBER: _builtins.int
+    USER_LOCKOUT_COUNTER_RESET_DURATION_FIELD_NUMBER: _builtins.int
+    USER_LOCKOUT_DISABLE_FIELD_NUMBER: _builtins.int
+    user_lockout_threshold: _builtins.int
+    """After how many failed logins."""
+    user_lockout_duration: _builtins.int
+    """For how many seconds."""
+    user_lockout_counter_reset_duration: _builtins.int
+    """After how many seconds without one, failed logins are forgotten."""
+    user_lockout_disable: _builtins.bool
+    """Never."""
+    def __init__(
+        self,
+        *,
+        user_lockout_threshold: _builtins.int | None = ...,
+        user_lockout_duration: _builtins.int | None = ...,
+        user_lockout_counter_reset_duration: _builtins.int | None = ...,
+        user_lockout_disable: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_user_lockout_counter_reset_duration", b"_user_lockout_counter_reset_duration", "_user_lockout_disable", b"_user_lockout_disable", "_user_lockout_duration", b"_user_lockout_duration", "_user_lockout_threshold", b"_user_lockout_threshold", "user_lockout_counter_reset_duration", b"user_lockout_counter_reset_duration", "user_lockout_disable", b"user_lockout_disable", "user_lockout_duration", b"user_lockout_duration", "user_lockout_threshold", b"user_lockout_threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_user_lockout_counter_reset_duration", b"_user_lockout_counter_reset_duration", "_user_lockout_disable", b"_user_lockout_disable", "_user_lockout_duration", b"_user_lockout_duration", "_user_lockout_threshold", b"_user_lockout_threshold", "user_lockout_counter_reset_duration", b"user_lockout_counter_reset_duration", "user_lockout_disable", b"user_lockout_disable", "user_lockout_duration", b"user_lockout_duration", "user_lockout_threshold", b"user_lockout_threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__user_lockout_counter_reset_duration: _TypeAlias = _typing.Literal["user_lockout_counter_reset_duration"]  # noqa: Y015
+    _WhichOneofArgType__user_lockout_counter_reset_duration: _TypeAlias = _typing.Literal["_user_lockout_counter_reset_duration", b"_user_lockout_counter_reset_duration"]  # noqa: Y015
+    _WhichOneofReturnType__user_lockout_disable: _TypeAlias = _typing.Literal["user_lockout_disable"]  # noqa: Y015
+    _WhichOneofArgType__user_lockout_disable: _TypeAlias = _typing.Literal["_user_lockout_disable", b"_user_lockout_disable"]  # noqa: Y015
+    _WhichOneofReturnType__user_lockout_duration: _TypeAlias = _typing.Literal["user_lockout_duration"]  # noqa: Y015
+    _WhichOneofArgType__user_lockout_duration: _TypeAlias = _typing.Literal["_user_lockout_duration", b"_user_lockout_duration"]  # noqa: Y015
+    _WhichOneofReturnType__user_lockout_threshold: _TypeAlias = _typing.Literal["user_lockout_threshold"]  # noqa: Y015
+    _WhichOneofArgType__user_lockout_threshold: _TypeAlias = _typing.Literal["_user_lockout_threshold", b"_user_lockout_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_lockout_counter_reset_duration) -> _WhichOneofReturnType__user_lockout_counter_reset_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_lockout_disable) -> _WhichOneofReturnType__user_lockout_disable | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_lockout_duration) -> _WhichOneofReturnType__user_lockout_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_lockout_threshold) -> _WhichOneofReturnType__user_lockout_threshold | None: ...
+
+Global___LockoutTuning: _TypeAlias = LockoutTuning  # noqa: Y015
+
+@_typing.final
 class MigrationInfo(_message.Message):
     """What became of a move."""
 
@@ -578,6 +627,7 @@ class ReadMountTuningResponse(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    LOCKOUT_FIELD_NUMBER: _builtins.int
     description: _builtins.str
     """For people."""
     @_builtins.property
@@ -588,16 +638,21 @@ class ReadMountTuningResponse(_message.Message):
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Options of the type."""
 
+    @_builtins.property
+    def lockout(self) -> Global___LockoutTuning:
+        """When users are locked, once more, by the names that clients of Vault read."""
+
     def __init__(
         self,
         *,
         config: Global___MountTuning | None = ...,
         description: _builtins.str = ...,
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        lockout: Global___LockoutTuning | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "lockout", b"lockout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "lockout", b"lockout", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -980,6 +1035,7 @@ class ReadAuthTuningResponse(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    LOCKOUT_FIELD_NUMBER: _builtins.int
     description: _builtins.str
     """For people."""
     @_builtins.property
@@ -990,16 +1046,21 @@ class ReadAuthTuningResponse(_message.Message):
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Options of the type."""
 
+    @_builtins.property
+    def lockout(self) -> Global___LockoutTuning:
+        """When users are locked, once more, by the names that clients of Vault read."""
+
     def __init__(
         self,
         *,
         config: Global___MountTuning | None = ...,
         description: _builtins.str = ...,
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        lockout: Global___LockoutTuning | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "lockout", b"lockout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "lockout", b"lockout", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
