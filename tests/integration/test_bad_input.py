@@ -78,6 +78,54 @@ def test_bodies(platform: Platform, body: bytes, status: int, text: str) -> None
     assert raw(platform, "GET", "/v1/secret/data/bad")[0] == 404
 
 
+def test_parameters_of_the_query(platform: Platform) -> None:
+    platform.http("POST", "secret/data/query", json={"data": {"a": "1"}})
+    try:
+        # The latest version would be gone for a request that named another, or none.
+        for query in ("version=junk", "version=1"):
+            answer = platform.http("DELETE", f"secret/data/query?{query}")
+            assert (answer.status_code, "version" in answer.text) == (400, True)
+        # Which of the two counts, a policy and a service could see differently.
+        answer = platform.http("GET", "secret/data/query?version=1&version=2")
+        assert (answer.status_code, "twice" in answer.text) == (400, True)
+        answer = platform.http("GET", "secret/data/query?verison=1")
+        assert answer.json()["warnings"] == [
+            "Endpoint ignored these unrecognized parameters: [verison]"
+        ]
+        assert answer.json()["data"]["data"] == {"a": "1"}
+    finally:
+        platform.http("DELETE", "secret/metadata/query")
+
+
+def test_what_the_path_names_is_not_named_otherwise_by_the_body(platform: Platform) -> None:
+    path = "auth/token/roles/in-the-path"
+    try:
+        for same in ("in-the-path", None):
+            assert platform.http("POST", path, json={"role_name": same}).status_code == 204
+        for other in ("another", 5):
+            answer = platform.http("POST", path, json={"role_name": other})
+            assert answer.json()["warnings"] == [
+                "Endpoint replaced the value of these parameters with the values captured from the"
+                " endpoint's path: [role_name]"
+            ]
+        assert platform.http("GET", "auth/token/roles/another").status_code == 404
+    finally:
+        platform.http("DELETE", path)
+
+
+def test_a_request_for_another_namespace_is_not_answered_from_the_root(platform: Platform) -> None:
+    paths = ("secret/data/x", "sys/health", "sys/mounts", "auth/token/lookup-self")
+    for name in ("team", "team/", "root/team", "%2F"):
+        for path in paths:
+            answer = platform.http("GET", path, headers={"X-Vault-Namespace": name})
+            assert (answer.status_code, answer.json()) == (404, {"errors": ["namespace not found"]})
+            assert answer.headers["X-Vault-Namespace"] == name
+    for name in ("root", "/", "root/"):
+        answer = platform.http("GET", "sys/mounts", headers={"X-Vault-Namespace": name})
+        assert (answer.status_code, answer.headers["X-Vault-Namespace"]) == (200, name)
+    assert "X-Vault-Namespace" not in platform.http("GET", "sys/mounts").headers
+
+
 def test_tokens(platform: Platform) -> None:
     denied = {"errors": ["permission denied"]}
     for token in (None, "bad", "srs.unknown", "x" * 9000):

@@ -156,6 +156,12 @@ def test_wrapping_opens_once(platform: Platform) -> None:
     opened = json.loads(platform.bao("unwrap", "-format=json", wrapping))
     assert opened["data"]["data"] == {"v": "1"}
     assert platform.run_bao("unwrap", wrapping).returncode == 2
+    wrapped = platform.bao("kv", "get", "-wrap-ttl=60s", "-format=json", "secret/wrapped")
+    wrapping = json.loads(wrapped)["wrap_info"]["token"]
+    assert "secret/data/wrapped" in platform.bao("token", "lookup", wrapping)
+    platform.bao("token", "revoke", wrapping)
+    assert platform.run_bao("unwrap", wrapping).returncode == 2
+    assert platform.run_bao("token", "lookup", wrapping).returncode == 2
 
 
 def test_audit_devices(platform: Platform) -> None:
@@ -202,6 +208,11 @@ def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None
         assert about == ["request"]
         answer = platform.http("GET", "secret/data/x", root)
         assert (answer.status_code, answer.json()) == (503, {"errors": ["Vault is sealed"]})
+        health = platform.http("GET", "sys/health", None)
+        assert (health.status_code, health.json()["standby"]) == (503, True)
+        assert health.json()["replication_dr_mode"] == "unknown"
+        # That it was sealed is told to nobody whose token cannot be checked.
+        assert platform.http("POST", "sys/seal", None).status_code == 503
         assert platform.serves("strongroom.seal.v1.SealService")
         assert not platform.serves("strongroom.kv.v1.KvV2Service")
         assert not platform.serves()
@@ -299,7 +310,8 @@ def test_locked_users_are_unlocked(platform: Platform) -> None:
     for _ in range(5):
         platform.http("POST", "auth/locks/login/ann", None, json={"password": "wrong"})
     right = {"json": {"password": "right"}}
-    assert platform.http("POST", "auth/locks/login/ann", None, **right).status_code == 403
+    locked = platform.http("POST", "auth/locks/login/ann", None, **right)
+    assert (locked.status_code, locked.json()) == (403, {"errors": ["permission denied"]})
     accessor = platform.http("GET", "sys/auth/locks").json()["data"]["accessor"]
     found = platform.bao("read", "-format=json", "sys/locked-users", f"mount_accessor={accessor}")
     (namespace,) = json.loads(found)["data"]["by_namespace"]

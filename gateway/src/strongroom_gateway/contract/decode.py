@@ -63,7 +63,7 @@ class RequestPlan:
         query: Mapping[str, str],
         captures: Mapping[str, str],
     ) -> tuple[Message, list[str]]:
-        """Returns the message, and the keys of the body that nothing wanted.
+        """Returns the message, and the keys of body and query that nothing wanted.
 
         Args:
             body: as it came.
@@ -86,8 +86,11 @@ class RequestPlan:
             names = self._names.get(key, (key,))
             in_body = any(name in members for name in names)
             newer = any(name in query for name in names[: names.index(key)])
-            if key in self._setters and not (in_body or newer):
-                self._setters[key](message, text)
+            if key in self._setters:
+                if not (in_body or newer):
+                    self._setters[key](message, text)
+            elif not (key in members or key in captures):
+                unknown.append(key)
         for key, text in captures.items():
             setattr(message, key, text)
         return message, unknown

@@ -59,7 +59,7 @@ def document(encoded: Encoded, body: int, request_id: str, mount_type: str) -> b
 
 
 def error_document(
-    error: ServiceError, request_id: str = "", mount_type: str = "", *, token_refused: bool = False
+    error: ServiceError, request_id: str = "", mount_type: str = "", *, by_policies: bool = True
 ) -> bytes:
     """Returns the body of an error.
 
@@ -69,10 +69,10 @@ def error_document(
         error: what the client is to be told.
         request_id: names the request.
         mount_type: of the mount that was asked.
-        token_refused: it was for the token that it was refused.
+        by_policies: where it is a refusal, it may be one by policies.
     """
     message = error.message
-    if error.kind is Kind.DENIED and message == "permission denied" and not token_refused:
+    if error.kind is Kind.DENIED and message == "permission denied" and by_policies:
         # Clients look for this very text, by which Vault tells what policies refuse from tokens that are not valid.
         message = "1 error occurred:\n\t* permission denied\n\n"
     if not error.data and not error.warnings:

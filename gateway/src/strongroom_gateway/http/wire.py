@@ -109,11 +109,12 @@ class HttpWire:
             return HttpResponse(307, headers=(("location", location),))
         origin = request.header("origin")
         call: Call | None = None
-        extra: HeaderList = ()
+        extra = _named_namespace(request.header)
         try:
             if origin is not None:
-                extra = await self._cors(request, origin)
-                if extra and request.method == "OPTIONS":
+                cors = await self._cors(request, origin)
+                extra = (*extra, *cors)
+                if cors and request.method == "OPTIONS":
                     return HttpResponse(200, headers=extra)
             call = await self._call(request)
             if call.spec is not None and call.spec.shape is not Shape.UNARY:
@@ -162,7 +163,7 @@ class HttpWire:
     async def _call(self, request: HttpRequest) -> Call:
         header, text = request.header, request.query
         check_namespace(header("x-vault-namespace"))
-        query = dict(parse_qsl(text, keep_blank_values=True)) if text else {}
+        query = _parameters(text) if text else {}
         operation = _operation(request.method, query)
         helps = operation == options.OPERATION_READ and _flag(query, "help")
         if operation == options.OPERATION_PATCH:
@@ -212,12 +213,35 @@ class HttpWire:
         if unknown:
             names = " ".join(sorted(unknown))
             call.warnings.append(f"Endpoint ignored these unrecognized parameters: [{names}]")
-        replaced = [] if plan.takes_any else sorted(captures.keys() & members.keys())
+        # Some clients repeat in the body what stands in the path: nothing is lost with that.
+        both = () if plan.takes_any else captures.keys() & members.keys()
+        replaced = sorted(name for name in both if not _says(members[name], captures[name]))
         if replaced:
             call.warnings.append(
                 "Endpoint replaced the value of these parameters with the values captured from the "
                 f"endpoint's path: [{' '.join(replaced)}]"
             )
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """Returns the parameters of a query.
+
+    Raises:
+        ServiceError: INVALID for one that is there twice: which one counts, two readers could see differently.
+    """
+    pairs = parse_qsl(text, keep_blank_values=True)
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise invalid("the query has a parameter twice")
+    return query
+
+
+def _says(raw: msgspec.Raw, text: str) -> bool:
+    """Returns whether a member of a body is a text, or nothing."""
+    try:
+        return msgspec.json.decode(raw) in (text, None)
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 async def _anyway() -> None:
@@ -230,6 +254,12 @@ async def _documents(messages: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
         with contextlib.suppress(ServiceError):
             async for message in messages:
                 yield message.document
+
+
+def _named_namespace(header: Headers) -> HeaderList:
+    """Returns the header by which clients that name a namespace are told that it was looked at."""
+    name = header("x-vault-namespace")
+    return (("x-vault-namespace", name),) if name and name.isascii() and name.isprintable() else ()
 
 
 def _operation(method: str, query: dict[str, str]) -> int:
@@ -293,9 +323,9 @@ def _error_body(call: Call | None, error: ServiceError) -> bytes:
     if call is None:
         return envelope.error_document(error)
     mount_type = call.mount.type if call.mount is not None else ""
-    return envelope.error_document(
-        error, call.request_id, mount_type, token_refused=call.token_refused
-    )
+    # Whom no policy was asked about, policies cannot have refused: a user who is locked, say.
+    by_policies = not (call.token_refused or (call.spec is not None and call.spec.unauthenticated))
+    return envelope.error_document(error, call.request_id, mount_type, by_policies=by_policies)
 
 
 def _response(call: Call, answer: Answer, extra: HeaderList) -> HttpResponse:

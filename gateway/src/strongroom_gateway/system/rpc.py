@@ -36,11 +36,13 @@ class SystemHandlers:
     ) -> pb.ReadHealthResponse:
         _check_codes(request)
         status = await self._seal_status(context)
+        mode = "unknown" if status.sealed else "disabled"
         response = pb.ReadHealthResponse(
             initialized=status.initialized,
             sealed=status.sealed,
-            replication_performance_mode="disabled",
-            replication_dr_mode="disabled",
+            standby=status.sealed,  # as in Vault: whoever is sealed serves nobody
+            replication_performance_mode=mode,
+            replication_dr_mode=mode,
             server_time_utc=int(self._clock.now()),
             version=status.version,
         )

@@ -93,6 +93,12 @@ def test_an_older_name_says_nothing_beside_the_newer(body: str, paths: list[str]
     assert list(decode(policy_pb2.CapabilitiesRequest, body, query)[0].paths) == paths
 
 
+def test_what_the_query_gives_in_vain_is_told() -> None:
+    query = {"token": "t", "bogus": "1", "other": "2"}
+    message, unknown = decode(policy_pb2.CapabilitiesRequest, '{"bogus": 1}', query)
+    assert (message.token, unknown) == ("t", ["bogus", "other"])
+
+
 def test_a_body_may_be_one_field() -> None:
     message, unknown = decode(
         kv1_pb2.WriteValueRequest, b' {"path":"inner", "x": 1}', captures={"path": "p"}

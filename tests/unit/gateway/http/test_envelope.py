@@ -11,7 +11,7 @@ def test_an_error_lists_its_text() -> None:
     assert json.loads(error_document(not_found())) == {"errors": []}
     text = "1 error occurred:\n\t* permission denied\n\n"
     assert json.loads(error_document(denied())) == {"errors": [text]}
-    refused = json.loads(error_document(denied(), token_refused=True))
+    refused = json.loads(error_document(denied(), by_policies=False))
     assert refused == {"errors": ["permission denied"]}
 
 
