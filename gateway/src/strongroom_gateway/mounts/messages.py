@@ -71,6 +71,7 @@ def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
         ServiceError: INVALID.
     """
     tuning: dict[str, object] = dict(mount.tuning)
+    check_plugin_version(config.plugin_version)
     if config.HasField("listing_visibility") and config.listing_visibility not in (
         "",
         "hidden",
@@ -104,6 +105,16 @@ def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
             "default_lease_ttl: must not be longer than max_lease_ttl, which is 768h where it is not set"
         )
     return after
+
+
+def check_plugin_version(version: str) -> None:
+    """Raises where a version of an engine is asked for.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if version:
+        raise invalid("plugin_version: must be empty; engines are part of the product")
 
 
 def changed_options(mount: Mount, options: dict[str, str]) -> dict[str, str]:

@@ -247,6 +247,7 @@ class MountHandlers:
     async def _enable(self, path: str, request: Any, known: Mapping[str, Engine]) -> None:
         kind = (request.type or request.plugin_name).strip().lower()
         options = dict(request.options)
+        messages.check_plugin_version(request.plugin_version)
         if kind == "plugin":
             kind = request.plugin_name
         if kind == "kv-v2":

@@ -150,6 +150,13 @@ async def test_what_a_mount_cannot_have_is_refused(mounts: Mounts) -> None:
     lockout = {"user_lockout_config": {"lockout_threshold": 3}}
     for path in ("secret", "auth/token", "sys"):
         await refused(mounts("TuneMount", path=path, config=lockout), "user_lockout_config")
+    version = {"plugin_version": "v1"}
+    for call in (
+        mounts("EnableMount", path="b", type="kv", config=version),
+        mounts("EnableAuth", path="b", type="userpass", **version),
+        mounts("TuneMount", path="secret", config=version),
+    ):
+        await refused(call, "plugin_version: must be empty")
     long = {"default_lease_ttl": 3_000 * 3_600}
     await refused(mounts("TuneMount", path="secret", config=long), "default_lease_ttl")
     await refused(mounts("EnableMount", path="b", type="kv", config=long), "default_lease_ttl")

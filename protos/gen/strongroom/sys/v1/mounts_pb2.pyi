@@ -135,6 +135,7 @@ class MountTuning(_message.Message):
     ALLOWED_RESPONSE_HEADERS_FIELD_NUMBER: _builtins.int
     TOKEN_TYPE_FIELD_NUMBER: _builtins.int
     USER_LOCKOUT_CONFIG_FIELD_NUMBER: _builtins.int
+    PLUGIN_VERSION_FIELD_NUMBER: _builtins.int
     default_lease_ttl: _builtins.int
     """The usual time to live, in seconds; 0 for the system's."""
     max_lease_ttl: _builtins.int
@@ -145,6 +146,8 @@ class MountTuning(_message.Message):
     """Who sees it listed: empty, hidden or unauth."""
     token_type: _builtins.str
     """The kind of tokens that a login method makes: default-service or service."""
+    plugin_version: _builtins.str
+    """Must be empty: engines are part of the product. Never shown."""
     @_builtins.property
     def audit_non_hmac_request_keys(self) -> _login_pb2.TextList:
         """Keys of requests that audit entries show as they are."""
@@ -178,10 +181,11 @@ class MountTuning(_message.Message):
         allowed_response_headers: _login_pb2.TextList | None = ...,
         token_type: _builtins.str | None = ...,
         user_lockout_config: Global___UserLockout | None = ...,
+        plugin_version: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_lease_ttl", b"_default_lease_ttl", "_force_no_cache", b"_force_no_cache", "_listing_visibility", b"_listing_visibility", "_max_lease_ttl", b"_max_lease_ttl", "_token_type", b"_token_type", "allowed_response_headers", b"allowed_response_headers", "audit_non_hmac_request_keys", b"audit_non_hmac_request_keys", "audit_non_hmac_response_keys", b"audit_non_hmac_response_keys", "default_lease_ttl", b"default_lease_ttl", "force_no_cache", b"force_no_cache", "listing_visibility", b"listing_visibility", "max_lease_ttl", b"max_lease_ttl", "passthrough_request_headers", b"passthrough_request_headers", "token_type", b"token_type", "user_lockout_config", b"user_lockout_config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_lease_ttl", b"_default_lease_ttl", "_force_no_cache", b"_force_no_cache", "_listing_visibility", b"_listing_visibility", "_max_lease_ttl", b"_max_lease_ttl", "_plugin_version", b"_plugin_version", "_token_type", b"_token_type", "allowed_response_headers", b"allowed_response_headers", "audit_non_hmac_request_keys", b"audit_non_hmac_request_keys", "audit_non_hmac_response_keys", b"audit_non_hmac_response_keys", "default_lease_ttl", b"default_lease_ttl", "force_no_cache", b"force_no_cache", "listing_visibility", b"listing_visibility", "max_lease_ttl", b"max_lease_ttl", "passthrough_request_headers", b"passthrough_request_headers", "plugin_version", b"plugin_version", "token_type", b"token_type", "user_lockout_config", b"user_lockout_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_lease_ttl", b"_default_lease_ttl", "_force_no_cache", b"_force_no_cache", "_listing_visibility", b"_listing_visibility", "_max_lease_ttl", b"_max_lease_ttl", "_token_type", b"_token_type", "allowed_response_headers", b"allowed_response_headers", "audit_non_hmac_request_keys", b"audit_non_hmac_request_keys", "audit_non_hmac_response_keys", b"audit_non_hmac_response_keys", "default_lease_ttl", b"default_lease_ttl", "force_no_cache", b"force_no_cache", "listing_visibility", b"listing_visibility", "max_lease_ttl", b"max_lease_ttl", "passthrough_request_headers", b"passthrough_request_headers", "token_type", b"token_type", "user_lockout_config", b"user_lockout_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_lease_ttl", b"_default_lease_ttl", "_force_no_cache", b"_force_no_cache", "_listing_visibility", b"_listing_visibility", "_max_lease_ttl", b"_max_lease_ttl", "_plugin_version", b"_plugin_version", "_token_type", b"_token_type", "allowed_response_headers", b"allowed_response_headers", "audit_non_hmac_request_keys", b"audit_non_hmac_request_keys", "audit_non_hmac_response_keys", b"audit_non_hmac_response_keys", "default_lease_ttl", b"default_lease_ttl", "force_no_cache", b"force_no_cache", "listing_visibility", b"listing_visibility", "max_lease_ttl", b"max_lease_ttl", "passthrough_request_headers", b"passthrough_request_headers", "plugin_version", b"plugin_version", "token_type", b"token_type", "user_lockout_config", b"user_lockout_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_lease_ttl: _TypeAlias = _typing.Literal["default_lease_ttl"]  # noqa: Y015
     _WhichOneofArgType__default_lease_ttl: _TypeAlias = _typing.Literal["_default_lease_ttl", b"_default_lease_ttl"]  # noqa: Y015
@@ -191,6 +195,8 @@ class MountTuning(_message.Message):
     _WhichOneofArgType__listing_visibility: _TypeAlias = _typing.Literal["_listing_visibility", b"_listing_visibility"]  # noqa: Y015
     _WhichOneofReturnType__max_lease_ttl: _TypeAlias = _typing.Literal["max_lease_ttl"]  # noqa: Y015
     _WhichOneofArgType__max_lease_ttl: _TypeAlias = _typing.Literal["_max_lease_ttl", b"_max_lease_ttl"]  # noqa: Y015
+    _WhichOneofReturnType__plugin_version: _TypeAlias = _typing.Literal["plugin_version"]  # noqa: Y015
+    _WhichOneofArgType__plugin_version: _TypeAlias = _typing.Literal["_plugin_version", b"_plugin_version"]  # noqa: Y015
     _WhichOneofReturnType__token_type: _TypeAlias = _typing.Literal["token_type"]  # noqa: Y015
     _WhichOneofArgType__token_type: _TypeAlias = _typing.Literal["_token_type", b"_token_type"]  # noqa: Y015
     @_typing.overload
@@ -201,6 +207,8 @@ class MountTuning(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__listing_visibility) -> _WhichOneofReturnType__listing_visibility | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_lease_ttl) -> _WhichOneofReturnType__max_lease_ttl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plugin_version) -> _WhichOneofReturnType__plugin_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__token_type) -> _WhichOneofReturnType__token_type | None: ...
 
@@ -488,7 +496,7 @@ class EnableMountRequest(_message.Message):
     seal_wrap: _builtins.bool
     """Accepted and kept: everything is encrypted."""
     plugin_version: _builtins.str
-    """Not supported: engines are part of the product."""
+    """Must be empty: engines are part of the product."""
     plugin_name: _builtins.str
     """Another name for type, as of old."""
     @_builtins.property
@@ -896,7 +904,7 @@ class EnableAuthRequest(_message.Message):
     seal_wrap: _builtins.bool
     """Accepted and kept: everything is encrypted."""
     plugin_version: _builtins.str
-    """Not supported: engines are part of the product."""
+    """Must be empty: engines are part of the product."""
     plugin_name: _builtins.str
     """Another name for type, as of old."""
     @_builtins.property
