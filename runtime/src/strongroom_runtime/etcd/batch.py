@@ -22,6 +22,9 @@ from strongroom_runtime.service import BackgroundTasks
 _MOST = 60
 # So many waiting are worth a second request beside the one under way: this process works while etcd writes.
 _ENOUGH = 16
+# Turns of the event loop between two batches. A request that has arrived in this process needs about as many to come
+# here, and the fewer go at a time, the more each costs, here and in etcd.
+_TURNS = 4
 _MOST_OPERATIONS = 60
 _MOST_BYTES = 500_000
 _BEHIND_MEMBERS = prefix_end(MEMBERS)
@@ -114,14 +117,15 @@ class Batcher:
         self._waiting.append(_Item(change, future, size, alone))
         if not self._sending or (self._sending == 1 and len(self._waiting) >= _ENOUGH):
             self._sending += 1
-            self._tasks.start(self._send_all(self._next()), "etcd-batch")
+            self._tasks.start(self._send_all(), "etcd-batch")
         return future
 
-    async def _send_all(self, items: list[_Item]) -> None:
+    async def _send_all(self) -> None:
         try:
-            while items:
+            while items := self._next():
                 await self._send(items)
-                items = self._next()
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
         finally:
             self._sending -= 1
 
