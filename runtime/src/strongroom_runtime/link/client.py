@@ -14,6 +14,7 @@ from strongroom.link.v1 import link_pb2
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.link.deadlines import Deadlines
 from strongroom_runtime.link.direct import MAX_ITEM
 from strongroom_runtime.link.messages import (
     BEGUN,
@@ -62,6 +63,7 @@ class RemoteCaller:
         self._configured = frozenset(addresses)
         self._replicas: dict[str, Replica] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        self._deadlines: Deadlines[asyncio.Future[bytes]] = Deadlines(_expire)
         self.use(())
 
     def use(self, found: Iterable[str]) -> None:
@@ -215,19 +217,19 @@ class RemoteCaller:
         return call
 
     async def _ask(self, replica: Replica, call: link_pb2.Call, expires: float) -> Any:
-        loop = asyncio.get_running_loop()
-        pending = Pending(call, loop.create_future())
+        pending = Pending(call, asyncio.get_running_loop().create_future())
         replica.send(pending)
-        timer = loop.call_at(expires, _expire, pending.future) if expires else None
+        if expires:
+            self._deadlines.add(pending.future, expires)
         try:
             return self._methods[call.method].FromString(await pending.future)
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._deadlines.discard(pending.future)
             replica.open.pop(call.id, None)
 
     async def close(self) -> None:
         """Closes every stream; calls under way fail."""
+        self._deadlines.close()
         for replica in self._replicas.values():
             await replica.close()
         for task in list(self._retiring):

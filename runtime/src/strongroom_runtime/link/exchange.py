@@ -33,8 +33,9 @@ class Exchange:
 
     def take(self, frame: link_pb2.ExchangeRequest, connection: ReplyFrames | None = None) -> None:
         """Runs calls; the replies go the way they came."""
+        begin = asyncio.get_running_loop().create_task
         for call in frame.calls:
-            task = asyncio.create_task(self._run(call, connection))
+            task = begin(self._run(call, connection))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 

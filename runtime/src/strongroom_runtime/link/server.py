@@ -6,7 +6,7 @@ Both run the same handlers. A caller is whoever its certificate says: `spiffe://
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -26,6 +26,7 @@ from strongroom_runtime.handlers import (
     Method,
     StreamHandler,
 )
+from strongroom_runtime.link.deadlines import Deadlines
 from strongroom_runtime.link.direct import MAX_ITEM, DirectListener
 from strongroom_runtime.link.exchange import Exchange
 from strongroom_runtime.link.messages import (
@@ -90,6 +91,7 @@ class LinkServer(grpc.GenericRpcHandler):
         self._prefix = identity_of("", trust_domain)
         self._clock = clock or SystemClock()
         self._streams: set[Exchange] = set()
+        self._deadlines: Deadlines[asyncio.Task[Any]] = Deadlines(asyncio.Task.cancel)
         self.duplexes, self.watches = OpenStreams(), OpenStreams()
         self._draining = False
 
@@ -140,8 +142,8 @@ class LinkServer(grpc.GenericRpcHandler):
             seconds = call.timeout_microseconds / 1e6
             deadline = self._clock.monotonic() + seconds if seconds else 0.0
             context = context_from_wire(call.context, caller=caller, deadline=deadline)
-            async with asyncio.timeout(seconds or None):
-                response: Message = await self._local.call(method.name, request, context)
+            answering = self._local.call(method.name, request, context)
+            response = await (self._in_time(answering, seconds) if seconds else answering)
             data = response.SerializeToString()
             if len(data) > MAX_ITEM:
                 raise ServiceError(Kind.TOO_LARGE, "the answer is too large")
@@ -156,6 +158,24 @@ class LinkServer(grpc.GenericRpcHandler):
             log.exception("handler failed", extra={"method": call.method})
             failure = ServiceError(Kind.INTERNAL, "internal error")
         return link_pb2.Reply(id=call.id, error=error_to_wire(failure))
+
+    async def _in_time(self, answering: Awaitable[Message], seconds: float) -> Message:
+        """Returns an answer, for which this task is cancelled if it takes too long.
+
+        Raises:
+            TimeoutError: it did.
+        """
+        task: Any = asyncio.current_task()
+        self._deadlines.add(task, asyncio.get_running_loop().time() + seconds)
+        try:
+            return await answering
+        except asyncio.CancelledError:
+            if task in self._deadlines:
+                raise  # somebody else cancelled it
+            task.uncancel()
+            raise TimeoutError from None
+        finally:
+            self._deadlines.discard(task)
 
     def _find(self, name: str, caller: str) -> Method:
         method = self._methods.get(name)
