@@ -51,8 +51,10 @@ from strongroom_runtime.transport.names import MEMBER
 from strongroom_runtime.transport.server import InternalServer
 
 if TYPE_CHECKING:
+    from strongroom_audit.log import AuditLog
     from strongroom_audit.service import AuditService
     from strongroom_cli.public import PublicServers
+    from strongroom_gateway.audit.grouped import Append
     from strongroom_gateway.gateway import Gateway
     from strongroom_runtime.otlp_metrics import MetricsExport
     from strongroom_seal.service import SealService
@@ -254,15 +256,14 @@ class Process:
         return Host(self._store(name), peers=self._callers(name))
 
     def _build_gateway(self) -> "Gateway":
-        from strongroom_gateway.audit.grouped import GroupedAppends
         from strongroom_gateway.gateway import Gateway, GatewayHost
         from strongroom_gateway.system.seals import Seals
 
         holder, callers = self._holders["gateway"], self._callers("gateway")
         seals = self._remote.get(("gateway", "seal"))
-        log = None
+        append = None
         if self._audit is not None and not self._telemetry["audit"].enabled:
-            log = self._audit.log.append  # where spans are wanted, calls show them
+            append = _appending_to(self._audit.log)  # where spans are wanted, calls show them
         return Gateway(
             GatewayHost(
                 store=self._store("gateway"),
@@ -273,8 +274,7 @@ class Process:
                 telemetry=self._telemetry["gateway"],
                 metrics=self._metrics,
                 state=sanitized(self._config),
-                appends=GroupedAppends(callers["audit"]) if self._audit is None else None,
-                log=log,
+                append=append,
             )
         )
 
@@ -390,6 +390,11 @@ class _Announced:
     def __init__(self, process: Process) -> None:
         self.start = process.start_serving
         self.stop = process.stop_serving
+
+
+def _appending_to(log: "AuditLog") -> "Append":
+    """Returns what appends the entries of a request to a log of this process."""
+    return lambda entries, context: log.append(entries)
 
 
 def _metrics_export(metrics: Metrics, name: str) -> "MetricsExport | None":

@@ -14,7 +14,8 @@ from strongroom.sys.v1 import (
     wrapping_pb2,
 )
 from strongroom_gateway.admission import Admission
-from strongroom_gateway.audit.sink import Append, AuditSink
+from strongroom_gateway.audit.grouped import Append, GroupedAppends
+from strongroom_gateway.audit.sink import AuditSink
 from strongroom_gateway.contract.help import mount_help, path_help
 from strongroom_gateway.contract.public import public_services
 from strongroom_gateway.contract.routes import RouteTable
@@ -43,7 +44,7 @@ from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.prefix import PrefixView
-from strongroom_runtime.handlers import Caller, HandlerTable, LocalCaller, StreamCaller
+from strongroom_runtime.handlers import HandlerTable, LocalCaller, StreamCaller
 from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.policy import Acl
 from strongroom_runtime.service import BackgroundTasks
@@ -70,8 +71,8 @@ class GatewayHost:
         telemetry: of the gateway.
         metrics: of the process.
         state: the configuration of the process, without anything secret.
-        appends: takes audit entries, where the audit service is not to be called for each request.
-        log: appends audit entries where the log is in this process, and nobody wants spans of it.
+        append: appends audit entries where the log is in this process, and nobody wants spans of it. Otherwise the
+            audit service is called.
     """
 
     store: Store
@@ -83,8 +84,7 @@ class GatewayHost:
     telemetry: Telemetry = field(default_factory=lambda: Telemetry("gateway"))
     metrics: Metrics = field(default_factory=Metrics)
     state: Mapping[str, object] = field(default_factory=dict)
-    appends: Caller | None = None
-    log: Append | None = None
+    append: Append | None = None
 
 
 class Gateway:
@@ -128,8 +128,8 @@ class Gateway:
         ):
             own.add(module.DESCRIPTOR.services_by_name[name], handlers)
         host.metrics.watch_seal(host.sealed)
-        appends = host.appends or host.services["audit"]
-        audit = AuditSink(appends, host.views["audit"], host.metrics, host.log)
+        append = host.append or GroupedAppends(host.services["audit"]).append
+        audit = AuditSink(host.services["audit"], host.views["audit"], host.metrics, append)
         rules = Rules(settings, host.services["auth"], audit, host.clock, host.metrics)
         admission = Admission(self._gate, self._mounts, host.sealed)
         self.pipeline = Pipeline(services, admission, rules, audit, wraps, observer)

@@ -1,25 +1,28 @@
-"""Audit entries of several requests in one call, where the audit service is another process.
+"""Audit entries of several requests in one call, where the audit service is called.
 
-There a call costs both sides more than the entries that it carries.
+A call costs both sides more than the entries that it carries.
 """
 
 import asyncio
 import math
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from google.protobuf.message import Message
-
 from strongroom.audit.v1 import audit_pb2
-from strongroom_gateway.audit.sink import APPEND
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.service import BackgroundTasks
 
+APPEND = "/strongroom.audit.v1.AuditLogService/Append"
 _MOST_BYTES = 1 << 20  # of one call, unless one request has more
 _RECORDED = "-01"  # how a W3C trace context ends whose spans are recorded
 
-_Waiting = list[tuple[audit_pb2.AppendRequest, RequestContext, asyncio.Future[Message]]]
+Entries = list[tuple[str, bytes]]  # JSON objects, each with the device that it is for
+# Appends the entries of a request; raises ServiceError where no device took them.
+Append = Callable[[Entries, RequestContext], Coroutine[Any, Any, None]]
+
+_Waiting = list[tuple[Entries, RequestContext, asyncio.Future[None]]]
 
 
 class GroupedAppends:
@@ -29,7 +32,7 @@ class GroupedAppends:
     recorded go by themselves, so that the trace shows them.
 
     Args:
-        audit: the audit service, in another process.
+        audit: the audit service.
     """
 
     def __init__(self, audit: Caller) -> None:
@@ -37,27 +40,28 @@ class GroupedAppends:
         self._waiting: _Waiting = []
         self._tasks = BackgroundTasks()
 
-    async def call(self, method: str, request: Any, context: RequestContext) -> Any:
-        """Returns the response message. Entries once taken are written even if the caller is cancelled.
+    async def append(self, entries: Entries, context: RequestContext) -> None:
+        """Returns once entries are written. Once taken they are written even if the caller is cancelled.
 
         Raises:
             ServiceError: as the audit service does.
         """
-        if method != APPEND or context.traceparent.endswith(_RECORDED):
-            return await self._audit.call(method, request, context)
+        if context.traceparent.endswith(_RECORDED):
+            await self._call([entries], context)
+            return
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._send)
-        future: asyncio.Future[Message] = loop.create_future()
-        self._waiting.append((request, context, future))
-        return await future
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((entries, context, future))
+        await future
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         group: _Waiting = []
         size = 0
         for each in waiting:
-            more = each[0].ByteSize()
+            more = sum(len(entry) for _, entry in each[0])
             if group and size + more > _MOST_BYTES:
                 self._tasks.start(self._append(group), "audit-append")
                 group, size = [], 0
@@ -66,13 +70,10 @@ class GroupedAppends:
         self._tasks.start(self._append(group), "audit-append")
 
     async def _append(self, group: _Waiting) -> None:
-        request = group[0][0]
-        for other, _, _ in group[1:]:
-            request.MergeFrom(other)
         # A request whose time is almost over must not take that of the others.
         context = max((each[1] for each in group), key=lambda c: c.deadline or math.inf)
         try:
-            response = await self._audit.call(APPEND, request, context)
+            await self._call([entries for entries, _, _ in group], context)
         except Exception as error:
             for _, _, future in group:
                 if not future.done():
@@ -82,4 +83,19 @@ class GroupedAppends:
             return
         for _, _, future in group:
             if not future.done():
-                future.set_result(response)
+                future.set_result(None)
+
+    async def _call(self, group: list[Entries], context: RequestContext) -> None:
+        request = audit_pb2.AppendRequest()
+        add = request.entries.add
+        for entries in group:
+            for device, entry in entries:
+                add(device=device, json=entry)
+        await self._audit.call(APPEND, request, unnamed(context))
+
+
+def unnamed(context: RequestContext) -> RequestContext:
+    """Returns what the audit service is told of a request: not who asks for what, which is in entries, as hashes."""
+    return RequestContext(
+        context.request_id, traceparent=context.traceparent, deadline=context.deadline
+    )

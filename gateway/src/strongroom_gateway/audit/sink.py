@@ -12,6 +12,7 @@ from strongroom_gateway.audit.entries import (
     request_entry,
     response_entry,
 )
+from strongroom_gateway.audit.grouped import Append, unnamed
 from strongroom_gateway.audit.redact import Hasher
 from strongroom_gateway.kept import Kept
 from strongroom_runtime.context import RequestContext
@@ -21,11 +22,7 @@ from strongroom_runtime.handlers import Caller
 from strongroom_runtime.metrics import Metrics
 
 _RESOLVE = "/strongroom.audit.v1.AuditLogService/ResolveDevices"
-APPEND = "/strongroom.audit.v1.AuditLogService/Append"
 _ALL = "devices"
-
-# Appends entries, each with the device that it is for; raises ServiceError where no device took them.
-Append = Callable[[list[tuple[str, bytes]]], Coroutine[Any, Any, None]]
 
 
 class AuditSink:
@@ -35,14 +32,12 @@ class AuditSink:
         audit: the audit service.
         view: what the audit service keeps, to know when its devices change.
         metrics: of the process.
-        append: appends entries where the log is in this process; None where the audit service is called for that.
+        append: appends entries.
     """
 
-    def __init__(
-        self, audit: Caller, view: PrefixView, metrics: Metrics, append: Append | None = None
-    ) -> None:
+    def __init__(self, audit: Caller, view: PrefixView, metrics: Metrics, append: Append) -> None:
         self._audit = audit
-        self._append_here = append
+        self._append = append
         self._metrics = metrics
         self._kept: Kept[list[Device]] = Kept(view)
 
@@ -100,12 +95,8 @@ class AuditSink:
             if devices is None:
                 devices = await self._look_up(context)
             entries = [(each.path, entry) for each in devices for entry in make(each)]
-            if not entries:
-                return
-            if self._append_here is not None:
-                await self._append_here(entries)
-            else:
-                await self._call(APPEND, _message(entries), context)
+            if entries:
+                await self._append(entries, context)
         except ServiceError as error:
             if error.kind is Kind.SEALED:
                 raise
@@ -126,20 +117,7 @@ class AuditSink:
         self, context: RequestContext, *, linearizable: bool
     ) -> audit_pb2.ResolveDevicesResponse:
         request = audit_pb2.ResolveDevicesRequest(linearizable=linearizable)
-        response: audit_pb2.ResolveDevicesResponse = await self._call(_RESOLVE, request, context)
-        return response
-
-    def _call(self, method: str, request: Any, context: RequestContext) -> Coroutine[Any, Any, Any]:
-        # The audit service is not told who asks for what: that is in the entries, as hashes.
-        slim = RequestContext(
-            context.request_id, traceparent=context.traceparent, deadline=context.deadline
+        response: audit_pb2.ResolveDevicesResponse = await self._audit.call(
+            _RESOLVE, request, unnamed(context)
         )
-        return self._audit.call(method, request, slim)
-
-
-def _message(entries: list[tuple[str, bytes]]) -> audit_pb2.AppendRequest:
-    request = audit_pb2.AppendRequest()
-    add = request.entries.add
-    for device, entry in entries:
-        add(device=device, json=entry)
-    return request
+        return response

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from strongroom.audit.v1 import audit_pb2
-from strongroom_gateway.audit.grouped import GroupedAppends
-from strongroom_gateway.audit.sink import APPEND
+from strongroom_gateway.audit.grouped import Entries, GroupedAppends
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 
@@ -18,37 +17,46 @@ class Audit:
     """Notes the calls, and answers them when it is let."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, list[bytes], RequestContext]] = []
+        self.calls: list[tuple[list[bytes], RequestContext]] = []
         self.error: ServiceError | None = None
         self.go = asyncio.Event()
         self.go.set()
 
     async def call(self, method: str, request: Any, context: RequestContext) -> Any:
-        entries = [entry.json for entry in getattr(request, "entries", ())]
-        self.calls.append((method, entries, context))
+        assert method == "/strongroom.audit.v1.AuditLogService/Append"
+        self.calls.append(([entry.json for entry in request.entries], context))
         await self.go.wait()
         if self.error is not None:
             raise self.error
         return audit_pb2.AppendResponse()
 
 
-def append(*entries: bytes) -> audit_pb2.AppendRequest:
-    made = [audit_pb2.Entry(device="file/", json=each) for each in entries]
-    return audit_pb2.AppendRequest(entries=made)
+def of_file(*entries: bytes) -> Entries:
+    return [("file/", each) for each in entries]
 
 
 def context(deadline: float = 0.0, traceparent: str = "") -> RequestContext:
-    return RequestContext("id", deadline=deadline, traceparent=traceparent)
+    return RequestContext("id", "secret/data/app", deadline=deadline, traceparent=traceparent)
+
+
+async def test_the_service_is_not_told_what_was_asked_for() -> None:
+    audit = Audit()
+    await GroupedAppends(audit).append(of_file(b"1"), context(traceparent=RECORDED))
+    await GroupedAppends(audit).append(of_file(b"2"), context(5.0))
+    assert [told for _, told in audit.calls] == [
+        RequestContext("id", traceparent=RECORDED),
+        RequestContext("id", deadline=5.0),
+    ]
 
 
 async def test_what_is_ready_at_once_goes_in_one_call_in_order() -> None:
     audit = Audit()
     grouped = GroupedAppends(audit)
     await asyncio.gather(
-        *(grouped.call(APPEND, append(b"%d" % n, b"%d'" % n), context()) for n in range(3))
+        *(grouped.append(of_file(b"%d" % n, b"%d'" % n), context()) for n in range(3))
     )
-    await grouped.call(APPEND, append(b"later"), context())
-    assert [entries for _, entries, _ in audit.calls] == [
+    await grouped.append(of_file(b"later"), context())
+    assert [entries for entries, _ in audit.calls] == [
         [b"0", b"0'", b"1", b"1'", b"2", b"2'"],
         [b"later"],
     ]
@@ -58,9 +66,9 @@ async def test_an_answer_waits_for_its_own_entries_alone() -> None:
     audit = Audit()
     grouped = GroupedAppends(audit)
     audit.go.clear()
-    first = asyncio.create_task(grouped.call(APPEND, append(b"1"), context()))
+    first = asyncio.create_task(grouped.append(of_file(b"1"), context()))
     await asyncio.sleep(0.01)
-    second = asyncio.create_task(grouped.call(APPEND, append(b"2"), context()))
+    second = asyncio.create_task(grouped.append(of_file(b"2"), context()))
     await asyncio.sleep(0.01)
     assert len(audit.calls) == 2
     assert not first.done()
@@ -72,23 +80,22 @@ async def test_all_of_a_call_learn_that_it_failed() -> None:
     audit = Audit()
     audit.error = ServiceError(Kind.UNAVAILABLE, "full")
     results = await asyncio.gather(
-        *(GroupedAppends(audit).call(APPEND, append(b"x"), context()) for _ in range(2)),
+        *(GroupedAppends(audit).append(of_file(b"x"), context()) for _ in range(2)),
         return_exceptions=True,
     )
     assert [getattr(each, "message", "") for each in results] == ["full", "full"]
     assert results[0] is not results[1]
 
 
-async def test_what_is_recorded_or_no_append_goes_by_itself() -> None:
+async def test_what_is_recorded_goes_by_itself() -> None:
     audit = Audit()
     grouped = GroupedAppends(audit)
     await asyncio.gather(
-        grouped.call(APPEND, append(b"1"), context()),
-        grouped.call(APPEND, append(b"2"), context(traceparent=RECORDED)),
-        grouped.call("/other", audit_pb2.ResolveDevicesRequest(), context()),
+        grouped.append(of_file(b"1"), context()),
+        grouped.append(of_file(b"2"), context(traceparent=RECORDED)),
     )
-    assert sorted(entries for _, entries, _ in audit.calls) == [[], [b"1"], [b"2"]]
-    assert {each.traceparent for _, _, each in audit.calls} == {"", RECORDED}
+    assert sorted(entries for entries, _ in audit.calls) == [[b"1"], [b"2"]]
+    assert {each.traceparent for _, each in audit.calls} == {"", RECORDED}
 
 
 async def test_the_one_with_the_most_time_gives_its_own() -> None:
@@ -96,28 +103,26 @@ async def test_the_one_with_the_most_time_gives_its_own() -> None:
     grouped = GroupedAppends(audit)
     for deadlines, longest in (((5.0, 9.0, 7.0), 9.0), ((5.0, 0.0), 0.0)):
         await asyncio.gather(
-            *(grouped.call(APPEND, append(b"x"), context(deadline)) for deadline in deadlines)
+            *(grouped.append(of_file(b"x"), context(deadline)) for deadline in deadlines)
         )
-        assert audit.calls[-1][2].deadline == longest
+        assert audit.calls[-1][1].deadline == longest
 
 
 async def test_entries_are_written_even_if_who_asked_is_gone() -> None:
     audit = Audit()
     grouped = GroupedAppends(audit)
-    gone = asyncio.create_task(grouped.call(APPEND, append(b"gone"), context()))
-    stays = asyncio.create_task(grouped.call(APPEND, append(b"stays"), context()))
+    gone = asyncio.create_task(grouped.append(of_file(b"gone"), context()))
+    stays = asyncio.create_task(grouped.append(of_file(b"stays"), context()))
     await asyncio.sleep(0)
     gone.cancel()
     await stays
     with pytest.raises(asyncio.CancelledError):
         await gone
-    assert audit.calls[0][1] == [b"gone", b"stays"]
+    assert audit.calls[0][0] == [b"gone", b"stays"]
 
 
 async def test_large_ones_are_not_put_together() -> None:
     audit = Audit()
     grouped = GroupedAppends(audit)
-    await asyncio.gather(
-        *(grouped.call(APPEND, append(bytes(400_000)), context()) for _ in range(5))
-    )
-    assert [len(entries) for _, entries, _ in audit.calls] == [2, 2, 1]
+    await asyncio.gather(*(grouped.append(of_file(bytes(400_000)), context()) for _ in range(5)))
+    assert [len(entries) for entries, _ in audit.calls] == [2, 2, 1]

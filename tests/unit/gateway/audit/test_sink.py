@@ -6,7 +6,8 @@ import pytest
 
 from strongroom.audit.v1 import audit_pb2
 from strongroom_gateway.audit.entries import Outcome, Subject
-from strongroom_gateway.audit.sink import APPEND, AuditSink
+from strongroom_gateway.audit.grouped import APPEND, Entries, GroupedAppends
+from strongroom_gateway.audit.sink import AuditSink
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.metrics import Metrics
@@ -34,7 +35,7 @@ class Log:
         self.entries: list[tuple[str, bytes]] = []
         self.error = error
 
-    async def append(self, entries: list[tuple[str, bytes]]) -> None:
+    async def append(self, entries: Entries, context: RequestContext) -> None:
         if self.error is not None:
             raise self.error
         self.entries += entries
@@ -42,7 +43,7 @@ class Log:
     async def call(self, method: str, request: Any, context: RequestContext) -> Any:
         self.called.append(method)
         if method == APPEND:
-            await self.append([(each.device, each.json) for each in request.entries])
+            await self.append([(each.device, each.json) for each in request.entries], context)
             return audit_pb2.AppendResponse()
         device = audit_pb2.SaltedDevice(path="file/", salt=b"salt")
         return audit_pb2.ResolveDevicesResponse(devices=[device], dependencies=[b"d"], as_of=1)
@@ -50,7 +51,8 @@ class Log:
 
 def sink_of(log: Log, metrics: Metrics, *, here: bool) -> AuditSink:
     view: Any = View()
-    return AuditSink(log, view, metrics, log.append if here else None)
+    append = log.append if here else GroupedAppends(log).append
+    return AuditSink(log, view, metrics, append)
 
 
 @pytest.mark.parametrize("here", [True, False])
