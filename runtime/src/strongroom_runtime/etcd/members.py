@@ -22,7 +22,7 @@ MEMBERS = (
 ASKED = CLUSTER + b"asked/"  # a mark for each that is to withdraw, which any process writes
 
 _POLL_SECONDS = 0.2
-_MOST_CHARACTERS = 200
+_MOST_CHARACTERS = 500  # names of clients may be of any length
 _ASKED_SECONDS = 60  # a member looks every second, or has lost its lease
 
 # (address, prefix, revision, timeout in seconds): returns when the process there has applied the revision.

@@ -124,9 +124,9 @@ class PrefixView:
             self.apply(kv.key, None if event.type == _DELETE else kv.value, revision)
         self.applied = revision
         still: list[tuple[int, asyncio.Future[None]]] = []
-        for revision, future in self._waiting:
-            if revision > self.applied:
-                still.append((revision, future))
+        for wanted, future in self._waiting:
+            if wanted > revision:
+                still.append((wanted, future))
             elif not future.done():
                 future.set_result(None)
         self._waiting = still

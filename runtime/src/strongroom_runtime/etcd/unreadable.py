@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 
 from strongroom_runtime.bounded import Bounded
+from strongroom_runtime.etcd.members import shown
 from strongroom_runtime.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 600.0  # after which the log names one again
 _MOST = 1_000
-_MOST_CHARACTERS = 500
 
 
 class Unreadable:
@@ -40,8 +40,5 @@ class Unreadable:
         self._named.keep(key, now + _AGAIN_SECONDS)
         log.error(
             "an entry in etcd cannot be read; it is passed over",
-            extra={
-                "key": key.decode(errors="replace")[:_MOST_CHARACTERS],
-                "error": type(error).__name__,
-            },
+            extra={"key": shown(key), "error": type(error).__name__},
         )
