@@ -10,8 +10,7 @@ import grpc
 
 from strongroom.seal.v1 import seal_pb2
 from strongroom_runtime.barrier import KeyHolder, KeyRing
-from strongroom_runtime.errors import ServiceError
-from strongroom_runtime.tasks import end
+from strongroom_runtime.tasks import attempt, end
 
 if TYPE_CHECKING:
     from strongroom_seal.seal import Seal
@@ -76,31 +75,25 @@ class _Lifecycle:
             await self._wanted.wait()
             self._wanted.clear()
             sealed = any(holder.sealed for holder in self.holders.values())
-            try:
+            with attempt("the start and the end of services"):
                 if sealed and self._started:
                     await self._stop_all()
                 elif not sealed and not self._started:
                     await self._start_all()
-            except Exception as error:
-                # A bug. Without this loop the process would never take calls again, nor forget what it has.
-                log.error("services cannot follow the keys", extra={"error": type(error).__name__})
-                self._look_again()
+                continue
+            self._look_again()
 
     async def _start_all(self) -> None:
         for each in self._running:
             # Before it has: one that fails half-way is stopped as well.
             self._started.append(each)
-            try:
+            with attempt("the start of a service"):
                 await each.start()
-            except Exception as error:
-                # etcd is away, or the keys went again: try anew, all of it.
-                level, kind = logging.ERROR, type(error).__name__
-                if isinstance(error, ServiceError):
-                    level, kind = logging.INFO, error.kind.value
-                log.log(level, "a service cannot start yet", extra={"kind": kind})
-                await self._stop_all()
-                self._look_again()
-                return
+                continue
+            # etcd is away, say, or the keys went again: try anew, all of it.
+            await self._stop_all()
+            self._look_again()
+            return
 
     def _look_again(self) -> None:
         asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.changed)
@@ -182,10 +175,10 @@ class RemoteKeys:
 
     async def _follow(self, name: str) -> None:
         not_open: set[str] = set()  # those that were closed or away, since one was open
-        for attempt in itertools.count():
+        for turn in itertools.count():
             seals = self._seals()
             if seals:
-                seal = seals[attempt % len(seals)]
+                seal = seals[turn % len(seals)]
                 channel = self._connects[name](seal)
                 try:
                     await self._watch(name, channel, seal, not_open)

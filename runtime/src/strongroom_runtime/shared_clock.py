@@ -8,7 +8,6 @@ known, whichever is later. Where two timelines meet, the elder is the one. See `
 
 import asyncio
 import contextlib
-import logging
 import secrets
 from collections.abc import Mapping
 
@@ -24,8 +23,7 @@ from strongroom_runtime.storage import (
     Store,
     Transaction,
 )
-
-log = logging.getLogger(__name__)
+from strongroom_runtime.tasks import attempt
 
 _FOLDER: Path = (Plain("clock"),)
 _TIME: Path = (*_FOLDER, Plain("time"))
@@ -110,15 +108,13 @@ class SharedClock:
     async def run(self) -> None:
         """Finds out the time, answers others, and asks now and then again. Works until cancelled."""
         while True:
-            try:
+            with attempt("the finding of the time"), contextlib.suppress(CompactedError):
                 asked_at = await self.find()
-                async with asyncio.timeout(_AGAIN_SECONDS):
-                    await self._answer_others(asked_at + 1)
-            except TimeoutError:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_AGAIN_SECONDS):
+                        await self._answer_others(asked_at + 1)
                 continue
-            except (ServiceError, CompactedError) as error:
-                log.info("the clock waits", extra={"error": type(error).__name__})
-                await asyncio.sleep(self._patience)
+            await asyncio.sleep(self._patience)
 
     async def find(self) -> int:
         """Finds out the time, from those who know it or else from this machine.

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -25,8 +24,7 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError, denied, invalid, not_found
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.policy import Acl
-
-log = logging.getLogger(__name__)
+from strongroom_runtime.tasks import attempt
 
 _RETRY_SECONDS = 2.0
 
@@ -202,19 +200,13 @@ class MountHandlers:
     async def finish_changes(self) -> None:
         """Ends what mounts left that are being disabled or were moved, after crashes too. Runs until cancelled."""
         while True:
-            try:
-                mounts = list((await self._table.current()).mounts.items())
-            except ServiceError as error:
-                log.info("the mounts cannot be read", extra={"kind": error.kind.value})
-                mounts = []
-            for path, mount in mounts:
-                try:
-                    if mount.state == REMOVING:
-                        await self._remove(path, mount)
-                    elif mount.settling:
-                        await self._settle(mount)
-                except ServiceError as error:
-                    log.info("the end of a mount's change waits", extra={"kind": error.kind.value})
+            with attempt("the change of mounts"):
+                for path, mount in list((await self._table.current()).mounts.items()):
+                    with attempt("the end of a mount's change"):
+                        if mount.state == REMOVING:
+                            await self._remove(path, mount)
+                        elif mount.settling:
+                            await self._settle(mount)
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _list(self, *, auth: bool) -> dict[str, pb.MountInfo]:

@@ -1,16 +1,14 @@
 """WrappingService: the contract to and from wrapped answers."""
 
 import asyncio
-import logging
 
 from strongroom.sys.v1 import wrapping_pb2 as pb
 from strongroom_gateway.wrapping.storage import Wrapped, WrapStore
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.documents import refuse_repeated_keys
-from strongroom_runtime.errors import ServiceError, invalid
+from strongroom_runtime.errors import invalid
+from strongroom_runtime.tasks import attempt
 from strongroom_runtime.timestamps import timestamp
-
-log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 5.0
 
@@ -72,11 +70,9 @@ class WrappingHandlers:
     async def sweep(self) -> None:
         """Removes what can no longer be opened. Runs until cancelled."""
         while True:
-            try:
+            busy = False
+            with attempt("the removal of wrapped answers"):
                 busy = await self._wraps.sweep()
-            except ServiceError as error:
-                log.info("sweeping waits", extra={"kind": error.kind.value})
-                busy = False
             await asyncio.sleep(0 if busy else _SWEEP_SECONDS)
 
 

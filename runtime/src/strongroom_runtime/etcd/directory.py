@@ -4,16 +4,16 @@ A record is there for as long as its member's lease, so what died is gone with i
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
 from strongroom.etcd.v3 import etcd_pb2
-from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.members import MEMBERS, Member, read_member, shown
 from strongroom_runtime.etcd.watch import watch
 from strongroom_runtime.storage import CompactedError
-from strongroom_runtime.tasks import end
+from strongroom_runtime.tasks import attempt, end
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Directory:
 
     async def _follow(self) -> None:
         while True:
-            try:
+            with attempt("the following of members"), contextlib.suppress(CompactedError):
                 found = await self._client.range(MEMBERS, prefix_end(MEMBERS))
                 self._members = {}
                 for kv in found.kvs:
@@ -67,13 +67,6 @@ class Directory:
                     for event in events:
                         self._apply(event.kv)
                     self._tell()
-            except CompactedError:
-                continue
-            except ServiceError as error:
-                log.info("the directory is away", extra={"kind": error.kind.value})
-            except Exception as error:
-                # A bug. Without this loop the process would never find replicas again.
-                log.error("the directory failed", extra={"error": type(error).__name__})
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _apply(self, record: etcd_pb2.KeyValue) -> None:

@@ -14,6 +14,7 @@ from strongroom_audit.register import ChainRecord, ChainRegister
 from strongroom_audit.writer import FileWriter
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.tasks import attempt
 from strongroom_runtime.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
@@ -92,15 +93,20 @@ class AuditLog:
         """Seals what was written. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._config.seal_seconds)
-            try:
-                await self._keys.refresh()
-                self._old_key = False
-            except ServiceError as error:
-                if not self._old_key:  # said once: where etcd is away, it is as good for a while
-                    log.warning("the key of seals stays", extra={"reason": error.message})
-                self._old_key = True
-            for writer in self._writers.values():
-                writer.seal()
+            with attempt("the sealing of audit files"):
+                await self._refresh_key()
+                for writer in self._writers.values():
+                    writer.seal()
+
+    async def _refresh_key(self) -> None:
+        try:
+            await self._keys.refresh()
+        except ServiceError as error:
+            if not self._old_key:  # said once: where etcd is away, it is as good for a while
+                log.warning("the key of seals stays", extra={"reason": error.message})
+            self._old_key = True
+        else:
+            self._old_key = False
 
     async def keep_synced(self) -> None:
         """Brings files to the disk, and records how far they are there. Runs until cancelled."""
@@ -112,7 +118,8 @@ class AuditLog:
                     await writer.witness()
                 except OSError as error:
                     log.error("an audit file cannot be synced", extra={"errno": error.errno or 0})
-            await self._record()
+            with attempt("the recording of chains"):
+                await self._record()
 
     async def close(self) -> None:
         """Writes what waits, ends all chains and closes their files."""

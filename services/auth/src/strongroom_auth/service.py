@@ -1,7 +1,6 @@
 """Builds the auth service."""
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Iterable
 from typing import NoReturn
@@ -39,8 +38,7 @@ from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.handlers import Caller, HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_runtime.shared_clock import SharedClock
-
-log = logging.getLogger(__name__)
+from strongroom_runtime.tasks import attempt
 
 _DROP_TOKEN_DATA = "/strongroom.kv.v1.KvLifecycleService/DropTokenData"  # noqa: S105 (a method)
 _DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeases"  # noqa: S105
@@ -97,23 +95,19 @@ class AuthService:
         """Removes policies that have ended, now and every so often, until cancelled."""
         ending = self._policies.ending
         while True:
-            try:
+            with attempt("the removal of policies that have ended"):
                 if not ending.complete:
                     await ending.complete_index()
                 await ending.remove()
-            except ServiceError as error:
-                log.info("policies that ended wait", extra={"kind": error.kind.value})
             await asyncio.sleep(self._policy_seconds)
 
     async def _remove_failures(self) -> NoReturn:
         """Removes failed logins that are of no more use, every so often, until cancelled."""
         while True:
             await asyncio.sleep(self._lockout_seconds)
-            try:
+            with attempt("the removal of failed logins"):
                 for each in self._lockouts:
                     await each.sweep(self.clock.now())
-            except ServiceError as error:
-                log.info("failed logins wait", extra={"kind": error.kind.value})
 
 
 def build(host: Host, config: Config | None = None) -> AuthService:

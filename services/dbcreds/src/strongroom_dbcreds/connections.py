@@ -10,6 +10,7 @@ from strongroom_dbcreds.drivers.base import Driver, Factory
 from strongroom_dbcreds.records import Connection
 from strongroom_dbcreds.storage import Named
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.tasks import attempt
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Connections:
         """Closes what no connection needs any more, again and again, until cancelled."""
         while True:
             await asyncio.sleep(_TEND_SECONDS)
-            with contextlib.suppress(ServiceError):
+            with attempt("the closing of unused connections"):
                 await self.tend()
 
     async def tend(self) -> None:

@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import logging
 import uuid
 
 from strongroom.auth.v1 import gate_pb2
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.handlers import Caller
+from strongroom_runtime.tasks import attempt
 from strongroom_seal.storage import SealStore
-
-log = logging.getLogger(__name__)
 
 ADOPT = "/strongroom.auth.v1.TokenGateService/AdoptRootToken"
 _RETRY_SECONDS = 0.2
@@ -53,12 +50,11 @@ class Adoption:
 
     async def _keep_promise(self, root: bytes) -> None:
         while True:
-            try:
+            with attempt("the adoption of a root token"):
                 promised = await self._store.promised(root)
                 if promised is None:
                     return
                 await self.adopt(promised[0])
                 await self._store.kept_promise(promised[1])
-            except ServiceError as error:
-                log.info("the root token waits for auth", extra={"kind": error.kind.value})
-                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            await asyncio.sleep(_RETRY_SECONDS)

@@ -1,17 +1,14 @@
 """Terms of the key ring: begun on request, or when the policy asks for it."""
 
 import asyncio
-import logging
 from typing import NoReturn
 
 import msgspec
 
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.tasks import attempt
 from strongroom_seal.domain.keys import MasterRing, RotationPolicy
 from strongroom_seal.seal import Seal
-
-log = logging.getLogger(__name__)
 
 
 class Rotation:
@@ -65,7 +62,5 @@ class Rotation:
             await asyncio.sleep(seconds)
             if self._seal.sealed:
                 continue
-            try:
+            with attempt("the change of the term"):
                 await self.rotate_if_due()
-            except ServiceError as error:
-                log.warning("the term could not be changed", extra={"kind": error.kind.value})

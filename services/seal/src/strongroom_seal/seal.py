@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.secrets import new_token
 from strongroom_runtime.storage import CompactedError, ConflictError, Path, Store, Transaction
+from strongroom_runtime.tasks import attempt
 from strongroom_seal.adoption import Adoption
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
@@ -19,8 +19,6 @@ from strongroom_seal.domain.ceremony import KEY_BYTES, Gathering
 from strongroom_seal.domain.keys import MasterRing, new_ring
 from strongroom_seal.openers import Openers, share_bytes
 from strongroom_seal.storage import SealConfig, SealStore
-
-log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.2
 _TRIES = 20
@@ -272,16 +270,12 @@ class Seal:
     async def follow(self) -> None:
         """Does what other processes' rotations, sealings and initialisation ask for. Runs until cancelled."""
         while True:
-            try:
+            with attempt("the following of the store"), contextlib.suppress(CompactedError):
                 start = await self._raw.revision()
                 await self.catch_up()
                 async for _ in self._raw.watch((), from_revision=start + 1):
                     await self.catch_up()
-            except CompactedError:
-                continue
-            except ServiceError as error:
-                log.warning("the store cannot be followed", extra={"kind": error.kind.value})
-                await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def catch_up(self) -> None:
         """Compares this process with the store. What was missed does not matter, only what stands there now."""

@@ -5,7 +5,7 @@ import logging
 import random
 
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.tasks import attempt
 from strongroom_transit.storage import Begun, Keys
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,8 @@ class Leftovers:
         """Looks again and again, for ever."""
         while True:
             await asyncio.sleep(self._seconds / _LOOKS * random.uniform(0.5, 1.0))  # noqa: S311
-            try:
+            with attempt("the removal of unfinished restores"):
                 await self.once()
-            except ServiceError as error:
-                log.info("leftovers wait", extra={"kind": error.kind.value})
 
     async def once(self) -> int:
         """Looks once; returns how many keys that were never put it has removed."""

@@ -6,6 +6,7 @@ import random
 
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.tasks import attempt
 from strongroom_transit.creation import Maker
 from strongroom_transit.storage import Keys
 
@@ -32,10 +33,8 @@ class Rotation:
         """Looks again and again, for ever. Replicas do not look at the same moment."""
         while True:
             await asyncio.sleep(self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            try:
+            with attempt("the rotation of keys"):
                 await self.once()
-            except ServiceError as error:
-                log.warning("keys could not be rotated", extra={"reason": error.kind.value})
 
     async def once(self) -> int:
         """Rotates what is due; returns how many this replica did. What fails is tried again next time."""

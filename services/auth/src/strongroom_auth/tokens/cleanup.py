@@ -10,6 +10,7 @@ from strongroom_auth.tokens.tokens import Tokens
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.storage import ConflictError
+from strongroom_runtime.tasks import attempt
 
 log = logging.getLogger(__name__)
 
@@ -69,25 +70,17 @@ class Cleanup:
     async def _list_all(self) -> None:
         """Puts tokens that an earlier version made among the leases; tried until it is done."""
         while True:
-            try:
+            with attempt("the listing of tokens"):
                 await self._records.list_all()
                 return
-            except ServiceError as error:
-                log.info("listing tokens waits", extra={"kind": error.kind.value})
-            except Exception as error:
-                log.error("tokens cannot be listed", extra={"error": type(error).__name__})
             await asyncio.sleep(self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
 
     async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
         """Works again and again; at once where there may be more."""
         while True:
             busy = False
-            try:
+            with attempt("the removal of tokens"):
                 busy = await work()
-            except ServiceError as error:
-                log.info("cleaning waits", extra={"kind": error.kind.value})
-            except Exception as error:
-                log.error("cleaning failed", extra={"error": type(error).__name__})
             # Replicas that started together should not do the same work at the same moment for ever.
             await asyncio.sleep(0 if busy else self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -10,10 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases, Queue
-from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.shared_clock import SharedClock
-
-log = logging.getLogger(__name__)
+from strongroom_runtime.tasks import attempt
 
 _STOP_SECONDS = 2.0
 # Finding the queues takes etcd longer the more leases there are: a twentieth of the time may be spent on it.
@@ -47,13 +44,8 @@ class Expiry:
         await self._clock.found()
         try:
             while True:
-                try:
+                with attempt("the expiry of leases"):
                     await self.step(await self._known_queues())
-                except ServiceError as error:
-                    log.info("expiry waits", extra={"kind": error.kind.value})
-                except Exception as error:
-                    # A bug, or a record that does not open: the work for all others goes on.
-                    log.error("expiry failed", extra={"error": type(error).__name__})
                 await self._rest()
         finally:
             await _end(self._tasks)
@@ -121,11 +113,9 @@ class Expiry:
         await self._clock.found()
         try:
             while True:
-                try:
+                with attempt("the search for databases that are back"):
                     await self._leases.refile()
                     await self.probe_once()
-                except ServiceError as error:
-                    log.info("probing waits", extra={"kind": error.kind.value})
                 await asyncio.sleep(self._config.probe_seconds * random.uniform(0.7, 1.3))  # noqa: S311
         finally:
             await _end(self._probes.values())
@@ -146,12 +136,8 @@ class Expiry:
                 task.add_done_callback(lambda _, queue=queue: self._probes.pop(queue, None))  # type: ignore[misc]
 
     async def _probe_safely(self, queue: Queue) -> None:
-        try:
+        with attempt("a probe of a database"):
             await self._probe(*queue)
-        except ServiceError as error:
-            log.info("a probe waits", extra={"kind": error.kind.value})
-        except Exception as error:
-            log.error("a probe failed", extra={"error": type(error).__name__})
 
     async def _probe(self, mount: str, database: str) -> None:
         back = False
@@ -191,7 +177,7 @@ class Expiry:
     async def _batch(
         self, queue: Queue, batch: dict[str, float], over: Callable[[Collection[str]], None]
     ) -> None:
-        try:
+        with attempt("the revocation of leases that are due"):
             found, broken = await self._revoker.read(list(batch))
             late = {
                 kept.lease.key: _ms(kept.lease.due) - _ms(batch[kept.lease.key]) for kept in found
@@ -204,10 +190,6 @@ class Expiry:
                 await self._leases.forget_due(queue, stale)
             over(batch.keys() - {kept.lease.key for kept in ready} - set(broken))
             await self._revoker.revoke_read(ready, over=over)
-        except ServiceError as error:
-            log.info("due leases wait", extra={"kind": error.kind.value})
-        except Exception as error:
-            log.error("due leases cannot be worked on", extra={"error": type(error).__name__})
 
     async def _rest(self) -> None:
         """Waits for a moment, or until somebody wakes it: who adds something, or makes room."""

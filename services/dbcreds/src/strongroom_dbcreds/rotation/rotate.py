@@ -27,6 +27,7 @@ from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.locks import KeyedLocks
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import Store, going_past
+from strongroom_runtime.tasks import attempt
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +78,8 @@ class Rotator:
         await self._clock.ready()
         try:
             while True:
-                try:
+                with attempt("the rotation of passwords"):
                     await self._begin()
-                except ServiceError as error:
-                    log.info("rotation waits", extra={"kind": error.kind.value})
                 wait = self._config.rotation_seconds * random.uniform(0.7, 1.3)  # noqa: S311
                 await asyncio.sleep(wait)
         finally:
