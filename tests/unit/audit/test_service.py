@@ -97,6 +97,18 @@ def platform(tmp_path: Path) -> Platform:
     return Platform(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["", "\0", "a\nb", "../outside.log", "/tmp/outside.log", "x" * 5_000]
+)
+async def test_a_file_that_cannot_be_is_refused(platform: Platform, name: str) -> None:
+    async with platform.running() as service:
+        request = pb.EnableDeviceRequest(path="f", type="file", options={"file_path": name})
+        with pytest.raises(ServiceError, match="file_path") as caught:
+            await platform.ask(service, "AuditService/EnableDevice", request)
+        assert caught.value.kind is Kind.INVALID
+        assert list(platform.folder.iterdir()) == []
+
+
 async def until(check: Callable[[], Any]) -> None:
     while not check():
         await asyncio.sleep(0.005)

@@ -510,6 +510,7 @@ async def test_two_sides_agree_on_a_key(transit: Transit) -> None:
         {"peer_public_key": "x"},
         {"peer_public_key": ""},
         {"base_key_name": "own"},
+        {"base_key_name": ""},
         {"derived_key_type": "rsa-2048"},
         {"derived_key_type": "chacha20-poly1305"},
         {"key_derivation_algorithm": "x"},

@@ -124,6 +124,8 @@ class DeviceStore:
     def _allowed(self, name: str) -> FilePath:
         if not name:
             raise invalid("options.file_path: must be given")
+        if not name.isprintable():
+            raise invalid("options.file_path: cannot have characters that cannot be printed")
         folder = self._config.folder
         path = FilePath(name)
         if not path.is_absolute() and folder is not None:

@@ -164,8 +164,9 @@ class MaterialHandlers:
         kind = type_named(request.derived_key_type)
         if kind.family is not Family.AEAD:
             raise invalid("derived_key_type: takes a type that encrypts with a symmetric key")
-        if not request.peer_public_key:
-            raise invalid("peer_public_key: must be given")
+        for field in ("base_key_name", "peer_public_key"):
+            if not getattr(request, field):
+                raise invalid(f"{field}: must be given")
         base = await self._key(context, request.base_key_name, "base_key_name")
         base.check_usable()
         if base.kind.family is not Family.ECDSA:
