@@ -97,6 +97,25 @@ def test_parameters_of_the_query(platform: Platform) -> None:
         platform.http("DELETE", "secret/metadata/query")
 
 
+def test_spans_that_nobody_can_count_are_refused(platform: Platform) -> None:
+    for span in (10**12, "300000000h"):
+        body = {"delete_version_after": span}
+        answer = platform.http("POST", "secret/metadata/span", json=body)
+        assert (answer.status_code, "292 years" in answer.text) == (400, True)
+        answer = platform.http(
+            "POST", "sys/wrapping/wrap", json={}, headers={"X-Vault-Wrap-TTL": str(span)}
+        )
+        assert (answer.status_code, "292 years" in answer.text) == (400, True)
+    assert platform.http("GET", "secret/metadata/span").status_code == 404
+    # The longest there is can be looked at.
+    headers = {"X-Vault-Wrap-TTL": "2562047h"}
+    wrapped = platform.http("POST", "sys/wrapping/wrap", json={}, headers=headers).json()
+    token = {"token": wrapped["wrap_info"]["token"]}
+    shown = platform.http("POST", "auth/token/lookup", json=token).json()["data"]
+    assert shown["expire_time"].startswith("23")
+    platform.http("POST", "auth/token/revoke", json=token)
+
+
 def test_what_the_path_names_is_not_named_otherwise_by_the_body(platform: Platform) -> None:
     path = "auth/token/roles/in-the-path"
     try:

@@ -6,7 +6,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|ms|m|s|us|µs|μs|ns)")
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
 # Go's smaller units, which some clients write even for none of them (`10800s0ns`).
 _SECONDS |= {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-MAX_SECONDS = 1 << 40
+MAX_SECONDS = ((1 << 63) - 1) // 10**9  # what Vault can count, in nanoseconds: 292 years
 _MAX_TEXT = 100  # characters: looking for units takes the square of that
 
 
@@ -37,8 +37,10 @@ def parse_exact_seconds(value: str | int | float) -> float:
             seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
         else:
             raise ValueError("takes seconds or a duration such as 1h30m")
-    if not 0 <= seconds <= MAX_SECONDS:
+    if seconds < 0:
         raise ValueError("takes a duration that is not negative")
+    if seconds > MAX_SECONDS:
+        raise ValueError("takes a duration of 292 years at the most")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""Times as clients read them."""
+"""Times as clients read them. What lies beyond the year 9999, for which they have no form, is shown as its end."""
 
 import datetime
 import functools
@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 _SECONDS = re.compile(r"[+-]?\d{1,12}", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _EARLIEST = -62_135_596_800  # the beginning of the year 1
-LATEST = 253_402_300_799  # the last second of the year 9999
+_LATEST = 253_402_300_799  # the last second of the year 9999
 
 
 def parse_time(text: str) -> float:
@@ -25,7 +25,7 @@ def parse_time(text: str) -> float:
             seconds = datetime.datetime.fromisoformat(text).timestamp()
         else:
             raise ValueError
-        if not _EARLIEST <= seconds < LATEST + 1:
+        if not _EARLIEST <= seconds < _LATEST + 1:
             raise ValueError
     except (ValueError, OverflowError):
         raise ValueError(
@@ -40,9 +40,13 @@ def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S")
 
 
+def _micros(seconds: float) -> int:
+    return round(min(seconds, _LATEST) * 1e6)
+
+
 def rfc3339(seconds: float) -> str:
     """Returns wall time (seconds since 1970) as RFC 3339 in UTC, with microseconds."""
-    micros = round(seconds * 1e6)
+    micros = _micros(seconds)
     # The part that changes each second is made once: entries are many.
     return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06}Z"
 
@@ -63,5 +67,5 @@ def timestamp(seconds: float) -> Timestamp | None:
     """Returns wall time as a protobuf Timestamp, to the microsecond; None for 0, which stands for never."""
     if not seconds:
         return None
-    micros = round(seconds * 1e6)
+    micros = _micros(seconds)
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)

@@ -189,7 +189,7 @@ async def test_a_policys_end_is_changed_by_whoever_writes_it(auth: Auth) -> None
         ({"ttl": "1h", "expiration": "2030-01-01T00:00:00Z"}, "cannot supply both"),
         ({"ttl": "soon"}, "ttl: "),
         ({"ttl": "0"}, "already elapsed"),
-        ({"ttl": str(1 << 40)}, "ttl: must end before the year 10000"),
+        ({"ttl": str(1 << 40)}, "ttl: takes a duration of 292 years"),
         ({"expiration": "2020-01-01T00:00:00Z"}, "already elapsed"),
         ({"expiration": "2030-01-01T00:00:00"}, "RFC 3339"),
         ({"expiration": "253402300800"}, "RFC 3339"),

@@ -33,6 +33,14 @@ def test_refuses_the_rest_without_repeating_it(value: str | int) -> None:
     assert "soon" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "value", [MAX_SECONDS + 1, str(MAX_SECONDS + 1), "2562048h", 1e300, 10**400]
+)
+def test_refuses_what_would_not_end_in_a_year_that_has_a_name(value: str | float) -> None:
+    with pytest.raises(ValueError, match="292 years"):
+        parse_seconds(value)
+
+
 def test_refuses_what_is_long_before_it_is_looked_at() -> None:
     # Anybody can send one, and looking for units in it would take the square of its length.
     for text in ("0" * 100 + "5s", "1" * 400_000 + "x"):

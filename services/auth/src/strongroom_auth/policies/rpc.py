@@ -14,7 +14,7 @@ from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
 from strongroom_runtime.requests import page
 from strongroom_runtime.shared_clock import SharedClock
-from strongroom_runtime.timestamps import LATEST, parse_time, timestamp
+from strongroom_runtime.timestamps import parse_time, timestamp
 
 # (token text, accessor), one of both given: the names of a token's policies, None where there is no such token.
 PoliciesOf = Callable[[str, str], Awaitable[tuple[str, ...] | None]]
@@ -212,12 +212,9 @@ def _end(ttl: str, expiration: str, now: float) -> float | None:
         raise invalid("cannot supply both 'expiration' and 'ttl' for policies")
     if ttl:
         try:
-            end = now + parse_seconds(ttl)
+            return now + parse_seconds(ttl)
         except ValueError as error:
             raise invalid(f"ttl: {error}") from None
-        if end > LATEST:
-            raise invalid("ttl: must end before the year 10000")
-        return end
     if not expiration:
         return None
     try:
