@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import grpc
 
@@ -213,6 +214,12 @@ class Replica:
         self._finishing = False
         link = link_pb2_grpc.LinkServiceStub(self.channel)
         stream = link.Exchange(self._outbox.frames(), metadata=self._metadata)
+        try:
+            await self._follow(stream)
+        finally:
+            self._outbox.close()  # or gRPC would wait for frames for ever
+
+    async def _follow(self, stream: Any) -> None:
         # Only a replica that takes calls says so: one that drains refuses the stream.
         self.usable = BEGUN[0] in tuple(await stream.initial_metadata()) and not self._retired
         if self._retired:

@@ -199,6 +199,23 @@ async def test_a_replica_that_is_starting_gets_no_calls_until_it_takes_them(
     await starting.server.stop(None)
 
 
+async def test_a_stream_that_was_refused_leaves_no_task(served: Served, identities: Path) -> None:
+    starting = Served(identities, Echo(), takes=False)
+    await starting.start()
+    both = caller(identities, "gateway", served.port, starting.port)
+    await send(both, "Echo", "x")
+    refused = both._replicas[f"127.0.0.1:{starting.port}"]
+    outboxes: set[object] = set()
+    async with asyncio.timeout(30):
+        while len(outboxes) < 5:  # one for each stream
+            outboxes.add(refused._outbox)
+            await asyncio.sleep(0.01)
+    consuming = [t for t in asyncio.all_tasks() if "_consume_request" in str(t.get_coro())]
+    assert len(consuming) <= 2  # of the one that takes calls, and of the one being tried
+    await both.close()
+    await starting.server.stop(None)
+
+
 async def test_a_draining_replica_gets_no_new_calls_and_answers_the_old(
     served: Served, identities: Path
 ) -> None:
