@@ -233,6 +233,7 @@ _SETTINGS: list[tuple[str, str]] = [
     ),
     ("direct-advertise", "HOST:PORT by which other processes reach that."),
     ("health-listen", "HOST:PORT for /live and /ready over plain HTTP."),
+    ("etcd-quota-mib", "How large the file of the embedded etcd may become, from 64 to 8192 MiB."),
     ("etcd-endpoints", "An outside etcd cluster: HOST:PORT, separated by commas."),
     ("etcd-pki-dir", "ca.pem, client.pem and client.key for it."),
     ("etcd-user", "Its user for this process, where it has access control."),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strongroom_runtime.etcd.server import QUOTA_MIB
 from strongroom_runtime.transport.leaving import STREAM_SECONDS
 from strongroom_runtime.version import VAULT_VERSION
 
@@ -17,6 +18,8 @@ SCALED = ("transit",)
 VIEWED = ("auth", "audit")
 DBCREDS = "dbcreds_"  # how the settings of that service begin
 ETCD_PASSWORD = "STRONGROOM_ETCD_PASSWORD"  # noqa: S105 (where it is, not what it is)
+# Beyond the larger, etcd's authors advise against it: it starts slowly, and its members catch up slowly.
+SMALLEST_QUOTA_MIB, LARGEST_QUOTA_MIB = 64, 8192
 # Where others reach a process.
 _VAULT_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}", re.ASCII)
 _REACHED = ("advertise", "direct_advertise")
@@ -49,6 +52,7 @@ class ServerConfig:
             of direct_listen.
         health_listen: host:port where `/live` and `/ready` tell over plain HTTP how the one process is; empty for
             nowhere.
+        etcd_quota_mib: how large the file of the embedded etcd may become.
         etcd_endpoints: an outside cluster; empty for the embedded one.
         etcd_pki_dir: ca.pem, client.pem and client.key for the outside cluster; empty for plain text.
         etcd_user: the user of the outside cluster; empty where it has no access control.
@@ -103,6 +107,7 @@ class ServerConfig:
     direct_listen: str = ""
     direct_advertise: str = ""
     health_listen: str = ""
+    etcd_quota_mib: int = QUOTA_MIB
     etcd_endpoints: tuple[str, ...] = ()
     etcd_pki_dir: Path | None = None
     etcd_user: str = ""
@@ -210,6 +215,10 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         for name in _named(DBCREDS, config)
         if not 0 < getattr(config, name) < float("inf")
     ]
+    if not SMALLEST_QUOTA_MIB <= config.etcd_quota_mib <= LARGEST_QUOTA_MIB:
+        wrong.append(
+            f"etcd_quota_mib: takes a number from {SMALLEST_QUOTA_MIB} to {LARGEST_QUOTA_MIB}"
+        )
     wrong += _check_addresses(config)
     wrong += _check_etcd_user(config, environment)
     if (config.tls_cert is None) != (config.tls_key is None):

@@ -17,6 +17,7 @@ from strongroom_runtime.children import HURRY, LEAVE, ending_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
+from strongroom_runtime.etcd.upkeep import Upkeep
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.ports import free_port, keep_port
 from strongroom_runtime.tasks import end
@@ -67,6 +68,8 @@ class Supervisor:
         self._config = config
         self._etcd: EmbeddedEtcd | None = None
         self._etcd_task: asyncio.Task[None] | None = None
+        self._upkeep: Upkeep | None = None
+        self._upkeep_task: asyncio.Task[None] | None = None
         self._living = Living(config.data_dir / "living")
         self._client: EtcdClient | None = None
         self._children: list[Child] = []
@@ -134,8 +137,11 @@ class Supervisor:
         await self._bury_dead()
         if self._client is not None:
             await self._client.close()
-        if self._etcd_task is not None:
-            await end(self._etcd_task)
+        for task in (self._upkeep_task, self._etcd_task):
+            if task is not None:
+                await end(task)
+        if self._upkeep is not None:
+            await self._upkeep.close()
         if self._etcd is not None:
             await self._etcd.stop()
         if self._claim >= 0:
@@ -177,12 +183,17 @@ class Supervisor:
     async def _start_etcd(self, config: ServerConfig) -> ServerConfig:
         """Starts the embedded etcd; returns the configuration with it in it."""
         self._etcd = EmbeddedEtcd(
-            config.data_dir / "etcd", Identity.of(config.certificates, "etcd")
+            config.data_dir / "etcd",
+            Identity.of(config.certificates, "etcd"),
+            quota_mib=config.etcd_quota_mib,
         )
         await self._etcd.start()
         warning = known_data_loss(await release(self._etcd.config))
         if warning:
             log.info(warning)
+        self._upkeep = Upkeep(self._etcd.nearby, self._etcd.quota_bytes)
+        await self._upkeep.begin()
+        self._upkeep_task = asyncio.create_task(self._upkeep.run(), name="etcd-upkeep")
         self._etcd_task = asyncio.create_task(self._watch_etcd(self._etcd), name="watch-etcd")
         return replace(
             config,

@@ -134,9 +134,38 @@ class EtcdClient:
             raise _unavailable(error) from error
 
     async def compact(self, revision: int) -> None:
-        """Forgets what came before a revision."""
+        """Forgets what came before a revision, and returns once it is gone; what is forgotten already is no error.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
         request = etcd_pb2.CompactionRequest(revision=revision, physical=True)
-        await self._read(self._kv.Compact, request)
+        try:
+            await self._call(self._kv.Compact, request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
+                raise _unavailable(error) from error
+
+    async def defragment(self) -> None:
+        """Gives back to the file system what is free in the file of a member, which does nothing else meanwhile.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        await self._read(self._maintenance.Defragment, etcd_pb2.DefragmentRequest())
+
+    async def disarm(self) -> None:
+        """Ends the alarms that the quota is reached, of all members.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        raised = etcd_pb2.AlarmRequest(alarm=etcd_pb2.NOSPACE)
+        for each in (await self._read(self._maintenance.Alarm, raised)).alarms:
+            request = etcd_pb2.AlarmRequest(
+                action=etcd_pb2.AlarmRequest.DEACTIVATE, member_id=each.member_id, alarm=each.alarm
+            )
+            await self._read(self._maintenance.Alarm, request)
 
     async def grant(self, ttl_seconds: int) -> etcd_pb2.LeaseGrantResponse:
         """Makes a lease."""
@@ -153,7 +182,7 @@ class EtcdClient:
                 raise _unavailable(error) from error
 
     async def status(self) -> etcd_pb2.StatusResponse:
-        """Asks one member for its version and size."""
+        """Asks one member for its version, its size and what is wrong."""
         request = etcd_pb2.StatusRequest()
         return await self._read(self._maintenance.Status, request)
 

@@ -22,7 +22,7 @@ _STOP_SECONDS = 10.0
 _GOGC = "400"
 # The name of the socket in the working folder: etcd takes none that is not HOST:PORT.
 _SOCKET = "client:0"
-_QUOTA_BYTES = 4 << 30
+QUOTA_MIB = 4096
 # Entries of the log that are kept in memory, and read again at a start; 100,000 before etcd 3.6.
 _SNAPSHOT_ENTRIES = 10_000
 # The first patch release of each line that checks users' rights in all of a transaction.
@@ -36,15 +36,21 @@ class EmbeddedEtcd:
         folder: where its data, its port and its log are.
         identity: certificate files for mutual TLS; None for plain text.
         login: a user who may read everything, where its data have access control turned on.
+        quota_mib: how large its file may become. Whoever starts it sees to it that its history does not fill it
+            (`upkeep.Upkeep`).
     """
 
     def __init__(
-        self, folder: Path, identity: Identity | None = None, login: Login | None = None
+        self,
+        folder: Path,
+        identity: Identity | None = None,
+        login: Login | None = None,
+        quota_mib: int = QUOTA_MIB,
     ) -> None:
         self.folder = folder
         self._identity = identity
         self._login = login
-        self._quota_bytes = _QUOTA_BYTES
+        self.quota_bytes = quota_mib << 20
         self._process: asyncio.subprocess.Process | None = None
         self._has_socket = False
 
@@ -154,9 +160,7 @@ class EmbeddedEtcd:
             f"--listen-peer-urls=http://127.0.0.1:{free_port()}",
             "--initial-advertise-peer-urls=http://127.0.0.1:1",
             "--initial-cluster=embedded=http://127.0.0.1:1",
-            "--auto-compaction-mode=periodic",
-            "--auto-compaction-retention=1h",
-            f"--quota-backend-bytes={self._quota_bytes}",
+            f"--quota-backend-bytes={self.quota_bytes}",
             f"--snapshot-count={_SNAPSHOT_ENTRIES}",
             "--logger=zap",
             "--log-outputs=stderr",

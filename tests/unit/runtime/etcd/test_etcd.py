@@ -91,8 +91,7 @@ async def test_what_was_acknowledged_survives_a_kill(
 
 
 async def test_a_full_etcd_says_so_and_memory_serves_on(tmp_path: Path) -> None:
-    small = EmbeddedEtcd(tmp_path / "small")
-    small._quota_bytes = 1 << 20
+    small = EmbeddedEtcd(tmp_path / "small", quota_mib=1)
     await small.start()
     client = EtcdClient(small.config)
 

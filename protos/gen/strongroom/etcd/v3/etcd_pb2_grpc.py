@@ -916,6 +916,16 @@ class MaintenanceStub:
                 request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.StatusRequest.SerializeToString,
                 response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.StatusResponse.FromString,
                 _registered_method=True)
+        self.Alarm = channel.unary_unary(
+                '/etcdserverpb.Maintenance/Alarm',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AlarmRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AlarmResponse.FromString,
+                _registered_method=True)
+        self.Defragment = channel.unary_unary(
+                '/etcdserverpb.Maintenance/Defragment',
+                request_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.DefragmentRequest.SerializeToString,
+                response_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.DefragmentResponse.FromString,
+                _registered_method=True)
 
 
 class MaintenanceServicer:
@@ -923,7 +933,21 @@ class MaintenanceServicer:
     """
 
     def Status(self, request, context):
-        """Tells its version and size.
+        """Tells its version, its size and what is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Alarm(self, request, context):
+        """Tells, raises or ends alarms.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Defragment(self, request, context):
+        """Gives the room of what is gone back to the file system; nothing else is done meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -936,6 +960,16 @@ def add_MaintenanceServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.StatusRequest.FromString,
                     response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.StatusResponse.SerializeToString,
+            ),
+            'Alarm': grpc.unary_unary_rpc_method_handler(
+                    servicer.Alarm,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AlarmRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AlarmResponse.SerializeToString,
+            ),
+            'Defragment': grpc.unary_unary_rpc_method_handler(
+                    servicer.Defragment,
+                    request_deserializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.DefragmentRequest.FromString,
+                    response_serializer=strongroom_dot_etcd_dot_v3_dot_etcd__pb2.DefragmentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -966,6 +1000,60 @@ class Maintenance:
             '/etcdserverpb.Maintenance/Status',
             strongroom_dot_etcd_dot_v3_dot_etcd__pb2.StatusRequest.SerializeToString,
             strongroom_dot_etcd_dot_v3_dot_etcd__pb2.StatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Alarm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Maintenance/Alarm',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AlarmRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.AlarmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Defragment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Maintenance/Defragment',
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.DefragmentRequest.SerializeToString,
+            strongroom_dot_etcd_dot_v3_dot_etcd__pb2.DefragmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

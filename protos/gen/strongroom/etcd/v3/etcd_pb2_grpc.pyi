@@ -230,7 +230,11 @@ class MaintenanceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Status: _aio.UnaryUnaryMultiCallable[_etcd_pb2.StatusRequest, _etcd_pb2.StatusResponse]
-    """Tells its version and size."""
+    """Tells its version, its size and what is wrong."""
+    Alarm: _aio.UnaryUnaryMultiCallable[_etcd_pb2.AlarmRequest, _etcd_pb2.AlarmResponse]
+    """Tells, raises or ends alarms."""
+    Defragment: _aio.UnaryUnaryMultiCallable[_etcd_pb2.DefragmentRequest, _etcd_pb2.DefragmentResponse]
+    """Gives the room of what is gone back to the file system; nothing else is done meanwhile."""
 
 class MaintenanceServicer(metaclass=_abc_1.ABCMeta):
     """The server itself."""
@@ -241,6 +245,22 @@ class MaintenanceServicer(metaclass=_abc_1.ABCMeta):
         request: _etcd_pb2.StatusRequest,
         context: _aio.ServicerContext[_etcd_pb2.StatusRequest, _abc.Awaitable[_etcd_pb2.StatusResponse]],
     ) -> _abc.Awaitable[_etcd_pb2.StatusResponse]:
-        """Tells its version and size."""
+        """Tells its version, its size and what is wrong."""
+
+    @_abc_1.abstractmethod
+    def Alarm(
+        self,
+        request: _etcd_pb2.AlarmRequest,
+        context: _aio.ServicerContext[_etcd_pb2.AlarmRequest, _abc.Awaitable[_etcd_pb2.AlarmResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.AlarmResponse]:
+        """Tells, raises or ends alarms."""
+
+    @_abc_1.abstractmethod
+    def Defragment(
+        self,
+        request: _etcd_pb2.DefragmentRequest,
+        context: _aio.ServicerContext[_etcd_pb2.DefragmentRequest, _abc.Awaitable[_etcd_pb2.DefragmentResponse]],
+    ) -> _abc.Awaitable[_etcd_pb2.DefragmentResponse]:
+        """Gives the room of what is gone back to the file system; nothing else is done meanwhile."""
 
 def add_MaintenanceServicer_to_server(servicer: MaintenanceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,63 @@
+"""A platform whose embedded etcd is written over many times, and one whose etcd is full when it starts."""
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from strongroom.etcd.v3 import etcd_pb2
+from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.server import EmbeddedEtcd
+from strongroom_runtime.transport.certificates import Identity
+from tests.integration.platforms import TOPOLOGIES, start
+
+QUOTA_MIB = 64
+OPTION = f"--etcd-quota-mib={QUOTA_MIB}"
+SIZE = 400_000
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_no_write_fails_however_much_is_written(tmp_path: Path, topology: str) -> None:
+    with start(tmp_path, topology, OPTION, command="server") as platform:
+
+        def write(number: int) -> int:
+            data = {"value": os.urandom(SIZE // 2).hex()}
+            path = f"secret/data/room/{number % 5}"
+            answer = platform.http("POST", path, platform.root, json={"data": data})
+            return answer.status_code
+
+        with ThreadPoolExecutor(4) as writers:
+            answers = list(writers.map(write, range(2 * QUOTA_MIB * (1 << 20) // SIZE)))
+        assert set(answers) == {200}
+        log = (tmp_path / "output.log").read_text()
+        assert "a part of etcd's history was forgotten" in log
+        assert "etcd is full" not in log
+
+
+def test_a_platform_that_was_full_takes_changes_once_it_is_started_again(tmp_path: Path) -> None:
+    with start(tmp_path, "all", OPTION, command="server") as platform:
+        root = platform.root
+    asyncio.run(fill(tmp_path / "data"))
+    with start(tmp_path, "all", OPTION, command="server") as platform:
+        answer = platform.http("POST", "secret/data/room", root, json={"data": {"a": "b"}})
+        assert answer.status_code == 200
+
+
+async def fill(data: Path) -> None:
+    """Writes the etcd of a platform until it is full, with nobody to look after it."""
+    server = EmbeddedEtcd(data / "etcd", Identity.of(data / "pki", "etcd"), quota_mib=QUOTA_MIB)
+    await server.start()
+    client = EtcdClient(server.nearby)
+    request = etcd_pb2.TxnRequest()
+    put = request.success.add().request_put
+    put.key, put.value = b"filling", os.urandom(1 << 20)
+    try:
+        with pytest.raises(ServiceError, match="etcd is full"):
+            for _ in range(2 * QUOTA_MIB):
+                await client.transaction(request)
+    finally:
+        await client.close()
+        await server.stop()
