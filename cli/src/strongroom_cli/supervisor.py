@@ -27,9 +27,12 @@ from strongroom_runtime.transport.certificates import Identity
 log = logging.getLogger(__name__)
 
 _BACK_OFF = (0.1, 0.2, 0.5, 1.0, 2.0)
+# For what has failed for a minute: each start costs CPU, and leaves a record of its audit chain in etcd.
+_HOPELESS_FAILURES, _HOPELESS_SECONDS = 30, 30.0
 _STABLE_SECONDS = 10.0
 _RENEW_SECONDS = 86_400.0  # of certificates that have 275 days left when they are due
 _BURY_SECONDS = 2.0
+_LOG_SECONDS = 60.0
 _STOP_SECONDS = 25.0  # beside the time that streams have
 
 
@@ -67,9 +70,8 @@ class Supervisor:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._etcd: EmbeddedEtcd | None = None
-        self._etcd_task: asyncio.Task[None] | None = None
+        self._etcd_tasks: list[asyncio.Task[None]] = []
         self._upkeep: Upkeep | None = None
-        self._upkeep_task: asyncio.Task[None] | None = None
         self._living = Living(config.data_dir / "living")
         self._client: EtcdClient | None = None
         self._children: list[Child] = []
@@ -137,9 +139,8 @@ class Supervisor:
         await self._bury_dead()
         if self._client is not None:
             await self._client.close()
-        for task in (self._upkeep_task, self._etcd_task):
-            if task is not None:
-                await end(task)
+        for task in self._etcd_tasks:
+            await end(task)
         if self._upkeep is not None:
             await self._upkeep.close()
         if self._etcd is not None:
@@ -192,9 +193,15 @@ class Supervisor:
         if warning:
             log.info(warning)
         self._upkeep = Upkeep(self._etcd.nearby, self._etcd.quota_bytes)
-        await self._upkeep.begin()
-        self._upkeep_task = asyncio.create_task(self._upkeep.run(), name="etcd-upkeep")
-        self._etcd_task = asyncio.create_task(self._watch_etcd(self._etcd), name="watch-etcd")
+        try:
+            await self._upkeep.begin()
+        except ServiceError as error:  # what runs later tries it again
+            log.warning("no room was made in etcd", extra={"reason": error.message})
+        self._etcd_tasks = [
+            asyncio.create_task(self._watch_etcd(self._etcd), name="watch-etcd"),
+            asyncio.create_task(self._upkeep.run(), name="etcd-upkeep"),
+            asyncio.create_task(_shorten_log(self._etcd), name="shorten-etcd-log"),
+        ]
         return replace(
             config,
             etcd_endpoints=self._etcd.nearby.endpoints,
@@ -242,7 +249,7 @@ class Supervisor:
             child.failures = 0 if loop.time() - started > _STABLE_SECONDS else child.failures + 1
             log.warning("a server ended", extra={"server": child.name, "status": status})
             await self._bury_dead()
-            await asyncio.sleep(_BACK_OFF[min(child.failures, len(_BACK_OFF) - 1)])
+            await asyncio.sleep(_pause(child.failures))
             await self._spawn_again(child)
 
     async def _spawn_again(self, child: Child) -> None:
@@ -257,6 +264,22 @@ class Supervisor:
                     extra={"server": child.name, "reason": error.strerror},
                 )
                 await asyncio.sleep(_BACK_OFF[-1])
+
+
+def _pause(failures: int) -> float:
+    """Returns after how many seconds to start what ended soon after so many of its starts."""
+    if failures > _HOPELESS_FAILURES:
+        return _HOPELESS_SECONDS
+    return _BACK_OFF[min(failures, len(_BACK_OFF) - 1)]
+
+
+async def _shorten_log(etcd: EmbeddedEtcd) -> None:
+    while True:
+        await asyncio.sleep(_LOG_SECONDS)
+        try:
+            etcd.shorten_log()
+        except OSError as error:
+            log.error("etcd's log cannot be put aside", extra={"reason": str(error)})
 
 
 async def _warn_of_release(config: ServerConfig) -> None:

@@ -1,4 +1,4 @@
-"""A supervisor that cannot start a process at the first attempt."""
+"""A supervisor that cannot start a process at the first attempt, or has to start one again and again."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from strongroom_cli import supervisor
 from strongroom_cli.settings import ServerConfig
-from strongroom_cli.supervisor import Child, Supervisor
+from strongroom_cli.supervisor import Child, Supervisor, _pause
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 
 
@@ -71,3 +71,11 @@ async def test_etcd_is_started_again_as_soon_as_the_system_lets_it(
     assert len(refused) == 3
     watching.cancel()
     await etcd.stop()
+
+
+def test_what_fails_again_and_again_is_started_less_and_less_often() -> None:
+    pauses = [_pause(failures) for failures in range(100)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 1
+    assert pauses[-1] == 30.0
+    assert sum(pauses[:20]) < 60  # what comes right within some tries is not kept waiting

@@ -208,15 +208,18 @@ class Cluster:
         self._lease = 0
 
     async def _keep_alive(self) -> None:
+        away = False
         while True:
             try:
                 async for _ in self._renewals():
-                    pass
+                    away = False
                 log.warning("the member lease was lost; registering anew")
                 await self._withdraw()
                 await self._register()
             except (grpc.aio.AioRpcError, ServiceError) as error:
-                log.info("etcd is away", extra={"error": type(error).__name__})
+                if not away:  # once, however long it is
+                    log.info("etcd is away", extra={"error": type(error).__name__})
+                away = True
                 await asyncio.sleep(self._ttl / 10)
             except Exception as error:
                 # A bug. Without this loop the process would serve nothing from memory any more.

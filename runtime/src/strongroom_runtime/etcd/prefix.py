@@ -106,7 +106,8 @@ class PrefixView:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                log.info("a watch broke", extra={"error": type(error).__name__})
+                if self.live:  # not for each attempt to begin it again
+                    log.info("a watch broke", extra={"error": type(error).__name__})
             finally:
                 self._reset()
             await asyncio.sleep(_RETRY_SECONDS)

@@ -23,6 +23,8 @@ _GOGC = "400"
 # The name of the socket in the working folder: etcd takes none that is not HOST:PORT.
 _SOCKET = "client:0"
 QUOTA_MIB = 4096
+_WAL_BYTES = 64_000_000  # of one file of etcd's log of changes
+_LOG_BYTES = 10 << 20  # of its log file, and of the one before
 # Entries of the log that are kept in memory, and read again at a start; 100,000 before etcd 3.6.
 _SNAPSHOT_ENTRIES = 10_000
 # The first patch release of each line that checks users' rights in all of a transaction.
@@ -80,6 +82,10 @@ class EmbeddedEtcd:
         return EtcdConfig((f"{SOCKET}{self._socket}",), login=self._login)
 
     @property
+    def _log(self) -> Path:
+        return self.folder / "etcd.log"
+
+    @property
     def _socket(self) -> Path:
         return self.folder.absolute() / _SOCKET
 
@@ -92,7 +98,8 @@ class EmbeddedEtcd:
         config = self.config
         keep_port(int(config.endpoints[0].rpartition(":")[2]))
         self._has_socket = _can_have(self._socket)
-        log = self.folder / "etcd.log"
+        log = self._log
+        self.shorten_log()
         with log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *ending_with_parent(self._command(config)),
@@ -112,6 +119,16 @@ class EmbeddedEtcd:
             raise RuntimeError(f"etcd does not answer; see {log}") from None
         finally:
             await client.close()
+
+    def shorten_log(self) -> None:
+        """Puts its log aside if it is long, in place of the one before: a slow disk makes etcd say much.
+
+        It goes on writing to the same file, at whatever is the end. Lines that it writes meanwhile are lost.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if self._log.stat().st_size > _LOG_BYTES:
+                shutil.copyfile(self._log, self._log.with_suffix(".log.1"))
+                os.truncate(self._log, 0)
 
     async def stop(self) -> None:
         """Ends it cleanly, or by force if it does not end."""
@@ -140,11 +157,18 @@ class EmbeddedEtcd:
         while True:
             if self._process is None or self._process.returncode is not None:
                 status = self._process.returncode if self._process is not None else None
-                raise RuntimeError(f"etcd ended at its start with status {status}; see {log}")
+                raise RuntimeError(
+                    f"etcd ended at its start with status {status}; see {log}{self._full()}"
+                )
             with contextlib.suppress(ServiceError):
                 await client.range(b"\0", limit=1)
                 return
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _full(self) -> str:
+        """Returns what to say of the disk where it has less room than etcd asks for at once."""
+        free = shutil.disk_usage(self.folder).free
+        return f"; {free >> 20} MiB are free on its disk" if free < _WAL_BYTES else ""
 
     def _command(self, config: EtcdConfig) -> list[str]:
         scheme = "https" if self._identity else "http"

@@ -90,6 +90,24 @@ async def test_what_was_acknowledged_survives_a_kill(
     assert entry.value == b"7"
 
 
+async def test_a_long_log_is_put_aside_while_etcd_writes_to_it(
+    server: EmbeddedEtcd, client: EtcdClient
+) -> None:
+    log = server.folder / "etcd.log"
+    before = log.read_bytes()
+    with log.open("ab") as file:
+        file.write(b"x" * (11 << 20))
+    server.shorten_log()
+    server.shorten_log()
+    assert (server.folder / "etcd.log.1").read_bytes().startswith(before)
+    await client.compact((await client.status()).header.revision)
+    async with asyncio.timeout(10):
+        while b"compact" not in log.read_bytes():
+            await asyncio.sleep(0.05)
+    assert log.read_bytes().startswith(b"{")
+    assert log.stat().st_size < 100_000
+
+
 async def test_a_full_etcd_says_so_and_memory_serves_on(tmp_path: Path) -> None:
     small = EmbeddedEtcd(tmp_path / "small", quota_mib=1)
     await small.start()
