@@ -50,6 +50,8 @@ class History:
 
     def add(self, now: float, revision: int) -> None:
         """Adds a revision that is there now."""
+        if revision < self.newest:
+            self._known.clear()  # etcd was restored: those from before are not there yet
         self.newest = revision
         self._known.append((now, revision))
 

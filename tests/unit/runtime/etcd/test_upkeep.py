@@ -200,6 +200,14 @@ async def test_who_is_idle_writes_nothing(client: EtcdClient, upkeep: Upkeep, ti
     assert (await client.status()).header.revision == before
 
 
+def test_what_was_known_of_an_etcd_before_it_was_restored_is_forgotten() -> None:
+    history = History(kept_seconds=10)
+    history.add(1.0, 5000)
+    history.add(2.0, 70)
+    assert history.half() == 70
+    assert history.outdated(20.0) == 70
+
+
 def test_half_of_the_history_is_by_revisions() -> None:
     history = History()
     for now, revision in ((1.0, 10), (2.0, 20), (3.0, 900), (4.0, 1000)):
