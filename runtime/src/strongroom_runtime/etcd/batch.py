@@ -1,4 +1,4 @@
-"""Many transactions in one: those that are ready while others are under way go to etcd together.
+"""Many transactions in one: those that are ready at once, or while others are under way, go to etcd together.
 
 Each keeps its own comparisons and its own outcome, as a nested transaction (etcd documentation, "API: Transaction").
 etcd evaluates all comparisons before it applies anything; so only transactions that touch different keys share
