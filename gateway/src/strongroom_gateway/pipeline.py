@@ -121,7 +121,8 @@ class Pipeline:
             return answer
         encoded = answer.encoded
         outcome = Outcome(
-            data=encoded.data if encoded.fields is None else encoded.fields,
+            data=encoded.data,
+            fields=encoded.fields,
             auth=encoded.auth,
             wrap_info=encoded.wrap_info,
             lease_id=encoded.lease_id,

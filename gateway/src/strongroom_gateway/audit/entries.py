@@ -45,10 +45,11 @@ class Subject(msgspec.Struct):
 
 
 class Outcome(msgspec.Struct):
-    """What came of a request."""
+    """What came of a request. `fields` are what its `data` was made of, where that is known."""
 
     error: str = ""
     data: msgspec.Raw | Mapping[str, Any] | None = None
+    fields: Mapping[str, Any] | None = None
     auth: dict[str, Any] | None = None
     wrap_info: dict[str, Any] | None = None
     lease_id: str = ""
@@ -194,7 +195,7 @@ def _response(subject: Subject, device: Device, outcome: Outcome) -> bytes:
         if subject.operation in _READS and isinstance(data, msgspec.Raw):
             hashed = hasher.document(data, mount.plain_response)
         else:
-            hashed = hasher.json(data, mount.plain_response)
+            hashed = hasher.json(outcome.fields or data, mount.plain_response)
         parts.append(b'"data":' + hashed)
     if outcome.auth is not None:
         parts.append(b'"auth":' + _handles(outcome.auth, device, _AUTH_PLAIN))

@@ -37,6 +37,7 @@ class GroupedAppends:
 
     def __init__(self, audit: Caller) -> None:
         self._audit = audit
+        self._loop = asyncio.get_running_loop()
         self._waiting: _Waiting = []
         self._tasks = BackgroundTasks()
 
@@ -49,10 +50,9 @@ class GroupedAppends:
         if context.traceparent.endswith(_RECORDED):
             await self._call([entries], context)
             return
-        loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._send)
-        future: asyncio.Future[None] = loop.create_future()
+            self._loop.call_soon(self._send)
+        future: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((entries, context, future))
         await future
 

@@ -25,7 +25,7 @@ class Encoded(msgspec.Struct):
 
     Args:
         data: JSON; None where there is nothing.
-        fields: what that was made of, where the results of a batch are in it: as values they are hashed sooner.
+        fields: what that was made of, where it is no document: as values they are hashed sooner.
         auth: what a login or renewal gives.
         warnings: texts.
         lease_duration: seconds.
@@ -69,7 +69,6 @@ class ResponsePlan:
         self._writers: list[Writer] = []
         # The same for JSON, into which lists of messages go as structs.
         self._json_writers: list[Writer] = []
-        self._has_rows = False
         self._envelope: list[tuple[str, Writer]] = []
         self._document: str = ""
         simple: list[Field] = []  # that follow one another
@@ -100,7 +99,6 @@ class ResponsePlan:
     def _add(self, writer: Writer, for_json: Writer | None = None) -> None:
         self._writers.append(writer)
         self._json_writers.append(for_json or writer)
-        self._has_rows = self._has_rows or for_json is not None
 
     def fields(self, message: Message) -> dict[str, Any]:
         """Returns the fields of a message, those of the envelope left out."""
@@ -120,7 +118,7 @@ class ResponsePlan:
                 write_json(message, fields)
             if fields:
                 encoded.data = msgspec.Raw(_encode(fields))
-                encoded.fields = fields if self._has_rows else None
+                encoded.fields = fields
         for attribute, write in self._envelope:
             part: dict[str, Any] = {}
             write(message, part)

@@ -58,6 +58,7 @@ class RemoteCaller:
         self._as_member = as_member
         self._methods = methods
         self._clock = clock or SystemClock()
+        self._loop = asyncio.get_running_loop()  # to ask for it takes a system call in Python 3.11
         self._wait = wait_seconds
         self._ids = itertools.count(1)
         self._configured = frozenset(addresses)
@@ -111,7 +112,7 @@ class RemoteCaller:
         """
         remaining = self._remaining(context)
         call = self._made(method, request, context, remaining)
-        expires = asyncio.get_running_loop().time() + remaining if remaining else 0.0
+        expires = self._loop.time() + remaining if remaining else 0.0
         refused: dict[Replica, ServiceError] = {}
         attempts = _ATTEMPTS
         while attempts:
@@ -139,7 +140,7 @@ class RemoteCaller:
         first = await self._choose()
         others = [r for r in self._replicas.values() if r.usable and r is not first]
         remaining = self._remaining(context)
-        expires = asyncio.get_running_loop().time() + remaining if remaining else 0.0
+        expires = self._loop.time() + remaining if remaining else 0.0
 
         async def ask(replica: Replica) -> Any | ServiceError:
             try:
@@ -217,7 +218,7 @@ class RemoteCaller:
         return call
 
     async def _ask(self, replica: Replica, call: link_pb2.Call, expires: float) -> Any:
-        pending = Pending(call, asyncio.get_running_loop().create_future())
+        pending = Pending(call, self._loop.create_future())
         replica.send(pending)
         if expires:
             self._deadlines.add(pending.future, expires)

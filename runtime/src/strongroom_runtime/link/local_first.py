@@ -68,8 +68,7 @@ class LocalFirst:
             self._open -= 1
 
     def _elsewhere(self, batch: bool) -> bool:
-        if not self._remote.usable:
-            return False
         if batch:
-            return self._remote.load < _REMOTE_BATCHES
-        return self._open >= _LOCAL_CALLS and self._remote.load < self._open
+            return self._remote.usable and self._remote.load < _REMOTE_BATCHES
+        many = self._open >= _LOCAL_CALLS  # seldom, so that the rest is seldom asked
+        return many and self._remote.usable and self._remote.load < self._open

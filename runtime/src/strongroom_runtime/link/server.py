@@ -166,7 +166,7 @@ class LinkServer(grpc.GenericRpcHandler):
             TimeoutError: it did.
         """
         task: Any = asyncio.current_task()
-        self._deadlines.add(task, asyncio.get_running_loop().time() + seconds)
+        self._deadlines.add(task, task.get_loop().time() + seconds)
         try:
             return await answering
         except asyncio.CancelledError:
