@@ -63,7 +63,7 @@ async def _run(config: ServerConfig, start: Start) -> int:
                 preparing.cancel()
         await stop.wait()
     except (RuntimeError, ValueError, TimeoutError, OSError) as error:
-        sys.stderr.write(f"strongroom: cannot start: {error or 'it took too long'}\n")
+        sys.stderr.write(f"strongroom: cannot start: {str(error) or 'it took too long'}\n")
         return 1
     finally:
         await supervisor.stop()
