@@ -11,11 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import grpc
-
 from strongroom.etcd.v3 import etcd_pb2
-from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
+from strongroom_runtime.tasks import attempt
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +109,8 @@ class Upkeep:
         """Works until cancelled."""
         while True:
             pause = _AGAIN_SECONDS
-            try:
+            with attempt("the upkeep of etcd"):
                 pause = await self.look()
-            except (ServiceError, grpc.aio.AioRpcError) as error:
-                log.info("etcd cannot be looked after now", extra={"reason": str(error)})
             await asyncio.sleep(pause)
 
     async def begin(self) -> None:
