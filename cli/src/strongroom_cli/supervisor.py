@@ -20,7 +20,7 @@ from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, releas
 from strongroom_runtime.etcd.upkeep import Upkeep
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.ports import free_port, keep_port
-from strongroom_runtime.tasks import end
+from strongroom_runtime.tasks import attempt, end
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.certificates import Identity
 
@@ -276,10 +276,8 @@ def _pause(failures: int) -> float:
 async def _shorten_log(etcd: EmbeddedEtcd) -> None:
     while True:
         await asyncio.sleep(_LOG_SECONDS)
-        try:
+        with attempt("putting etcd's log aside"):
             etcd.shorten_log()
-        except OSError as error:
-            log.error("etcd's log cannot be put aside", extra={"reason": str(error)})
 
 
 async def _warn_of_release(config: ServerConfig) -> None:

@@ -377,6 +377,17 @@ async def test_a_refused_restore_and_a_mount_that_goes_leave_nothing() -> None:
     assert (await kept(transit), await store.count((Plain("begun"),))) == (0, 0)
 
 
+async def test_of_a_mount_that_was_disabled_nothing_stays_for_ever() -> None:
+    store = Mortal()
+    transit = Transit(store)
+    await backup_of(transit, 2)
+    await transit("DropMount", mount_uuid="mount-1")
+    for seconds, marks in ((0, 1), (86_399, 1), (1, 0)):
+        transit.clock.advance(seconds)
+        await transit.service.leftovers.once()
+        assert await store.count((Plain("gone"),)) == marks
+
+
 async def kept(transit: Transit) -> int:
     """Returns how many versions are stored."""
     return await transit.store.count((Plain("v"),))

@@ -1,4 +1,4 @@
-"""Removes what somebody who died has left: versions of a key that was never put."""
+"""Removes what nobody needs: versions of a key whose writer died, and marks of mounts that were disabled long ago."""
 
 import asyncio
 import logging
@@ -11,10 +11,12 @@ from strongroom_transit.storage import Begun, Keys
 log = logging.getLogger(__name__)
 
 _LOOKS = 10  # in the time after which somebody is taken for dead
+# No request that began while a mount was enabled goes on for so long.
+_DISABLED_SECONDS = 86_400.0
 
 
 class Leftovers:
-    """Looks at what is being written, and removes what has been for too long. Every replica may.
+    """Looks at what is being written or was disabled, and removes what has been for too long. Every replica may.
 
     How long is by this process's own monotonic clock, so that no clocks have to agree.
 
@@ -29,12 +31,13 @@ class Leftovers:
         self._clock = clock
         self._seconds = seconds
         self._seen: dict[Begun, float] = {}
+        self._disabled: dict[str, float] = {}
 
     async def run(self) -> None:
         """Looks again and again, for ever."""
         while True:
             await asyncio.sleep(self._seconds / _LOOKS * random.uniform(0.5, 1.0))  # noqa: S311
-            with attempt("the removal of unfinished restores"):
+            with attempt("the removal of leftovers"):
                 await self.once()
 
     async def once(self) -> int:
@@ -45,4 +48,9 @@ class Leftovers:
             if now - since >= self._seconds and await self._keys.undo(begun):
                 log.info("removed what was left of a restore", extra={"mount": begun.mount})
                 done += 1
+        disabled = await self._keys.disabled()
+        self._disabled = {mount: self._disabled.get(mount, now) for mount in disabled}
+        for mount, since in self._disabled.items():
+            if now - since >= _DISABLED_SECONDS:
+                await self._keys.forget_mount(mount)
         return done

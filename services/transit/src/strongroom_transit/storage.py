@@ -6,7 +6,7 @@ due/<time>/<mount>/<name>     when a key is to be rotated: in the same transacti
 c/<mount>                     the mount's settings
 w/<mount>                     the mount's wrapping key, by which keys are imported
 begun/<mount>/<uuid>          versions are being written that no settings name yet
-gone/<mount>                  the mount was disabled: nothing is kept of it any more
+gone/<mount>                  the mount was disabled, a day ago at most: nothing is kept of it any more
 """
 
 import asyncio
@@ -340,6 +340,15 @@ class Keys:
         await self._store.commit(
             Transaction(deletes=[(_CONFIGS, Plain(mount)), (_WRAPPING, Plain(mount))])
         )
+
+    async def disabled(self) -> list[str]:
+        """Returns mounts that were disabled, not all of them where they are many."""
+        return [str(e.path[1]) for e in await self._store.scan((_GONE,), limit=_PAGE)]
+
+    async def forget_mount(self, mount: str) -> None:
+        """Removes the mark that a mount was disabled, by which those are stopped who still write to it."""
+        await self.drop_mount(mount)
+        await self._store.commit(Transaction(deletes=[_gone(mount)]))
 
     async def _begin(self, mount: str, uuid: str) -> Begun:
         """Records that versions are being written under a uuid that no settings name."""
