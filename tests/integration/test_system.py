@@ -207,7 +207,7 @@ def test_operators_see_requests_loggers_versions_and_the_machine(platform: Platf
     assert platform.http("GET", "sys/host-info").json()["data"]["memory"]["total"] > 0
     levels = platform.http("GET", "sys/loggers").json()["data"]
     assert set(levels.values()) == {"info"}
-    name = "strongroom_gateway.mounts.rpc"
+    name = "strongroom_gateway.http.server"
     platform.http("POST", f"sys/loggers/{name}", json={"level": "debug"})
     assert platform.http("GET", f"sys/loggers/{name}").json()["data"] == {name: "debug"}
     platform.http("DELETE", f"sys/loggers/{name}")
