@@ -176,6 +176,13 @@ def test_the_version_of_vault_that_clients_are_told_is_one(version: str) -> None
     assert text.startswith("vault_version: takes three numbers")
 
 
+@pytest.mark.parametrize("mebibytes", [0, 63, 8193, -64])
+def test_a_quota_that_etcd_cannot_live_with_is_refused(mebibytes: int) -> None:
+    (text,) = check(ServerConfig(etcd_quota_mib=mebibytes), {})
+    assert text == "etcd_quota_mib: takes a number from 64 to 8192"
+    assert check(ServerConfig(etcd_quota_mib=64), {}) == []
+
+
 def test_clients_are_told_a_version_of_vault_and_ours_or_ours_alone() -> None:
     assert check(ServerConfig(vault_version=""), {}) == []
     assert shown(ServerConfig().vault_version) == f"1.19.0+strongroom.{VERSION}"
