@@ -6,8 +6,8 @@ one, and the outcome is that of some order of them. See `docs/decisions/0007-hot
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
@@ -86,17 +86,32 @@ class _Batch:
         )
 
 
+class Transactions(Protocol):
+    """What is needed of `EtcdClient`."""
+
+    @property
+    def answers_early(self) -> bool:
+        """Whether `logged` has to follow an answer."""
+        ...
+
+    async def answer(self, request: etcd_pb2.TxnRequest) -> etcd_pb2.TxnResponse:
+        """Runs a transaction."""
+        ...
+
+    async def logged(self, response: etcd_pb2.TxnResponse) -> None:
+        """Returns once what was answered survives a crash."""
+        ...
+
+
 class Batcher:
     """Runs transactions, with the member list read in each.
 
     Args:
-        transaction: `EtcdClient.transaction`.
+        client: etcd.
     """
 
-    def __init__(
-        self, transaction: Callable[[etcd_pb2.TxnRequest], Awaitable[etcd_pb2.TxnResponse]]
-    ) -> None:
-        self._transaction = transaction
+    def __init__(self, client: Transactions) -> None:
+        self._client = client
         self._waiting: list[_Item] = []
         self._sending = 0  # requests under way
         self._tasks = BackgroundTasks()
@@ -137,33 +152,58 @@ class Batcher:
 
     async def _send(self, items: list[_Item]) -> None:
         try:
-            outcomes = await self._outcomes([item.change for item in items])
-            for item, outcome in zip(items, outcomes, strict=True):
-                if not item.future.done():
-                    item.future.set_result(outcome)
+            response = await self._ask([item.change for item in items])
         except Exception as error:
-            for item in items:
-                if not item.future.done():
-                    own = error.again() if isinstance(error, ServiceError) else error
-                    item.future.set_exception(own)
+            _fail(items, error)
+            return
+        outcomes = _outcomes([item.change for item in items], response)
+        if self._client.answers_early:
+            # The next request does not wait for it.
+            self._tasks.start(self._settle_logged(items, outcomes, response), "etcd-logged")
+        else:
+            _settle(items, outcomes)
 
-    async def _outcomes(self, changes: list[Change]) -> list[Outcome]:
-        alone = len(changes) == 1
+    async def _settle_logged(
+        self, items: list[_Item], outcomes: list[Outcome], response: etcd_pb2.TxnResponse
+    ) -> None:
+        try:
+            await self._client.logged(response)
+        except Exception as error:
+            _fail(items, error)
+        else:
+            _settle(items, outcomes)
+
+    async def _ask(self, changes: list[Change]) -> etcd_pb2.TxnResponse:
         request = etcd_pb2.TxnRequest()
         for change in changes:
-            change.write(request if alone else request.success.add().request_txn)
+            change.write(request if len(changes) == 1 else request.success.add().request_txn)
         # Read in the same transaction: whoever registers later reads at a later revision.
         members = request.success.add().request_range
         members.key, members.range_end = MEMBERS, _BEHIND_MEMBERS
-        response = await self._transaction(request)
-        parts = [response] if alone else [each.response_txn for each in response.responses[:-1]]
-        found = (
-            response.responses[-1].response_range
-            if response.succeeded
-            else etcd_pb2.RangeResponse()
-        )
-        revision = response.header.revision
-        return [
-            Outcome(part.succeeded, change.changed(part), revision, found)
-            for change, part in zip(changes, parts, strict=True)
-        ]
+        return await self._client.answer(request)
+
+
+def _outcomes(changes: list[Change], response: etcd_pb2.TxnResponse) -> list[Outcome]:
+    """Returns what became of each of the changes of one request."""
+    alone = len(changes) == 1
+    parts = [response] if alone else [each.response_txn for each in response.responses[:-1]]
+    found = (
+        response.responses[-1].response_range if response.succeeded else etcd_pb2.RangeResponse()
+    )
+    revision = response.header.revision
+    return [
+        Outcome(part.succeeded, change.changed(part), revision, found)
+        for change, part in zip(changes, parts, strict=True)
+    ]
+
+
+def _settle(items: list[_Item], outcomes: list[Outcome]) -> None:
+    for item, outcome in zip(items, outcomes, strict=True):
+        if not item.future.done():
+            item.future.set_result(outcome)
+
+
+def _fail(items: list[_Item], error: Exception) -> None:
+    for item in items:
+        if not item.future.done():
+            item.future.set_exception(error.again() if isinstance(error, ServiceError) else error)

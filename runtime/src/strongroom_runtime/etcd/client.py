@@ -20,6 +20,7 @@ from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.http2 import Channel, Stream
 from strongroom_runtime.etcd.lineage import Lineage
+from strongroom_runtime.etcd.releases import answers_before_logging
 from strongroom_runtime.etcd.session import Login, Metadata, Session
 from strongroom_runtime.transport.certificates import Identity, Renewable
 
@@ -38,6 +39,7 @@ _LINEARIZABLE = (etcd_pb2.RangeRequest, etcd_pb2.TxnRequest)
 _LED: Metadata = (("hasleader", "true"),)
 _NO_LEADER = "etcdserver: no leader"
 _READ_ATTEMPTS = 5
+_READABLE = b"cluster/"  # what every user may read
 _TOKEN_ATTEMPTS = 3
 _RETRY_SECONDS = 0.1
 
@@ -65,6 +67,9 @@ class EtcdClient:
     Args:
         config: how to reach it.
         lineage: notices that it was restored or replaced; None for who keeps nothing of what etcd says.
+
+    Attributes:
+        answers_early: what a transaction was answered with may not be in etcd's log yet.
     """
 
     def __init__(self, config: EtcdConfig, lineage: Lineage | None = None) -> None:
@@ -83,6 +88,8 @@ class EtcdClient:
         self._maintenance = etcd_pb2_grpc.MaintenanceStub(channel)
         self._auth = etcd_pb2_grpc.AuthStub(channel)
         self._session = Session(config.login, self._authenticate) if config.login else None
+        self._release = ""  # until the first transaction
+        self.answers_early = False
 
     async def range(
         self,
@@ -123,15 +130,42 @@ class EtcdClient:
         return [kvs[0] if kvs else None for kvs in ranges]
 
     async def transaction(self, request: etcd_pb2.TxnRequest) -> etcd_pb2.TxnResponse:
-        """Runs a transaction, once.
+        """Runs a transaction, once. When it returns, a crash of etcd takes nothing of it back.
 
         Raises:
             ServiceError: UNAVAILABLE; it may have been committed all the same.
         """
+        response = await self.answer(request)
+        if self.answers_early:
+            await self.logged(response)
+        return response
+
+    async def answer(self, request: etcd_pb2.TxnRequest) -> etcd_pb2.TxnResponse:
+        """Runs a transaction, once, and returns what etcd answers; where it `answers_early`, `logged` has to follow.
+
+        Raises:
+            ServiceError: UNAVAILABLE; it may have been committed all the same.
+        """
+        if not self._release:
+            self._release = (await self.status()).version
+            self.answers_early = answers_before_logging(self._release)
         try:
             return await self._call(self._kv.Txn, request)
         except grpc.aio.AioRpcError as error:
             raise _unavailable(error) from error
+
+    async def logged(self, response: etcd_pb2.TxnResponse) -> None:
+        """Returns once what was answered is in etcd's log; see `docs/decisions/0039-answers-before-the-log.md`.
+
+        A linearizable read that is asked for after the answer is itself answered only after that.
+
+        Raises:
+            ServiceError: UNAVAILABLE; it may have been committed all the same.
+        """
+        read = await self.range(_READABLE, keys_only=True)
+        if read.header.raft_term != response.header.raft_term:
+            # It may have been killed before it wrote, and started again.
+            raise ServiceError(Kind.UNAVAILABLE, "etcd was started again during a transaction")
 
     async def compact(self, revision: int) -> None:
         """Forgets what came before a revision, and returns once it is gone; what is forgotten already is no error.

@@ -56,7 +56,7 @@ class Cluster:
         ttl_seconds: int = TTL_SECONDS,
     ) -> None:
         self.client = client
-        self._batcher = Batcher(client.transaction)
+        self._batcher = Batcher(client)
         self._confirm = confirm
         self._clock = clock or SystemClock()
         self._ttl = ttl_seconds

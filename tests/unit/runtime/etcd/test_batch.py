@@ -23,12 +23,19 @@ class Counting:
         self.client = client
         self.sent: list[etcd_pb2.TxnRequest] = []
         self.fail = False
+        self.answers_early = False
+        self.may_log, self.loses = asyncio.Event(), False
 
-    async def __call__(self, request: etcd_pb2.TxnRequest) -> etcd_pb2.TxnResponse:
+    async def answer(self, request: etcd_pb2.TxnRequest) -> etcd_pb2.TxnResponse:
         self.sent.append(request)
         if self.fail:
             raise ServiceError(Kind.UNAVAILABLE, "etcd did not answer")
         return await self.client.transaction(request)
+
+    async def logged(self, response: etcd_pb2.TxnResponse) -> None:
+        await self.may_log.wait()
+        if self.loses:
+            raise ServiceError(Kind.UNAVAILABLE, "etcd was started again during a transaction")
 
 
 @pytest.fixture
@@ -193,3 +200,25 @@ async def test_outcomes_are_those_of_some_order(etcd: Counting) -> None:
     for name in names:
         found = (await etcd.client.range(name)).kvs
         assert (int(found[0].value) if found else 0) == won[name]
+
+
+@pytest.mark.parametrize("loses", [False, True])
+async def test_an_outcome_waits_until_it_is_logged_and_no_request_does(
+    etcd: Counting, loses: bool
+) -> None:
+    etcd.answers_early, etcd.loses = True, loses
+    batcher = Batcher(etcd)
+    first = batcher.run(put(b"a"))
+    second = batcher.run(put(b"b"))
+    async with asyncio.timeout(10):
+        while len(etcd.sent) < 2:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert not first.done() and not second.done()
+    etcd.may_log.set()
+    for future in (first, second):
+        if loses:
+            with pytest.raises(ServiceError, match="started again"):
+                await future
+        else:
+            assert (await future).succeeded
