@@ -1,4 +1,4 @@
-"""Connections that say nothing, too much at once, or a byte at a time: each gets what it asked for, and harms no other."""
+"""Connections that say nothing, too much at once, or a byte at a time: they harm no other."""
 
 import contextlib
 import json

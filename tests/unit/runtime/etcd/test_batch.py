@@ -208,11 +208,13 @@ async def test_an_outcome_waits_until_it_is_logged_and_no_request_does(
 ) -> None:
     etcd.answers_early, etcd.loses = True, loses
     batcher = Batcher(etcd)
-    first = batcher.run(put(b"a"))
-    second = batcher.run(put(b"b"))
+    outcomes = []
     async with asyncio.timeout(10):
-        while len(etcd.sent) < 2:
-            await asyncio.sleep(0.01)
+        for count, key in enumerate((b"a", b"b"), 1):
+            outcomes.append(batcher.run(put(key)))
+            while len(etcd.sent) < count:
+                await asyncio.sleep(0.01)
+    first, second = outcomes
     await asyncio.sleep(0.1)
     assert not first.done() and not second.done()
     etcd.may_log.set()
