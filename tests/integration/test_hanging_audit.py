@@ -1,0 +1,86 @@
+"""The audit service hangs: requests wait or fail, none passes unlogged, and everything heals by itself."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import requests
+
+from tests.integration.platforms import ROOT, Platform, start, until
+
+HANGS_SECONDS = 20
+
+
+class Load(threading.Thread):
+    """Writes and reads under names of its own, and remembers which requests were answered with success."""
+
+    def __init__(self, platform: Platform, number: int) -> None:
+        super().__init__(daemon=True)
+        self._platform = platform
+        self._number = number
+        self._ending = threading.Event()
+        self.answered: list[str] = []  # request ids
+        self.failed: list[int] = []
+
+    def run(self) -> None:
+        session, count = requests.Session(), 0
+        while not self._ending.is_set():
+            count += 1
+            method = "POST" if count % 2 else "GET"
+            try:
+                answer = session.request(
+                    method, f"{self._platform.address}/v1/secret/data/load-{self._number}",
+                    json={"data": {"n": count}} if count % 2 else None,
+                    headers={"X-Vault-Token": ROOT}, verify=self._platform.ca, timeout=100,
+                )  # fmt: skip
+            except requests.RequestException:
+                session = requests.Session()
+                continue
+            if answer.ok:
+                self.answered.append(answer.json()["request_id"])
+            else:
+                self.failed.append(answer.status_code)
+                time.sleep(0.05)
+
+    def end(self) -> None:
+        self._ending.set()
+        self.join(120)
+        assert not self.is_alive()
+
+
+def test_nothing_passes_while_the_audit_service_hangs(tmp_path: Path) -> None:
+    with start(tmp_path, "split") as platform:
+        loads = [Load(platform, number) for number in range(6)]
+        for load in loads:
+            load.start()
+        until(lambda: all(len(load.answered) > 5 for load in loads))
+        audit = platform.child("audit")
+        os.kill(audit, signal.SIGSTOP)
+        try:
+            time.sleep(1)  # what was written before the stop is answered by then
+            before = sum(len(load.answered) for load in loads)
+            time.sleep(HANGS_SECONDS - 1)
+            assert sum(len(load.answered) for load in loads) == before
+        finally:
+            os.kill(audit, signal.SIGCONT)
+        after = [len(load.answered) for load in loads]
+        until(
+            lambda: all(
+                len(load.answered) > count + 5 for load, count in zip(loads, after, strict=True)
+            ),
+            60,
+        )
+        for load in loads:
+            load.end()
+        assert {status for load in loads for status in load.failed} <= {500, 503, 504}
+        logged: dict[str, set[str]] = {}
+        for line in platform.audit_log.read_text().splitlines():
+            entry = json.loads(line)
+            if "request" in entry:
+                logged.setdefault(entry["request"]["id"], set()).add(entry["type"])
+        for load in loads:
+            for request_id in load.answered:
+                assert logged.get(request_id) == {"request", "response"}
