@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ class Process:
         self.lineage = Lineage()
         self.breaks = 0
         self.lineage.on_break(self._broke)
-        self.client = EtcdClient(etcd.config, self.lineage)
+        self.client = EtcdClient(replace(etcd.config, timeout_seconds=30), self.lineage)
         self.cluster = Cluster(self.client, _confirm)
         self.store = EtcdStore(self.client, RawCodec("kv"), self.cluster)
 

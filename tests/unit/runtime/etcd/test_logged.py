@@ -34,8 +34,10 @@ class FakeEtcd(etcd_pb2_grpc.KVServicer, etcd_pb2_grpc.MaintenanceServicer):
         header = etcd_pb2.ResponseHeader(raft_term=self.term, revision=7)
         return etcd_pb2.TxnResponse(header=header, succeeded=True)
 
-    async def Compact(self, request: Any, context: Any) -> Any:
+    async def _nothing_else(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
+
+    Compact = Alarm = Defragment = _nothing_else
 
     async def Range(self, request: Any, context: Any) -> Any:
         self.reads += 1
