@@ -133,6 +133,17 @@ async def test_a_secret_id_ends_when_its_time_is_over(roles: Roles) -> None:
     await refused(roles("ListSecretIds", role_name="app"), Kind.NOT_FOUND)
 
 
+async def test_secret_ids_whose_time_is_over_are_removed_by_themselves(roles: Roles) -> None:
+    await roles.write()
+    await roles.secret(ttl=60)
+    lasting = await roles.secret()
+    roles.auth.clock.advance(61)
+    for each in roles.auth.service._swept:
+        await each.sweep(roles.auth.clock.now())
+    left = (await roles("ListSecretIds", role_name="app")).keys
+    assert list(left) == [lasting.secret_id_accessor]
+
+
 @pytest.mark.parametrize("verb", ["Destroy", "Delete"])
 async def test_secret_ids_are_looked_up_and_destroyed(roles: Roles, verb: str) -> None:
     role_id = await roles.write()

@@ -76,7 +76,7 @@ async def test_tries_at_once_over_replicas_are_all_counted(auth: Auth) -> None:
 
 async def test_failed_logins_that_are_of_no_more_use_are_removed(auth: Auth) -> None:
     kept = (Plain("userpass"), Plain(LOGIN_MOUNT.uuid), Plain("f"))
-    lockouts = auth.service._lockouts
+    lockouts = auth.service._swept
     for name in ("ann", "bob", "x" * 513):
         await refused(login(auth, name, "wrong"), Kind.INVALID, WRONG)
     assert await auth.store.count(kept) == 2  # nobody has so long a name

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from strongroom.auth.v1 import (
     approle_pb2,
@@ -44,6 +44,13 @@ _DROP_TOKEN_DATA = "/strongroom.kv.v1.KvLifecycleService/DropTokenData"  # noqa:
 _DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeases"  # noqa: S105
 
 
+class Sweeps(Protocol):
+    """Has records that are of no more use after a time."""
+
+    async def sweep(self, now: float) -> None:
+        """Removes those. May be repeated, by any replica."""
+
+
 class AuthService:
     """The auth service: tokens, policies, login methods."""
 
@@ -55,7 +62,7 @@ class AuthService:
         policies: PolicyStore,
         cleanup: Cleanup,
         policy_seconds: float,
-        lockouts: Iterable[Lockouts],
+        swept: Iterable[Sweeps],
         lockout_seconds: float,
     ) -> None:
         self.handlers = handlers
@@ -63,7 +70,7 @@ class AuthService:
         self._tokens = tokens
         self._policies = policies
         self._policy_seconds = policy_seconds
-        self._lockouts = tuple(lockouts)
+        self._swept = tuple(swept)
         self._lockout_seconds = lockout_seconds
         self._cleanup = cleanup
         self._tasks = BackgroundTasks()
@@ -83,7 +90,7 @@ class AuthService:
             raise
         self._tasks.start(self._cleanup.run(), "token-cleanup")
         self._tasks.start(self._remove_policies(), "policy-cleanup")
-        self._tasks.start(self._remove_failures(), "lockout-cleanup")
+        self._tasks.start(self._sweep(), "login-cleanup")
 
     async def stop(self) -> None:
         """Ends background work."""
@@ -101,12 +108,12 @@ class AuthService:
                 await ending.remove()
             await asyncio.sleep(self._policy_seconds)
 
-    async def _remove_failures(self) -> NoReturn:
-        """Removes failed logins that are of no more use, every so often, until cancelled."""
+    async def _sweep(self) -> NoReturn:
+        """Removes failed logins and secret ids that are of no more use, every so often, until cancelled."""
         while True:
             await asyncio.sleep(self._lockout_seconds)
-            with attempt("the removal of failed logins"):
-                for each in self._lockouts:
+            for each in self._swept:
+                with attempt("the removal of failed logins and secret ids"):
                     await each.sweep(self.clock.now())
 
 
@@ -164,7 +171,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         policies,
         Cleanup(tokens, listeners, config.tidy_seconds, host.clock),
         config.policy_tidy_seconds,
-        lockouts.values(),
+        (*lockouts.values(), roles),
         config.lockout_tidy_seconds,
     )
 

@@ -174,8 +174,8 @@ class Roles:
         """Removes a secret id."""
         await self.store.commit(removal(mount, name, hashed, accessor))
 
-    async def tidy(self, now: float) -> None:
-        """Removes secret ids whose time is over."""
+    async def sweep(self, now: float) -> None:
+        """Removes secret ids whose time is over. May be repeated, by any replica."""
         after: Path | None = None
         while entries := await self.store.scan(
             (_APPROLE,), after=after, limit=_PAGE, past_unreadable=True

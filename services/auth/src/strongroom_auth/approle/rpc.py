@@ -179,7 +179,7 @@ class AppRoleHandlers:
     async def TidySecretIds(
         self, request: pb.TidySecretIdsRequest, context: RequestContext
     ) -> pb.TidySecretIdsResponse:
-        await self._roles.tidy(self._tokens.now())
+        await self._roles.sweep(self._tokens.now())
         return pb.TidySecretIdsResponse(warnings=["Secret ids whose time is over were removed."])
 
     async def LoginAppRole(
