@@ -22,7 +22,7 @@ def running(platform: Platform, folder: Path, command: str, config: str) -> Iter
     """Runs the agent or the proxy of `bao` with AppRole auto-auth; yields its log."""
     platform.bao("policy", "write", "agent", "-", input=POLICY)
     platform.http("POST", "sys/auth/agents", json={"type": "approle"})
-    role = {"token_policies": "agent", "token_ttl": "4s", "token_max_ttl": "12s"}
+    role = {"token_policies": "agent", "token_ttl": "8s", "token_max_ttl": "24s"}
     platform.http("POST", "auth/agents/role/app", json=role)
     made = platform.http("GET", "auth/agents/role/app/role-id").json()["data"]
     (folder / "role").write_text(made["role_id"])
@@ -77,8 +77,8 @@ def test_the_agent_renders_templates_and_logs_in_again(platform: Platform, tmp_p
         token = (tmp_path / "token").read_text()
         platform.bao("kv", "put", "secret/agent/app", "password=second")
         until(lambda: rendered.read_text() == "second")
-        # Its token lives 4 seconds, and is renewed up to 12; after that it needs a new one.
-        until(lambda: (tmp_path / "token").read_text() != token, 40)
+        # Its token lives 8 seconds, and is renewed up to 24; after that it needs a new one.
+        until(lambda: (tmp_path / "token").read_text() != token, 60)
         platform.bao("kv", "put", "secret/agent/app", "password=third")
         until(lambda: rendered.read_text() == "third")
         assert "renewed auth token" in log.read_text()

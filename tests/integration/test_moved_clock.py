@@ -52,9 +52,9 @@ def test_leases_last_as_long_whoever_gives_and_whoever_ends_them(
         assert made["data"]["username"] in database.users()
         for asked in moved:
             renewed = asked.http(
-                "PUT", "sys/leases/renew", json={"lease_id": made["lease_id"], "increment": 2}
+                "PUT", "sys/leases/renew", json={"lease_id": made["lease_id"], "increment": 5}
             )
-            assert renewed.json()["lease_duration"] == 2
+            assert renewed.json()["lease_duration"] == 5
         until(lambda name=made["data"]["username"]: name not in database.users(), 30)  # type: ignore[misc]
 
 

@@ -1,11 +1,14 @@
-"""Nothing secret is left anywhere: not in logs, audit files, etcd's files; and no name in etcd's."""
+"""Nothing secret is left anywhere: not in logs, audit files, spans, metrics, etcd's files; and no name in etcd's."""
 
+import base64
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.integration.collectors import Collector, Meters, collecting
 from tests.integration.platforms import ROOT, TOPOLOGIES, Platform, start
 
 SECRETS = {
@@ -14,16 +17,40 @@ SECRETS = {
     "password": "hunter2-of-a-person",
     "cubbyhole": "hunter2-in-a-cubbyhole",
     "wrapped": "hunter2-in-a-wrapping",
+    "plaintext": "hunter2-to-be-encrypted",
 }
-NAMES = ("payroll-folder", "database-secret", "ann-the-user", "machine-role", "readers-policy")
+NAMES = (
+    "payroll-folder",
+    "database-secret",
+    "ann-the-user",
+    "machine-role",
+    "readers-policy",
+    "orders-key",
+)
+
+
+@dataclass
+class Used:
+    """A platform that was used and has ended: its folder, all that was secret, and what it exported."""
+
+    folder: Path
+    secrets: set[str]
+    exported: list[bytes]
 
 
 @pytest.fixture(params=TOPOLOGIES)
-def used(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Uses a platform in every way, ends it, and gives its folder and all that was secret."""
-    with start(tmp_path, request.param, "--log-level=debug") as platform:
+def used(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Used]:
+    """Uses a platform in every way, and ends it."""
+    spans, meters = Collector(), Meters()
+    with (
+        collecting(monkeypatch, spans, meters),
+        start(tmp_path, request.param, "--log-level=debug") as platform,
+    ):
         secret = {*SECRETS.values(), ROOT, *platform.unseal_keys, *_use(platform)}
-    yield tmp_path, secret
+    assert {"gateway", "auth", "kv", "transit", "audit"} <= {service for service, *_ in spans.spans}
+    yield Used(tmp_path, secret, spans.raw + meters.raw)
 
 
 def _use(platform: Platform) -> set[str]:
@@ -65,6 +92,16 @@ def _use(platform: Platform) -> set[str]:
         headers={"X-Vault-Wrap-TTL": "60"},
     ).json()
     made.add(wrapped["wrap_info"]["token"])
+    platform.http("POST", "sys/mounts/transit", json={"type": "transit"})
+    platform.http("POST", "transit/keys/orders-key", json={"exportable": True})
+    plaintext = base64.b64encode(SECRETS["plaintext"].encode()).decode()
+    encrypted = platform.http("POST", "transit/encrypt/orders-key", json={"plaintext": plaintext})
+    decrypted = platform.http(
+        "POST", "transit/decrypt/orders-key", json=encrypted.json()["data"]
+    ).json()["data"]
+    assert decrypted == {"plaintext": plaintext}
+    exported = platform.http("GET", "transit/export/encryption-key/orders-key").json()["data"]
+    made.add(exported["keys"]["1"])
     # What fails is logged too.
     platform.http("POST", f"secret/data/{path}", json={"data": SECRETS["value"]})
     platform.http("GET", f"secret/data/{path}", SECRETS["value"])
@@ -72,17 +109,17 @@ def _use(platform: Platform) -> set[str]:
     return made | {"wrong-hunter2"}
 
 
-def test_nothing_is_left(used: tuple[Path, set[str]]) -> None:
-    folder, secrets = used
-    data = folder / "data"
-    logs = [folder / "output.log", data / "etcd" / "etcd.log", *(data / "audit").iterdir()]
+def test_nothing_is_left(used: Used) -> None:
+    data = used.folder / "data"
+    logs = [used.folder / "output.log", data / "etcd" / "etcd.log", *(data / "audit").iterdir()]
     database = [f for f in (data / "etcd" / "data").rglob("*") if f.is_file()]
     assert len(database) >= 2
-    for file in (*logs, *database):
-        content = file.read_bytes()
-        for secret in secrets:
+    contents = {file.name: file.read_bytes() for file in (*logs, *database)}
+    contents["an export"] = b"".join(used.exported)
+    for name, content in contents.items():
+        for secret in used.secrets:
             for form in _forms(secret):
-                assert form not in content, f"{file.name} has a secret"
+                assert form not in content, f"{name} has a secret"
     for file in database:
         content = file.read_bytes()
         for name in NAMES:
@@ -92,8 +129,6 @@ def test_nothing_is_left(used: tuple[Path, set[str]]) -> None:
 
 def _forms(secret: str) -> list[bytes]:
     """Returns a secret as it might be spelled."""
-    import base64
-
     raw = secret.encode()
     return [
         raw,
@@ -103,12 +138,12 @@ def _forms(secret: str) -> list[bytes]:
     ]
 
 
-def test_the_audit_files_hold_together(used: tuple[Path, set[str]]) -> None:
+def test_the_audit_files_hold_together(used: Used) -> None:
     from click.testing import CliRunner
 
     from strongroom_cli.main import main
 
-    file = used[0] / "data" / "audit" / "audit.log"
+    file = used.folder / "data" / "audit" / "audit.log"
     sound = CliRunner().invoke(main, ["audit", "verify", str(file)])
     assert sound.exit_code == 0, sound.output
     lines = file.read_bytes().splitlines(keepends=True)

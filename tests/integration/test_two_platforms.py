@@ -63,7 +63,7 @@ def test_a_narrowed_policy_binds_everywhere(pair: tuple[Platform, Platform]) -> 
     first("POST", "sys/policies/acl/narrow", body={"policy": wide})
     made = first("POST", "auth/token/create", body={"policies": ["narrow"]})
     token = made.json()["auth"]["client_token"]
-    for _ in range(100):
+    for _ in range(1000):
         assert second("GET", "secret/data/policy", token).status_code == 200
         first(
             "POST",
@@ -102,10 +102,10 @@ def test_a_path_of_a_policy_ends_everywhere(pair: tuple[Platform, Platform]) -> 
 
 def test_a_write_is_read_and_a_mount_is_gone_everywhere(pair: tuple[Platform, Platform]) -> None:
     first, second = Session(pair[0]), Session(pair[1])
-    for number in range(200):
+    for number in range(1000):
         first("POST", "secret/data/shared", body={"data": {"n": number}})
         assert second("GET", "secret/data/shared").json()["data"]["data"] == {"n": number}
-    for _ in range(10):
+    for _ in range(100):
         assert first("POST", "sys/mounts/gone", body={"type": "kv"}).status_code == 204
         assert second("POST", "gone/x", body={"v": 1}).status_code == 204
         assert second("GET", "gone/x").status_code == 200
@@ -115,7 +115,7 @@ def test_a_write_is_read_and_a_mount_is_gone_everywhere(pair: tuple[Platform, Pl
 
 def test_check_and_set_has_one_winner(pair: tuple[Platform, Platform]) -> None:
     sessions = [Session(pair[n % 2]) for n in range(12)]
-    for round_ in range(10):
+    for round_ in range(100):
         won: list[int] = []
         barrier = threading.Barrier(len(sessions))
 

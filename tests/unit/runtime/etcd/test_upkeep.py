@@ -1,6 +1,7 @@
 """An etcd with a small quota that is written many times over, that is full, and whose history is kept for a time."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -145,7 +146,9 @@ async def test_an_etcd_full_of_data_says_so_and_is_mended_once_some_are_gone(
     with pytest.raises(ServiceError, match="etcd is full"):
         await put(client, b"more")
     for number in range(5 * MIB // SIZE):
-        await delete(client, b"data%d" % number)
+        # etcd does it, and says all the same that it is full where its file still is.
+        with contextlib.suppress(ServiceError):
+            await delete(client, b"data%d" % number)
     time.seconds += 60
     await upkeep.look()
     await put(client, b"more")
