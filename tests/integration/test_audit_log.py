@@ -88,11 +88,13 @@ def test_what_was_done_to_a_log_is_found(platform: Platform, tmp_path: Path) -> 
         return str(result.output)
 
     assert "missing at the end" in tampered(*lines[:-40])
-    changed = lines[20].replace(b'"operation":"', b'"operation":"x', 1)
-    assert changed != lines[20]
-    assert f"the first bad line is {copy}:21" in tampered(*lines[:20], changed, *lines[21:])
-    assert "out of order" in tampered(*lines[:20], *lines[10:])
-    writer = json.loads(lines[20])["chain"]["writer"]
+    # Seals between the entries have no operation.
+    at = next(n for n in range(20, len(lines)) if b'"operation":"' in lines[n])
+    changed = lines[at].replace(b'"operation":"', b'"operation":"x', 1)
+    found = tampered(*lines[:at], changed, *lines[at + 1 :])
+    assert f"the first bad line is {copy}:{at + 1}" in found
+    assert "out of order" in tampered(*lines[:at], *lines[at - 10 :])
+    writer = json.loads(lines[at])["chain"]["writer"]
     rest = [line for line in lines if json.loads(line)["chain"]["writer"] != writer]
     assert f"chain {writer} is missing" in tampered(*rest)
     # Somebody writes the file anew, hashes and all.
