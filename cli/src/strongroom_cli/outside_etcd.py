@@ -16,7 +16,8 @@ from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, VIEWED, ServerConfi
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.members import ASKED, CLUSTER, written_by
-from strongroom_runtime.etcd.server import known_data_loss, known_loose_rights, release
+from strongroom_runtime.etcd.releases import known_data_loss, known_loose_rights
+from strongroom_runtime.etcd.server import release
 from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.etcd.users import ROOT, User, Users
 from strongroom_runtime.files import write_whole

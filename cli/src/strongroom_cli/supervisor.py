@@ -16,7 +16,8 @@ from strongroom_cli.settings import SERVICES, ServerConfig
 from strongroom_runtime.children import HURRY, LEAVE, ending_with_parent
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
-from strongroom_runtime.etcd.server import EmbeddedEtcd, known_data_loss, release
+from strongroom_runtime.etcd.releases import known_data_loss
+from strongroom_runtime.etcd.server import EmbeddedEtcd, release
 from strongroom_runtime.etcd.upkeep import Upkeep
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.ports import free_port, keep_port

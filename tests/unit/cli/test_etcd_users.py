@@ -13,12 +13,8 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.codec import RawCodec
-from strongroom_runtime.etcd.server import (
-    EmbeddedEtcd,
-    known_data_loss,
-    known_loose_rights,
-    release,
-)
+from strongroom_runtime.etcd.releases import known_data_loss, known_loose_rights
+from strongroom_runtime.etcd.server import EmbeddedEtcd, release
 from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.etcd.users import ROOT, User, Users

@@ -27,8 +27,6 @@ _WAL_BYTES = 64_000_000  # of one file of etcd's log of changes
 _LOG_BYTES = 10 << 20  # of its log file, and of the one before
 # Entries of the log that are kept in memory, and read again at a start; 100,000 before etcd 3.6.
 _SNAPSHOT_ENTRIES = 10_000
-# The first patch release of each line that checks users' rights in all of a transaction.
-_RIGHTS_CHECKED = {"3.4": 44, "3.5": 30, "3.6": 11}
 
 
 class EmbeddedEtcd:
@@ -220,29 +218,6 @@ async def release(config: EtcdConfig) -> str:
         return (await client.status()).version
     finally:
         await client.close()
-
-
-def known_data_loss(version: str) -> str:
-    """Returns a warning where an etcd is of a release that can lose agreement between members; else nothing.
-
-    Releases 3.5.0 to 3.5.2 can when one is killed under load (etcd issue 13766). A single member is not affected.
-    """
-    if version in ("3.5.0", "3.5.1", "3.5.2"):
-        return f"etcd {version} is fine as the only member; a cluster needs 3.4.22 or 3.5.6 at the least"
-    return ""
-
-
-def known_loose_rights(version: str) -> str:
-    """Returns a warning where an etcd does not check all that users do inside of transactions; else nothing."""
-    first = _RIGHTS_CHECKED.get(version.rpartition(".")[0])
-    if first is None or not version.rpartition(".")[2].isdigit():
-        return ""
-    if int(version.rpartition(".")[2]) >= first:
-        return ""
-    return (
-        f"etcd {version} does not check all rights of users inside of transactions (CVE-2026-44283): they keep"
-        " mistakes apart, but no attacker; 3.4.44, 3.5.30 and 3.6.11 are the first that do"
-    )
 
 
 def find_binary() -> Path:
