@@ -7,6 +7,7 @@ import logging
 import pytest
 from tests.fakes.store import MemoryStore
 
+from strongroom_gateway.http import server
 from strongroom_gateway.observe import loggers
 from strongroom_gateway.observe.host import host_info
 from strongroom_gateway.observe.monitor import lines
@@ -41,7 +42,7 @@ def test_metrics_in_both_forms() -> None:
 
 
 def test_the_levels_of_loggers_are_set_and_reset() -> None:
-    name = "strongroom_gateway.mounts.rpc"
+    name = server.log.name
     before = loggers.level(name)
     try:
         loggers.set_level(name, "debug")
@@ -56,7 +57,7 @@ def test_the_levels_of_loggers_are_set_and_reset() -> None:
 @pytest.mark.parametrize(
     ("name", "level", "text"),
     [
-        ("strongroom_gateway.mounts.rpc", "loud", "level"),
+        (server.log.name, "loud", "level"),
         ("urllib3", "debug", "name"),
         ("nowhere", "debug", "name"),
     ],
