@@ -14,6 +14,7 @@ from strongroom_gateway.mounts.engines import LOGINS, SECRETS, Engine
 from strongroom_gateway.mounts.table import (
     ACTIVE,
     REMOVING,
+    RESERVED,
     Mount,
     Mounts,
     MountTable,
@@ -27,9 +28,6 @@ from strongroom_runtime.policy import Acl
 from strongroom_runtime.tasks import attempt
 
 _RETRY_SECONDS = 2.0
-
-# What belongs to the platform: nothing can be mounted there by sys/mounts.
-_RESERVED = ("audit/", "auth/", "cubbyhole/", "identity/", "sys/")
 
 AclOf = Callable[[RequestContext], Awaitable[Acl | None]]
 
@@ -66,7 +64,7 @@ class MountHandlers:
         self, request: pb.EnableMountRequest, context: RequestContext
     ) -> pb.EnableMountResponse:
         path = _path(request.path)
-        if path.startswith(_RESERVED):
+        if path.startswith(("auth/", *RESERVED)):
             raise invalid(f'cannot mount "{path}"')
         await self._enable(path, request, SECRETS)
         return pb.EnableMountResponse()

@@ -20,6 +20,8 @@ _TABLE: Path = (Plain("mounts"),)
 _ATTEMPTS = 20
 
 ACTIVE, REMOVING = "active", "removing"
+# What belongs to the platform, beside the folder of logins: nothing can be mounted below.
+RESERVED = ("audit/", "cubbyhole/", "identity/", "sys/")
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -186,5 +188,6 @@ def check_free(mounts: Mounts, path: str) -> None:
     for known in mounts:
         if known.startswith(path) or path.startswith(known):
             raise invalid(f"path is already in use at {known}")
-    if path.split("/")[0] in ("audit", "sys", "identity", "cubbyhole"):
-        raise invalid(f"path: nothing can be mounted below {path.split('/')[0]}/")
+    first = path.partition("/")[0] + "/"
+    if first in RESERVED:
+        raise invalid(f"path: nothing can be mounted below {first}")
