@@ -198,7 +198,7 @@ class Upkeep:
             log.warning("etcd was full; there is room again, and it takes changes")
         else:
             log.error(
-                "etcd is full of data that are in use: give it a larger quota, or delete what is not needed",
+                "etcd is full of data that are in use, and refuses deletions too: start it with a larger quota",
                 extra={"in_use": status.db_size_in_use, "quota": self._quota},
             )
 
