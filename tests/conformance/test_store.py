@@ -39,7 +39,9 @@ def _m(number: int) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def etcd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EtcdClient]:
     server = EmbeddedEtcd(tmp_path_factory.mktemp("etcd"))
-    await server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "100ms")
+        await server.start()
     client = EtcdClient(server.config)
     yield client
     await client.close()
@@ -157,11 +159,26 @@ async def test_a_watch_sees_every_change_once(store: Store) -> None:
     start = await store.commit(Transaction(puts={A: b"1"}))
     await store.commit(Transaction(deletes=[A], puts={B: b"2"}))
     seen: list[tuple[bytes | None, int]] = []
-    async for events in store.watch((Plain("m"),), from_revision=start):
-        seen += [(e.value, e.revision - start) for e in events]
+    async for changes in store.watch((Plain("m"),), from_revision=start):
+        seen += [(e.value, e.revision - start) for e in changes.events]
         if len(seen) == 3:
             break
     assert sorted(seen, key=str) == [(None, 1), (b"1", 0), (b"2", 1)]
+
+
+async def test_a_watch_says_how_far_it_is_where_nothing_changes(store: Store) -> None:
+    first = await store.commit(Transaction(puts={A: b"1"}))
+    last = await store.commit(Transaction(puts={(Plain("n"),): b"1"}))
+    if isinstance(store, MemoryStore):
+        store.notice()
+    seen: list[tuple[int, int]] = []
+    async for changes in store.watch((Plain("m"),), from_revision=first):
+        seen.append((changes.revision, len(changes.events)))
+        if changes.revision >= last:
+            break
+    assert seen[0] == (first, 1)
+    assert [count for _, count in seen[1:]] == [0] * len(seen[1:])
+    assert seen == sorted(set(seen))
 
 
 async def test_a_read_set_names_absent_keys_too(store: Store) -> None:

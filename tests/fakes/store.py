@@ -8,6 +8,7 @@ from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import (
     MAX_BYTES,
     MAX_OPERATIONS,
+    Changes,
     ConflictError,
     Entry,
     Event,
@@ -37,7 +38,10 @@ class MemoryReadSet:
 
 
 class MemoryStore:
-    """Implements `Store`. `fail_next_commit` makes the next commit raise; what is `broken` does not open."""
+    """Implements `Store`. `fail_next_commit` makes the next commit raise; what is `broken` does not open.
+
+    `notice` tells watches how far they are, as etcd does where nothing changes.
+    """
 
     def __init__(self) -> None:
         self.current = 1
@@ -48,6 +52,7 @@ class MemoryStore:
         self._made: tuple[int, dict[Any, Any]] = (0, {})
         self._history: list[Event] = []
         self._changed = asyncio.Event()
+        self._noticed = 0
         self.listed = 0  # entries and names that were listed
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
@@ -137,15 +142,22 @@ class MemoryStore:
         for path, value in transaction.puts.items():
             self._entries[path] = Entry(path, value, self.current)
             self._history.append(Event(path, value, self.current))
+        self._wake()
+        return self.current
+
+    def notice(self) -> None:
+        self._noticed = self.current
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-        return self.current
 
     def reads(self, *, linearizable: bool = False) -> MemoryReadSet:
         return MemoryReadSet(self)
 
-    async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
-        seen = from_revision - 1 if from_revision else self.current
+    async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[Changes]:
+        seen = yielded = from_revision - 1 if from_revision else self.current
         while True:
             changed = self._changed
             fresh: dict[int, list[Event]] = {}
@@ -153,8 +165,12 @@ class MemoryStore:
                 if event.revision > seen and _below(event.path, prefix):
                     fresh.setdefault(event.revision, []).append(event)
             seen = self.current
-            for events in fresh.values():
-                yield events
+            for revision, events in fresh.items():
+                yielded = revision
+                yield Changes(revision, events)
+            if self._noticed > yielded:
+                yielded = self._noticed
+                yield Changes(yielded, [])
             if self.current == seen:
                 await changed.wait()
 

@@ -169,8 +169,8 @@ class SharedClock:
         await self._tell("")
 
     async def _answer_others(self, from_revision: int) -> None:
-        async for events in self._store.watch(_FOLDER, from_revision=from_revision):
-            for event in events:
+        async for changes in self._store.watch(_FOLDER, from_revision=from_revision):
+            for event in changes.events:
                 if event.path == _QUESTION and event.value:
                     await self._tell(event.value.decode())
                 elif event.path == _TIME and event.value:

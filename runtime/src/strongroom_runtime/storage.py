@@ -134,6 +134,19 @@ class Event:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How far a watch has come: all changes below its prefix up to a revision have been yielded, with these.
+
+    Args:
+        revision: up to which.
+        events: all of that revision; none where nothing has changed for a while, so that this is news all the same.
+    """
+
+    revision: int
+    events: list[Event]
+
+
 class CompactedError(Exception):
     """A watch asked for revisions that etcd no longer has: list again and watch from there."""
 
@@ -237,10 +250,11 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
+    def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[Changes]:
         """Yields changes below a prefix without gap or repetition, across reconnects; 0 means from now on.
 
-        Each list holds all the changes of one revision below the prefix.
+        What is yielded while nothing changes, about each minute, is where to go on after a break: the revision of the
+        last change may be long forgotten.
 
         Raises:
             CompactedError: `from_revision` is gone.

@@ -819,6 +819,20 @@ async def test_events_tell_what_happens(dbcreds: Dbcreds) -> None:
     assert seen == [(kind, made.lease_id) for kind in (1, 2, 4, 3)]
 
 
+async def test_who_watches_leases_is_told_up_to_when_nothing_happened(dbcreds: Dbcreds) -> None:
+    caller = LocalCaller(dbcreds.service.handlers)
+    method = "/strongroom.dbcreds.v1.LeaseService/WatchLeases"
+    messages = caller.stream(method, lease_pb2.WatchLeasesRequest(), CONTEXT)
+    begun = await anext(messages)
+    store = dbcreds.store
+    last = await store.commit(Transaction(puts={(Plain("elsewhere"),): b""}))
+    store.notice()
+    told = await anext(messages)
+    assert (told.revision, len(told.events)) == (last, 0)
+    assert last > begun.revision
+    await messages.aclose()
+
+
 @pytest.mark.parametrize(
     ("method", "fields", "message"),
     [

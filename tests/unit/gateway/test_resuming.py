@@ -58,6 +58,22 @@ async def test_another_replica_goes_on_without_gap_or_repetition(start: int) -> 
     assert replicas.asked == [start, 13, 13, 13]
 
 
+async def test_another_replica_goes_on_behind_what_was_said_without_changes() -> None:
+    asked: list[int] = []
+
+    async def watch(request: Any) -> AsyncGenerator[Any]:
+        asked.append(request.from_revision)
+        if len(asked) == 1:
+            for revision in (10, 70):
+                yield kv2_pb2.WatchSecretsResponse(revision=revision)
+            raise AWAY
+        yield kv2_pb2.WatchSecretsResponse(revision=request.from_revision - 1)
+
+    request = kv2_pb2.WatchSecretsRequest()
+    assert [each.revision async for each in resumed(watch, request)] == [10, 70]
+    assert asked == [0, 71]
+
+
 @pytest.mark.parametrize("error", [AWAY, NO_KEYS])
 async def test_where_no_replica_is_found_in_time_it_ends(
     monkeypatch: pytest.MonkeyPatch, error: ServiceError

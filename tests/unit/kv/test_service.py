@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,14 @@ class Kv:
     async def __call__(
         self, method: str, context: RequestContext | None = None, **fields: Any
     ) -> Any:
+        name, request = self._asked(method, fields)
+        return await self._caller.call(name, request, context or self.context)
+
+    def stream(self, method: str, **fields: Any) -> AsyncGenerator[Any]:
+        name, request = self._asked(method, fields)
+        return self._caller.stream(name, request, self.context)
+
+    def _asked(self, method: str, fields: dict[str, Any]) -> tuple[str, Message]:
         module, service = next(
             (m, s)
             for m in (kv2_pb2, kv1_pb2, cubbyhole_pb2)
@@ -41,8 +50,7 @@ class Kv:
             if method in s.methods_by_name
         )
         request: type[Message] = getattr(module, f"{method}Request")
-        name = f"/{service.full_name}/{method}"
-        return await self._caller.call(name, request(**fields), context or self.context)
+        return f"/{service.full_name}/{method}", request(**fields)
 
     async def put(self, path: str, document: Any, cas: int | None = None) -> int:
         options = kv2_pb2.WriteOptions(cas=cas) if cas is not None else None
@@ -422,6 +430,23 @@ async def test_an_interrupted_write_leaves_all_or_nothing(kv: Kv) -> None:
         metadata = (await kv("ReadMetadata", path="a")).metadata
         for version in metadata.versions:
             await kv.get("a", int(version))
+
+
+async def test_who_watches_is_told_up_to_when_nothing_changed(kv: Kv) -> None:
+    messages = kv.stream("WatchSecrets", path="folder")
+    begun = await anext(messages)
+    assert (list(begun.changes), begun.revision) == ([], kv.store.current)
+    await kv.put("elsewhere", {})
+    kv.store.notice()
+    told = await anext(messages)
+    assert (list(told.changes), told.revision) == ([], kv.store.current)
+    await kv.put("folder/a", {})
+    changed = await anext(messages)
+    assert ([each.path for each in changed.changes], changed.revision) == (
+        ["folder/a"],
+        kv.store.current,
+    )
+    await messages.aclose()
 
 
 async def test_a_failing_store_changes_nothing(kv: Kv) -> None:

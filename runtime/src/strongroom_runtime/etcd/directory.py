@@ -63,10 +63,11 @@ class Directory:
                 for kv in found.kvs:
                     self._apply(kv)
                 self._tell()
-                async for events in watch(self._client, MEMBERS, found.header.revision + 1):
-                    for event in events:
+                async for seen in watch(self._client, MEMBERS, found.header.revision + 1):
+                    for event in seen.events:
                         self._apply(event.kv)
-                    self._tell()
+                    if seen.events:
+                        self._tell()
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _apply(self, record: etcd_pb2.KeyValue) -> None:

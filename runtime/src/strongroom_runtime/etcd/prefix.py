@@ -8,7 +8,7 @@ from typing import Protocol
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.etcd.client import EtcdClient
-from strongroom_runtime.etcd.watch import watch_once
+from strongroom_runtime.etcd.watch import Seen, watch_once
 from strongroom_runtime.tasks import end
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,8 @@ class PrefixView:
                 self._waived = 0
                 started = (await self._client.range(self.prefix, limit=1)).header.revision
                 self.started = self.applied = started
-                async for events in watch_once(self._client, self.prefix, started + 1, self._begin):
-                    self._take(events)
+                async for seen in watch_once(self._client, self.prefix, started + 1, self._begin):
+                    self._take(seen)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -117,10 +117,10 @@ class PrefixView:
         self.started = max(self.started, self._waived)
         self.live = True
 
-    def _take(self, events: list[etcd_pb2.Event]) -> None:
+    def _take(self, seen: Seen) -> None:
         """Takes the changes of one revision."""
-        revision = events[0].kv.mod_revision
-        for event in events:
+        revision = seen.revision
+        for event in seen.events:
             kv = event.kv
             self.apply(kv.key, None if event.type == _DELETE else kv.value, revision)
         self.applied = revision

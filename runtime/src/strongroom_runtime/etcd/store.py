@@ -17,6 +17,7 @@ from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.storage import (
     MAX_BYTES,
     MAX_OPERATIONS,
+    Changes,
     ConflictError,
     Entry,
     Event,
@@ -285,11 +286,11 @@ class EtcdStore:
         """Returns an empty read set."""
         return EtcdReadSet(self, linearizable)
 
-    async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[list[Event]]:
+    async def watch(self, prefix: Path, *, from_revision: int = 0) -> AsyncIterator[Changes]:
         """Yields the changes below a prefix, those of one revision together."""
         start = from_revision or await self.revision() + 1
-        async for events in watch(self._client, self.codec.encode_prefix(prefix), start):
-            yield [self._event(event) for event in events]
+        async for seen in watch(self._client, self.codec.encode_prefix(prefix), start):
+            yield Changes(seen.revision, [self._event(event) for event in seen.events])
 
     async def revision(self) -> int:
         """Returns the store's current revision."""

@@ -129,19 +129,21 @@ class Secrets:
     ) -> AsyncIterator[tuple[int, dict[str, Secret | None]]]:
         """Yields revisions with the secrets below a folder that they changed: by path, None if removed.
 
+        Where none changes, it yields now and then a revision up to which that is so.
+
         Raises:
             ServiceError: FAILED_PRECONDITION where `from_revision` is forgotten.
         """
         prefix: Path = (_SECRETS, Plain(mount), *_segments(folder))
         try:
-            async for events in self._store.watch(prefix, from_revision=from_revision):
+            async for changes in self._store.watch(prefix, from_revision=from_revision):
                 yield (
-                    events[-1].revision,
+                    changes.revision,
                     {
                         "/".join(event.path[2:]): _decode_secret(event.value)
                         if event.value
                         else None
-                        for event in events
+                        for event in changes.events
                     },
                 )
         except CompactedError:

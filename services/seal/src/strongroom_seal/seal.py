@@ -273,8 +273,9 @@ class Seal:
             with attempt("the following of the store"), contextlib.suppress(CompactedError):
                 start = await self._raw.revision()
                 await self.catch_up()
-                async for _ in self._raw.watch((), from_revision=start + 1):
-                    await self.catch_up()
+                async for changes in self._raw.watch((), from_revision=start + 1):
+                    if changes.events:
+                        await self.catch_up()
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def catch_up(self) -> None:

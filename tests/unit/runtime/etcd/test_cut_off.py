@@ -56,8 +56,8 @@ async def test_work_goes_on_at_the_others_and_no_watch_misses_anything(
     seen: list[list[bytes]] = [[] for _ in range(6)]  # two watches at each member
 
     async def follow(into: list[bytes]) -> None:
-        async for events in watch(client, b"k/", 1):
-            into += [event.kv.key for event in events]
+        async for each in watch(client, b"k/", 1):
+            into += [event.kv.key for event in each.events]
 
     following = [asyncio.create_task(follow(into)) for into in seen]
     await put(client, b"k/first")

@@ -59,8 +59,8 @@ async def test_a_watch_has_no_gap_when_etcd_is_killed(
     values: list[int] = []
 
     async def follow(start: int) -> None:
-        async for events in store.watch((Plain("n"),), from_revision=start):
-            for event in events:
+        async for changes in store.watch((Plain("n"),), from_revision=start):
+            for event in changes.events:
                 revisions.append(event.revision)
                 values.append(int(event.value or b"-1"))
             if values[-1] == 59:
@@ -148,6 +148,33 @@ async def test_a_watch_from_a_compacted_revision_says_so(
     with pytest.raises(CompactedError):
         async for _ in store.watch((Plain("n"),), from_revision=first):
             pass
+
+
+async def test_a_watch_without_changes_goes_on_after_what_it_saw_last_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, server: EmbeddedEtcd, client: EtcdClient, store: EtcdStore
+) -> None:
+    await server.stop()
+    monkeypatch.setenv("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "100ms")
+    await server.start()
+    start = await store.revision() + 1
+    watching = aiter(store.watch((Plain("n"),), from_revision=start))
+    seen = asyncio.ensure_future(anext(watching))
+    elsewhere = [
+        await store.commit(Transaction(puts={(Plain("m"),): value})) for value in (b"1", b"2")
+    ]
+    while (changes := await seen).revision < elsewhere[-1]:
+        assert changes.events == []
+        seen = asyncio.ensure_future(anext(watching))
+    assert changes.events == []
+
+    await client.compact(elsewhere[-1])
+    seen = asyncio.ensure_future(anext(watching))
+    await server.kill()
+    await server.start()
+    await write(store, 7)
+    while not (changes := await seen).events:
+        seen = asyncio.ensure_future(anext(watching))
+    assert [event.value for event in changes.events] == [b"7"]
 
 
 async def test_children_jump_over_large_folders(store: EtcdStore) -> None:

@@ -83,8 +83,8 @@ async def test_a_watch_and_a_member_outlive_an_etcd_that_forgets_all_tokens(
     values: list[bytes | None] = []
 
     async def follow(start: int) -> None:
-        async for events in store.watch((Plain("m"),), from_revision=start):
-            values.extend(event.value for event in events)
+        async for changes in store.watch((Plain("m"),), from_revision=start):
+            values.extend(event.value for event in changes.events)
             if values[-1] == b"last":
                 return
 
@@ -123,8 +123,8 @@ async def test_a_watch_that_is_not_allowed_begins_once_it_is(
     start = await store_of(client).commit(Transaction(puts={A: b"1"}))
 
     async def first() -> list[bytes | None]:
-        async for events in other.watch((), from_revision=start):
-            return [event.value for event in events]
+        async for changes in other.watch((), from_revision=start):
+            return [event.value for event in changes.events]
         return []
 
     waiting = asyncio.create_task(first())

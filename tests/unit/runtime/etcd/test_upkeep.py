@@ -80,8 +80,8 @@ async def fill(client: EtcdClient, key: bytes) -> None:
 
 async def changes(client: EtcdClient, from_revision: int) -> list[etcd_pb2.Event]:
     """Returns the changes of the first revision that a watch from a revision on tells of."""
-    async for events in watch_once(client, b"", from_revision):
-        return events
+    async for seen in watch_once(client, b"", from_revision):
+        return seen.events
     raise AssertionError("the watch ended")
 
 

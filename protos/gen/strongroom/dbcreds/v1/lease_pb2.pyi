@@ -668,7 +668,9 @@ class WatchLeasesResponse(_message.Message):
     """All events up to this revision have been sent."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseEvent]:
-        """The events, those left out that the caller may not see. The first answer has none: it says that the watch has begun."""
+        """The events, those left out that the caller may not see. The first answer has none: it says that the watch has begun.
+        Nor have those that say how far it is.
+        """
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class LeaseServiceStub:
     """Streams what happens to leases below a prefix, as it is committed. Only over gRPC. Needs `list` on the path, and shows
     leases whose path (database/creds/app) the caller may read, and those that it may look up. Ends with PERMISSION_DENIED
     when the token is revoked or its policies no longer allow it. After a break, ask again from the last `revision` plus one.
+    Where nothing happens, a message without events says each minute or so up to which revision that is so.
     FAILED_PRECONDITION where `from_revision` is so long ago that what happened then is forgotten.
     """
 
@@ -149,6 +150,7 @@ class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams what happens to leases below a prefix, as it is committed. Only over gRPC. Needs `list` on the path, and shows
         leases whose path (database/creds/app) the caller may read, and those that it may look up. Ends with PERMISSION_DENIED
         when the token is revoked or its policies no longer allow it. After a break, ask again from the last `revision` plus one.
+        Where nothing happens, a message without events says each minute or so up to which revision that is so.
         FAILED_PRECONDITION where `from_revision` is so long ago that what happened then is forgotten.
         """
 

@@ -1035,7 +1035,9 @@ class WatchSecretsResponse(_message.Message):
     """All changes up to this revision have been sent."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretChange]:
-        """The changes, those left out that the caller may not see. The first answer has none: it says that the watch has begun."""
+        """The changes, those left out that the caller may not see. The first answer has none: it says that the watch has begun.
+        Nor have those that say how far it is.
+        """
 
     def __init__(
         self,

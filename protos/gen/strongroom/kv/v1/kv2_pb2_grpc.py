@@ -246,8 +246,9 @@ class KvV2ServiceServicer:
         """Streams changes of the secrets below a path, in the order in which they were committed: what changed, never a value.
         Only over gRPC. Needs `list` on the path, and shows the secrets whose data or metadata the caller may read. Ends with
         PERMISSION_DENIED when the token is revoked or its policies no longer allow it; a token with a limited number of uses is
-        refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice.
-        FAILED_PRECONDITION where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
+        refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice. Where
+        nothing changes, a message without changes says each minute or so up to which revision that is so. FAILED_PRECONDITION
+        where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,8 +61,9 @@ class KvV2ServiceStub:
     """Streams changes of the secrets below a path, in the order in which they were committed: what changed, never a value.
     Only over gRPC. Needs `list` on the path, and shows the secrets whose data or metadata the caller may read. Ends with
     PERMISSION_DENIED when the token is revoked or its policies no longer allow it; a token with a limited number of uses is
-    refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice.
-    FAILED_PRECONDITION where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
+    refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice. Where
+    nothing changes, a message without changes says each minute or so up to which revision that is so. FAILED_PRECONDITION
+    where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
     """
     ScanSecrets: _aio.UnaryUnaryMultiCallable[_kv2_pb2.ScanSecretsRequest, _kv2_pb2.ScanSecretsResponse]
     """Lists the paths of all secrets below a path, however deep, relative to it. NOT_FOUND where there are none."""
@@ -210,8 +211,9 @@ class KvV2ServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams changes of the secrets below a path, in the order in which they were committed: what changed, never a value.
         Only over gRPC. Needs `list` on the path, and shows the secrets whose data or metadata the caller may read. Ends with
         PERMISSION_DENIED when the token is revoked or its policies no longer allow it; a token with a limited number of uses is
-        refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice.
-        FAILED_PRECONDITION where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
+        refused. After a break, ask again from the last `revision` plus one: nothing is missed, and nothing comes twice. Where
+        nothing changes, a message without changes says each minute or so up to which revision that is so. FAILED_PRECONDITION
+        where `from_revision` is so long ago that its changes are forgotten: list, and watch from now.
         """
 
     @_abc_1.abstractmethod

@@ -225,10 +225,10 @@ class LeaseHandlers:
         start = request.from_revision or await store.revision() + 1
         yield pb.WatchLeasesResponse(revision=start - 1)
         try:
-            async for events in store.watch(EVENTS, from_revision=start):
-                told = [self._leases.event(event.value) for event in events if event.value]
+            async for changes in store.watch(EVENTS, from_revision=start):
+                told = [self._leases.event(each.value) for each in changes.events if each.value]
                 yield pb.WatchLeasesResponse(
-                    revision=events[-1].revision,
+                    revision=changes.revision,
                     events=[_event_message(each) for each in told if _below(each.id, prefix)],
                 )
         except CompactedError:
