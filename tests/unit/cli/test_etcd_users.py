@@ -63,7 +63,8 @@ async def readable(config: EtcdConfig, user: str, password: str) -> set[str]:
     [
         ("3.4.23", False, True), ("3.4.44", False, False), ("3.5.1", True, True), ("3.5.2", True, True),
         ("3.5.16", False, True), ("3.5.30", False, False), ("3.6.10", False, True), ("3.6.11", False, False),
-        ("3.7.0", False, False), ("3.5.3-rc.1", False, False), ("", False, False),
+        ("3.7.0", False, False), ("3.5.3-rc.1", False, True), ("3.5.1-rc.0", True, True),
+        ("3.5.2+built.here", True, True), ("", False, False), ("3.5", False, False), ("unknown", False, False),
     ],
 )  # fmt: skip
 def test_releases_that_are_known_to_be_wrong(version: str, lossy: bool, loose: bool) -> None:

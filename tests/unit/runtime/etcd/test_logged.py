@@ -71,6 +71,7 @@ def put(value: bytes) -> etcd_pb2.TxnRequest:
     [
         ("3.3.27", True), ("3.4.20", True), ("3.4.21", False), ("3.5.1", True), ("3.5.4", True), ("3.5.5", False),
         ("3.5.30", False), ("3.6.0", False), ("4.0.0", False), ("3.5.0-rc.1", True), ("unknown", True),
+        ("3.5.5+built.here", False), ("", True), ("3.6", True),
     ],
 )  # fmt: skip
 def test_releases_are_known(version: str, early: bool) -> None:
