@@ -135,7 +135,13 @@ class Gateway:
         self.pipeline = Pipeline(services, admission, rules, audit, wraps, observer)
         self.streams = Streams(services, admission, rules, audit)
         self.http = HttpWire(
-            self.routes, self._mounts, self.pipeline, self.streams, settings, host.clock
+            self.routes,
+            self._mounts,
+            self.pipeline,
+            self.streams,
+            settings,
+            host.clock,
+            admission.check_seal,
         )
         self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, self.streams, host.clock)
         self._tasks = BackgroundTasks()

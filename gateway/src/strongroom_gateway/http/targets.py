@@ -91,6 +91,15 @@ class Targets:
             self._kept.keep(name, found)
         return found
 
+    def work_sealed(self, path: str) -> bool:
+        """Returns whether a path, as it came, has methods that need no keys.
+
+        Raises:
+            ServiceError: as `canonical`.
+        """
+        clean, _ = canonical(path)
+        return any(spec.works_sealed for spec in self._routes.at(None, clean))
+
     async def _find(self, path: str, operation: int, *, helps: bool) -> Target:
         target = await (self._help(path, operation) if helps else self._route(path, operation))
         spec = target.spec

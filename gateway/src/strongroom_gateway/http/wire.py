@@ -86,7 +86,17 @@ class HttpResponse(msgspec.Struct, frozen=True, gc=False):
 
 
 class HttpWire:
-    """Vault's HTTP API in front of the pipeline."""
+    """Vault's HTTP API in front of the pipeline.
+
+    Args:
+        routes: the methods.
+        mounts: the mounts.
+        pipeline: handles requests.
+        streams: handles those that are answered by a stream.
+        settings: who of other origins may ask, and headers of answers.
+        clock: for deadlines.
+        check_seal: raises SEALED where there are no keys.
+    """
 
     def __init__(
         self,
@@ -96,11 +106,13 @@ class HttpWire:
         streams: Streams,
         settings: SettingsStore,
         clock: Clock,
+        check_seal: Callable[[], None],
     ) -> None:
         self._pipeline = pipeline
         self._streams = streams
         self._settings = settings
         self._clock = clock
+        self._check_seal = check_seal
         self._targets = Targets(routes, mounts)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
@@ -109,13 +121,15 @@ class HttpWire:
             return HttpResponse(307, headers=(("location", location),))
         origin = request.header("origin")
         call: Call | None = None
-        extra = _named_namespace(request.header)
+        namespace = request.header("x-vault-namespace")
+        extra = _named(namespace)
         try:
             if origin is not None:
                 cors = await self._cors(request, origin)
                 extra = (*extra, *cors)
                 if cors and request.method == "OPTIONS":
                     return HttpResponse(200, headers=extra)
+            check_namespace(namespace)
             call = await self._call(request)
             if call.spec is not None and call.spec.shape is not Shape.UNARY:
                 return await self._stream(call, extra)
@@ -162,8 +176,9 @@ class HttpWire:
 
     async def _call(self, request: HttpRequest) -> Call:
         header, text = request.header, request.query
-        check_namespace(header("x-vault-namespace"))
         query = _parameters(text) if text else {}
+        if request.method == "OPTIONS" and not self._targets.work_sealed(request.path):
+            self._check_seal()  # before it is refused, as in OpenBao
         operation = _operation(request.method, query)
         helps = operation == options.OPERATION_READ and _flag(query, "help")
         if operation == options.OPERATION_PATCH:
@@ -256,10 +271,11 @@ async def _documents(messages: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
                 yield message.document
 
 
-def _named_namespace(header: Headers) -> HeaderList:
+def _named(namespace: str | None) -> HeaderList:
     """Returns the header by which clients that name a namespace are told that it was looked at."""
-    name = header("x-vault-namespace")
-    return (("x-vault-namespace", name),) if name and name.isascii() and name.isprintable() else ()
+    if namespace and namespace.isascii() and namespace.isprintable():
+        return (("x-vault-namespace", namespace),)
+    return ()
 
 
 def _operation(method: str, query: dict[str, str]) -> int:
