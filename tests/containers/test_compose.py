@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import ssl
 import subprocess
 import threading
 import time
@@ -146,11 +147,17 @@ def test_a_container_has_no_rights_and_no_other_secrets_than_its_own(
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     code, said = platform.run(service, "touch", "/usr/new")
     assert code and "Read-only file system" in said
-    names = set(platform.run(service, "ls", "/run/secrets")[1].split())
+
+    def files(folder: str) -> set[str]:
+        return set(platform.run(service, "ls", "-A", folder)[1].split())
+
+    client = {"ca.pem", "client.pem", "client.key"}
     if service in MEMBERS:
-        assert {name.split("-")[0] for name in names} == {"etcd"}
+        assert files("/run/etcd") == client | {"etcd.pem", "etcd.key"}
     else:
-        assert names == {"ca.pem", f"{service}.pem", f"{service}.key", "etcd-password"}
+        assert files("/run/etcd") == client
+        assert files("/run/pki") == {"ca.pem", f"{service}.pem", f"{service}.key"}
+        assert files("/run/secrets") == {"etcd-password"}
 
 
 def test_only_the_gateway_is_published_and_to_loopback_alone(platform: Composed) -> None:
@@ -170,7 +177,7 @@ def test_etcd_lets_in_nobody_without_a_password_or_with_another_certificate(
 ) -> None:
     code, said = platform.run("etcd-0", "etcdctl", "get", "--prefix", "", "--keys-only")
     assert code and ("user name is empty" in said or "permission denied" in said), said
-    for flag in ("--cert=/run/secrets/missing.pem", "--cacert=/run/secrets/etcd-member.pem"):
+    for flag in ("--cert=/run/etcd/missing.pem", "--cacert=/run/etcd/etcd.pem"):
         assert platform.run("etcd-0", "etcdctl", "endpoint", "health", flag)[0]
     for service in SERVICES:  # and each service was let in as the user that it has
         logs = platform.containers.container(service).logs().decode()
@@ -276,6 +283,39 @@ def used(platform: Composed) -> Callable[[int], bool]:
         return bool(known) and f'"count":{count}' in known[-1]
 
     return check
+
+
+def test_renewed_certificates_are_taken_without_a_restart(platform: Composed) -> None:
+    pki = platform.state / "pki"
+
+    def served() -> str:
+        return ssl.get_server_certificate(("localhost", platform.port), ca_certs=platform.ca)
+
+    before = served()
+    for name in ("gateway", "kv"):
+        (pki / f"{name}.pem").unlink()
+    (platform.state / "etcd" / "etcd.pem").unlink()
+    platform.containers.run("setup")
+    with Load(platform) as load:
+        for name in ("gateway", "kv"):
+            platform.containers.container(name).kill(signal="HUP")
+            until(partial(_took_a_certificate, platform, name))
+        until(lambda: served() != before)
+        load.goes_on()
+    assert load.refused == []
+    assert served() == (pki / "gateway.pem").read_text()
+    for member in MEMBERS:  # which read theirs with each connection
+        assert (
+            platform.run(member, "cat", "/run/etcd/etcd.pem")[1]
+            == (platform.state / "etcd" / "etcd.pem").read_text()
+        )
+        assert platform.etcd_is_healthy(member)
+
+
+def _took_a_certificate(platform: Composed, service: str) -> bool:
+    return (
+        "a renewed certificate was taken" in platform.containers.container(service).logs().decode()
+    )
 
 
 def test_transit_scales_by_itself(platform: Composed) -> None:

@@ -62,6 +62,32 @@ def test_a_container_has_no_rights(name: str) -> None:
     assert container["security_opt"] == ["no-new-privileges:true"]
 
 
+@pytest.mark.parametrize("name", [*SERVICES, *MEMBERS, "etcd-users"])
+def test_a_container_has_its_certificates_in_folders_and_no_others(name: str) -> None:
+    """A file that is mounted by itself is the one that was there at the start, whatever takes its place."""
+    volumes = "\n".join(CONTAINERS[name]["volumes"])
+    mounted = dict(re.findall(r"^(.+?):(/[^:]+?)(?::ro)?$", volumes, re.MULTILINE))
+    assert len(mounted) == len(CONTAINERS[name]["volumes"])
+    folder = "${STRONGROOM_STATE:-./state}/certificates"
+    certificates = {source: at for source, at in mounted.items() if "/certificates" in source}
+    if name in SERVICES:
+        assert certificates == {
+            f"{folder}/{name}": "/run/pki",
+            f"{folder}/etcd-client": "/run/etcd",
+        }
+    else:
+        own = "etcd-client" if name == "etcd-users" else "etcd"
+        assert certificates == {f"{folder}/{own}": "/run/etcd"}
+    assert not any(
+        source.endswith((".pem", ".key", "/pki", "/etcd"))
+        for source in mounted.keys() - certificates.keys()
+    )
+
+
+def test_no_certificate_is_a_secret_of_its_own() -> None:
+    assert not [name for name in DOCUMENT["secrets"] if name.endswith((".pem", ".key"))]
+
+
 def test_every_secret_is_there_and_used() -> None:
     used = {
         each if isinstance(each, str) else each["source"]
