@@ -86,8 +86,8 @@ def _hurry(patience: Patience, stop: asyncio.Event) -> None:
 def _make_collections_rare() -> None:
     """Lets the garbage collector pass over what was made at the start, and look less often at the rest.
 
-    Requests leave no cycles behind, yet by default every few of them set off a walk over all contracts and caches.
-    See `docs/decisions/0007-hot-path.md`.
+    Requests leave no cycles behind, whether they fail or not (`tests/garbage.py`), yet by default every few of them
+    set off a walk over all contracts and caches. See `docs/decisions/0007-hot-path.md` and `0040-memory.md`.
     """
     gc.collect()
     gc.freeze()

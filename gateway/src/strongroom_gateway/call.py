@@ -99,6 +99,13 @@ class Call(msgspec.Struct):
     token_refused: bool = False
     request_id: str = msgspec.field(default_factory=lambda: next(names)[0])
 
+    def refusal(self) -> ServiceError:
+        """Returns what to say where `spec` is None.
+
+        A fresh one each time: with its traceback, one that is kept here would be a cycle; `missing` is of many calls.
+        """
+        return self.missing.again() if self.missing is not None else ServiceError(Kind.NOT_FOUND)
+
 
 def context_of(call: Call) -> RequestContext:
     """Returns what travels with a request before it is known who asks."""

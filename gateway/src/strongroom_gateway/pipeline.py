@@ -152,7 +152,7 @@ class Pipeline:
     async def _run(self, call: Call, identity: Identity | None, context: RequestContext) -> Answer:
         spec = call.spec
         if spec is None or call.message is None:
-            raise call.missing or ServiceError(Kind.NOT_FOUND)
+            raise call.refusal()
         if spec.name == _WRAP and not call.wrap_ttl:
             raise invalid("endpoint requires response wrapping to be used")
         if spec.name.startswith(WRAPPING) and not getattr(call.message, "token", "-"):

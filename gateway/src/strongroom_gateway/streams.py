@@ -181,7 +181,7 @@ class Streams:
                 raise invalid("a token with a limited number of uses cannot open a stream")
             context = await self._admission.decide(call, identity, context)
             if call.spec is None:
-                raise call.missing or ServiceError(Kind.NOT_FOUND)
+                raise call.refusal()
             return context
         except ServiceError as error:
             await self._audit.both(subject, Outcome(error=error.message), context)

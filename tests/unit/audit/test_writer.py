@@ -1,6 +1,7 @@
 """The audit file: whole lines, one chain a writer, fail closed."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -8,9 +9,11 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.garbage import no_frames_left
 from tests.unit.audit.keys import KEY, key
 
 from strongroom_audit import presence
@@ -319,21 +322,41 @@ async def test_a_cancelled_caller_loses_no_entry(tmp_path: Path) -> None:
     assert [json.loads(x).get("n") for x in lines(tmp_path / "audit.log")] == [None, 1, None]
 
 
-async def test_a_full_disk_fails_requests_and_heals(tmp_path: Path) -> None:
-    path = tmp_path / "audit.log"
-    writer = FileWriter(path, key)
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Lets no file grow beyond 4 KiB."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    written = 0
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        with pytest.raises(ServiceError) as caught:
-            while True:
-                await writer.append(b'{"padding":"' + b"x" * 300 + b'"}')
-                written += 1
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, previous)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+async def test_a_full_disk_leaves_nothing_in_memory(tmp_path: Path, together: int) -> None:
+    writer = FileWriter(tmp_path / "audit.log", key)
+
+    async def append() -> None:
+        with contextlib.suppress(ServiceError):
+            await writer.append(b'{"padding":"' + b"x" * 5_000 + b'"}')
+
+    with full_disk(), no_frames_left():
+        for _ in range(3):
+            await asyncio.gather(*(append() for _ in range(together)))
+    await writer.close()
+
+
+async def test_a_full_disk_fails_requests_and_heals(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    writer = FileWriter(path, key)
+    written = 0
+    with full_disk(), pytest.raises(ServiceError) as caught:
+        while True:
+            await writer.append(b'{"padding":"' + b"x" * 300 + b'"}')
+            written += 1
     assert caught.value.kind is Kind.UNAVAILABLE
     await writer.append(b"{}")
     await writer.close()

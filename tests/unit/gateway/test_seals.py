@@ -1,10 +1,12 @@
 """Several seals, called as one."""
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from tests.garbage import no_frames_left
 
 from strongroom.seal.v1 import seal_pb2 as pb
 from strongroom_gateway.system.seals import Seals
@@ -70,6 +72,13 @@ async def test_the_seal_that_is_open_or_came_furthest_speaks_for_all() -> None:
 async def test_a_share_that_no_seal_takes_is_refused() -> None:
     with pytest.raises(ServiceError, match="must be a valid hex"):
         await unseal(invalid("must be a valid hex"), invalid("must be a valid hex"))
+
+
+async def test_what_no_seal_takes_leaves_nothing_in_memory() -> None:
+    with no_frames_left():
+        for _ in range(3):
+            with contextlib.suppress(ServiceError):
+                await unseal(invalid("must be a valid hex"), invalid("must be a valid hex"))
 
 
 async def test_what_a_closed_seal_cannot_do_another_is_asked_for() -> None:

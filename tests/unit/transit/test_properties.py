@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.garbage import no_frames_left
 
 from strongroom.transit.v1 import cipher_pb2
 from strongroom_runtime.errors import ServiceError
@@ -227,6 +228,14 @@ def test_what_is_decrypted_together_gives_what_each_gives_by_itself(
     assert [r.message if isinstance(r, ServiceError) else r for r in together] == [
         by_itself(item) for item in items
     ]
+
+
+def test_what_cannot_be_decrypted_leaves_nothing_in_memory() -> None:
+    opener = ciphers.Opener(keyset(AEADS[0]))
+    with no_frames_left():
+        assert (
+            len(opener.decrypt_all([cipher_pb2.DecryptItem(ciphertext="vault:v1:aGk=")] * 3)) == 3
+        )
 
 
 @pytest.mark.parametrize("kind", [*AEADS, *RSA])

@@ -54,7 +54,10 @@ class GroupedAppends:
             self._loop.call_soon(self._send)
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((entries, context, future))
-        await future
+        try:
+            await future
+        finally:
+            del future  # it keeps an error, and the error's traceback this frame: a cycle
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []

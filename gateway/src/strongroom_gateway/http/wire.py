@@ -200,7 +200,7 @@ class HttpWire:
             client_address=request.client_address,
             operation=target.capability,
             parameters=lambda: parameters_of(members) if members else dict(query),
-            missing=target.missing.again() if target.missing is not None else None,
+            missing=target.missing,
             wrap_ttl=_wrap_ttl(header),
             traceparent=trace,
             foreign_trace=foreign,

@@ -59,7 +59,8 @@ class Seals:
         answers = await self._replicas.call_each(method, request, context)
         good = [each for each in answers if not isinstance(each, ServiceError)]
         if not good:
-            raise next(each for each in answers if isinstance(each, ServiceError))
+            # Not itself: its traceback would have this frame, and with that the answers.
+            raise next(each for each in answers if isinstance(each, ServiceError)).again()
         return max(good, key=lambda each: _progress(each.status))
 
     async def stream(

@@ -118,7 +118,7 @@ class RemoteCaller:
         while attempts:
             replica = await self._choose(refused)
             if replica in refused:
-                raise refused[replica]
+                raise refused.pop(replica)
             try:
                 return await self._ask(replica, call, expires)
             except NotBegunError:
@@ -126,7 +126,7 @@ class RemoteCaller:
             except ServiceError as error:
                 if error.kind is not passing_over:
                     raise
-                refused[replica] = error
+                refused[replica] = error.again()  # without the frames that hold `refused`
         raise unavailable()
 
     async def call_each(
@@ -227,6 +227,8 @@ class RemoteCaller:
         finally:
             self._deadlines.discard(pending.future)
             replica.open.pop(call.id, None)
+            # Its future keeps an error, and the error's traceback this frame: a cycle, with the request in it.
+            del pending
 
     async def close(self) -> None:
         """Closes every stream; calls under way fail."""
@@ -264,9 +266,8 @@ class RemoteCaller:
                     return replica, call
                 await call.read()
             except grpc.aio.AioRpcError as failure:
-                error = error_from_status(failure)
-                if not isinstance(error, NotBegunError):
-                    raise error from failure
+                if not isinstance(error_from_status(failure), NotBegunError):
+                    raise error_from_status(failure) from failure
             except asyncio.CancelledError:
                 call.cancel()
                 raise

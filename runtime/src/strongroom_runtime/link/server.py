@@ -149,15 +149,14 @@ class LinkServer(grpc.GenericRpcHandler):
                 raise ServiceError(Kind.TOO_LARGE, "the answer is too large")
             return link_pb2.Reply(id=call.id, response=data)
         except ServiceError as error:
-            failure = error
+            return _failed(call, error)
         except TimeoutError:
-            failure = ServiceError(Kind.DEADLINE, "the deadline passed")
+            return _failed(call, ServiceError(Kind.DEADLINE, "the deadline passed"))
         except DecodeError:
-            failure = ServiceError(Kind.INVALID, "the request message is malformed")
+            return _failed(call, ServiceError(Kind.INVALID, "the request message is malformed"))
         except Exception:
             log.exception("handler failed", extra={"method": call.method})
-            failure = ServiceError(Kind.INTERNAL, "internal error")
-        return link_pb2.Reply(id=call.id, error=error_to_wire(failure))
+            return _failed(call, ServiceError(Kind.INTERNAL, "internal error"))
 
     async def _in_time(self, answering: Awaitable[Message], seconds: float) -> Message:
         """Returns an answer, for which this task is cancelled if it takes too long.
@@ -236,8 +235,9 @@ class LinkServer(grpc.GenericRpcHandler):
         """Runs one call of a member's stream."""
         if call.method.startswith(_CONFIRMATIONS):
             return await self.run(call, caller)
-        refusal = ServiceError(Kind.UNSUPPORTED, "a member's stream carries confirmations alone")
-        return link_pb2.Reply(id=call.id, error=error_to_wire(refusal))
+        return _failed(
+            call, ServiceError(Kind.UNSUPPORTED, "a member's stream carries confirmations alone")
+        )
 
     def _context(self, context: ServicerContext, name: str) -> RequestContext:
         caller = self._caller(context)
@@ -291,6 +291,10 @@ class LinkServer(grpc.GenericRpcHandler):
                         yield message
 
         return behaviour
+
+
+def _failed(call: link_pb2.Call, error: ServiceError) -> link_pb2.Reply:
+    return link_pb2.Reply(id=call.id, error=error_to_wire(error))
 
 
 @contextlib.asynccontextmanager

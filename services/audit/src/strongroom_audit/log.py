@@ -79,7 +79,8 @@ class AuditLog:
         for failure in failures:
             log.error("an audit device failed", extra={"error": type(failure).__name__})
         if len(failures) == len(results):
-            raise failures[0]
+            del results, failure  # an error that is raised keeps this frame: with these, a cycle
+            raise failures.pop(0)
 
     async def reopen(self) -> None:
         """Opens all files anew, after they were moved away."""

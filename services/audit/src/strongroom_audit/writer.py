@@ -100,7 +100,10 @@ class FileWriter:
         self._waiting.append((entries, future))
         if self._sync_always and self._flusher is None:
             self._flusher = loop.create_task(self._flush_and_sync())
-        await future
+        try:
+            await future
+        finally:
+            del future  # it keeps an error, and the error's traceback this frame: a cycle
 
     async def reopen(self) -> None:
         """Opens the path anew, after the file was moved away; the chain goes on in the new file.
@@ -223,8 +226,11 @@ class FileWriter:
 
     def _write_now(self, entries: tuple[bytes, ...]) -> None:
         error = self._write_group([entries])
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback keeps this frame: a cycle
 
     async def _flush_and_sync(self) -> None:
         try:
@@ -305,7 +311,7 @@ class FileWriter:
 def _settle(group: _Group, error: ServiceError | None) -> None:
     for _, future in group:
         if not future.done():
-            future.set_exception(error) if error else future.set_result(None)
+            future.set_exception(error.again()) if error else future.set_result(None)
 
 
 def _cannot_write(error: OSError) -> ServiceError:

@@ -1,9 +1,11 @@
 """Audit entries of several requests in one call."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
+from tests.garbage import no_frames_left
 
 from strongroom.audit.v1 import audit_pb2
 from strongroom_gateway.audit.grouped import Entries, GroupedAppends
@@ -27,7 +29,7 @@ class Audit:
         self.calls.append(([entry.json for entry in request.entries], context))
         await self.go.wait()
         if self.error is not None:
-            raise self.error
+            raise self.error.again()
         return audit_pb2.AppendResponse()
 
 
@@ -126,3 +128,13 @@ async def test_large_ones_are_not_put_together() -> None:
     grouped = GroupedAppends(audit)
     await asyncio.gather(*(grouped.append(of_file(bytes(400_000)), context()) for _ in range(5)))
     assert [len(entries) for entries, _ in audit.calls] == [2, 2, 1]
+
+
+async def test_what_could_not_be_written_leaves_nothing_in_memory() -> None:
+    audit = Audit()
+    audit.error = ServiceError(Kind.UNAVAILABLE, "the disk is full")
+    grouped = GroupedAppends(audit)
+    with no_frames_left():
+        for _ in range(3):
+            with contextlib.suppress(ServiceError):
+                await grouped.append(of_file(b"x"), context())

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 import uvloop
+from tests.garbage import no_frames_left
 from tests.unit.runtime.etcd.scripted import ANSWER, WELL, Peer, ScriptedServer, block, well_behaved
 
 from strongroom_runtime.etcd.http2 import Channel, connection, frames
@@ -137,6 +138,13 @@ async def test_a_call_ends_with_its_time_and_with_its_caller(channel: Channel, e
         while echo.cancelled < 2:
             await asyncio.sleep(0.01)
     assert await unary(channel)(b"x", timeout=5) == b"x"
+
+
+async def test_calls_that_fail_leave_nothing_in_memory(channel: Channel) -> None:
+    with no_frames_left():
+        for _ in range(3):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await unary(channel, "/t.T/Fail")(b"", timeout=5)
 
 
 async def test_metadata_goes_along(channel: Channel, echo: Echo) -> None:

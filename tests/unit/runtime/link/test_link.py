@@ -1,6 +1,7 @@
 """The link over real sockets with mutual TLS."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import grpc
 import msgspec
 import pytest
+from tests.garbage import no_frames_left
 from tests.unit.runtime.link.echo import NAME, SERVICE, Echo, Text, table
 
 from strongroom_runtime.clock import SystemClock
@@ -97,6 +99,28 @@ async def test_an_error_arrives_whole(gateway: RemoteCaller) -> None:
     error = caught.value
     assert (error.kind, error.message) == (Kind.NOT_FOUND, "nothing")
     assert (error.data, error.warnings) == (b'{"a":1}', ("beware",))
+
+
+@pytest.mark.parametrize("method", ["Fail", "Crash", "OnlyAuth", "Wait"])
+async def test_calls_that_fail_leave_nothing_in_memory(gateway: RemoteCaller, method: str) -> None:
+    await send(gateway, "Echo")
+    with no_frames_left():
+        for _ in range(3):
+            with contextlib.suppress(ServiceError):
+                await send(gateway, method, seconds=0.05 if method == "Wait" else 0)
+        await send(gateway, "Echo")
+
+
+async def test_a_call_that_all_replicas_pass_over_leaves_nothing_in_memory(
+    gateway: RemoteCaller, served: Served
+) -> None:
+    served.echo.refuses = Kind.SEALED
+    request = Text(value="x")
+    with no_frames_left():
+        for _ in range(3):
+            with contextlib.suppress(ServiceError):
+                await gateway.call(f"/{NAME}/Echo", request, CONTEXT, passing_over=Kind.SEALED)
+    served.echo.refuses = None
 
 
 async def test_a_bug_reaches_the_caller_without_its_text(gateway: RemoteCaller) -> None:

@@ -316,6 +316,7 @@ class UnaryUnary(Method):
                 raise
             finally:
                 timer.cancel()
+                del call  # its future keeps an error, and the error's traceback this frame: a cycle
         raise error_of(UNAVAILABLE, "no member takes calls")
 
     async def _connection(self, deadline: float) -> Connection:

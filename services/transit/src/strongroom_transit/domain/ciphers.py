@@ -375,5 +375,5 @@ def each(operation: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         try:
             add(operation(item))
         except ServiceError as error:
-            add(error)
+            add(error.again())  # the traceback of this one has this frame: a cycle
     return results
