@@ -97,10 +97,18 @@ class ConflictError(Exception):
     """A transaction found another revision than it expected. Read again and decide again."""
 
 
+class LaterTermError(ServiceError):
+    """A value names a term of the key ring that this process has not heard of; it may be about to."""
+
+    def __init__(self) -> None:
+        message = "a stored value is of a later term than the keys that are here; try again"
+        super().__init__(Kind.UNAVAILABLE, message)
+
+
 def unreadable(error: BaseException) -> bool:
     """Returns whether an error says of an entry that it cannot be read, rather than of the store or of a race."""
     if isinstance(error, ServiceError):
-        return error.kind is Kind.INTERNAL
+        return error.kind is Kind.INTERNAL or isinstance(error, LaterTermError)
     return isinstance(error, Exception) and not isinstance(error, ConflictError)
 
 

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
 from strongroom_runtime.bounded import Bounded
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.storage import LaterTermError
 
 KEY_BYTES = 32
 NAME_KEY_BYTES = 64
@@ -52,6 +53,7 @@ class KeyRing:
         """Opens what a term's key sealed.
 
         Raises:
+            LaterTermError: a process that has heard of more rotations sealed it, or so it says.
             ServiceError: INTERNAL where it was altered, moved, or sealed by a key that is not here.
         """
         aead = self._aeads.get(term)
@@ -60,6 +62,8 @@ class KeyRing:
                 return aead.decrypt(nonce, ciphertext, associated_data)
             except InvalidTag:
                 pass
+        elif term > max(self._aeads):
+            raise LaterTermError
         raise ServiceError(Kind.INTERNAL, "a stored value does not open")
 
 

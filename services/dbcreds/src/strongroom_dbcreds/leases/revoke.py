@@ -20,7 +20,7 @@ from strongroom_dbcreds.records import Role
 from strongroom_dbcreds.storage import Named, is_gone
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.shared_clock import SharedClock
-from strongroom_runtime.storage import ConflictError, Path
+from strongroom_runtime.storage import ConflictError, Path, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +39,6 @@ class Failures:
 
 # (after key): a page of keys behind it.
 Pages = Callable[[str], Awaitable[list[str]]]
-
-
-def _away(error: BaseException) -> bool:
-    """Returns whether a record was not read, as against one that does not open."""
-    if isinstance(error, ServiceError):
-        return error.kind is not Kind.INTERNAL
-    return not isinstance(error, Exception)
 
 
 def _nothing(_: Collection[str]) -> None:
@@ -371,7 +364,7 @@ class Revoker:
         try:
             return await self._leases.get_many(keys), []
         except Exception as error:
-            if _away(error):
+            if not unreadable(error):
                 raise
         # One that does not open must not keep the others from ending.
         found = await asyncio.gather(
@@ -382,11 +375,11 @@ class Revoker:
         for key, each in zip(keys, found, strict=True):
             if isinstance(each, list):
                 opened += each
-            elif _away(each):
-                raise each
-            else:
+            elif unreadable(each):
                 self._leases.note_unreadable(key, each)
                 broken.append(key)
+            else:
+                raise each
         return opened, broken
 
     async def _claim(self, found: Sequence[Kept], *, early: bool) -> list[Kept]:
