@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+TESTS := tests/integration tests/conformance tests/unit
 LOCAL := protos runtime services/audit services/auth services/dbcreds services/kv services/seal services/transit clients/python gateway cli
 
 .PHONY: help setup run dev test test-containers lint protos protos-check bench lock clean
@@ -7,7 +8,9 @@ LOCAL := protos runtime services/audit services/auth services/dbcreds services/k
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Python does not keep what it compiled where it was told not to write, and each process would do it again.
 setup: .venv/.done ## Make .venv with everything needed
+	@$(BIN)/python -m compileall -q $(LOCAL)
 
 # A distribution's own Python comes first: it is built with profile-guided optimisation, others often are not, and that is
 # 10 to 20 % of all that is done here (docs/decisions/0031-which-python.md). PYTHON=path takes another.
@@ -26,9 +29,10 @@ run: setup ## Set up and run the platform; state is kept in ./strongroom-data
 dev: setup ## Run a platform for trying out, in a temporary folder
 	$(BIN)/strongroom dev --root-token root
 
-# Much of the time is spent waiting: leases that end, processes that stop and wake up. Files run side by side.
+# Much of the time is spent waiting: leases that end, processes that stop and wake up. Files run side by side, those that
+# take long before those that fill what is left.
 test: setup ## Run the tests that need no containers; T=path picks some
-	$(BIN)/pytest -q $(if $(T),$(T),-n 3 --dist loadfile tests --ignore tests/containers)
+	$(BIN)/pytest -q $(if $(T),$(T),-n 3 --dist loadfile --no-loadscope-reorder $(TESTS))
 
 # Ports are published on loopback, and containers end with the tests: no helper image has to be pulled.
 test-containers: setup ## Run the tests on containers (needs a Docker engine)
@@ -63,3 +67,4 @@ lock: setup ## Pin what is new among the dependencies in both lock files
 
 clean: ## Remove everything that was built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(LOCAL) -name __pycache__ -exec rm -rf {} +
