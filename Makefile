@@ -1,6 +1,5 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-TESTS := tests/integration tests/conformance tests/unit
 LOCAL := protos runtime services/audit services/auth services/dbcreds services/kv services/seal services/transit clients/python gateway cli
 
 .PHONY: help setup run dev test test-containers lint protos protos-check bench lock clean
@@ -29,10 +28,10 @@ run: setup ## Set up and run the platform; state is kept in ./strongroom-data
 dev: setup ## Run a platform for trying out, in a temporary folder
 	$(BIN)/strongroom dev --root-token root
 
-# Much of the time is spent waiting: leases that end, processes that stop and wake up. Files run side by side, those that
-# take long before those that fill what is left.
+# Much of the time is spent waiting: leases that end, processes that stop and wake up. Files run side by side, in the order
+# of tests/conftest.py.
 test: setup ## Run the tests that need no containers; T=path picks some
-	$(BIN)/pytest -q $(if $(T),$(T),-n 3 --dist loadfile --no-loadscope-reorder $(TESTS))
+	$(BIN)/pytest -q $(if $(T),$(T),-n 3 --dist loadfile --no-loadscope-reorder tests --ignore tests/containers)
 
 # Ports are published on loopback, and containers end with the tests: no helper image has to be pulled.
 test-containers: setup ## Run the tests on containers (needs a Docker engine)

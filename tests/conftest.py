@@ -1,8 +1,18 @@
 """For all tests: machines that are busy take their time, and no test depends on it."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files that take minutes before those that fill what is left: nobody waits for one of them in the end."""
+    items.sort(
+        key=lambda item: (
+            item.path.name != "test_two_platforms.py", "integration" not in item.path.parts
+        )
+    )  # fmt: skip

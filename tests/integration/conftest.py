@@ -1,6 +1,8 @@
 """One platform of each topology, shared by the tests that leave it as it was."""
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -8,12 +10,20 @@ from tests.integration.databases import Postgres, postgres
 from tests.integration.platforms import TOPOLOGIES, Platform, start
 
 
-@pytest.fixture(scope="session", params=TOPOLOGIES)
-def platform(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Platform]:
-    with start(tmp_path_factory.mktemp(request.param), request.param) as platform:
-        yield platform
+@pytest.fixture(scope="session")
+def platforms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Platform]]:
+    """Starts each when it is first asked for: a parameter of the session would end one to start the other."""
+    with contextlib.ExitStack() as running:
+        yield functools.cache(
+            lambda topology: running.enter_context(
+                start(tmp_path_factory.mktemp(topology), topology)
+            )
+        )
+
+
+@pytest.fixture(params=TOPOLOGIES)
+def platform(request: pytest.FixtureRequest, platforms: Callable[[str], Platform]) -> Platform:
+    return platforms(request.param)
 
 
 @pytest.fixture(scope="session")
