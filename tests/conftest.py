@@ -1,5 +1,6 @@
 """For all tests: machines that are busy take their time, and no test depends on it."""
 
+import grpc.aio
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -7,6 +8,9 @@ settings.register_profile(
     "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
+
+# As a server does: see strongroom_cli.serve.
+grpc.aio.init_grpc_aio()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 
+import grpc.aio
 import uvloop
 
 from strongroom_cli.outside_etcd import etcd_config
@@ -31,6 +32,9 @@ def run(config: ServerConfig) -> int:
     Returns the exit status.
     """
     logs.configure(config.target, config.log_level)
+    # Else it ends with the last of its objects, whenever that is collected, and now and then waits for ever for what
+    # one of them had under way.
+    grpc.aio.init_grpc_aio()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
 
