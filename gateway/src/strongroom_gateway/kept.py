@@ -17,7 +17,7 @@ class Kept(Generic[T]):
         most: how many entries; the oldest go first.
     """
 
-    def __init__(self, view: PrefixView, most: int = 50_000) -> None:
+    def __init__(self, view: PrefixView, most: int = 20_000) -> None:
         self._most = most
         self._entries: dict[object, tuple[T, list[bytes]]] = {}
         self._by_key: dict[bytes, set[object]] = {}
