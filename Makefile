@@ -57,12 +57,13 @@ protos-check: protos ## Fail where protos/gen is not what the contracts say
 	git diff --exit-code -- protos/gen
 
 # What is pinned already stays as it is; UPGRADE=--upgrade takes the newest of everything.
-PIN = $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-  $(shell sed -n 's/^name = "\(.*\)"/--no-emit-package \1/p' $(LOCAL:%=%/pyproject.toml)) pyproject.toml
+PIN = $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+OWN = $(shell sed -n 's/^name = "\(.*\)"/--no-emit-package \1/p' $(LOCAL:%=%/pyproject.toml))
 
-lock: setup ## Pin what is new among the dependencies in both lock files
-	$(PIN) --group dev --output-file requirements.lock
-	$(PIN) --output-file deploy/requirements.lock
+lock: setup ## Pin what is new among the dependencies in the lock files
+	$(PIN) $(OWN) pyproject.toml --group dev --output-file requirements.lock
+	$(PIN) $(OWN) pyproject.toml --output-file deploy/requirements.lock
+	echo hatchling | $(PIN) - --output-file deploy/build.lock
 
 clean: ## Remove everything that was built
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
