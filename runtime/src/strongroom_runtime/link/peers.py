@@ -5,6 +5,7 @@ A writer waits for them before it answers; see `docs/decisions/0002-acknowledged
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from strongroom.link.v1 import peer_pb2
@@ -55,6 +56,9 @@ class PeerClient:
         self._idle_seconds = idle_seconds
         self._links: dict[str, RemoteCaller] = {}
         self._used: dict[str, float] = {}
+        self._waiting: Counter[str] = (
+            Counter()
+        )  # confirmations, by the address that is asked for them
         self._sweeper: asyncio.Task[None] | None = None
 
     async def confirm(
@@ -67,7 +71,6 @@ class PeerClient:
                 must then wait until that process's member lease has run out.
         """
         now = time.monotonic()
-        self._used[address] = now
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._end_idle(), name="idle-peers")
         link = self._links.get(address)
@@ -77,10 +80,14 @@ class PeerClient:
             )
         request = peer_pb2.ConfirmAppliedRequest(prefix=prefix, revision=revision)
         context = RequestContext("", deadline=now + timeout_seconds)
+        self._waiting[address] += 1
         try:
             await link.call(_CONFIRM, request, context)
         except ServiceError as error:
             raise ServiceError(Kind.UNAVAILABLE, "a peer did not confirm") from error
+        finally:
+            self._waiting[address] -= 1
+            self._used[address] = time.monotonic()
 
     async def close(self) -> None:
         """Ends every link."""
@@ -91,10 +98,10 @@ class PeerClient:
         self._links.clear()
 
     async def _end_idle(self) -> None:
-        while self._used:
+        while self._links:
             await asyncio.sleep(self._idle_seconds / 2)
             now = time.monotonic()
             for address, used in list(self._used.items()):
-                if now - used > self._idle_seconds:
-                    del self._used[address]
+                if not self._waiting[address] and now - used > self._idle_seconds:
+                    del self._used[address], self._waiting[address]
                     await self._links.pop(address).close()

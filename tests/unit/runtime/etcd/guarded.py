@@ -7,6 +7,7 @@ from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.server import EmbeddedEtcd, find_binary
 from strongroom_runtime.etcd.session import Login
 
+_SECONDS = 300  # for a script of dozens of commands, on a machine that is busy
 ROOT_PASSWORD = "root-password-of-etcd"
 
 
@@ -55,7 +56,7 @@ class GuardedEtcd:
 
     def _run(self, command: list[str], input: str, **environment: str) -> str:
         result = subprocess.run(
-            command, input=input, capture_output=True, text=True, timeout=30, check=False,
+            command, input=input, capture_output=True, text=True, timeout=_SECONDS, check=False,
             env={
                 "PATH": f"{self._etcdctl.parent}:/usr/bin:/bin", "ETCDCTL_API": "3",
                 "ETCDCTL_ENDPOINTS": self.server.config.endpoints[0],

@@ -22,6 +22,8 @@ __all__ = ["identities", "served"]
 
 DOMAIN = "example.test"
 MEGABYTES = 1 << 20
+# So much at once may stop the loop for longer than a connection's pings wait: it is made again then.
+PATIENCE = 60.0
 
 
 @pytest.fixture(params=["stream", "direct"])
@@ -29,16 +31,17 @@ async def remote(
     request: pytest.FixtureRequest, served: Served, identities: Path
 ) -> AsyncIterator[RemoteCaller]:
     if request.param == "stream":
-        remote = caller(identities, "gateway", served.port)
+        remote = caller(identities, "gateway", served.port, wait_seconds=PATIENCE)
         yield remote
         await remote.close()
         return
     server = InternalServer(table(Echo()), Identities(identities, DOMAIN, ["echo"]))
     port = await server.start("127.0.0.1:0")
     connector = Identities(identities, DOMAIN, ["gateway"]).connector("gateway", "echo")
-    remote = RemoteCaller(connector, [f"127.0.0.1:{port}"], response_classes(SERVICE))
+    addresses, responses = [f"127.0.0.1:{port}"], response_classes(SERVICE)
+    remote = RemoteCaller(connector, addresses, responses, wait_seconds=PATIENCE)
     replica = next(iter(remote._replicas.values()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while replica._direct is None:
             await asyncio.sleep(0.01)
     yield remote

@@ -65,9 +65,10 @@ async def served(identities: Path) -> AsyncIterator[Served]:
     await served.server.stop(None)
 
 
-def caller(folder: Path, name: str, *ports: int) -> RemoteCaller:
+def caller(folder: Path, name: str, *ports: int, wait_seconds: float = 2.0) -> RemoteCaller:
     connect = Identities(folder, DOMAIN, [name]).connector(name, "echo")
-    return RemoteCaller(connect, [f"127.0.0.1:{p}" for p in ports], response_classes(SERVICE))
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    return RemoteCaller(connect, addresses, response_classes(SERVICE), wait_seconds=wait_seconds)
 
 
 @pytest.fixture

@@ -103,10 +103,28 @@ async def test_a_link_that_is_not_used_is_ended_and_made_again(tmp_path: Path) -
         Identities(tmp_path, DOMAIN, ["auth"]).connector("auth", MEMBER), idle_seconds=0.1
     )
     for _ in range(2):
-        await client.confirm(address, "kv/", 7)
+        await client.confirm(address, "kv/", 7, timeout_seconds=60)
         assert client._links
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while client._links:
                 await asyncio.sleep(0.02)
+    await client.close()
+    await server.stop()
+
+
+async def test_a_link_over_which_somebody_waits_is_in_use(tmp_path: Path) -> None:
+    pki.initialise(tmp_path, DOMAIN, ["kv", "auth"])
+
+    async def wait(prefix: str, revision: int) -> None:
+        await asyncio.sleep(0.5)
+
+    handlers = table()
+    PeerHandlers(wait).register(handlers)
+    server = InternalServer(handlers, Identities(tmp_path, DOMAIN, ["kv"]), 1)
+    address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    client = PeerClient(
+        Identities(tmp_path, DOMAIN, ["auth"]).connector("auth", MEMBER), idle_seconds=0.1
+    )
+    await client.confirm(address, "kv/", 7, timeout_seconds=60)
     await client.close()
     await server.stop()
