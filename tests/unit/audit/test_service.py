@@ -109,6 +109,30 @@ async def test_a_file_that_cannot_be_is_refused(platform: Platform, name: str) -
         assert list(platform.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("mode", "0777"),
+        ("mode", "0644"),
+        ("prefix", "#!/bin/sh\n"),
+        ("log_raw", "true"),
+        ("format", "jsonx"),
+        ("plugin_dir", "/"),
+    ],
+)
+async def test_a_client_decides_neither_rights_nor_what_else_is_in_a_file(
+    platform: Platform, option: str, value: str
+) -> None:
+    options = {"file_path": "f.log", option: value}
+    async with platform.running() as service:
+        request = pb.EnableDeviceRequest(path="f", type="file", options=options)
+        with pytest.raises(ServiceError, match="options") as caught:
+            await platform.ask(service, "AuditService/EnableDevice", request)
+        assert caught.value.kind is Kind.INVALID
+        assert value.strip() not in caught.value.message.split(": ")[0]
+        assert list(platform.folder.iterdir()) == []
+
+
 async def until(check: Callable[[], Any]) -> None:
     while not check():
         await asyncio.sleep(0.005)

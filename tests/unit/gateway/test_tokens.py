@@ -75,7 +75,8 @@ class Policies:
         self.asked += 1
         now = self._clock.monotonic() + self._ahead
         answer = gate_pb2.ResolvePoliciesResponse(seconds_left=self.left, now=now)
-        answer.texts["p"] = self._text
+        if "p" in request.names:
+            answer.texts["p"] = self._text
         self._clock.advance(5)  # on its way
         return answer
 
@@ -96,6 +97,16 @@ async def test_policies_are_kept_until_the_first_of_them_ends() -> None:
     clock.advance(1e9)
     await gate.acl(("p",), CONTEXT)
     assert policies.asked == 2
+
+
+async def test_a_policy_that_is_missing_allows_nothing_and_takes_nothing_from_others() -> None:
+    clock = ManualClock()
+    gate = TokenGate(Policies(clock, 0.0, 1e9), View(), clock)  # type: ignore[arg-type]
+    for named in (("gone",), ("gone", "p"), ("p",)):
+        # The auth service knows `p` alone, which is asked for or not.
+        acl = await gate.acl(named, CONTEXT)
+        assert acl.decide("a", "read").allowed is ("p" in named)
+        assert not acl.decide("b", "read").allowed
 
 
 @pytest.mark.parametrize("policy_left", [0.0, 900.0])

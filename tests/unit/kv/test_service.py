@@ -456,6 +456,33 @@ async def test_a_failing_store_changes_nothing(kv: Kv) -> None:
     assert await kv.get("a") == {"n": 1}
 
 
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("PatchSecret", {"data": b'{"n": 2, "m": 3}'}),
+        ("PatchMetadata", {"max_versions": 1, "custom_metadata": b'{"who": "me"}'}),
+        ("WriteMetadata", {"max_versions": 1, "custom_metadata": b'{"who": "me"}'}),
+        ("DeleteLatest", {}),
+        ("DestroyVersions", {"versions": [1]}),
+    ],
+)
+async def test_what_is_kept_in_memory_is_not_altered_by_who_reads_it_to_change_it(
+    kv: Kv, method: str, fields: dict[str, Any]
+) -> None:
+    await kv.put("a", {"n": 1})
+    reads: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("ReadSecret", {}),
+        ("ReadSecret", {"version": 1}),
+        ("ReadMetadata", {}),
+    )
+    before = [(await kv(read, path="a", **more)).SerializeToString() for read, more in reads]
+    # It is read, and changed, and then not stored.
+    kv.store.fail_next_commit = ServiceError(Kind.UNAVAILABLE, "etcd did not answer")
+    await refused(kv(method, path="a", **fields), Kind.UNAVAILABLE)
+    after = [(await kv(read, path="a", **more)).SerializeToString() for read, more in reads]
+    assert after == before
+
+
 async def test_a_document_that_is_too_large_names_the_limit(kv: Kv) -> None:
     await refused(kv.put("a", {"x": "y" * (1 << 20)}), Kind.TOO_LARGE, "1048576")
 
