@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from strongroom_cli.settings import ServerConfig
 from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.gateway import Gateway
+from strongroom_gateway.grpc_in_time import InTime
 from strongroom_gateway.health import SERVICE_NAME, GrpcHealth
 from strongroom_gateway.http.server import HttpServer
+from strongroom_runtime.ports import allow_connections
 from strongroom_runtime.transport.certificates import Identity, Renewable, Texts
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, server_credentials
 from strongroom_runtime.transport.leaving import Patience
@@ -20,13 +22,18 @@ from strongroom_runtime.transport.leaving import Patience
 log = logging.getLogger(__name__)
 
 # Anybody may call, with a token or without: messages are no larger than bodies over HTTP, are not made larger by
-# decompression, and a connection has no more of them at a time than one that works hard needs.
-_OPTIONS = (
-    *(each for each in SERVER_OPTIONS if each[0] != "grpc.max_receive_message_length"),
-    ("grpc.max_receive_message_length", MAX_BODY),
-    ("grpc.compression_enabled_algorithms_bitset", 1),  # identity
-    ("grpc.max_concurrent_streams", 250),
-)
+# decompression, and a connection has no more of them at a time than one that works hard needs. One without calls is
+# ended after five minutes, and one whose client is gone is noticed within two.
+_OPTIONS = {
+    **dict(SERVER_OPTIONS),
+    "grpc.max_receive_message_length": MAX_BODY,
+    "grpc.compression_enabled_algorithms_bitset": 1,  # identity
+    "grpc.max_concurrent_streams": 250,
+    "grpc.max_connection_idle_ms": 300_000,
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.http2.ping_timeout_ms": 20_000,
+}
 _CALLS_SECONDS = 5.0  # for gRPC calls that are under way in the end
 
 
@@ -62,6 +69,7 @@ class PublicServers:
         Raises:
             OSError: an address cannot be listened on.
         """
+        allow_connections()
         config, certificate = self._config, self._certificate
         self._http_shows = certificate.current.texts if certificate else None
         host, _, port = config.listen.rpartition(":")
@@ -72,17 +80,19 @@ class PublicServers:
             (certificate.identity.certificate, certificate.identity.key) if certificate else None,
         )
         await self._http.start()
-        options = [*(o for o in _OPTIONS if o[0] != "grpc.so_reuseport")]
-        options.append(("grpc.so_reuseport", 1 if config.workers > 1 else 0))
-        self._grpc = grpc.aio.server(options=options)
-        self._grpc.add_generic_rpc_handlers([self._gateway.grpc])
+        options = {**_OPTIONS, "grpc.so_reuseport": 1 if config.workers > 1 else 0}
+        self._grpc = grpc.aio.server(options=list(options.items()))
         methods = self._gateway.routes.methods
+        calls, open_to_all = InTime(streams=False), InTime(streams=True)
+        calls.add_generic_rpc_handlers([self._gateway.grpc])
         health = GrpcHealth(methods.values(), self._reached)
-        health_pb2_grpc.add_HealthServicer_to_server(health, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(health, open_to_all)
         names = sorted({name.split("/")[1] for name in methods})
-        reflection.enable_server_reflection(
-            [*names, SERVICE_NAME, reflection.SERVICE_NAME], self._grpc
+        reflected = reflection.aio.ReflectionServicer(
+            [*names, SERVICE_NAME, reflection.SERVICE_NAME]
         )
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, open_to_all)
+        self._grpc.add_generic_rpc_handlers([calls, open_to_all])
         try:
             if certificate is None:
                 self._grpc.add_insecure_port(config.grpc_listen)

@@ -4,7 +4,7 @@ It needs no token and is not audited, as `sys/health` over HTTP. `Watch` is not 
 for: a stream for anybody who asks would cost something for as long as they like.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -41,3 +41,10 @@ class GrpcHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # which
             await context.abort(grpc.StatusCode.NOT_FOUND, "service: no service has this name")
         serving = all(map(self._reached, asked))
         return _Status(status=_Status.SERVING if serving else _Status.NOT_SERVING)
+
+    async def Watch(  # noqa: N802 (the name in the contract)
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Answers UNIMPLEMENTED."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask with Check")
+        yield _Status()  # so that it is a stream

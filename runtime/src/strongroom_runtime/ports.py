@@ -1,8 +1,9 @@
-"""Ports on loopback, and the address of this machine."""
+"""Ports on loopback, the address of this machine, and how many connections a process may have."""
 
 import asyncio
 import contextlib
 import random
+import resource
 import socket
 import time
 from collections import deque
@@ -12,6 +13,12 @@ from collections.abc import Iterable
 SOCKET = "unix:"
 
 _RESERVED_SECONDS = 60.0
+
+
+def allow_connections() -> None:
+    """Lets this process have as many files open, and so connections, as it may. Systems begin with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Ports:

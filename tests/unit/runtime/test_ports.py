@@ -1,5 +1,6 @@
 """Ports that are given to what is about to listen on them."""
 
+import resource
 import socket
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from strongroom_runtime import ports
-from strongroom_runtime.ports import Ports
+from strongroom_runtime.ports import Ports, allow_connections
 
 # Of no other range in the tests.
 FIRST = 9_800
@@ -18,6 +19,16 @@ def test_each_port_is_given_once_before_any_comes_again() -> None:
     assert sorted(given.free() for _ in range(20)) == list(range(FIRST, FIRST + 20))
     with pytest.raises(OSError, match="no port of loopback is free"):
         given.free()
+
+
+def test_a_process_may_have_as_many_connections_as_its_user_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        allow_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_port_that_somebody_listens_on_is_passed_over() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from granian.constants import Interfaces, SSLProtocols
+from granian.http import HTTP2Settings
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from strongroom_gateway.contract.bodies import MAX_BODY
@@ -19,6 +20,7 @@ from strongroom_runtime.tasks import ended
 
 log = logging.getLogger(__name__)
 
+_PING_MILLISECONDS = 60_000
 _NO_STORE = ("cache-control", "no-store")
 # Said over TLS alone: browsers must not believe it elsewhere (RFC 6797, section 7.2).
 _STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000; includeSubDomains")
@@ -53,6 +55,8 @@ class HttpServer:
             ssl_cert=certificate[0] if certificate else None,
             ssl_key=certificate[1] if certificate else None,
             ssl_protocol_min=SSLProtocols.tls12,  # some clients in Java know no other
+            # Those of HTTP/1.1 end when they are not used. These are asked whether the client is still there.
+            http2_settings=HTTP2Settings(keep_alive_interval=_PING_MILLISECONDS),
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()

@@ -8,9 +8,12 @@ import pytest
 from tests.ports import free_port
 
 from strongroom_gateway.contract.bodies import MAX_BODY
+from strongroom_gateway.http import server as module
 from strongroom_gateway.http.server import HttpServer
 from strongroom_gateway.http.wire import HttpRequest, HttpResponse
 from strongroom_runtime.errors import Kind, ServiceError
+
+SETTINGS, PING = 4, 6  # types of frames
 
 
 class Endless:
@@ -43,15 +46,18 @@ async def listening() -> AsyncIterator[tuple[Endless, HttpServer, int]]:
 
 async def ask(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Sends a request and returns once the stream has begun."""
+    reader, writer = await connected(port)
+    writer.write(b"GET /v1/x HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"begun\n" in await reader.readuntil(b"line\n")
+    return reader, writer
+
+
+async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     while True:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            return await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             await asyncio.sleep(0.02)
-            continue
-        writer.write(b"GET /v1/x HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"begun\n" in await reader.readuntil(b"line\n")
-        return reader, writer
 
 
 async def until(condition: Any) -> None:
@@ -68,6 +74,25 @@ async def test_a_stream_ends_when_the_client_leaves(
     assert wire.open == 1
     writer.close()
     await until(lambda: wire.open == 0)
+
+
+async def test_a_client_of_http2_that_says_nothing_is_asked_whether_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_PING_MILLISECONDS", 50)
+    port = free_port()
+    server = HttpServer(Endless(), "127.0.0.1", port, None)  # type: ignore[arg-type]
+    await server.start()
+    reader, writer = await connected(port)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]))
+    async with asyncio.timeout(60):
+        seen = SETTINGS
+        while seen != PING:
+            head = await reader.readexactly(9)
+            await reader.readexactly(int.from_bytes(head[:3]))
+            seen = head[3]
+    writer.close()
+    await server.stop()
 
 
 async def test_a_stream_does_not_keep_the_server_from_ending(
