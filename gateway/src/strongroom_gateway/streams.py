@@ -264,6 +264,8 @@ async def _guarded(
         if pending is not None:
             pending.cancel()
             await asyncio.wait({pending})
+            # It keeps its error, and the error's traceback this frame: a cycle, with the messages in it.
+            pending = None
         if isinstance(messages, AsyncGenerator):
             await messages.aclose()
 
@@ -275,7 +277,6 @@ async def in_order(
 
     What `given` raises comes after the results before it.
     """
-    loop = asyncio.get_running_loop()
     room = asyncio.Semaphore(width)
     results: asyncio.Queue[asyncio.Future[R] | None] = asyncio.Queue()
 
@@ -284,10 +285,8 @@ async def in_order(
             await room.acquire()
             try:
                 thing = await _next(given)
-            except ServiceError as error:
-                failed: asyncio.Future[R] = loop.create_future()
-                failed.set_exception(error)
-                results.put_nowait(failed)
+            except Exception as error:
+                results.put_nowait(_failed(error))
                 return
             results.put_nowait(asyncio.ensure_future(work(thing)) if thing is not None else None)
             if thing is None:
@@ -300,18 +299,34 @@ async def in_order(
             yield await running
             room.release()
     finally:
-        feeding.cancel()
-        left: list[asyncio.Future[Any]] = [feeding]
-        while not results.empty():
-            waiting = results.get_nowait()
-            if waiting is not None:
-                left.append(waiting)
-        if running is not None:
-            left.append(running)
-        for each in left:
-            each.cancel()
-        await asyncio.wait(left)
+        await _drop(feeding, running, results)
+        running = None  # as in `_guarded`
         await given.aclose()
+
+
+async def _drop(
+    feeding: asyncio.Task[None],
+    running: asyncio.Future[R] | None,
+    results: asyncio.Queue[asyncio.Future[R] | None],
+) -> None:
+    """Ends what is under way, and what waits."""
+    left: list[asyncio.Future[Any]] = [feeding]
+    if running is not None:
+        left.append(running)
+    while not results.empty():
+        waiting = results.get_nowait()
+        if waiting is not None:
+            left.append(waiting)
+    for each in left:
+        each.cancel()
+    await asyncio.wait(left)
+
+
+def _failed(error: Exception) -> asyncio.Future[Any]:
+    """Returns a result that is an error. Apart: a frame that the error went through must not hold it."""
+    failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    failed.set_exception(error)
+    return failed
 
 
 async def _next(messages: AsyncIterator[T]) -> T | None:

@@ -1,11 +1,13 @@
 """Streams both ways through the gateway: admission, order, bounds and entries, with fakes around."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from tests.garbage import no_frames_left
 from tests.unit.gateway.fakes import ALLOWED, Audit, Gate, Mounts, Rules
 
 from strongroom.transit.v1 import stream_pb2
@@ -242,6 +244,44 @@ async def test_what_is_wrong_with_a_batch_ends_the_stream_and_is_audited(bench: 
         await bench.encrypt([first("a"), batch("fail"), batch("c")])
     assert caught.value.message == "no such key version"
     assert "no such key version" in [e for _, _, e in bench.audit.entries]
+
+
+async def test_a_bug_ends_the_stream(bench: Bench) -> None:
+    def broken(number: int) -> None:
+        if number:
+            raise LookupError
+
+    async with asyncio.timeout(30):
+        with pytest.raises(LookupError):
+            await bench.encrypt([first("a"), batch("b")], broken)
+
+
+async def test_what_breaks_a_stream_leaves_nothing_in_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_SECONDS", 0.05)
+
+    async def then_nothing(message: Any) -> AsyncGenerator[Any]:
+        yield message
+        bench.sealed = True
+        await asyncio.Event().wait()
+
+    def refused(number: int) -> None:
+        if number:
+            raise ServiceError(Kind.TOO_LARGE, "a message of a stream may have at most 4 MiB")
+
+    with no_frames_left():
+        with contextlib.suppress(ServiceError):
+            await bench.encrypt([first("a"), batch("fail"), batch("c")])
+        with contextlib.suppress(ServiceError):
+            await bench.encrypt([first("a"), batch("b")], refused)
+        piece = stream_pb2.StreamCipherServiceEncryptRequest(mount="transit", name="orders")
+        for spec, message in ((ENCRYPT, first("a")), (CIPHER, piece)):
+            bench.sealed = False
+            with contextlib.suppress(ServiceError):
+                async for _ in bench.exchange(spec, then_nothing(message), message):
+                    pass
+            assert bench.sealed
 
 
 async def test_messages_of_a_stream_with_state_stand_in_entries_before_they_go_on(

@@ -201,6 +201,8 @@ class RemoteCaller:
             finally:
                 sending.cancel()
                 await asyncio.wait({sending})
+                # It keeps its error, and the error's traceback this frame: a cycle, with the messages in it.
+                del sending
 
     def _made(
         self, method: str, request: Message, context: RequestContext, remaining: float

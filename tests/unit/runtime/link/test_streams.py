@@ -1,11 +1,13 @@
 """Streams over the link, on real sockets with mutual TLS, and in one process."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.garbage import no_frames_left
 from tests.unit.runtime.link.echo import NAME, Echo, Text, table
 from tests.unit.runtime.link.test_link import (
     CONTEXT,
@@ -75,6 +77,17 @@ async def test_an_error_of_the_requests_ends_the_stream(either: StreamCaller) ->
     with pytest.raises(ServiceError) as caught:
         await sums(either, broken())
     assert caught.value.kind is Kind.DENIED
+
+
+async def test_a_stream_that_breaks_leaves_nothing_in_memory(gateway: RemoteCaller) -> None:
+    async def broken() -> AsyncIterator[Text]:
+        yield Text(value="1")
+        raise ServiceError(Kind.DENIED, "revoked meanwhile")
+
+    with no_frames_left():
+        for requests in (texts("1", "fail", "2"), broken(), texts("crash")):
+            with contextlib.suppress(ServiceError):
+                await sums(gateway, requests)
 
 
 async def test_a_bug_in_a_stream_shows_no_text(gateway: RemoteCaller) -> None:
