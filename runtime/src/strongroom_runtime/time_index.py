@@ -6,6 +6,7 @@ One that cannot be read, or leads to what cannot be read, keeps none of the othe
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 from strongroom_runtime.storage import Entry, Path, Plain, Store, going_past, unreadable
 
@@ -16,10 +17,56 @@ _SHARE = 50  # of the time that may be spent on those: a fiftieth
 _PAGE = 100
 _PASSED_SECONDS = 60.0  # for which what was passed over is left out
 _MOST_PASSED = 1_000
+_AHEAD_SECONDS = 60
+
+
+class Rest:
+    """Knows until when nothing will be due, for as long as nothing of the service changes: looks are spared then.
+
+    It is asked for once two looks in a row found nothing and nothing changed between them, and for the next minute
+    only: etcd counts all keys of a range.
+
+    Args:
+        store: where the entries are.
+        prefix: of them all; the next segment is a time.
+        digits: of a time, with leading zeros.
+        per_second: how many units of it make a second.
+    """
+
+    def __init__(self, store: Store, prefix: Path, digits: int, per_second: int = 1) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._digits = digits
+        self._ahead = _AHEAD_SECONDS * per_second
+        self._seen: dict[Any, Any] | None = None
+
+    def lasts(self, last: int) -> bool:
+        """Returns whether it is certain that nothing is due up to a time."""
+        made = self._store.made()
+        return made is not None and last < made.get(self, 0)
+
+    async def begin(self, made: dict[Any, Any] | None, last: int) -> None:
+        """Notes that nothing is due.
+
+        Args:
+            made: `Store.made` from before that was looked for.
+            last: up to which time.
+        """
+        if made is None or made is not self._seen:
+            self._seen = made  # while things change, the next look may find something
+            return
+        after, until = (
+            _moment(self._prefix, self._digits, each) for each in (last + 1, last + self._ahead)
+        )
+        entries = await self._store.scan(
+            self._prefix, after=after, until=until, limit=1, past_unreadable=True
+        )
+        first = entries[0].path[len(self._prefix)] if entries else str(last + self._ahead)
+        made[self] = int(first) if first.isdecimal() else 0
 
 
 async def all_due(
-    store: Store, prefix: Path, digits: int, behind: int, last: int
+    store: Store, prefix: Path, digits: int, behind: int, last: int, rest: Rest | None = None
 ) -> AsyncIterator[Entry]:
     """Yields the entries below a prefix whose next segment is a time, the oldest first, up to one in the same units.
 
@@ -32,16 +79,23 @@ async def all_due(
         digits: of a time, with leading zeros.
         behind: how many segments there are behind the time.
         last: the latest time.
+        rest: spares looks where nothing is due; None where they are rare.
     """
+    if rest is not None and rest.lasts(last):
+        return
+    made, found = store.made(), False
     after: Path | None = None
     until = _moment(prefix, digits, last + 1)
     while entries := await store.scan(
         prefix, after=after, until=until, limit=_PAGE, past_unreadable=True
     ):
+        found = True
         for entry in entries:
             if _fits(store, entry.path, len(prefix), digits, behind):
                 yield entry
         after = entries[-1].path
+    if rest is not None and not found:
+        await rest.begin(made, last)
 
 
 class TimeIndex:
@@ -50,7 +104,8 @@ class TimeIndex:
     etcd counts all keys of a range, however few of them it is to return, those among them that were deleted since
     its last compaction. So a look ends at what is due, which leaves out all that is to come, and begins a little
     before where the last one found something, which leaves out what was deleted since. What another replica files
-    before that is found by a look at the beginning, every few seconds.
+    before that is found by a look at the beginning, every few seconds. Where nothing is due and nothing changes, it
+    does not look at all (`Rest`).
 
     Args:
         store: where the entries are.
@@ -79,12 +134,16 @@ class TimeIndex:
         self._begin = 0
         self._anew = 0.0  # when to look at the beginning again
         self._passed: dict[Path, float] = {}  # what is left out, and until when
+        self._rest = Rest(store, prefix, digits, per_second)
 
     async def due(self, now: float, limit: int) -> list[Entry]:
         """Returns entries whose moment is not after now, seconds since 1970, the oldest first, at most so many."""
         last = int(now * self._second)
         asked = self._monotonic()
         self._passed = {path: until for path, until in self._passed.items() if until > asked}
+        if not self._passed and self._rest.lasts(last):
+            return []
+        made = self._store.made()
         if asked >= self._anew:
             found = await self._between(0, last, limit)
             took = self._monotonic() - asked
@@ -92,6 +151,8 @@ class TimeIndex:
         else:
             found = await self._gallop(last, limit)
         self._begin = int(found[0].path[len(self._prefix)]) if found else last
+        if not found and not self._passed:
+            await self._rest.begin(made, last)
         return found
 
     def pass_over(self, path: Path) -> None:

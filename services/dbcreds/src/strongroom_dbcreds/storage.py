@@ -18,7 +18,7 @@ from strongroom_dbcreds.domain.rotations import Account
 from strongroom_dbcreds.records import Connection, Role, StaticRole
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
-from strongroom_runtime.time_index import all_due
+from strongroom_runtime.time_index import Rest, all_due
 
 _GONE, _MOVED = Plain("gone"), Plain("moved")
 _ROTATION = Plain("rotation")
@@ -173,9 +173,16 @@ def static_roles(store: Store, attempts: int) -> Named[StaticRole]:
     return Named(store, STATIC, StaticRole, attempts, lambda record: record.account, ROLE)
 
 
-async def due_rotations(store: Store, now: float) -> AsyncIterator[tuple[Path, str, str, str]]:
+def rest_of_rotations(store: Store) -> Rest:
+    """Returns what spares looks for passwords that are to be changed."""
+    return Rest(store, (_ROTATION,), 15, per_second=1000)
+
+
+async def due_rotations(
+    store: Store, now: float, rest: Rest | None = None
+) -> AsyncIterator[tuple[Path, str, str, str]]:
     """Yields the passwords that are to be changed, the longest due first: entry, kind of record, mount and name."""
-    async for entry in all_due(store, (_ROTATION,), 15, 3, int(now * 1000)):
+    async for entry in all_due(store, (_ROTATION,), 15, 3, int(now * 1000), rest):
         yield entry.path, str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
 
 

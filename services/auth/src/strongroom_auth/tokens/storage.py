@@ -14,6 +14,7 @@ listed                      all tokens stand below lease/, those that earlier ve
 import contextlib
 import hmac
 import os
+from functools import partial
 
 import msgspec
 
@@ -30,6 +31,7 @@ from strongroom_runtime.storage import (
     going_past,
 )
 from strongroom_runtime.time_index import TimeIndex
+from strongroom_runtime.unchanged import unless_unchanged
 
 _TOKEN, _CHILD, _MOUNT = Plain("token"), Plain("child"), Plain("mount")
 _DUE, _CLEANUP, _LEASE = Plain("due"), Plain("cleanup"), Plain("lease")
@@ -181,6 +183,11 @@ class TokenStore:
 
     async def jobs(self, after: str = "") -> list[tuple[str, str]]:
         """Returns (id, parent) of revoked tokens that are not cleaned up, a page of them behind an id."""
+        if after:
+            return await self._jobs(after)
+        return await unless_unchanged(self.store, _CLEANUP, partial(self._jobs, after))
+
+    async def _jobs(self, after: str) -> list[tuple[str, str]]:
         behind = _cleanup(after) if after else None
         entries = await self.store.scan(
             (_CLEANUP,), after=behind, limit=_PAGE, past_unreadable=True

@@ -17,6 +17,7 @@ import contextlib
 import string
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -26,6 +27,7 @@ from strongroom_runtime.requests import page_of_entries
 from strongroom_runtime.secrets import random_letters
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 from strongroom_runtime.time_index import TimeIndex
+from strongroom_runtime.unchanged import unless_unchanged
 
 _LEASE, _QUEUE, _PREFIX, _DUE = Plain("lease"), Plain("queue"), Plain("prefix"), Plain("due")
 _TOKEN, _MOUNT, _FAILING, _EVENT = Plain("token"), Plain("mount"), Plain("failing"), Plain("event")
@@ -183,6 +185,9 @@ class Leases:
 
     async def queues(self) -> list[Queue]:
         """Returns the connections that have leases."""
+        return await unless_unchanged(self.store, _QUEUE, self._look_for_queues)
+
+    async def _look_for_queues(self) -> list[Queue]:
         mounts = await self.store.folders((_QUEUE,))
         found = [
             (mount, database)
@@ -220,7 +225,8 @@ class Leases:
 
     async def refile(self) -> None:
         """Puts into the queues what an earlier version put into one index. May be repeated, by any replica."""
-        while entries := await self.store.scan((_DUE,), limit=PAGE):
+        old = partial(self.store.scan, (_DUE,), limit=PAGE)
+        while entries := await unless_unchanged(self.store, _DUE, old):
             known = {
                 kept.lease.key: kept for kept in await self.get_many([e.path[-1] for e in entries])
             }
@@ -282,6 +288,9 @@ class Leases:
 
     async def failing(self) -> list[Queue]:
         """Returns (mount, connection) of leases that could not be revoked."""
+        return await unless_unchanged(self.store, _FAILING, self._look_for_failing)
+
+    async def _look_for_failing(self) -> list[Queue]:
         found = []
         for mount, _ in await self.store.children((_FAILING,)):
             databases = await self.store.children((_FAILING, Plain(mount)))

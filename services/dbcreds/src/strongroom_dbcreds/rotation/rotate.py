@@ -22,7 +22,7 @@ from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain.rotations import Account
 from strongroom_dbcreds.leases.attempts import bounded
 from strongroom_dbcreds.rotation.subjects import Subject
-from strongroom_dbcreds.storage import due_rotations
+from strongroom_dbcreds.storage import due_rotations, rest_of_rotations
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.locks import KeyedLocks
 from strongroom_runtime.shared_clock import SharedClock
@@ -70,6 +70,7 @@ class Rotator:
         self._clock = clock
         self._config = config
         self._locks = KeyedLocks()
+        self._rest = rest_of_rotations(store)
         self._running: dict[tuple[str, str, str], asyncio.Task[None]] = {}
         self._busy: Counter[tuple[str, str]] = Counter()  # by mount and connection
 
@@ -95,7 +96,7 @@ class Rotator:
 
     async def _begin(self) -> None:
         """Begins with the longest due of each database, as far as that has room."""
-        async for entry, *each in due_rotations(self._store, self._clock.now()):
+        async for entry, *each in due_rotations(self._store, self._clock.now(), self._rest):
             kind, mount, name = each
             if (kind, mount, name) in self._running:
                 continue
