@@ -54,6 +54,7 @@ class MemoryStore:
         self._changed = asyncio.Event()
         self._noticed = 0
         self.listed = 0  # entries and names that were listed
+        self.looks = 0  # how often something was listed, if only nothing
 
     async def get(self, path: Path, *, linearizable: bool = False) -> Entry | None:
         return self._opened(path)
@@ -76,6 +77,7 @@ class MemoryStore:
         limit: int = 0,
         past_unreadable: bool = False,
     ) -> list[Entry]:
+        self.looks += 1
         found = sorted(
             (e for p, e in self._entries.items() if _below(p, prefix)), key=lambda e: _order(e.path)
         )
@@ -106,6 +108,7 @@ class MemoryStore:
         return sum(_below(path, prefix) for path in self._entries)
 
     async def children(self, prefix: Path) -> list[tuple[str, bool]]:
+        self.looks += 1
         depth = len(prefix)
         found = {(str(p[depth]), len(p) > depth + 1) for p in self._entries if _below(p, prefix)}
         self.listed += len(found)

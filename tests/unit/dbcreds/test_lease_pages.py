@@ -5,7 +5,7 @@ from tests.fakes.store import MemoryStore
 
 from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.leases.storage import PAGE, Leases, new_key
-from strongroom_runtime.storage import Transaction
+from strongroom_runtime.storage import Plain, Transaction
 
 
 @pytest.mark.parametrize("many", [0, 1, PAGE, PAGE + 1, 7 * PAGE + 3])
@@ -40,3 +40,20 @@ async def test_pages_have_every_lease_once(many: int) -> None:
             assert len(page) <= PAGE
             found += page
         assert sorted(found) == expected
+
+
+async def test_nothing_is_looked_for_again_while_nothing_changes() -> None:
+    store = MemoryStore()
+    leases = Leases(store)
+
+    async def look() -> None:
+        await leases.refile()
+        assert (await leases.queues(), await leases.failing()) == ([], [])
+
+    await look()
+    looks = store.looks
+    await look()
+    assert store.looks == looks
+    await store.commit(Transaction(puts={(Plain("any"),): b""}))
+    await look()
+    assert store.looks > looks
