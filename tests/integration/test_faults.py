@@ -8,32 +8,35 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
-from tests.integration.platforms import ROOT, Platform, start, until
+from tests.integration.platforms import ROOT, Platform, b64, start, until
 
-SERVICES = ("kv", "auth", "audit", "gateway", "seal", "etcd")
+SERVICES = ("kv", "transit", "auth", "audit", "gateway", "seal", "etcd")
 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with start(tmp_path_factory.mktemp("faults"), "split") as platform:
+        assert platform.http("POST", "sys/mounts/transit", json={"type": "transit"}).ok
         yield platform
 
 
 class Writer(threading.Thread):
-    """Writes versions of one secret, and remembers which were acknowledged."""
+    """Writes to one path, and remembers what was acknowledged: the number of each, and what was answered."""
 
-    def __init__(self, platform: Platform, path: str) -> None:
+    def __init__(self, platform: Platform, path: str, body: Callable[[int], Any]) -> None:
         super().__init__(daemon=True)
         self._platform = platform
         self._path = path
+        self._body = body
         self._ending = threading.Event()
-        self.acknowledged: dict[int, int] = {}
+        self.acknowledged: list[tuple[int, Any]] = []
         self.failed = 0
 
     def run(self) -> None:
@@ -44,7 +47,7 @@ class Writer(threading.Thread):
             try:
                 answer = session.post(
                     f"{self._platform.address}/v1/{self._path}",
-                    json={"data": {"n": number}},
+                    json=self._body(number),
                     headers={"X-Vault-Token": ROOT}, verify=self._platform.ca, timeout=30,
                 )  # fmt: skip
             except requests.RequestException:
@@ -53,7 +56,7 @@ class Writer(threading.Thread):
                 time.sleep(0.05)
                 continue
             if answer.status_code == 200:
-                self.acknowledged[answer.json()["data"]["version"]] = number
+                self.acknowledged.append((number, answer.json()["data"]))
             else:
                 assert answer.status_code >= 500, answer.text
                 self.failed += 1
@@ -66,25 +69,45 @@ class Writer(threading.Thread):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_killed_service_comes_back_and_nothing_is_lost(split: Platform, service: str) -> None:
-    path = f"secret/data/fault-{service}"
+    path, key = f"secret/data/fault-{service}", f"transit/keys/fault-{service}"
     split.http("POST", "secret/config", json={"max_versions": 100_000})
-    writer = Writer(split, path)
-    writer.start()
-    until(lambda: len(writer.acknowledged) > 5)
+    assert split.http("POST", key).ok
+    writer = Writer(split, path, lambda number: {"data": {"n": number}})
+    rotator = Writer(split, f"{key}/rotate", lambda _: {})
+    encrypter = Writer(
+        split,
+        f"transit/encrypt/fault-{service}",
+        lambda number: {"plaintext": b64(str(number).encode())},
+    )
+    writers = (writer, rotator, encrypter)
+    for each in writers:
+        each.start()
+    until(lambda: all(len(each.acknowledged) > 5 for each in writers))
     pid = split.child(service)
     split.kill(service)
     until(lambda: split.child(service) != pid)
-    before = len(writer.acknowledged)
-    until(lambda: len(writer.acknowledged) > before + 10, 60)
-    writer.end()
+    before = [len(each.acknowledged) for each in writers]
+    until(
+        lambda: all(len(w.acknowledged) > n + 10 for w, n in zip(writers, before, strict=True)), 60
+    )
+    for each in writers:
+        each.end()
+    written = {answer["version"]: number for number, answer in writer.acknowledged}
     metadata = split.http("GET", f"secret/metadata/fault-{service}").json()["data"]
     for version in metadata["versions"]:  # none of them is half-written
         answer = split.http("GET", f"{path}?version={version}")
         assert answer.status_code == 200
         document = answer.json()["data"]["data"]
-        if int(version) in writer.acknowledged:
-            assert document == {"n": writer.acknowledged[int(version)]}
-    assert set(map(str, writer.acknowledged)) <= set(metadata["versions"])
+        if int(version) in written:
+            assert document == {"n": written[int(version)]}
+    assert set(map(str, written)) <= set(metadata["versions"])
+    assert split.http("GET", key).json()["data"]["latest_version"] > len(rotator.acknowledged)
+    items = [{"ciphertext": answer["ciphertext"]} for _, answer in encrypter.acknowledged]
+    opened = split.http(
+        "POST", f"transit/decrypt/fault-{service}", json={"batch_input": items}
+    ).json()["data"]["batch_results"]
+    numbers = [number for number, _ in encrypter.acknowledged]
+    assert [each["plaintext"] for each in opened] == [b64(str(n).encode()) for n in numbers]
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_half_written(split: Platform) -> None:
