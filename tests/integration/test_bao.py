@@ -222,6 +222,14 @@ def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None
         until(platform.serves)
 
 
+def test_development_opens_a_shamir_seal_with_the_share_that_it_shows(tmp_path: Path) -> None:
+    with start(tmp_path, "all", "--seal=shamir") as platform:
+        platform.bao("kv", "put", "secret/x", "v=1")
+        platform.bao("operator", "seal")
+        platform.bao("operator", "unseal", *platform.unseal_keys)
+        assert platform.bao("kv", "get", "-field=v", "secret/x") == "1"
+
+
 def test_path_help(platform: Platform) -> None:
     assert "data/{path}" in platform.bao("path-help", "secret")
     assert "/sys/mounts/{path}/tune" in platform.bao("path-help", "sys")

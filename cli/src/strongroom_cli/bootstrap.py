@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ class Platform:
         )
         answer = await _until_ready(lambda: self._seal.Initialize(request))
         return Secrets(answer.root_token, tuple(answer.keys or answer.recovery_keys))
+
+    async def unseal(self, shares: Iterable[str]) -> None:
+        """Opens the seal with the shares of its key."""
+        for share in shares:
+            await self._seal.Unseal(seal_pb2.UnsealRequest(key=share))
 
     async def usable(self, token: str) -> None:
         """Returns once a root token is accepted that was just made: auth may not have taken it over yet."""

@@ -86,6 +86,8 @@ async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -
         secrets = None
         if not status.initialized and start.initialise:
             secrets = await platform.initialise(1, 1)
+            if config.seal == "shamir":
+                await platform.unseal(secrets.shares)
             await platform.usable(secrets.root_token)
             if start.furnish:
                 await platform.furnish(
