@@ -1,9 +1,24 @@
 """The tools that come with etcd, for what its operators do with it."""
 
 import subprocess
+from collections.abc import Sequence
 
 from strongroom_runtime.etcd.client import EtcdConfig
 from strongroom_runtime.etcd.server import find_binary
+
+_SECONDS = 300  # for a script of dozens of commands, on a machine that is busy
+
+
+def run(command: Sequence[str], input: str = "", **environment: str) -> str:
+    """Runs a command that finds etcd's tools, and returns what it printed."""
+    result = subprocess.run(
+        command, input=input, capture_output=True, text=True, timeout=_SECONDS, check=False,
+        env={
+            "PATH": f"{find_binary().parent}:/usr/bin:/bin", "ETCDCTL_API": "3", **environment,
+        },
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 def etcdctl(config: EtcdConfig, *arguments: str) -> None:
@@ -19,18 +34,4 @@ def etcdctl(config: EtcdConfig, *arguments: str) -> None:
         else ()
     )
     endpoint = f"{'https' if tls else 'http'}://{config.endpoints[0]}"
-    _run("etcdctl", f"--endpoints={endpoint}", *tls, *arguments)
-
-
-def etcdutl(*arguments: str) -> None:
-    """Runs etcdutl, which works on files."""
-    _run("etcdutl", *arguments)
-
-
-def _run(tool: str, *arguments: str) -> None:
-    command = [str(find_binary().with_name(tool)), *arguments]
-    environment = {"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"}
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    run(["etcdctl", f"--endpoints={endpoint}", *tls, *arguments])

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from strongroom_runtime.etcd.client import EtcdConfig
-from tests.etcd_tools import etcdctl, etcdutl
+from tests.etcd_tools import etcdctl, run
 
 
 def save(config: EtcdConfig, file: Path) -> None:
@@ -22,8 +22,8 @@ def restore(file: Path, folder: Path, token: str = "etcd-cluster") -> None:
     """
     shutil.rmtree(folder / "data")
     peer = "http://127.0.0.1:1"
-    etcdutl(
-        "snapshot", "restore", str(file), f"--data-dir={folder / 'data'}",
+    run([
+        "etcdutl", "snapshot", "restore", str(file), f"--data-dir={folder / 'data'}",
         "--name=embedded", f"--initial-cluster=embedded={peer}",
         f"--initial-advertise-peer-urls={peer}", f"--initial-cluster-token={token}",
-    )  # fmt: skip
+    ])  # fmt: skip
