@@ -56,9 +56,8 @@ class PeerClient:
         self._idle_seconds = idle_seconds
         self._links: dict[str, RemoteCaller] = {}
         self._used: dict[str, float] = {}
-        self._waiting: Counter[str] = (
-            Counter()
-        )  # confirmations, by the address that is asked for them
+        # Confirmations, by the address that is asked for them.
+        self._waiting: Counter[str] = Counter()
         self._sweeper: asyncio.Task[None] | None = None
 
     async def confirm(

@@ -226,11 +226,8 @@ class FileWriter:
 
     def _write_now(self, entries: tuple[bytes, ...]) -> None:
         error = self._write_group([entries])
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # its traceback keeps this frame: a cycle
+        if error is not None:
+            raise error.again()  # not itself: its traceback would have this frame, which has it
 
     async def _flush_and_sync(self) -> None:
         try:

@@ -14,7 +14,6 @@ listed                      all tokens stand below lease/, those that earlier ve
 import contextlib
 import hmac
 import os
-from functools import partial
 
 import msgspec
 
@@ -185,9 +184,9 @@ class TokenStore:
         """Returns (id, parent) of revoked tokens that are not cleaned up, a page of them behind an id."""
         if after:
             return await self._jobs(after)
-        return await unless_unchanged(self.store, _CLEANUP, partial(self._jobs, after))
+        return await unless_unchanged(self.store, _CLEANUP, self._jobs)
 
-    async def _jobs(self, after: str) -> list[tuple[str, str]]:
+    async def _jobs(self, after: str = "") -> list[tuple[str, str]]:
         behind = _cleanup(after) if after else None
         entries = await self.store.scan(
             (_CLEANUP,), after=behind, limit=_PAGE, past_unreadable=True
