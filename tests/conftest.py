@@ -1,5 +1,9 @@
 """For all tests: machines that are busy take their time, and no test depends on it."""
 
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import grpc.aio
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +15,17 @@ settings.load_profile("patient")
 
 # As a server does: see strongroom_cli.serve.
 grpc.aio.init_grpc_aio()
+
+
+@pytest.fixture(scope="module")
+def shared_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A folder for what the tests of a file share. It stays where one fails: an etcd takes 64 MiB and more."""
+    folder, failed = tmp_path_factory.mktemp("shared"), request.session.testsfailed
+    yield folder
+    if request.session.testsfailed == failed:
+        shutil.rmtree(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,8 +37,8 @@ def _m(number: int) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def etcd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EtcdClient]:
-    server = EmbeddedEtcd(tmp_path_factory.mktemp("etcd"))
+async def etcd(shared_folder: Path) -> AsyncIterator[EtcdClient]:
+    server = EmbeddedEtcd(shared_folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "100ms")
         await server.start()

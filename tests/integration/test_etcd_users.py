@@ -73,8 +73,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory, runner: asyncio.Runner) -> Iterator[GuardedEtcd]:
-    with guarded(tmp_path_factory.mktemp("users"), runner) as etcd:
+def etcd(shared_folder: Path, runner: asyncio.Runner) -> Iterator[GuardedEtcd]:
+    with guarded(shared_folder, runner) as etcd:
         yield etcd
 
 

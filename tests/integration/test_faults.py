@@ -21,8 +21,8 @@ SERVICES = ("kv", "transit", "auth", "audit", "gateway", "seal", "etcd")
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with start(tmp_path_factory.mktemp("faults"), "split") as platform:
+def split(shared_folder: Path) -> Iterator[Platform]:
+    with start(shared_folder, "split") as platform:
         assert platform.http("POST", "sys/mounts/transit", json={"type": "transit"}).ok
         yield platform
 

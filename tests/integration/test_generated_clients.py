@@ -18,9 +18,9 @@ path "transit/+/app" { capabilities = ["update"] }
 
 
 @pytest.fixture(scope="module")
-def credentials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def credentials(shared_folder: Path) -> Iterator[dict[str, str]]:
     """The environment that the README of the examples asks for."""
-    with start(tmp_path_factory.mktemp("clients")) as platform:
+    with start(shared_folder) as platform:
         yield furnished(platform)
 
 

@@ -40,9 +40,9 @@ def own() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
 def faulty(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, own: Postgres
+    request: pytest.FixtureRequest, shared_folder: Path, own: Postgres
 ) -> Iterator[Platform]:
-    with start(tmp_path_factory.mktemp(request.param), request.param) as platform:
+    with start(shared_folder / request.param, request.param) as platform:
         configure(platform, own, "database", revocation_timeout="2s")
         yield platform
 
@@ -180,11 +180,11 @@ def test_kill_at_random_leaves_no_user_without_a_lease(faulty: Platform, own: Po
     assert not own.users()
 
 
-def test_two_platforms_drop_each_user_once(
-    own: Postgres, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("racing")
-    with start(folder / "first") as first, start_beside(first, folder / "second", "all") as second:
+def test_two_platforms_drop_each_user_once(own: Postgres, tmp_path: Path) -> None:
+    with (
+        start(tmp_path / "first") as first,
+        start_beside(first, tmp_path / "second", "all") as second,
+    ):
         configure(first, own, "database", default_ttl="4s")
         names = some(first, 15) | some(second, 15)
         assert len(names) == 30

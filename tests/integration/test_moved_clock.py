@@ -19,10 +19,10 @@ MOVED = Path(__file__).parent / "moved_clock"
 
 @pytest.fixture(scope="module", params=[300, -300], ids=["ahead", "behind"])
 def moved(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database: Postgres
+    request: pytest.FixtureRequest, shared_folder: Path, database: Postgres
 ) -> Iterator[tuple[Platform, Platform]]:
     """A platform, and one beside it with a moved clock."""
-    folder = tmp_path_factory.mktemp("moved")
+    folder = shared_folder / str(request.param)
     variables = {"PYTHONPATH": str(MOVED), "MOVED_CLOCK_SECONDS": str(request.param)}
     with (
         start(folder / "first") as first,

@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import requests
@@ -16,8 +17,8 @@ from tests.integration.platforms import Platform, services, start, until
 
 
 @pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEtcd]:
-    server = EmbeddedEtcd(tmp_path_factory.mktemp("seals") / "etcd")
+def etcd(shared_folder: Path) -> Iterator[EmbeddedEtcd]:
+    server = EmbeddedEtcd(shared_folder / "etcd")
     with asyncio.Runner() as runner:
         runner.run(server.start())
         yield server

@@ -34,8 +34,8 @@ SIGNERS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048"]
 
 
 @pytest.fixture(scope="module")
-def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    home, port = tmp_path_factory.mktemp("bao"), free_port()
+def bao(shared_folder: Path) -> Iterator[Any]:
+    home, port = shared_folder, free_port()
     command = [str(BIN / "bao"), "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token"]
     with Path(home / "log").open("wb") as log:
         process = subprocess.Popen(

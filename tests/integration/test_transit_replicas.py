@@ -53,10 +53,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
-def platform(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Platform]:
-    with start(tmp_path_factory.mktemp("replicas"), request.param) as platform:
+def platform(request: pytest.FixtureRequest, shared_folder: Path) -> Iterator[Platform]:
+    with start(shared_folder / request.param, request.param) as platform:
         assert platform.http("POST", "sys/mounts/transit", json={"type": "transit"}).ok
         yield platform
 
@@ -132,9 +130,9 @@ class Replicas:
 
 
 @pytest.fixture(scope="module")
-def replicas(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+def replicas(platform: Platform, shared_folder: Path) -> Iterator[Replicas]:
     with contextlib.ExitStack() as stack:
-        yield Replicas(platform, tmp_path_factory.mktemp("beside"), stack)
+        yield Replicas(platform, shared_folder, stack)
 
 
 @dataclass

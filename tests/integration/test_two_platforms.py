@@ -18,9 +18,9 @@ from tests.integration.platforms import ROOT, TOPOLOGIES, Platform, start, start
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
 def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, shared_folder: Path
 ) -> Iterator[tuple[Platform, Platform]]:
-    folder = tmp_path_factory.mktemp("pair")
+    folder = shared_folder / request.param
     with (
         start(folder / "first", request.param) as first,
         start_beside(first, folder / "second", request.param) as second,
