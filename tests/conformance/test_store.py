@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pathlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -37,7 +38,7 @@ def _m(number: int) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def etcd(shared_folder: Path) -> AsyncIterator[EtcdClient]:
+async def etcd(shared_folder: pathlib.Path) -> AsyncIterator[EtcdClient]:
     server = EmbeddedEtcd(shared_folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL", "100ms")
