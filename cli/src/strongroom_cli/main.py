@@ -356,6 +356,15 @@ def dev(no_tls: bool, root_token: str, ready_file: Path | None, **flags: Any) ->
     sys.exit(status)
 
 
+def poll_in_waiting_threads() -> None:
+    """Lets gRPC, before it is loaded, poll its sockets in the thread that waits for them, not in threads of its own.
+
+    It long did so, and each message crosses one thread less. See decision 0008; a release that knows these names no
+    more goes on.
+    """
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+
+
 @main.command("serve-one")
 @_server_options
 def serve_one(**flags: Any) -> None:
@@ -365,9 +374,7 @@ def serve_one(**flags: Any) -> None:
     """
     # What ends a container may come before there is an event loop, and its first process has no default for it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # gRPC polls its sockets in the thread that waits for them, as it long did, instead of in threads of its own:
-    # each message crosses one thread less. See decision 0008; a release that knows these names no more goes on.
-    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+    poll_in_waiting_threads()
     from strongroom_cli import serve
 
     sys.exit(serve.run(_config(flags)))

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from strongroom_cli.claims import check_address, claim_folder
 from strongroom_cli.mortality import Living, bury_dead
 from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.settings import SERVICES, ServerConfig
-from strongroom_runtime.children import HURRY, LEAVE, ending_with_parent
+from strongroom_cli.spawning import Executing, Forking, Running, Spawner
+from strongroom_runtime.children import HURRY, LEAVE
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.releases import known_data_loss
@@ -43,14 +43,14 @@ class Child:
 
     Args:
         name: in the log.
-        arguments: its command line.
+        arguments: of its command.
         leaves_first: it has clients, and what they were promised needs those that do not leave first.
     """
 
     name: str
     arguments: list[str]
     leaves_first: bool
-    process: asyncio.subprocess.Process | None = None
+    process: Running | None = None
     failures: int = 0
     task: asyncio.Task[None] | None = field(default=None)
 
@@ -66,10 +66,12 @@ class Supervisor:
 
     Args:
         config: of the platform; its targets are spread over processes.
+        spawner: what starts the servers; by default the best that the system has.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, spawner: Spawner | None = None) -> None:
         self._config = config
+        self._spawner = spawner or (Forking() if Forking.possible() else Executing())
         self._etcd: EmbeddedEtcd | None = None
         self._etcd_tasks: list[asyncio.Task[None]] = []
         self._upkeep: Upkeep | None = None
@@ -101,6 +103,7 @@ class Supervisor:
         config = self._config
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim = claim_folder(config.data_dir)
+        await self._spawner.begin()
         if "gateway" in config.targets:
             check_address("listen", config.listen)
             check_address("grpc_listen", config.grpc_listen)
@@ -137,6 +140,7 @@ class Supervisor:
             _signal(some, HURRY if self._hurried else LEAVE)
             seconds = _STOP_SECONDS + self._config.stream_drain_seconds
             await asyncio.gather(*(_ended(child, seconds) for child in some))
+        await self._spawner.close()
         await self._bury_dead()
         if self._client is not None:
             await self._client.close()
@@ -223,12 +227,8 @@ class Supervisor:
     async def _spawn(self, child: Child) -> None:
         name, descriptor = self._living.name()
         try:
-            child.process = await asyncio.create_subprocess_exec(
-                *ending_with_parent([*child.arguments, f"--member={name}"]),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(descriptor,),
-                start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
-            )
+            arguments = [*child.arguments, f"--member={name}"]
+            child.process = await self._spawner.spawn(arguments, descriptor)
         finally:
             os.close(descriptor)
 
@@ -341,8 +341,8 @@ def _split(config: ServerConfig) -> list[tuple[str, ServerConfig]]:
 
 
 def _arguments(config: ServerConfig) -> list[str]:
-    """Returns the command line of one process."""
-    arguments = [sys.executable, "-m", "strongroom_cli.main", "serve-one"]
+    """Returns the arguments of one process, those first by which it is told from others."""
+    arguments = ["serve-one"]
     flags: list[tuple[str, Callable[[ServerConfig], object]]] = [
         (name, lambda c, n=name: getattr(c, n))  # type: ignore[misc]
         for name in ServerConfig.__dataclass_fields__

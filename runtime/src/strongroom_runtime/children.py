@@ -1,5 +1,6 @@
 """Processes that must not outlive the one that started them."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -9,10 +10,12 @@ from collections.abc import Sequence
 # processes signals them too, and what comes to one from both is no second word of the operator's.
 LEAVE, HURRY = signal.SIGUSR1, signal.SIGUSR2
 
+_SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
+
 # Becomes the command once the system was asked to end it with its parent, unless that has ended meanwhile.
 _ASK = f"""
 import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, {int(signal.SIGTERM)})  # PR_SET_PDEATHSIG of prctl(2), which outlasts exec
+ctypes.CDLL(None).prctl({_SET_PARENT_DEATH_SIGNAL}, {int(signal.SIGTERM)})  # it outlasts exec
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -31,3 +34,21 @@ def ending_with_parent(command: Sequence[str]) -> list[str]:
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _ASK, str(os.getpid()), *command]
+
+
+def end_with(parent: int) -> bool:
+    """Lets this process be ended as by SIGTERM when its parent is gone, on Linux.
+
+    Args:
+        parent: the id of what should be its parent.
+
+    Returns:
+        Whether it is; where it has ended, nobody will end this process.
+    """
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
+    return os.getppid() == parent
+
+
+def adopt_orphans() -> None:
+    """Makes what descends from this process a child of it when its own parent ends, on Linux."""
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)

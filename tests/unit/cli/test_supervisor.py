@@ -9,6 +9,7 @@ import pytest
 
 from strongroom_cli import supervisor
 from strongroom_cli.settings import ServerConfig
+from strongroom_cli.spawning import Executing
 from strongroom_cli.supervisor import Child, Supervisor, _pause
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 
@@ -37,8 +38,8 @@ def refusing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
 async def test_a_server_is_started_again_as_soon_as_the_system_lets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = Supervisor(ServerConfig(data_dir=tmp_path))
-    child = Child("kv", [sys.executable, "-c", "input()"], leaves_first=False)
+    running = Supervisor(ServerConfig(data_dir=tmp_path), Executing((sys.executable, "-c")))
+    child = Child("kv", ["import time; time.sleep(600)"], leaves_first=False)
     await running._spawn(child)
     first = child.pid
     refused = refusing(monkeypatch, times=3)
