@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import hvac
+import psutil
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -183,6 +184,14 @@ def beside(platform: Platform) -> tuple[str, ...]:
         f"--etcd-endpoints={endpoint}", f"--etcd-pki-dir={data / 'pki'}",
         f"--pki-dir={data / 'pki'}", f"--seal-key-file={data / 'seal.key'}",
     )  # fmt: skip
+
+
+def server_of(supervisor: int) -> psutil.Process:
+    """Returns the only server of a supervisor. The fork server is a child of it, too."""
+    (server,) = (
+        child for child in psutil.Process(supervisor).children() if "serve-one" in child.cmdline()
+    )
+    return server
 
 
 @contextlib.contextmanager

@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-import psutil
 from click.testing import CliRunner
 
 from strongroom_cli.main import main
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.server import EmbeddedEtcd
-from tests.integration.platforms import services, start, until
+from tests.integration.platforms import server_of, services, start, until
 from tests.ports import free_port
 
 
@@ -27,7 +26,7 @@ def records_of_kv(runner: asyncio.Runner, etcd: EmbeddedEtcd) -> int:
 
 def connections(supervisor: int, port: int) -> set[tuple[str, int]]:
     """Returns the addresses at both ends of what is connected to a port of a supervisor's process."""
-    (process,) = psutil.Process(supervisor).children()
+    process = server_of(supervisor)
     return {
         (str(each.laddr.ip), int(each.raddr.port))
         for each in process.net_connections()
@@ -74,7 +73,7 @@ def test_services_work_in_groups(tmp_path: Path) -> None:
         # Frames go to the port that was named, where the process is reached.
         joined = until(lambda: connections(named.pid, port))
         assert {local for local, _ in joined} == {"127.0.0.9"}
-        (process,) = psutil.Process(named.pid).children()
+        process = server_of(named.pid)
         listening = {c.laddr.port for c in process.net_connections() if c.status == "LISTEN"}
         assert port in listening
         assert len(listening) == 2

@@ -15,7 +15,6 @@ from typing import Any
 
 import grpc
 import msgspec
-import psutil
 import pytest
 import requests
 from google.protobuf.message import Message
@@ -37,6 +36,7 @@ from tests.integration.platforms import (
     TOPOLOGIES,
     Platform,
     beside,
+    server_of,
     services,
     start,
     until,
@@ -93,8 +93,7 @@ class Replica:
     @property
     def process(self) -> Any:
         """The replica itself."""
-        (child,) = psutil.Process(self.supervisor.pid).children()
-        return child
+        return server_of(self.supervisor.pid)
 
     def leave(self) -> None:
         self.supervisor.send_signal(signal.SIGTERM)
