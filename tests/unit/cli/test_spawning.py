@@ -219,3 +219,15 @@ async def test_a_fork_server_that_cannot_be_run_is_told(descriptor: int) -> None
     with pytest.raises(OSError, match="fork server"):
         await spawner.spawn([SLEEP], descriptor)
     await spawner.close()
+
+
+@linux
+async def test_the_fork_server_of_a_platform_has_one_thread_and_runs_commands(
+    descriptor: int,
+) -> None:
+    spawner = Forking()
+    running = await spawner.spawn(["health", "--health-listen=127.0.0.1:1"], descriptor)
+    assert await running.wait() == 1  # nobody answers there
+    assert spawner._server is not None
+    assert len(list(Path(f"/proc/{spawner._server.pid}/task").iterdir())) == 1
+    await spawner.close()
