@@ -21,17 +21,19 @@ def run(command: Sequence[str], input: str = "", **environment: str) -> str:
     return result.stdout
 
 
+def reached(config: EtcdConfig) -> dict[str, str]:
+    """Returns the variables by which etcdctl finds an etcd."""
+    identity = config.identity
+    if identity is None:
+        return {"ETCDCTL_ENDPOINTS": f"http://{config.endpoints[0]}"}
+    return {
+        "ETCDCTL_ENDPOINTS": f"https://{config.endpoints[0]}",
+        "ETCDCTL_CACERT": str(identity.ca),
+        "ETCDCTL_CERT": str(identity.certificate),
+        "ETCDCTL_KEY": str(identity.key),
+    }
+
+
 def etcdctl(config: EtcdConfig, *arguments: str) -> None:
     """Runs etcdctl on an etcd that has no users."""
-    identity = config.identity
-    tls = (
-        (
-            f"--cacert={identity.ca}",
-            f"--cert={identity.certificate}",
-            f"--key={identity.key}",
-        )
-        if identity is not None
-        else ()
-    )
-    endpoint = f"{'https' if tls else 'http'}://{config.endpoints[0]}"
-    run(["etcdctl", f"--endpoints={endpoint}", *tls, *arguments])
+    run(["etcdctl", *arguments], **reached(config))

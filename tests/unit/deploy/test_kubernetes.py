@@ -5,11 +5,13 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from cryptography import x509
 from tests.unit.deploy.manifests import DEPLOY, KUBERNETES, Document, by_name, callers, documents
 
 from strongroom_cli import outside_etcd
 from strongroom_cli.settings import SERVICES, ServerConfig, check
 from strongroom_runtime.config import load
+from strongroom_runtime.transport import names
 
 BASE = documents(KUBERNETES / "base")
 PRODUCTION = documents(KUBERNETES / "overlays" / "production")
@@ -264,12 +266,12 @@ def test_certificates_of_cert_manager_say_what_services_are_known_by() -> None:
     for service in SERVICES:
         spec = issued[service]["spec"]
         assert spec["secretName"] == f"{service}-tls"
-        assert spec["uris"] == [f"spiffe://{domain}/service/{service}"]
-        assert f"{service}.{domain}" in spec["dnsNames"]
-        assert not any(
-            name.endswith(f".{domain}") and name != f"{service}.{domain}"
-            for name in spec["dnsNames"]
-        )
+        told = [
+            *map(x509.UniformResourceIdentifier, spec["uris"]),
+            *map(x509.DNSName, spec["dnsNames"]),
+        ]
+        inside = [name for name in told if names.is_within(name, domain)]
+        assert [told[0], *inside] == names.of_service(service, domain)
         assert {"server auth", "client auth"} <= set(spec["usages"])
     assert issued.keys() == {*SERVICES, "strongroom-ca"}
 

@@ -61,6 +61,10 @@ class EtcdConfig:
     timeout_seconds: float = 5.0
 
 
+class _NotAllowedError(ServiceError):
+    """What was asked of etcd is not for the user of the process."""
+
+
 class EtcdClient:
     """One for each process that talks to a cluster.
 
@@ -88,7 +92,7 @@ class EtcdClient:
         self._maintenance = etcd_pb2_grpc.MaintenanceStub(channel)
         self._auth = etcd_pb2_grpc.AuthStub(channel)
         self._session = Session(config.login, self._authenticate) if config.login else None
-        self._release = ""  # until the first transaction
+        self._knows_release = False  # until the first transaction
         self.answers_early = False
 
     async def range(
@@ -146,13 +150,20 @@ class EtcdClient:
         Raises:
             ServiceError: UNAVAILABLE; it may have been committed all the same.
         """
-        if not self._release:
-            self._release = (await self.status()).version
-            self.answers_early = answers_before_logging(self._release)
+        if not self._knows_release:
+            self.answers_early = await self._answers_before_logging()
+            self._knows_release = True
         try:
             return await self._call(self._kv.Txn, request)
         except grpc.aio.AioRpcError as error:
             raise _unavailable(error) from error
+
+    async def _answers_before_logging(self) -> bool:
+        """Asks etcd for its release. Those that tell it to root alone (from 3.4.42, 3.5.28 and 3.6.9) log first."""
+        try:
+            return answers_before_logging((await self.status()).version)
+        except _NotAllowedError:
+            return False
 
     async def logged(self, response: etcd_pb2.TxnResponse) -> None:
         """Returns once what was answered is in etcd's log; see `docs/decisions/0039-answers-before-the-log.md`.
@@ -357,7 +368,9 @@ def _context(identity: Renewable) -> ssl.SSLContext:
 
 def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:
     if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-        return ServiceError(Kind.UNAVAILABLE, "etcd does not allow this to the user of the process")
+        return _NotAllowedError(
+            Kind.UNAVAILABLE, "etcd does not allow this to the user of the process"
+        )
     if _FULL in (error.details() or ""):
         log.error("etcd is full: compact it, defragment its members, then disarm its alarm")
         return ServiceError(Kind.UNAVAILABLE, "etcd is full and takes no changes")

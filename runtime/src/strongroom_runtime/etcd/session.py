@@ -20,6 +20,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 # What etcd says of a call that it did not begin because of its token.
 _STALE = ("invalid auth token", "revision of auth store is old", "user name is empty")
+# What it says to who has none: for lack of one it takes the name in the client's certificate for that of a user.
+_NOBODY = "permission denied"
 _AGAIN_SECONDS = 1.0
 
 
@@ -72,7 +74,8 @@ class Session:
 
     def refused(self, metadata: Metadata, details: str | None) -> bool:
         """Returns whether a call failed for its token, and so did nothing; the next call asks for a new one."""
-        if not any(text in (details or "") for text in _STALE):
+        reasons = _STALE if metadata else (*_STALE, _NOBODY)
+        if not any(text in (details or "") for text in reasons):
             return False
         if self._metadata is metadata:
             self._metadata = None

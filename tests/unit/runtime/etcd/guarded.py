@@ -1,12 +1,14 @@
 """A real etcd with access control."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from tests.etcd_tools import run
+from tests.etcd_tools import reached, run
 
-from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
+from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.session import Login
+from strongroom_runtime.transport.certificates import Identity
 
 ROOT_PASSWORD = "root-password-of-etcd"
 _AS_ROOT = {"ETCDCTL_USER": "root", "ETCDCTL_PASSWORD": ROOT_PASSWORD}
@@ -17,10 +19,11 @@ class GuardedEtcd:
 
     Args:
         folder: where its data are.
+        identity: certificate files for mutual TLS; None for plain text.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.server = EmbeddedEtcd(folder, login=Login("root", lambda: ROOT_PASSWORD))
+    def __init__(self, folder: Path, identity: Identity | None = None) -> None:
+        self.server = EmbeddedEtcd(folder, identity, Login("root", lambda: ROOT_PASSWORD))
 
     def ctl(self, *arguments: str, input: str = "") -> str:
         """Runs etcdctl as root."""
@@ -46,9 +49,7 @@ class GuardedEtcd:
 
     def client(self, user: str, password: str) -> EtcdClient:
         """Returns a client that logs in."""
-        return EtcdClient(
-            EtcdConfig(self.server.config.endpoints, login=Login(user, lambda: password))
-        )
+        return EtcdClient(replace(self.server.config, login=Login(user, lambda: password)))
 
     def _run(self, command: list[str], input: str = "", **environment: str) -> str:
-        return run(command, input, ETCDCTL_ENDPOINTS=self.server.config.endpoints[0], **environment)
+        return run(command, input, **reached(self.server.config), **environment)

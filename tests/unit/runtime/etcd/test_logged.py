@@ -25,9 +25,12 @@ class FakeEtcd(etcd_pb2_grpc.KVServicer, etcd_pb2_grpc.MaintenanceServicer):
         self.version = EARLY
         self.term = 2
         self.reads = 0
+        self.tells_root_alone = False
         self.logged = asyncio.Event()
 
     async def Status(self, request: Any, context: Any) -> Any:
+        if self.tells_root_alone:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
         return etcd_pb2.StatusResponse(version=self.version)
 
     async def Txn(self, request: Any, context: Any) -> Any:
@@ -108,6 +111,14 @@ async def test_nothing_is_asked_of_releases_that_log_first(fake: FakeEtcd) -> No
     fake.version = LATER
     client: EtcdClient = fake.client  # type: ignore[attr-defined]
     assert (await client.transaction(put(b"1"))).succeeded
+    assert fake.reads == 0
+
+
+async def test_releases_that_tell_theirs_to_root_alone_log_first(fake: FakeEtcd) -> None:
+    fake.version, fake.tells_root_alone = LATER, True
+    client: EtcdClient = fake.client  # type: ignore[attr-defined]
+    for value in (b"1", b"2"):
+        assert (await client.transaction(put(value))).succeeded
     assert fake.reads == 0
 
 

@@ -18,6 +18,8 @@ from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.session import Login, Session
 from strongroom_runtime.etcd.store import EtcdStore
 from strongroom_runtime.storage import Plain, Transaction
+from strongroom_runtime.transport import pki
+from strongroom_runtime.transport.certificates import Identity
 
 PASSWORD = "password-of-kv"
 A = (Plain("m"), "a")
@@ -157,8 +159,14 @@ async def test_a_wrong_password_is_said_and_not_shown(etcd: GuardedEtcd) -> None
     await client.close()
 
 
-async def test_a_user_is_not_in_the_way_of_an_etcd_without_access_control(tmp_path: Path) -> None:
-    etcd = GuardedEtcd(tmp_path / "open")
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_user_is_not_in_the_way_of_an_etcd_without_access_control(
+    tmp_path: Path, tls: bool
+) -> None:
+    """With TLS, etcd takes the name in the certificate for a user's as soon as it has access control."""
+    pki.initialise(tmp_path / "pki", "etcd.internal", ["etcd"])
+    identity = Identity.of(tmp_path / "pki", "etcd") if tls else None
+    etcd = GuardedEtcd(tmp_path / "open", identity)
     await etcd.server.start()
     client = etcd.client("kv", PASSWORD)
     await client.range(b"auth/")
@@ -190,6 +198,7 @@ async def test_calls_at_once_share_one_login() -> None:
     old = await session.metadata()
     assert session.refused(old, "etcdserver: invalid auth token")
     assert not session.refused(old, "etcdserver: permission denied")
+    assert session.refused((), "etcdserver: permission denied")  # of before access control
     new = await session.metadata()
     assert session.refused(old, "etcdserver: invalid auth token")  # a late answer to an old call
     assert await session.metadata() is new
