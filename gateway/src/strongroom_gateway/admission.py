@@ -114,9 +114,14 @@ class Admission:
 
 
 def _bound(call: Call, decision: Decision) -> None:
-    """Holds a list to the most that its policy allows: zero, negative and absent limits among them."""
+    """Holds a list to the most that its policy allows, which is what one without a limit gets, as in OpenBao.
+
+    Raises:
+        ServiceError: DENIED for more, and for a negative limit.
+    """
     message: Any = call.message
     if message is None or "limit" not in message.DESCRIPTOR.fields_by_name:
         return
-    if not 0 < message.limit <= decision.pagination_limit:
+    if not 0 <= message.limit <= decision.pagination_limit:
         raise denied()
+    message.limit = message.limit or decision.pagination_limit

@@ -33,23 +33,27 @@ def span(
         created: when it was made.
         asked: what the caller wants; 0 for the usual.
         usual: what it gets otherwise.
-        longest: from its creation; does not bind periodic tokens.
+        longest: from its creation; of periodic tokens it bounds the period alone.
         period: of a periodic token; 0 for others.
         explicit_max: from its creation; binds every token.
     """
+    most = min((bound for bound in (longest, explicit_max) if bound), default=0)
+    warnings: list[str] = []
     ttl = period or asked or usual
-    bounds = [explicit_max] if explicit_max else []
-    if not period and longest:
-        bounds.append(longest)
-    if not bounds:
-        return Span(ttl)
-    left = max(0, int(created + min(bounds) - now))
-    if ttl <= left:
-        return Span(ttl)
-    return Span(
-        left,
-        (
-            f'TTL of "{short_seconds(ttl)}" exceeded the effective max_ttl of "{short_seconds(left)}";'
-            " TTL value is capped accordingly",
-        ),
+    if most and period > most:
+        warnings.append(_capped("period", period, most))
+        ttl = most
+    from_creation = explicit_max if period else most
+    if not from_creation:
+        return Span(ttl, tuple(warnings))
+    left = max(0.0, created + from_creation - now)
+    if ttl - left >= 1:  # less is what passed since the creation
+        warnings.append(_capped("TTL", ttl, int(left)))
+    return Span(min(ttl, int(left)), tuple(warnings))
+
+
+def _capped(what: str, asked: int, most: int) -> str:
+    return (
+        f'{what} of "{short_seconds(asked)}" exceeded the effective max_ttl of "{short_seconds(most)}";'
+        f" {what} value is capped accordingly"
     )

@@ -464,10 +464,13 @@ async def test_what_every_token_may_do(auth: Auth) -> None:
 
 
 async def test_the_resultant_rules(auth: Auth) -> None:
-    await auth("WritePolicy", name="app", policy=TEXT + ' path "a" { capabilities = ["read"] }')
+    await auth(
+        "WritePolicy", name="app", policy=TEXT + ' path "a" { capabilities = ["read"] } path "n" {}'
+    )
     made = await auth.create(policies=["app"], no_default_policy=True)
     answer = await auth("ResultantAcl", await auth.context(made.client_token))
-    assert json.loads(answer.exact_paths) == {"a": {"capabilities": ["read"]}}
+    rules = {"a": {"capabilities": ["read"]}, "n": {"capabilities": ["deny"]}}
+    assert json.loads(answer.exact_paths) == rules
     assert json.loads(answer.glob_paths) == {"secret/": {"capabilities": ["list", "read"]}}
     assert not answer.root
     answer = await auth("ResultantAcl", await auth.context(ROOT))

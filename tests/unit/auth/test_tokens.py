@@ -261,8 +261,98 @@ async def test_sudo_allows_more_but_never_root(auth: Auth) -> None:
 async def test_a_child_gets_its_parents_policies(auth: Auth) -> None:
     made = await auth.create(policies=["app"], no_default_policy=True)
     assert list(made.policies) == ["app"]
-    child = await auth.create(by=made.client_token)
+    # What the parent does not have, default included, is not its to give.
+    for asked in ([], ["app"]):
+        child = await auth.create(by=made.client_token, policies=asked)
+        assert list(child.policies) == ["app"]
+    call = auth.create(by=made.client_token, policies=["app", "default"])
+    await refused(call, Kind.INVALID, "child policies must be subset of parent")
+    free = await auth.create(by=made.client_token, sudo=True, policies=["app"])
+    assert list(free.policies) == ["app", "default"]
+    both = await auth.create(policies=["app"])
+    child = await auth.create(by=both.client_token, policies=["app"])
     assert list(child.policies) == ["app", "default"]
+
+
+@pytest.mark.parametrize(
+    ("role", "asked", "policies"),
+    [
+        ({}, [], ["app"]),
+        ({}, ["app"], ["app"]),
+        ({"disallowed_policies": texts("ops")}, ["app"], ["app", "default"]),
+        ({"allowed_policies_glob": texts("o*")}, [], ["default"]),
+        ({"allowed_policies_glob": texts("o*")}, ["ops"], ["default", "ops"]),
+    ],
+)
+async def test_a_role_that_limits_no_policies_gives_what_the_parent_has(
+    auth: Auth, role: dict[str, Any], asked: list[str], policies: list[str]
+) -> None:
+    message = token_pb2.TokenRole(**role)
+    await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=message)
+    made = await auth.create(policies=["app"], no_default_policy=True)
+    child = await auth.create(by=made.client_token, role="r", policies=asked)
+    assert list(child.policies) == policies
+
+
+async def test_the_lesser_of_what_the_role_and_the_caller_say_counts(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    role = token_pb2.TokenRole(token_num_uses=5, token_period=100, token_explicit_max_ttl=1000)
+    await auth("WriteTokenRole", context, role_name="r", role=role)
+    for uses, period, longest in ((2, 50, 500), (9, 200, 2000)):
+        parameters = token_pb2.TokenParameters(
+            policies=["default"], num_uses=uses, period=period, explicit_max_ttl=longest
+        )
+        answer = await auth("CreateToken", context, role_name="r", parameters=parameters)
+        assert answer.auth.num_uses == min(uses, 5)
+        assert answer.auth.lease_duration == min(period, 100)
+        assert [text.split(";")[1] for text in answer.warnings] == [
+            f" using the lesser value of {min(longest, 1000)} seconds",
+            f" using the lesser value of {min(period, 100)} seconds",
+        ]
+        info = (await auth("LookupAccessor", accessor=answer.auth.accessor)).info
+        assert info.explicit_max_ttl == min(longest, 1000)
+
+
+async def test_a_token_is_renewed_as_its_role_is_then(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+
+    async def write(**role: Any) -> None:
+        message = token_pb2.TokenRole(**role)
+        await auth("WriteTokenRole", context, role_name="r", role=message)
+
+    await write(token_period=100)
+    made = await auth.create(role="r", policies=["app"])
+    await write(token_period=300)
+    renewed = await auth("RenewToken", token=made.client_token)
+    assert renewed.auth.lease_duration == 300
+    await write(token_period=0, token_explicit_max_ttl=150)
+    auth.clock.advance(100)
+    renewed = await auth("RenewToken", token=made.client_token, increment=1000)
+    assert renewed.auth.lease_duration == 50
+    await auth("DeleteTokenRole", context, role_name="r")
+    await refused(auth("RenewToken", token=made.client_token), Kind.INVALID, "does not exist")
+
+
+async def test_whether_a_token_of_a_role_is_an_orphan_says_the_role(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    for orphan in (False, True):
+        role = token_pb2.TokenRole(orphan=orphan)
+        await auth("WriteTokenRole", context, role_name="r", role=role)
+        assert (await auth.create(role="r", policies=["app"], no_parent=True)).orphan is orphan
+
+
+async def test_a_period_is_no_longer_than_the_mount_allows(auth: Auth) -> None:
+    parameters = token_pb2.TokenParameters(policies=["default"], period=36_000_000)
+    answer = await auth("CreateToken", await auth.context(ROOT), parameters=parameters)
+    assert answer.auth.lease_duration == TOKEN_MOUNT.max_lease_ttl
+    said = 'period of "10000h" exceeded the effective max_ttl of "768h"'
+    assert [text.split(";")[0] for text in answer.warnings] == [said]
+
+
+async def test_a_root_token_that_is_to_end_lives_that_long(auth: Auth) -> None:
+    parameters = token_pb2.TokenParameters(explicit_max_ttl=3600)
+    answer = await auth("CreateToken", await auth.context(ROOT), parameters=parameters)
+    assert (answer.auth.lease_duration, list(answer.warnings)) == (3600, [])
 
 
 async def test_an_address_outside_the_bounds_is_denied(auth: Auth) -> None:
@@ -549,7 +639,14 @@ def test_no_token_outlives_its_bounds(
         assert age + span.ttl <= max(explicit, age)
     if longest and not period:
         assert age + span.ttl <= max(longest, age)
+    if longest and period:
+        assert span.ttl <= longest
     assert bool(span.warnings) == (span.ttl < (period or asked or usual))
+
+
+def test_a_moment_that_has_passed_is_no_warning() -> None:
+    span = lifetimes.span(now=1000.5, created=1000.0, asked=60, usual=1, longest=0, explicit_max=60)
+    assert (span.ttl, span.warnings) == (59, ())
 
 
 async def test_who_obtains_something_is_checked_with_all_ancestors(auth: Auth) -> None:

@@ -19,14 +19,14 @@ CONTEXT = RequestContext("r")
 BOUNDED = 'path "secret/metadata/*" { capabilities = ["list"] pagination_limit = 5 }'
 
 
-async def admitted(query: dict[str, str]) -> bool:
-    """Returns whether a list with such parameters is admitted where a policy bounds lists."""
+async def admitted(query: dict[str, str], policy: str = BOUNDED) -> int | None:
+    """Returns the limit with which a list is admitted where a policy bounds lists; None where it is refused."""
     message, _ = LIST.request_plan.decode(b"", {}, query, {"path": "app"})
     call = Call(
         spec=LIST, message=message, path="secret/metadata/app/", mount=MOUNT, token_text="token",
-        client_address="127.0.0.1", operation="list", parameters=dict,
+        client_address="127.0.0.1", operation="list", parameters=lambda: dict(query),
     )  # fmt: skip
-    gate: Any = Gate(policy=BOUNDED)
+    gate: Any = Gate(policy=policy)
     mounts: Any = Mounts()
     admission = Admission(gate, mounts, lambda: False)
     identity = await admission.identify(call, CONTEXT)
@@ -34,27 +34,33 @@ async def admitted(query: dict[str, str]) -> bool:
         await admission.decide(call, identity, CONTEXT)
     except ServiceError as error:
         assert error.kind is Kind.DENIED
-        return False
-    return True
+        return None
+    return int(message.limit)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
-    ("query", "allowed"),
+    ("query", "limit"),
     [
-        ({"limit": "1"}, True),
-        ({"limit": "5"}, True),
-        ({"limit": "6"}, False),
-        ({"limit": "0"}, False),
-        ({"limit": "-1"}, False),
-        ({"limit": "-9223372036854775808"}, False),
-        ({"limit": ""}, False),
-        ({}, False),
+        ({"limit": "1"}, 1),
+        ({"limit": "5"}, 5),
+        ({"limit": "6"}, None),
+        ({"limit": "0"}, 5),
+        ({"limit": "-1"}, None),
+        ({"limit": "-9223372036854775808"}, None),
+        ({"limit": ""}, 5),
+        ({}, 5),
     ],
 )
 async def test_a_bound_on_lists_covers_zero_negative_and_absent_limits(
-    query: dict[str, str], allowed: bool
+    query: dict[str, str], limit: int | None
 ) -> None:
-    assert await admitted(query) is allowed
+    assert await admitted(query) == limit
+
+
+async def test_a_limit_may_have_to_be_given() -> None:
+    policy = BOUNDED.replace("}", 'required_parameters = ["Limit"] }')
+    assert await admitted({}, policy) is None
+    assert await admitted({"limit": "0"}, policy) == 5
 
 
 @pytest.mark.parametrize("text", ["five", "5x", "1e0", "9223372036854775808"])

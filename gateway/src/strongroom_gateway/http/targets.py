@@ -15,7 +15,7 @@ from strongroom_runtime.context import MountContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 ABSOLUTE = ("sys/", "auth/token/")
-_WRITES = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
+_CHANGES = (options.OPERATION_UPDATE, options.OPERATION_PATCH, options.OPERATION_DELETE)
 _LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
 _KEPT = 20_000
 _KEPT_CHARACTERS = 500  # of a path: anybody can name any, and longer ones would fill the memory
@@ -83,9 +83,10 @@ class Targets:
         ):
             return known
         clean, folder = canonical(path)
-        if folder and operation in _WRITES and not clean.startswith(ABSOLUTE):
+        if folder and operation in _CHANGES and not clean.startswith(ABSOLUTE):
             # Whether a secret of that name or one in that folder is meant, nobody can tell.
-            raise invalid("cannot write to a path ending in '/'")
+            what = "delete" if operation == options.OPERATION_DELETE else "write to"
+            raise invalid(f"cannot {what} a path ending in '/'")
         found = await self._find(clean, operation, helps=helps)
         if len(path) <= _KEPT_CHARACTERS:
             self._kept.keep(name, found)

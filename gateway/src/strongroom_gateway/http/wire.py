@@ -43,6 +43,7 @@ _OPERATIONS = {
     "PATCH": options.OPERATION_PATCH,
 }
 _WITH_BODY = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
+_LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
 
 Headers = Callable[[str], str | None]
 
@@ -183,6 +184,10 @@ class HttpWire:
         helps = operation == options.OPERATION_READ and _flag(query, "help")
         if operation == options.OPERATION_PATCH:
             _check_patch(header)
+        if operation in _WITH_BODY:
+            query = {}  # says nothing, as in OpenBao: policies and audit entries see the body
+        elif operation in _LISTS and query.get("limit") == "max":
+            query["limit"] = "0"  # as many as policies let the caller have
         body = await request.body() if operation in _WITH_BODY else b""
         if body and _is_form(header, body):
             body = form_as_json(body)

@@ -128,6 +128,8 @@ class Acl:
             return _DENIED
         if operation in _WITH_PARAMETERS and not parameters_allowed(rule, parameters):
             return _DENIED
+        if operation in _LISTS and not _limit_given(rule, parameters):
+            return _DENIED
         return Decision(True, create, update, "sudo" in rule.capabilities, rule.pagination_limit)
 
     def capabilities(self, path: str) -> list[str]:
@@ -198,6 +200,13 @@ def _wrapping_allowed(rule: Rule, wrap_ttl: int | None) -> bool:
     if wrap_ttl is None or wrap_ttl < rule.min_wrapping_ttl:
         return False
     return not rule.max_wrapping_ttl or wrap_ttl <= rule.max_wrapping_ttl
+
+
+def _limit_given(rule: Rule, parameters: ParametersSource | None) -> bool:
+    """Returns whether a list says how much it wants, where a rule that bounds lists requires that it does."""
+    if not rule.pagination_limit or "limit" not in rule.required_parameters:
+        return True
+    return parameters is not None and "limit" in parameters()
 
 
 def _merge(one: Rule, other: Rule) -> Rule:

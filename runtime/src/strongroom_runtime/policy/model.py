@@ -43,8 +43,8 @@ class Rule:
 
     @property
     def has_plus(self) -> bool:
-        """Whether a whole segment is `+`."""
-        return "+" in self.path.split("/")
+        """Whether it is ranked among the rules with `+`."""
+        return has_plus(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,14 @@ class Policy:
             if path is not None:
                 rendered.append(replace(rule, path=path) if path != rule.path else rule)
         return replace(self, rules=tuple(rendered))
+
+
+def has_plus(path: str) -> bool:
+    """Returns whether a path is ranked among those with `+` for a segment.
+
+    As in Vault that takes a `+` at the beginning of a segment, which stands for itself where it is not all of it.
+    """
+    return path.startswith("+/") or path == "+" or "/+" in path
 
 
 def united(one: tuple[object, ...], other: tuple[object, ...]) -> tuple[object, ...]:

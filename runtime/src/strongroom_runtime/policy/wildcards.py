@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from strongroom_runtime.policy.model import Rule
+from strongroom_runtime.policy.model import Rule, has_plus
 
 Rank = tuple[int, bool, int, int, str]
 Ranked = tuple[Rank, Rule]
@@ -14,13 +14,9 @@ def rank(path: str) -> Rank:
 
     In this order: a later first wildcard, no `*` at the end, fewer `+`, greater length, the alphabet.
     """
-    segments = path.split("/")
     star = path.endswith("*")
-    first = len(path) - 1 if star else len(path)
-    if "+" in segments:
-        before = segments[: segments.index("+")]
-        first = sum(len(segment) + 1 for segment in before)
-    return (first, not star, -segments.count("+"), len(path), path)
+    first = path.index("+") if has_plus(path) else len(path) - star
+    return (first, not star, -path.split("/").count("+"), len(path), path)
 
 
 @dataclass(slots=True)

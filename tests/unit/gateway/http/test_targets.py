@@ -82,13 +82,16 @@ async def test_a_forgotten_data_gets_a_hint(targets: Targets, mounts: MountTable
     assert unsupported.kind is Kind.UNSUPPORTED
 
 
-async def test_nothing_is_written_to_a_folder(targets: Targets, mounts: MountTable) -> None:
+@pytest.mark.parametrize(("operation", "what"), [(UPDATE, "write to"), (DELETE, "delete")])
+async def test_no_folder_is_changed(
+    targets: Targets, mounts: MountTable, operation: int, what: str
+) -> None:
     mount = new_mount("secret/", "kv")
     await mounts.change(lambda known: {**known, "secret/": mount})
-    with pytest.raises(ServiceError, match="cannot write to a path ending in '/'"):
-        await find(targets, "/v1/secret/app/", UPDATE)
+    with pytest.raises(ServiceError, match=f"cannot {what} a path ending in '/'"):
+        await find(targets, "/v1/secret/app/", operation)
     assert (await find(targets, "/v1/secret/app/", READ)).spec is not None
-    assert (await find(targets, "/v1/sys/mounts/new/", UPDATE)).spec is not None
+    assert (await find(targets, "/v1/sys/mounts/new/", operation)).spec is not None
 
 
 async def test_paths_that_mean_two_things_are_refused(targets: Targets) -> None:

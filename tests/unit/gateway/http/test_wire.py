@@ -4,17 +4,22 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from tests.fakes.store import MemoryStore
 
+from strongroom.auth.v1 import policy_pb2, token_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom.sys.v1 import mounts_pb2
+from strongroom_gateway.call import Call
 from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.http.wire import HttpRequest, HttpWire
-from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_gateway.mounts.table import MountTable
+from strongroom_runtime.clock import ManualClock
+from strongroom_runtime.errors import Kind, ServiceError, denied
 
 NOTHING: Any = None  # what these requests do not get to
 ROUTES = RouteTable(
     service
-    for file in (seal_pb2, mounts_pb2)
+    for file in (seal_pb2, mounts_pb2, token_pb2, policy_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 
@@ -22,17 +27,19 @@ ROUTES = RouteTable(
 class Asked:
     """A request. `read` counts how often each of its headers is read: each reading copies them all."""
 
-    def __init__(self, method: str, path: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, method: str, path: str, headers: dict[str, str], query: str = "", body: bytes = b""
+    ) -> None:
         self.read: Counter[str] = Counter()
-        self._headers = headers
-        self.request = HttpRequest(method, path, "", self._header, self._body, "127.0.0.1")
+        self._headers, self._sent = headers, body
+        self.request = HttpRequest(method, path, query, self._header, self._body, "127.0.0.1")
 
     def _header(self, name: str) -> str | None:
         self.read[name] += 1
         return self._headers.get(name)
 
     async def _body(self) -> bytes:
-        return b""
+        return self._sent
 
 
 class Seal:
@@ -45,8 +52,19 @@ class Seal:
             raise ServiceError(Kind.SEALED, "Vault is sealed")
 
 
-def wire(seal: Seal) -> HttpWire:
-    return HttpWire(ROUTES, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, seal.check)
+def wire(seal: Seal, mounts: Any = NOTHING, pipeline: Any = NOTHING) -> HttpWire:
+    clock: Any = ManualClock()
+    return HttpWire(ROUTES, mounts, pipeline, NOTHING, NOTHING, clock, seal.check)
+
+
+class Pipeline:
+    """Refuses all, and remembers what was asked."""
+
+    asked: Any = None
+
+    async def handle(self, call: Call) -> Any:
+        self.asked = call
+        raise denied()
 
 
 @pytest.mark.parametrize(
@@ -78,3 +96,26 @@ async def test_what_a_sealed_platform_says_to_other_verbs(
     assert (await handle(Asked(method, path, {}).request)).status == unsealed
     seal.closed = True
     assert (await handle(Asked(method, path, {}).request)).status == sealed
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_the_query_of_a_write_says_nothing(method: str) -> None:
+    """What it gave would be seen by no policy and stand in no audit entry. OpenBao passes it over as well."""
+    pipeline, merge = Pipeline(), {"content-type": "application/merge-patch+json"}
+    handle = wire(Seal(), MountTable(MemoryStore()), pipeline).handle
+    path = "/v1/sys/policies/acl/app"
+    for body in (b"", b'{"cas": 1}'):
+        asked = Asked(method, path, merge, "policy=x&rules=y&cas_required=true&bogus=1", body)
+        await handle(asked.request)
+        message, given = pipeline.asked.message, pipeline.asked.parameters()
+        assert (message.name, message.policy, message.cas_required) == ("app", "", False)
+        assert (message.cas, given) == ((1, {"cas": 1}) if body else (0, {}))
+        assert not pipeline.asked.warnings
+
+
+@pytest.mark.parametrize(("text", "limit"), [("max", 0), ("7", 7)])
+async def test_a_list_may_be_as_long_as_it_can(text: str, limit: int) -> None:
+    pipeline = Pipeline()
+    handle = wire(Seal(), MountTable(MemoryStore()), pipeline).handle
+    await handle(Asked("LIST", "/v1/auth/token/roles", {}, f"limit={text}").request)
+    assert pipeline.asked.message.limit == limit

@@ -25,16 +25,23 @@ def decide(policies: list[Policy], path: str, operation: str, now: float) -> fro
             return united(policies, candidate)
     for candidate in order:
         matching = [p for p in patterns if wild(p) and matches(p, candidate)]
-        only_prefix = [p for p in matching if "+" not in p.split("/")]
+        only_prefix = [p for p in matching if not plus(p)]
         longest = max(only_prefix, key=len, default=None)
-        field = [p for p in matching if "+" in p.split("/")] + ([longest] if longest else [])
+        field = [p for p in matching if plus(p)] + ([longest] if longest else [])
         if field:
             return united(policies, max(field, key=rank))
     return frozenset()
 
 
 def wild(pattern: str) -> bool:
-    return pattern.endswith("*") or "+" in pattern.split("/")
+    return pattern.endswith("*") or plus(pattern)
+
+
+def plus(pattern: str) -> bool:
+    return (
+        any(part.startswith("+") for part in pattern.split("/")[1:])
+        or re.match(r"\+(/|$)", pattern) is not None
+    )
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -47,11 +54,8 @@ def matches(pattern: str, path: str) -> bool:
 
 def rank(pattern: str) -> tuple[int, int, int, int, str]:
     parts = pattern.split("/")
-    places = [len("/".join(parts[:n])) + (n > 0) for n, part in enumerate(parts) if part == "+"]
-    if pattern.endswith("*"):
-        places.append(len(pattern) - 1)
     return (
-        min(places),
+        pattern.find("+") if plus(pattern) else len(pattern) - 1,
         0 if pattern.endswith("*") else 1,
         -parts.count("+"),
         len(pattern),

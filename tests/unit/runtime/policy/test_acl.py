@@ -13,9 +13,9 @@ from strongroom_runtime.policy import Acl, Decision, Policy, Rule, parse_policy
 
 OPERATIONS = ("read", "list", "update", "delete", "create", "patch", "scan")
 
-part = st.sampled_from(["a", "b", "ab", "+", "abc", ""])
+part = st.sampled_from(["a", "b", "ab", "+", "abc", "", "a+", "+a"])
 pattern = st.tuples(st.lists(part, min_size=1, max_size=4), st.booleans()).map(
-    lambda t: "/".join(t[0]) + ("*" if t[1] and t[0][-1] != "+" else "")
+    lambda t: "/".join(t[0]) + ("*" if t[1] and not t[0][-1].endswith("+") else "")
 )
 rule = st.builds(
     Rule,
@@ -28,9 +28,8 @@ rule = st.builds(
 policies = st.lists(
     st.lists(rule, max_size=6).map(lambda rules: Policy("p", tuple(rules))), max_size=3
 )
-path = st.lists(st.sampled_from(["a", "b", "ab", "abc", "c", ""]), min_size=1, max_size=5).map(
-    "/".join
-)
+segments = st.sampled_from(["a", "b", "ab", "abc", "c", "", "a+", "+a"])
+path = st.lists(segments, min_size=1, max_size=5).map("/".join)
 
 
 @settings(max_examples=1000)
@@ -325,6 +324,8 @@ def test_wrapping_bounds_are_merged_to_the_smallest() -> None:
         ("a/+/c*", "a/+/cd*", "a/b/cde"),  # the longer
         ("+/+/+/d", "+/b/+/d", "a/b/c/d"),
         ("+/+/c/d", "+/b/+/d", "a/b/c/d"),  # the alphabet
+        ("a/+b*", "a/+", "a/+bc"),  # a + that begins a segment counts as a wildcard
+        ("a+/+", "a+/b*", "a+/bc"),
     ],
 )
 def test_the_more_specific_rule_applies_alone(less: str, more: str, path: str) -> None:

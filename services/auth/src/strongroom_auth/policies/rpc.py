@@ -226,7 +226,7 @@ def _end(ttl: str, expiration: str, now: float) -> float | None:
 def _described(rule: Rule) -> dict[str, object]:
     """Returns a rule as the user interface reads it: what is not set is left out."""
     described: dict[str, object] = {
-        "capabilities": sorted(rule.capabilities),
+        "capabilities": sorted(rule.capabilities) or ["deny"],
         "allowed_parameters": rule.allowed_parameters,
         "denied_parameters": rule.denied_parameters,
         "required_parameters": sorted(rule.required_parameters),

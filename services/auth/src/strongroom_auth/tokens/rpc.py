@@ -1,14 +1,12 @@
 """TokenService: the contract to and from tokens."""
 
-from collections.abc import Sequence
-
 from strongroom.auth.v1 import token_pb2 as pb
 from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message, info_message
 from strongroom_auth.tokens.records import Token, TokenRole
 from strongroom_auth.tokens.roles import TokenRoles, role_message, role_warnings
-from strongroom_auth.tokens.tokens import Grant, Issued, Tokens
+from strongroom_auth.tokens.tokens import Grant, Issued, RenewalRule, Tokens
 from strongroom_runtime import lifetimes
 from strongroom_runtime.context import RequestContext, TokenContext
 from strongroom_runtime.errors import denied, invalid, not_found
@@ -24,6 +22,7 @@ class TokenHandlers:
         self._tokens = tokens
         self._roles = roles
         self._policies = policies
+        tokens.renewers[""] = self._renewal  # of tokens that are no login's
 
     async def CreateToken(
         self, request: pb.CreateTokenRequest, context: RequestContext
@@ -200,10 +199,10 @@ class TokenHandlers:
         if parent.uses:
             raise invalid("restricted use token cannot generate child tokens")
         privileged = caller.root or context.sudo
-        _check_privileged(parameters, privileged=privileged)
+        _check_privileged(parameters, role, privileged=privileged)
         policies = _policies(parameters, parent, role, sudo=context.sudo)
         path = "auth/token/create-orphan" if orphan else "auth/token/create"
-        orphan = orphan or parameters.no_parent or (role is not None and role.orphan)
+        orphan = orphan or (parameters.no_parent if role is None else role.orphan)
         span = _span(parameters, role, context, self._tokens.now(), root="root" in policies)
         if not span.ttl and parent.ttl:
             raise invalid("expiring root tokens cannot create non-expiring root tokens")
@@ -214,9 +213,9 @@ class TokenHandlers:
             display_name=rules.display_name(parameters.display_name),
             ttl=span.ttl,
             explicit_max=_explicit_max(parameters, role),
-            period=role.period if role is not None and role.period else parameters.period,
+            period=_period(parameters, role),
             longest=_ttls(context)[1],
-            uses=role.uses if role is not None and role.uses else parameters.num_uses,
+            uses=_least(parameters.num_uses, role.uses if role else 0),
             renewable=_renewable(parameters, role),
             meta=dict(parameters.meta),
             cidrs=_cidrs(role, context, parent, orphan=orphan),
@@ -225,7 +224,17 @@ class TokenHandlers:
         )
         issued = await self._tokens.create(grant, "" if orphan else parent.id)
         missing = [name for name in policies if await self._policies.text(name) is None]
-        return issued, [*span.warnings, *(f'Policy "{name}" does not exist' for name in missing)]
+        said = [*_lesser(parameters, role), *span.warnings]
+        return issued, [*said, *(f'Policy "{name}" does not exist' for name in missing)]
+
+    async def _renewal(self, token: Token) -> RenewalRule:
+        if not token.role:
+            return RenewalRule(token.ttl, token.longest, token.period, token.explicit_max)
+        role = await self._roles.get(token.role)
+        if role is None:
+            raise invalid("the role of this token does not exist any more")
+        explicit_max = _least(token.explicit_max, role.explicit_max)
+        return RenewalRule(token.ttl, token.longest, role.period, explicit_max)
 
     async def _shown(self, text: str, context: RequestContext) -> pb.TokenInfo:
         if not text:  # the caller's own, whose text the gateway knows
@@ -279,7 +288,9 @@ def _ttls(context: RequestContext) -> tuple[int, int]:
     return context.mount.default_lease_ttl, context.mount.max_lease_ttl
 
 
-def _check_privileged(parameters: pb.TokenParameters, *, privileged: bool) -> None:
+def _check_privileged(
+    parameters: pb.TokenParameters, role: TokenRole | None, *, privileged: bool
+) -> None:
     if parameters.type not in ("", "service"):
         raise invalid("type: only service tokens are supported")
     if "." in parameters.id:
@@ -294,7 +305,7 @@ def _check_privileged(parameters: pb.TokenParameters, *, privileged: bool) -> No
         return
     for given, what in (
         (parameters.id, "specify token id"),
-        (parameters.no_parent, "create orphan token"),
+        (role is None and parameters.no_parent, "create orphan token"),
         (parameters.period, "create periodic token"),
     ):
         if given:
@@ -305,14 +316,14 @@ def _policies(
     parameters: pb.TokenParameters, parent: Token, role: TokenRole | None, *, sudo: bool
 ) -> tuple[str, ...]:
     wanted = rules.clean_policies(parameters.policies)
+    free = parent.root or sudo
     if role is not None:
-        wanted = _policies_of_role(role, parameters, wanted, parent, sudo=sudo)
+        wanted = _policies_of_role(role, parameters, wanted, parent, free=free)
     else:
-        wanted = wanted or parent.policies
-        rules.check_subset(wanted, parent.policies, parent_root=parent.root, sudo=sudo)
+        without = parameters.no_default_policy
+        wanted = rules.inherited(wanted, parent.policies, free=free, without=without)
         if "root" in wanted:
             return ("root",)  # others beside it would say nothing
-        wanted = rules.with_default(wanted, parameters.no_default_policy)
     if parameters.no_default_policy:
         wanted = tuple(name for name in wanted if name != "default")
     return wanted
@@ -324,15 +335,21 @@ def _policies_of_role(
     wanted: tuple[str, ...],
     parent: Token,
     *,
-    sudo: bool,
+    free: bool,
 ) -> tuple[str, ...]:
-    """Returns the policies that a role lets a token have; `default` is added unless the role forbids it."""
+    """Returns the policies that a role lets a token have.
+
+    A role that limits them adds `default` unless it forbids it; others leave it to the parent.
+    """
     without = parameters.no_default_policy or role.no_default or rules.role_forbids("default", role)
-    if not wanted:
-        wanted = role.allowed or tuple(p for p in parent.policies if p != "root")
-    wanted = rules.with_default(wanted, without)
-    if not (role.allowed or role.allowed_globs):
-        rules.check_subset(wanted, parent.policies, parent_root=parent.root, sudo=sudo)
+    own = tuple(p for p in parent.policies if p != "root")
+    if not rules.limits_policies(role):
+        wanted = rules.inherited(wanted, own, free=free, without=without)
+    elif role.allowed or role.allowed_globs:
+        wanted = rules.with_default(wanted or role.allowed, without)
+    else:
+        rules.check_subset(wanted, own, free=free)
+        wanted = rules.with_default(wanted or own, without)
     for name in wanted:
         added = name == "default" and not without
         if "root" in wanted or not (added or rules.role_allows(name, role)):
@@ -349,10 +366,10 @@ def _span(
     root: bool,
 ) -> lifetimes.Span:
     usual, longest = _ttls(context)
-    period = role.period if role is not None and role.period else parameters.period
+    period = _period(parameters, role)
     explicit = _explicit_max(parameters, role)
-    if root and not (parameters.ttl or period or explicit):
-        return lifetimes.Span(0)  # root tokens live until they are revoked
+    if root and not (parameters.ttl or period):
+        return lifetimes.Span(explicit)  # 0: root tokens live until they are revoked
     return lifetimes.span(
         now=now,
         created=now,
@@ -365,8 +382,31 @@ def _span(
 
 
 def _explicit_max(parameters: pb.TokenParameters, role: TokenRole | None) -> int:
-    bounds: Sequence[int] = [parameters.explicit_max_ttl, role.explicit_max if role else 0]
+    return _least(parameters.explicit_max_ttl, role.explicit_max if role else 0)
+
+
+def _period(parameters: pb.TokenParameters, role: TokenRole | None) -> int:
+    return _least(parameters.period, role.period if role else 0)
+
+
+def _least(*bounds: int) -> int:
+    """Returns the smallest of some bounds, where 0 means none."""
     return min((bound for bound in bounds if bound), default=0)
+
+
+def _lesser(parameters: pb.TokenParameters, role: TokenRole | None) -> list[str]:
+    """Returns what to say of bounds that both the caller and the role gave."""
+    if role is None:
+        return []
+    both = (
+        ("Explicit max TTL", parameters.explicit_max_ttl, role.explicit_max),
+        ("Period", parameters.period, role.period),
+    )
+    return [
+        f"{what} specified both during creation call and in role; using the lesser value of {min(asked, own)} seconds"
+        for what, asked, own in both
+        if asked and own
+    ]
 
 
 def _renewable(parameters: pb.TokenParameters, role: TokenRole | None) -> bool:

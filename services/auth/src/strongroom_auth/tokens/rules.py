@@ -28,17 +28,35 @@ def with_default(names: Sequence[str], without: bool) -> tuple[str, ...]:
     return clean_policies([*names, "default"])
 
 
-def check_subset(
-    wanted: Sequence[str], parent: Sequence[str], *, parent_root: bool, sudo: bool
-) -> None:
-    """Raises unless a parent may give a child these policies.
+def inherited(
+    wanted: Sequence[str], parent: Sequence[str], *, free: bool, without: bool
+) -> tuple[str, ...]:
+    """Returns the policies of a child: what is asked for, all of its parent's where nothing is.
+
+    Args:
+        wanted: cleaned names; empty for nothing.
+        parent: the parent's.
+        free: the caller may give others than the parent's; only then `default` comes where the parent has none.
+        without: `default` is not wanted.
+
+    Raises:
+        ServiceError: INVALID where a policy is not the parent's to give.
+    """
+    if "root" in wanted and "root" not in parent:
+        raise invalid("root tokens may not be created without parent token being root")
+    if not wanted:
+        return tuple(parent)
+    check_subset(wanted, parent, free=free)
+    return with_default(wanted, without or not (free or "default" in parent))
+
+
+def check_subset(wanted: Iterable[str], parent: Iterable[str], *, free: bool) -> None:
+    """Raises unless a parent has all of some policies, or its holder is free to give others.
 
     Raises:
         ServiceError: INVALID.
     """
-    if "root" in wanted and not parent_root:
-        raise invalid("root tokens may not be created without parent token being root")
-    if not (parent_root or sudo) and not set(wanted) <= {*parent, "default"}:
+    if not (free or set(wanted) <= set(parent)):
         raise invalid("child policies must be subset of parent")
 
 
@@ -110,6 +128,11 @@ def check_within(field: str, cidrs: Iterable[str], bounds: Sequence[str]) -> Non
         inner = ipaddress.ip_network(cidr, strict=False)
         if outer and not any(_lies_in(inner, each) for each in outer):
             raise invalid(f"{field}: must lie within the address ranges of the role")
+
+
+def limits_policies(role: TokenRole) -> bool:
+    """Returns whether a token role says which policies its tokens may have, or may not."""
+    return bool(role.allowed or role.allowed_globs or role.disallowed or role.disallowed_globs)
 
 
 def role_forbids(name: str, role: TokenRole) -> bool:

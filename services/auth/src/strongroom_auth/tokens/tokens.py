@@ -16,17 +16,18 @@ from strongroom_runtime.secrets import new_accessor, new_token
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, ReadSet, Store, Transaction
 
-# (token): what a login role allows its token now: usual and longest time to live, and period; raises if it is gone.
+# (token): what the role that a token was made by allows it now; raises if it is gone.
 Renewer = Callable[[Token], Awaitable["RenewalRule"]]
 
 
 @dataclass(frozen=True, slots=True)
 class RenewalRule:
-    """What a login role gives a token that is renewed."""
+    """What its maker gives a token that is renewed; 0 where it does not say."""
 
     usual: int
     longest: int
     period: int = 0
+    explicit_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,19 +203,16 @@ class Tokens:
             token, revision = found
             if not token.renewable:
                 raise invalid("lease is not renewable")
-            rule = RenewalRule(token.ttl or usual, token.longest or longest, token.period)
-            renewer = self.renewers.get(token.login.get("method", ""))
-            if renewer is not None:
-                rule = await renewer(token)
+            rule = await self.renewers[token.login.get("method", "")](token)
             now = self.now()
             span = lifetimes.span(
                 now=now,
                 created=token.created,
                 asked=increment,
-                usual=rule.usual,
-                longest=rule.longest,
+                usual=rule.usual or usual,
+                longest=rule.longest or longest,
                 period=rule.period,
-                explicit_max=token.explicit_max,
+                explicit_max=rule.explicit_max or token.explicit_max,
             )
             renewed = msgspec.structs.replace(token, expires=now + span.ttl, renewed=now)
             with contextlib.suppress(ConflictError):
