@@ -1,13 +1,14 @@
 """The audit service: chains are sealed and registered by themselves, keys replaced, and crashes leave no problem."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
+from tests.waiting import until
 
 from strongroom.audit.v1 import audit_pb2 as pb
 from strongroom_audit.config import Config
@@ -131,11 +132,6 @@ async def test_a_client_decides_neither_rights_nor_what_else_is_in_a_file(
         assert caught.value.kind is Kind.INVALID
         assert value.strip() not in caught.value.message.split(": ")[0]
         assert list(platform.folder.iterdir()) == []
-
-
-async def until(check: Callable[[], Any]) -> None:
-    while not check():
-        await asyncio.sleep(0.005)
 
 
 async def recorded(platform: Platform, service: AuditService, count: int) -> Evidence:

@@ -5,20 +5,21 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from strongroom_cli.mortality import Living
 from strongroom_cli.spawning import Executing, Forking, Spawner
 
 # Runs the code that it is given in the place of a command's arguments.
 FORK_SERVER = """
-import contextlib, os, socket, sys
+import os, socket, sys
 from strongroom_cli.forkserver import run
 {before}
-with contextlib.closing(socket.socket(fileno=int(sys.argv[1]))) as channel:
+with socket.socket(fileno=int(sys.argv[1])) as channel:
     arguments = run(channel)
 if arguments is not None:
     exec(arguments[0])
@@ -53,22 +54,12 @@ def descriptor(tmp_path: Path) -> int:
     return os.open(tmp_path / "held", os.O_CREAT | os.O_RDWR)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-def stat(pid: int) -> list[str]:
-    """Returns what the system says of a process after its name; nothing where it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
 def lives(pid: int) -> bool:
-    return stat(pid)[:1] not in ([], ["Z"])
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 async def test_its_status_is_told(spawner: Spawner, descriptor: int) -> None:

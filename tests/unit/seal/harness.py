@@ -1,14 +1,15 @@
 """Seal processes for tests, and the services around them."""
 
-import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from tests import waiting
 from tests.fakes.store import MemoryStore
 
 from strongroom.auth.v1 import gate_pb2
@@ -95,7 +96,4 @@ async def refused(call: Any, message: str, kind: Kind = Kind.INVALID) -> None:
     assert caught.value.kind is kind
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
+until = partial(waiting.until, seconds=10)

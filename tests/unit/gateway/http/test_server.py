@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
 
 import pytest
 from tests.ports import free_port
+from tests.waiting import until
 
 from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.http import server as module
@@ -60,12 +60,6 @@ async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
             await asyncio.sleep(0.02)
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_stream_ends_when_the_client_leaves(
     listening: tuple[Endless, HttpServer, int],
 ) -> None:
@@ -73,7 +67,7 @@ async def test_a_stream_ends_when_the_client_leaves(
     _, writer = await ask(port)
     assert wire.open == 1
     writer.close()
-    await until(lambda: wire.open == 0)
+    await until(lambda: wire.open == 0, 10)
 
 
 async def test_a_client_of_http2_that_says_nothing_is_asked_whether_it_is_there(

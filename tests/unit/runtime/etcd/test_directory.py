@@ -1,10 +1,11 @@
 """Finding services through the records of the members, on a real etcd."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.etcd.client import EtcdClient
@@ -16,12 +17,6 @@ from strongroom_runtime.etcd.server import EmbeddedEtcd
 
 async def _never(address: str, prefix: str, revision: int, timeout: float) -> None:
     raise AssertionError("nobody caches anything")
-
-
-async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not check():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """An etcd that is restored from a backup, or replaced by another, under a process that runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests import snapshots
+from tests.waiting import until
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
@@ -54,12 +55,6 @@ class Process:
 
 async def _confirm(address: str, prefix: str, revision: int, timeout: float) -> None:
     raise ServiceError(Kind.UNAVAILABLE, "nobody answers")
-
-
-async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not check():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
