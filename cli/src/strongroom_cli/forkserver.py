@@ -4,7 +4,6 @@ To load it takes 0.6 s of CPU, to fork 20 ms, and what was loaded is in memory o
 `strongroom_cli.spawning`; what was weighed is in `docs/decisions/0043-fork-server.md`.
 """
 
-import contextlib
 import errno
 import gc
 import json
@@ -46,7 +45,6 @@ def run(channel: socket.socket) -> list[str] | None:
             channel.send(str(-(error.errno or errno.EIO)).encode())
         else:
             if server is None:
-                channel.close()
                 arguments = [str(argument) for argument in json.loads(request)]
                 _become(arguments, supervisor)
                 return arguments
@@ -118,7 +116,7 @@ def _load() -> None:
 
 def begin() -> None:
     """Runs a fork server on the socket that the command line names, and whatever becomes of its copies."""
-    with contextlib.closing(socket.socket(fileno=int(sys.argv[1]))) as channel:
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
         _load()
         arguments = run(channel)
     if arguments is not None:

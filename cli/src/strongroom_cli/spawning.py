@@ -80,12 +80,7 @@ class Executing:
 
     async def spawn(self, arguments: Sequence[str], descriptor: int) -> Running:
         """See `Spawner`."""
-        return await asyncio.create_subprocess_exec(
-            *ending_with_parent([*self._program, *arguments]),
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(descriptor,),
-            start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
-        )
+        return await _execute([*self._program, *arguments], descriptor)
 
     async def close(self) -> None:
         """See `Spawner`."""
@@ -149,12 +144,7 @@ class Forking:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         try:
-            self._server = await asyncio.create_subprocess_exec(
-                *ending_with_parent([*self._program, str(theirs.fileno())]),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+            self._server = await _execute([*self._program, str(theirs.fileno())], theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -171,9 +161,8 @@ class Forking:
             OSError: the system does not let it make one.
         """
         channel = self._channel or await self._start()
-        self._channel = (
-            None  # until it has answered: an answer that nobody waits for is not another's
-        )
+        # Until it has answered: an answer that nobody waits for is not another's.
+        self._channel = None
         try:
             socket.send_fds(channel, [json.dumps(list(arguments)).encode()], [descriptor])
             async with asyncio.timeout(_REQUEST_SECONDS):
@@ -187,6 +176,16 @@ class Forking:
         if (server := int(answer)) < 0:
             raise OSError(-server, os.strerror(-server))
         return server
+
+
+async def _execute(command: Sequence[str], descriptor: int) -> asyncio.subprocess.Process:
+    """Runs a program that ends with this process and holds a descriptor."""
+    return await asyncio.create_subprocess_exec(
+        *ending_with_parent(command),
+        stdin=asyncio.subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+        start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
+    )
 
 
 class Forked:

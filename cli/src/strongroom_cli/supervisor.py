@@ -103,7 +103,6 @@ class Supervisor:
         config = self._config
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim = claim_folder(config.data_dir)
-        await self._spawner.begin()
         if "gateway" in config.targets:
             check_address("listen", config.listen)
             check_address("grpc_listen", config.grpc_listen)
@@ -112,6 +111,7 @@ class Supervisor:
             self._renewal = asyncio.create_task(self._renew_daily(), name="renew-certificates")
         else:
             pki.check(config.pki_dir, config.trust_domain, config.targets)
+        await self._spawner.begin()
         if config.static_key_file is not None and config.seal_key_file is None:
             _make_static_key(config.static_key_file)
         if not config.etcd_endpoints:

@@ -37,7 +37,7 @@ def span(
         period: of a periodic token; 0 for others.
         explicit_max: from its creation; binds every token.
     """
-    most = min((bound for bound in (longest, explicit_max) if bound), default=0)
+    most = least(longest, explicit_max)
     warnings: list[str] = []
     ttl = period or asked or usual
     if most and period > most:
@@ -50,6 +50,11 @@ def span(
     if ttl - left >= 1:  # less is what passed since the creation
         warnings.append(_capped("TTL", ttl, int(left)))
     return Span(min(ttl, int(left)), tuple(warnings))
+
+
+def least(*bounds: int) -> int:
+    """Returns the smallest of some bounds in seconds or uses, where 0 means none; 0 where there is none."""
+    return min((bound for bound in bounds if bound), default=0)
 
 
 def _capped(what: str, asked: int, most: int) -> str:

@@ -24,8 +24,8 @@ CAPABILITY: dict[int, str] = {
     options.OPERATION_PATCH: "patch",
     options.OPERATION_SCAN: "scan",
 }
-_FOLDERS = {options.OPERATION_LIST, options.OPERATION_SCAN}
-_READS = {options.OPERATION_READ, *_FOLDERS}
+LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
+_READS = {options.OPERATION_READ, *LISTS}
 
 MountKind = tuple[str, str]  # type and version
 
@@ -61,7 +61,7 @@ class MethodSpec:
     @property
     def lists(self) -> bool:
         """Whether its policy path ends with a slash."""
-        return self.operation in (options.OPERATION_LIST, options.OPERATION_SCAN)
+        return self.operation in LISTS
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class RouteTable:
                 if wanted in node.methods:
                     spec, names = node.methods[wanted]
                     return spec, dict(zip(names, captured, strict=True))
-        if known and operation not in _FOLDERS:
+        if known and operation not in LISTS:
             raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
         raise ServiceError(Kind.NOT_FOUND, "unsupported path")
 

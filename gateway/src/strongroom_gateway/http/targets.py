@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
-from strongroom_gateway.contract.routes import CAPABILITY, MethodSpec, RouteTable
+from strongroom_gateway.contract.routes import CAPABILITY, LISTS, MethodSpec, RouteTable
 from strongroom_gateway.http.absent import why
 from strongroom_gateway.http.paths import canonical
 from strongroom_gateway.mounts.table import ACTIVE, MountTable, Snapshot
@@ -16,7 +16,6 @@ from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 ABSOLUTE = ("sys/", "auth/token/")
 _CHANGES = (options.OPERATION_UPDATE, options.OPERATION_PATCH, options.OPERATION_DELETE)
-_LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
 _KEPT = 20_000
 _KEPT_CHARACTERS = 500  # of a path: anybody can name any, and longer ones would fill the memory
 _COMMANDS: dict[int, str] = {
@@ -107,7 +106,7 @@ class Targets:
         target.capability = spec.capability if spec is not None else CAPABILITY[operation]
         if helps:
             target.capability = "help"
-        if operation in _LISTS and path:
+        if operation in LISTS and path:
             target.path = f"{path}/"
         return target
 

@@ -11,7 +11,7 @@ from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
 from strongroom_gateway.call import Call, names, trace_of
 from strongroom_gateway.contract.bodies import form_as_json, parameters_of, parse_body
-from strongroom_gateway.contract.routes import MethodSpec, RouteTable
+from strongroom_gateway.contract.routes import LISTS, MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.cors import HeaderList, check
 from strongroom_gateway.http.paths import PREFIX, check_namespace, tidied
@@ -43,7 +43,6 @@ _OPERATIONS = {
     "PATCH": options.OPERATION_PATCH,
 }
 _WITH_BODY = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
-_LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
 
 Headers = Callable[[str], str | None]
 
@@ -184,11 +183,12 @@ class HttpWire:
         helps = operation == options.OPERATION_READ and _flag(query, "help")
         if operation == options.OPERATION_PATCH:
             _check_patch(header)
+        body = b""
         if operation in _WITH_BODY:
             query = {}  # says nothing, as in OpenBao: policies and audit entries see the body
-        elif operation in _LISTS and query.get("limit") == "max":
+            body = await request.body()
+        elif operation in LISTS and query.get("limit") == "max":
             query["limit"] = "0"  # as many as policies let the caller have
-        body = await request.body() if operation in _WITH_BODY else b""
         if body and _is_form(header, body):
             body = form_as_json(body)
         target = await self._targets.of(request.path, operation, helps=helps)

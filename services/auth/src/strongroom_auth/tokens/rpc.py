@@ -215,7 +215,7 @@ class TokenHandlers:
             explicit_max=_explicit_max(parameters, role),
             period=_period(parameters, role),
             longest=_ttls(context)[1],
-            uses=_least(parameters.num_uses, role.uses if role else 0),
+            uses=lifetimes.least(parameters.num_uses, role.uses if role else 0),
             renewable=_renewable(parameters, role),
             meta=dict(parameters.meta),
             cidrs=_cidrs(role, context, parent, orphan=orphan),
@@ -229,11 +229,11 @@ class TokenHandlers:
 
     async def _renewal(self, token: Token) -> RenewalRule:
         if not token.role:
-            return RenewalRule(token.ttl, token.longest, token.period, token.explicit_max)
+            return RenewalRule(token.ttl, token.longest, token.period)
         role = await self._roles.get(token.role)
         if role is None:
             raise invalid("the role of this token does not exist any more")
-        explicit_max = _least(token.explicit_max, role.explicit_max)
+        explicit_max = lifetimes.least(token.explicit_max, role.explicit_max)
         return RenewalRule(token.ttl, token.longest, role.period, explicit_max)
 
     async def _shown(self, text: str, context: RequestContext) -> pb.TokenInfo:
@@ -382,16 +382,11 @@ def _span(
 
 
 def _explicit_max(parameters: pb.TokenParameters, role: TokenRole | None) -> int:
-    return _least(parameters.explicit_max_ttl, role.explicit_max if role else 0)
+    return lifetimes.least(parameters.explicit_max_ttl, role.explicit_max if role else 0)
 
 
 def _period(parameters: pb.TokenParameters, role: TokenRole | None) -> int:
-    return _least(parameters.period, role.period if role else 0)
-
-
-def _least(*bounds: int) -> int:
-    """Returns the smallest of some bounds, where 0 means none."""
-    return min((bound for bound in bounds if bound), default=0)
+    return lifetimes.least(parameters.period, role.period if role else 0)
 
 
 def _lesser(parameters: pb.TokenParameters, role: TokenRole | None) -> list[str]:
