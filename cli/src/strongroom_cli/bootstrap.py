@@ -123,8 +123,10 @@ class Platform:
         tokens = token_pb2_grpc.TokenServiceStub(self._channel)
         parameters = token_pb2.TokenParameters(id=wanted, policies=["root"], no_parent=True)
         request = token_pb2.CreateTokenRequest(parameters=parameters)
-        await tokens.CreateToken(request, metadata=_with(token))
-        await tokens.RevokeSelf(token_pb2.RevokeSelfRequest(), metadata=_with(token))
+        # Services start once more after the initialisation of a seal with shares, which closes it.
+        await _until_ready(lambda: tokens.CreateToken(request, metadata=_with(token)))
+        revocation = token_pb2.RevokeSelfRequest()
+        await _until_ready(lambda: tokens.RevokeSelf(revocation, metadata=_with(token)))
 
 
 def _with(token: str) -> tuple[tuple[str, str], ...]:
