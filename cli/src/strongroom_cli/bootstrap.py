@@ -96,7 +96,12 @@ class Platform:
         return False
 
     async def furnish(self, token: str, audit_file: str) -> None:
-        """Mounts secret/ (KV version 2) and enables an audit file, where they are not there."""
+        """Mounts secret/ (KV version 2) and enables an audit file, where they are not there.
+
+        Args:
+            token: may do both.
+            audit_file: its name in the folder of audit files.
+        """
         mounts = mounts_pb2_grpc.MountServiceStub(self._channel)
         devices = audit_pb2_grpc.AuditServiceStub(self._channel)
         mount = mounts_pb2.EnableMountRequest(

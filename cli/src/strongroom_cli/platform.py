@@ -18,6 +18,8 @@ from strongroom_runtime.files import write_whole
 
 log = logging.getLogger(__name__)
 
+_AUDIT_FILE = "audit.log"  # in the folder of audit files, wherever that is moved
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -90,9 +92,7 @@ async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -
                 await platform.unseal(secrets.shares)
             await platform.usable(secrets.root_token)
             if start.furnish:
-                await platform.furnish(
-                    secrets.root_token, str((config.audit_folder / "audit.log").resolve())
-                )
+                await platform.furnish(secrets.root_token, _AUDIT_FILE)
             if start.root_token:
                 await platform.replace_root(secrets.root_token, start.root_token)
                 secrets = Secrets(start.root_token, secrets.shares)
@@ -116,7 +116,7 @@ def _ready(
         "root_token": secrets.root_token if secrets else "",
         "unseal_keys": list(secrets.shares) if secrets else [],
         "ca_cert": str(ca.resolve()) if ca else None,
-        "audit_log": str((config.audit_folder / "audit.log").resolve()),
+        "audit_log": str((config.audit_folder / _AUDIT_FILE).resolve()),
         "pids": supervisor.pids,
     }
 

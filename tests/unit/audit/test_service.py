@@ -110,6 +110,27 @@ async def test_a_file_that_cannot_be_is_refused(platform: Platform, name: str) -
         assert list(platform.folder.iterdir()) == []
 
 
+async def test_a_name_alone_is_a_file_in_the_folder_of_each_process(
+    platform: Platform, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with platform.running() as service:
+        await platform.enable(service)
+        request = pb.EnableDeviceRequest(
+            path="fixed", type="file", options={"file_path": str(platform.folder / "fixed.log")}
+        )
+        await platform.ask(service, "AuditService/EnableDevice", request)
+        listed = await platform.ask(service, "AuditService/ListDevices", pb.ListDevicesRequest())
+        files = {path: device.options["file_path"] for path, device in listed.devices.items()}
+        assert files == {"file/": "file.log", "fixed/": str(platform.folder / "fixed.log")}
+    before, platform.folder = platform.folder, tmp_path_factory.mktemp("moved")
+    async with platform.running() as service:
+        await service.log.append([("file/", b'{"n":1}'), ("fixed/", b'{"n":2}')])
+    assert b'"n":1' in (platform.folder / "file.log").read_bytes()
+    assert not (before / "file.log").read_bytes()
+    assert b'"n":2' in (before / "fixed.log").read_bytes()
+    assert not (platform.folder / "fixed.log").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -280,7 +301,7 @@ async def test_a_key_is_replaced_when_it_was_used_for_a_day(platform: Platform) 
 
 
 async def test_keys_that_several_replace_at_once_make_one_line(platform: Platform) -> None:
-    keys = [SigningKeys(platform.store, Config(), platform.clock) for _ in range(4)]
+    keys = [SigningKeys(platform.store, Config(Path()), platform.clock) for _ in range(4)]
     await asyncio.gather(*(each.refresh() for each in keys))
     assert len({each.current.public for each in keys}) == 1
     platform.clock.advance(90_000)
@@ -295,7 +316,7 @@ async def test_keys_that_several_replace_at_once_make_one_line(platform: Platfor
 
 
 async def test_the_private_half_of_a_key_goes_with_it(platform: Platform) -> None:
-    keys = SigningKeys(platform.store, Config(), platform.clock)
+    keys = SigningKeys(platform.store, Config(Path()), platform.clock)
     await keys.refresh()
     entry = await platform.store.get((Plain("signing"),))
     assert entry is not None
@@ -313,7 +334,7 @@ async def test_the_private_half_of_a_key_goes_with_it(platform: Platform) -> Non
 async def test_a_key_that_was_put_back_in_etcd_makes_no_other_past(
     platform: Platform, put_back: bool
 ) -> None:
-    keys, path = SigningKeys(platform.store, Config(), platform.clock), (Plain("signing"),)
+    keys, path = SigningKeys(platform.store, Config(Path()), platform.clock), (Plain("signing"),)
     await keys.refresh()
     first = await platform.store.get(path)
     assert first is not None

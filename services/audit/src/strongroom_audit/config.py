@@ -9,7 +9,7 @@ class Config:
     """Everything an operator can set.
 
     Args:
-        folder: below which the API may name audit files. Without it, devices cannot be enabled over the API.
+        folder: in which the API may name audit files.
         files: further files that the API may name.
         sync_seconds: how often files are brought to the disk in the background.
         seal_seconds: how often what was written is sealed.
@@ -19,7 +19,7 @@ class Config:
         attempts: how often a change that lost a race is decided anew.
     """
 
-    folder: Path | None = None
+    folder: Path
     files: tuple[Path, ...] = ()
     sync_seconds: float = 1.0
     seal_seconds: float = 1.0

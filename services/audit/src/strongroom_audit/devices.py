@@ -24,7 +24,7 @@ class Device(msgspec.Struct, frozen=True):
     """One device."""
 
     type: str
-    file: str
+    file: str  # a name alone is one in the folder that each process was given
     salt: bytes
     description: str = ""
     sync_always: bool = False
@@ -113,7 +113,7 @@ class DeviceStore:
             raise invalid("options.sync: takes always or background")
         return Device(
             type=kind,
-            file=str(self._allowed(options.get("file_path") or options.get("path") or "")),
+            file=self._allowed(options.get("file_path") or options.get("path") or ""),
             salt=os.urandom(32),
             description=description,
             sync_always=sync == "always",
@@ -121,26 +121,26 @@ class DeviceStore:
             plain_accessors=options.get("hmac_accessor", "true").lower() in ("false", "0"),
         )
 
-    def _allowed(self, name: str) -> FilePath:
+    def file(self, device: Device) -> FilePath:
+        """Returns the file of a device on this machine."""
+        return self._config.folder / device.file
+
+    def _allowed(self, name: str) -> str:
         if not name:
             raise invalid("options.file_path: must be given")
         if not name.isprintable():
             raise invalid("options.file_path: cannot have characters that cannot be printed")
         folder = self._config.folder
-        path = FilePath(name)
-        if not path.is_absolute() and folder is not None:
-            path = folder / path
         # Links are followed before the comparison, so that none leads out of the folder.
-        resolved = path.resolve()
+        resolved = (folder / name).resolve()
         if resolved in (file.resolve() for file in self._config.files):
-            return resolved
-        if folder is not None and resolved.parent == folder.resolve():
-            return resolved
-        where = (
-            f"a file in {folder}" if folder is not None else "a file that the configuration names"
-        )
+            return str(resolved)
+        if resolved.parent == folder.resolve():
+            # A folder that is moved, or copied, takes along what was named without it.
+            return str(resolved) if FilePath(name).is_absolute() else resolved.name
         raise invalid(
-            f"options.file_path: must be {where}; an operator can allow others with the setting audit_files"
+            f"options.file_path: must be a file in {folder}; an operator can allow others with "
+            "the setting audit_files"
         )
 
     async def _write(self, devices: Devices, revision: int) -> None:

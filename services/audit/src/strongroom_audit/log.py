@@ -196,7 +196,7 @@ class AuditLog:
         if writer is None:
             try:
                 writer = FileWriter(
-                    Path(device.file),
+                    self._devices.file(device),
                     self._key,
                     device=path,
                     sync_always=device.sync_always,

@@ -1,7 +1,5 @@
 """AuditService, AuditChainService and AuditLogService: the contract to and from the log."""
 
-from pathlib import Path
-
 import msgspec
 
 from strongroom.audit.v1 import audit_pb2 as pb
@@ -37,7 +35,7 @@ class AuditHandlers:
         device = self._devices.new(
             request.type, dict(request.options), request.description, local=request.local
         )
-        self._log.try_open(Path(device.file))
+        self._log.try_open(self._devices.file(device))
         await self._devices.enable(_clean(request.path), device)
         return pb.EnableDeviceResponse()
 

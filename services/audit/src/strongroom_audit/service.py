@@ -37,9 +37,8 @@ class AuditService:
         self._keys.forget()
 
 
-def build(host: Host, config: Config | None = None) -> AuditService:
+def build(host: Host, config: Config) -> AuditService:
     """Returns the service over a store."""
-    config = config or Config()
     devices = DeviceStore(host.store, config)
     keys = SigningKeys(host.store, config, host.clock)
     register = ChainRegister(host.store, config)
