@@ -8,7 +8,29 @@ import pytest
 from strongroom_cli.settings import SERVICES
 from strongroom_runtime.transport.pki import check, initialise
 from tests.certificates import age
+from tests.integration.kept_data import check as check_data
+from tests.integration.kept_data import unpack
 from tests.integration.platforms import BIN, TOPOLOGIES, start, until
+
+ARCHIVES = sorted((Path(__file__).parent.parent / "data").glob("*.tar.xz"))
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda archive: archive.name)
+def test_what_an_older_version_stored_is_all_there(
+    tmp_path: Path, topology: str, archive: Path
+) -> None:
+    facts = unpack(archive, tmp_path)
+    with start(tmp_path, topology, command="server") as platform:
+        until(lambda: platform.http("GET", "auth/token/lookup-self").status_code == 200)
+        check_data(platform, facts)
+        lines = platform.audit_log.read_text().splitlines()
+        assert len(lines) > facts["audit_lines"]
+    verified = subprocess.run(
+        [str(BIN / "strongroom"), "audit", "verify", str(platform.audit_log)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

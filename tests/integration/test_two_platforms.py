@@ -1,5 +1,6 @@
 """Two platforms on one etcd: what was taken away through one is refused by the other, at once."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -234,6 +235,62 @@ def test_a_platform_that_was_stopped_refuses_first(
     assert second("GET", "auth/token/lookup-self", token).status_code in (403, 503)
     until(lambda: second("GET", "auth/token/lookup-self").status_code == 200)
     assert second("GET", "auth/token/lookup-self", token).status_code == 403
+
+
+def comes_back(platform: Platform) -> None:
+    session = Session(platform)
+    until(lambda: session("GET", "auth/token/lookup-self").status_code == 200, 60)
+
+
+def test_what_was_revoked_stays_so_where_the_revoker_is_killed(
+    pair: tuple[Platform, Platform],
+) -> None:
+    first, second = pair
+    other = Session(first)
+    for _ in range(3):
+        comes_back(second)
+        session = Session(second)
+        made = session("POST", "auth/token/create", body={"policies": ["default"]})
+        token = made.json()["auth"]["client_token"]
+        for each in (session, other):
+            assert each("GET", "auth/token/lookup-self", token).status_code == 200
+        revoked = session("POST", "auth/token/revoke", body={"token": token})
+        for name in second.pids:
+            second.kill(name)
+        assert revoked.status_code == 204
+        assert other("GET", "auth/token/lookup-self", token).status_code == 403
+    comes_back(second)
+    assert Session(second)("GET", "auth/token/lookup-self", token).status_code == 403
+
+
+def test_no_use_is_counted_twice_or_forgotten_by_a_platform_that_is_killed(
+    pair: tuple[Platform, Platform],
+) -> None:
+    first, second = pair
+    policy = 'path "secret/data/few" { capabilities = ["read"] }'
+    first.http("POST", "secret/data/few", json={"data": {"v": 1}})
+    first.http("POST", "sys/policies/acl/few", json={"policy": policy})
+    body = {"policies": ["few"], "num_uses": 20}
+    token = first.http("POST", "auth/token/create", json=body).json()["auth"]["client_token"]
+    statuses: list[int] = []
+
+    def use(number: int) -> int:
+        session = Session(pair[number % 2])
+        for turn in range(5):
+            if number == turn == 1:
+                for name in second.pids:
+                    second.kill(name)
+            with contextlib.suppress(requests.ConnectionError):
+                statuses.append(session("GET", "secret/data/few", token).status_code)
+        return number
+
+    at_once(12, use)
+    # What the killed one had counted for its six clients and not answered is used up.
+    assert 14 <= statuses.count(200) <= 20
+    assert set(statuses) <= {200, 403, 503}
+    assert first.http("GET", "secret/data/few", token).status_code == 403
+    comes_back(second)
+    assert Session(second)("GET", "secret/data/few", token).status_code == 403
 
 
 def test_the_second_one_is_not_needed(pair: tuple[Platform, Platform], tmp_path: Path) -> None:
