@@ -16,6 +16,7 @@ from strongroom_cli.settings import ETCD_PASSWORD, SERVICES, VIEWED, ServerConfi
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
 from strongroom_runtime.etcd.members import ASKED, CLUSTER, written_by
+from strongroom_runtime.etcd.refusal import Cause, RefusedError
 from strongroom_runtime.etcd.releases import known_data_loss, known_loose_rights
 from strongroom_runtime.etcd.server import release
 from strongroom_runtime.etcd.session import Login
@@ -25,6 +26,11 @@ from strongroom_runtime.transport.certificates import Identity
 
 log = logging.getLogger(__name__)
 
+_SETTINGS: dict[Cause, str] = {
+    "endpoints": "etcd_endpoints",
+    "identity": "etcd_pki_dir",
+    "login": "etcd_user",
+}
 _ATTEMPTS = 6
 _RETRY_SECONDS = 2.0
 
@@ -42,6 +48,11 @@ def reached(
     if folder is not None:
         identity = Identity(folder / "ca.pem", folder / "client.pem", folder / "client.key")
     return EtcdConfig(endpoints, identity, login)
+
+
+def refusal(error: RefusedError) -> str:
+    """Returns why etcd takes no process that is configured so, with the setting that is to be changed."""
+    return f"{_SETTINGS[error.cause]}: {error.message}"
 
 
 def _login(config: ServerConfig) -> Login | None:

@@ -1,6 +1,7 @@
 """`strongroom server` and `strongroom dev`: a platform on this machine, from its first start to its end."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -11,10 +12,13 @@ from pathlib import Path
 import click
 
 from strongroom_cli.bootstrap import Platform, Secrets
+from strongroom_cli.outside_etcd import refusal
 from strongroom_cli.settings import ServerConfig, public_url, reachable
 from strongroom_cli.supervisor import Supervisor, public_ca
 from strongroom_runtime import logs
+from strongroom_runtime.etcd.refusal import RefusedError
 from strongroom_runtime.files import write_whole
+from strongroom_runtime.tasks import EndedError, unless
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +59,14 @@ async def _run(config: ServerConfig, start: Start) -> int:
     loop.add_signal_handler(signal.SIGHUP, lambda: supervisor.signal(signal.SIGHUP))
     try:
         await supervisor.start()
-        if "gateway" in config.targets:
-            ending = asyncio.create_task(stop.wait())
-            preparing = asyncio.create_task(_prepare(config, start, supervisor))
-            await asyncio.wait({ending, preparing}, return_when=asyncio.FIRST_COMPLETED)
-            if preparing.done():
-                preparing.result()
-            else:
-                preparing.cancel()
+        with contextlib.suppress(EndedError):
+            await supervisor.reach_etcd(stop)
+            if "gateway" in config.targets:
+                await unless(stop, _prepare(config, start, supervisor))
         await stop.wait()
+    except RefusedError as error:
+        sys.stderr.write(f"strongroom: cannot start: {refusal(error)}\n")
+        return 1
     except (RuntimeError, ValueError, TimeoutError, OSError) as error:
         sys.stderr.write(f"strongroom: cannot start: {str(error) or 'it took too long'}\n")
         return 1

@@ -33,6 +33,7 @@ from strongroom_runtime.etcd.codec import RawCodec
 from strongroom_runtime.etcd.directory import Directory
 from strongroom_runtime.etcd.lineage import Lineage
 from strongroom_runtime.etcd.store import EtcdStore
+from strongroom_runtime.etcd.waiting import Waiting
 from strongroom_runtime.handlers import HandlerTable, LocalCaller, Shape, StreamCaller, shape_of
 from strongroom_runtime.health import HealthServer
 from strongroom_runtime.link import RemoteCaller
@@ -131,25 +132,32 @@ class Process:
             takes=self._takes_calls,
         )
 
-    async def start(self) -> None:
+    async def start(self, stop: asyncio.Event) -> None:
         """Starts everything and returns once clients are answered, if only that the seal is closed.
 
+        Waits for etcd for as long as that takes; until then it lives and is not ready.
+
+        Args:
+            stop: ends the waiting.
+
         Raises:
+            EndedError: it was told to stop while it waited.
             OSError: an address cannot be listened on.
-            ServiceError: etcd cannot be reached, or the seal's key is not the right one.
+            ServiceError: etcd refuses this process, or the seal's key is not the right one.
         """
-        config = self._config
+        config, etcd = self._config, Waiting(stop)
         if config.health_listen:
             await self._health.start(config.health_listen)
         self._find_services()
         self._build()
         PeerHandlers(self._cluster.applied).register(self._table)
-        host = await self._own_host()
+        host = await etcd.until_done(self._own_host)
         port = await self._internal.start(
             config.internal_listen, config.direct_listen, self._direct_reached(host)
         )
         self._address = config.advertise or hostport(host, port)
-        await self._cluster.start(self._address, self._identities.services[0], config.member)
+        service = self._identities.services[0]
+        await etcd.until_done(lambda: self._cluster.start(self._address, service, config.member))
         self._directory.start()
         await self._cluster.announce(self._without_keys)
         if self._seal is not None:
@@ -159,7 +167,7 @@ class Process:
             self._keys = RemoteKeys(connects, self._seals, self._holders, self._running())
         self._keys.start()
         if self._seal is not None:
-            await self._seal.start()
+            await etcd.until_done(self._seal.start)
         if self._export is not None:
             self._export.start()
         if self._gateway is not None:

@@ -9,12 +9,14 @@ import sys
 import grpc.aio
 import uvloop
 
-from strongroom_cli.outside_etcd import etcd_config
+from strongroom_cli.outside_etcd import etcd_config, refusal
 from strongroom_cli.process import Process
 from strongroom_cli.settings import ServerConfig
 from strongroom_runtime import logs
 from strongroom_runtime.children import HURRY, LEAVE
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.etcd.refusal import RefusedError
+from strongroom_runtime.tasks import EndedError
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.leaving import Patience
 
@@ -54,12 +56,16 @@ async def _serve(config: ServerConfig) -> int:
         for use in (lost.set, patience.lose, stop.set):
             process.lineage.on_break(use)
         loop.add_signal_handler(signal.SIGHUP, _anew, process)
-        await process.start()
+        await process.start(stop)
+    except EndedError:
+        pass
     except (OSError, ServiceError, pki.CertificateError) as error:
-        log.error("cannot start", extra={"reason": str(error)})
-        sys.stderr.write(f"strongroom: {error}\n")
+        reason = refusal(error) if isinstance(error, RefusedError) else str(error)
+        log.error("cannot start", extra={"reason": reason})
+        sys.stderr.write(f"strongroom: {reason}\n")
         return 1
-    _make_collections_rare()
+    else:
+        _make_collections_rare()
     await stop.wait()
     log.info("stopping")
     await process.stop()

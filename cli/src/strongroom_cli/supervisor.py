@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from strongroom_cli.claims import check_address, claim_folder
@@ -15,10 +16,12 @@ from strongroom_cli.settings import SERVICES, ServerConfig
 from strongroom_cli.spawning import Executing, Forking, Running, Spawner
 from strongroom_runtime.children import HURRY, LEAVE
 from strongroom_runtime.errors import ServiceError
-from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
+from strongroom_runtime.etcd.members import CLUSTER
 from strongroom_runtime.etcd.releases import known_data_loss
 from strongroom_runtime.etcd.server import EmbeddedEtcd, release
 from strongroom_runtime.etcd.upkeep import Upkeep
+from strongroom_runtime.etcd.waiting import Waiting
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.ports import free_port, keep_port
 from strongroom_runtime.tasks import attempt, end
@@ -116,8 +119,6 @@ class Supervisor:
             _make_static_key(config.static_key_file)
         if not config.etcd_endpoints:
             config = await self._start_etcd(config)
-        else:
-            await _warn_of_release(config)
         self._client = EtcdClient(etcd_config(config))
         await self._bury_dead()
         for name, each in plan(config):
@@ -125,6 +126,20 @@ class Supervisor:
             self._children.append(child)
             await self._spawn(child)
             child.task = asyncio.create_task(self._watch(child), name=f"watch-{name}")
+
+    async def reach_etcd(self, stop: asyncio.Event) -> None:
+        """Returns once etcd answers, and warns of its release. The servers wait for it by themselves.
+
+        Args:
+            stop: ends the waiting.
+
+        Raises:
+            EndedError: it was told to stop while it waited.
+            RefusedError: etcd takes none of the servers, as they are configured.
+        """
+        if self._etcd is None:
+            await Waiting(stop).until_done(partial(_ask, etcd_config(self._config)))
+            await _warn_of_release(self._config)
 
     async def stop(self) -> None:
         """Ends the servers, those with clients before those that answer them, then etcd."""
@@ -235,7 +250,7 @@ class Supervisor:
     async def _bury_dead(self) -> None:
         """Sees to it that no writer waits for what has ended, if that can be done within a moment."""
         if self._client is not None:
-            with contextlib.suppress(TimeoutError):
+            with attempt("the burial of dead processes"), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BURY_SECONDS):
                     await bury_dead(self._client, self._living)
 
@@ -249,9 +264,11 @@ class Supervisor:
                 return
             child.failures = 0 if loop.time() - started > _STABLE_SECONDS else child.failures + 1
             log.warning("a server ended", extra={"server": child.name, "status": status})
-            await self._bury_dead()
-            await asyncio.sleep(_pause(child.failures))
-            await self._spawn_again(child)
+            # Beside each other: where etcd is away, nobody can be buried, and the new one waits for it by itself.
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._bury_dead())
+                await asyncio.sleep(_pause(child.failures))
+                await self._spawn_again(child)
 
     async def _spawn_again(self, child: Child) -> None:
         """Starts a server as soon as the system lets it: it may have no memory for one, or no room on the disk."""
@@ -281,8 +298,17 @@ async def _shorten_log(etcd: EmbeddedEtcd) -> None:
             etcd.shorten_log()
 
 
+async def _ask(etcd: EtcdConfig) -> None:
+    """Asks etcd for what every user may read."""
+    client = EtcdClient(etcd)
+    try:
+        await client.range(CLUSTER, limit=1)
+    finally:
+        await client.close()
+
+
 async def _warn_of_release(config: ServerConfig) -> None:
-    with contextlib.suppress(ServiceError):  # the servers themselves say that it is away
+    with contextlib.suppress(ServiceError):  # some releases tell theirs to root alone
         warning = known_data_loss(await release(etcd_config(config)))
         if warning:
             log.warning(warning)

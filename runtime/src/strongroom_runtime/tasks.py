@@ -7,12 +7,18 @@ well, who then goes on as if nothing had been said, and may never end.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
 
 from strongroom_runtime.errors import ServiceError
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+
+class EndedError(Exception):
+    """Work was ended before it was done."""
 
 
 @contextlib.contextmanager
@@ -51,3 +57,21 @@ async def ended(task: asyncio.Task[Any]) -> None:
     await asyncio.wait({task})
     if not task.cancelled():
         task.result()
+
+
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Returns what work gives, and ends it where an event is set before it is done.
+
+    Raises:
+        EndedError: the event was set first.
+        Exception: what the work raised.
+    """
+    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise EndedError
+    finally:
+        waiting.cancel()
+        await end(working)

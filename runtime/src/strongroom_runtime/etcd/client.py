@@ -18,8 +18,9 @@ import grpc
 
 from strongroom.etcd.v3 import etcd_pb2, etcd_pb2_grpc
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.etcd.http2 import Channel, Stream
+from strongroom_runtime.etcd.http2 import Channel, Stream, UntrustedError
 from strongroom_runtime.etcd.lineage import Lineage
+from strongroom_runtime.etcd.refusal import RefusedError
 from strongroom_runtime.etcd.releases import answers_before_logging
 from strongroom_runtime.etcd.session import Login, Metadata, Session
 from strongroom_runtime.transport.certificates import Identity, Renewable
@@ -38,6 +39,7 @@ _LINEARIZABLE = (etcd_pb2.RangeRequest, etcd_pb2.TxnRequest)
 # streams once it has had none for a while. Without it a watch there stays open and is silent.
 _LED: Metadata = (("hasleader", "true"),)
 _NO_LEADER = "etcdserver: no leader"
+_NOBODY = "etcdserver: user name is empty"
 _READ_ATTEMPTS = 5
 _READABLE = b"cluster/"  # what every user may read
 _TOKEN_ATTEMPTS = 3
@@ -61,7 +63,7 @@ class EtcdConfig:
     timeout_seconds: float = 5.0
 
 
-class _NotAllowedError(ServiceError):
+class _NotAllowedError(RefusedError):
     """What was asked of etcd is not for the user of the process."""
 
 
@@ -367,10 +369,15 @@ def _context(identity: Renewable) -> ssl.SSLContext:
 
 
 def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:
+    if isinstance(error, UntrustedError):
+        return RefusedError("identity", f"TLS with etcd fails: {error.details()}")
     if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-        return _NotAllowedError(
-            Kind.UNAVAILABLE, "etcd does not allow this to the user of the process"
-        )
+        message = "etcd does not allow this to the user of the process"
+        return _NotAllowedError("login", message)
+    if error.details() == _NOBODY:
+        return RefusedError("login", "etcd wants a user, and the process names none")
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return RefusedError("endpoints", "what answers is not etcd, or not of its version 3")
     if _FULL in (error.details() or ""):
         log.error("etcd is full: compact it, defragment its members, then disarm its alarm")
         return ServiceError(Kind.UNAVAILABLE, "etcd is full and takes no changes")

@@ -13,6 +13,7 @@ import grpc
 
 from strongroom_runtime.clock import Clock, SystemClock
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.etcd.refusal import RefusedError
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +101,15 @@ class Session:
         try:
             return self._login.password()
         except (OSError, UnicodeDecodeError):
-            raise self._failed("the file with etcd's password cannot be read") from None
+            message = "the file with etcd's password cannot be read"
+            raise self._failed(RefusedError("login", message)) from None
 
-    def _failed(self, message: str) -> ServiceError:
-        error = ServiceError(Kind.UNAVAILABLE, message)
+    def _failed(self, error: ServiceError) -> ServiceError:
         self._failure = (self._clock.monotonic(), error)
         return error
 
 
-def _reason(error: grpc.aio.AioRpcError) -> str:
+def _reason(error: grpc.aio.AioRpcError) -> ServiceError:
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-        return "etcd refuses the user name or the password"
-    return f"etcd did not answer ({error.code().name})"
+        return RefusedError("login", "etcd refuses the user name or the password")
+    return ServiceError(Kind.UNAVAILABLE, f"etcd did not answer ({error.code().name})")

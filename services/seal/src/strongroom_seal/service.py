@@ -25,10 +25,16 @@ class SealService:
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Begins to follow other seal processes and the rotation policy; unseals where that goes by itself."""
+        """Unseals where that goes by itself; begins to follow other seal processes and the rotation policy.
+
+        May be repeated where it failed.
+
+        Raises:
+            ServiceError: UNAVAILABLE; FAILED_PRECONDITION where the key that is configured is not the right one.
+        """
+        await self.seal.unseal_at_start()
         self._tasks.start(self.seal.follow(), "follow-seal")
         self._tasks.start(self._rotation.run(self._config.rotation_check_seconds), "rotate-keys")
-        await self.seal.unseal_at_start()
 
     async def stop(self) -> None:
         """Forgets the keys."""

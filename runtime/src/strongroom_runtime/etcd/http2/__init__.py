@@ -4,6 +4,6 @@ A call of grpc.aio passes through a thread of its own and costs some 250 µs whe
 70. See `docs/decisions/0025-calls-to-etcd.md`.
 """
 
-from strongroom_runtime.etcd.http2.channel import Channel, Stream
+from strongroom_runtime.etcd.http2.channel import Channel, Stream, UntrustedError
 
-__all__ = ["Channel", "Stream"]
+__all__ = ["Channel", "Stream", "UntrustedError"]

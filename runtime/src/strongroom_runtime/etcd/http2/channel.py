@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -32,8 +32,14 @@ _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.05, 1.0
 _RESOLVE_SECONDS = 5.0
 _ATTEMPTS = 3
 _USUAL_SECONDS = 60.0
+# What becomes of TLS where the other side goes, or is about to come.
+_TLS_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 Address = tuple[str, int]  # of a socket: the endpoint as it is, and 0
+
+
+class UntrustedError(grpc.aio.AioRpcError):
+    """UNAVAILABLE: with every member TLS fails, for the certificate of one side or the other."""
 
 
 class Channel:
@@ -125,7 +131,7 @@ class Channel:
             self._resolver = asyncio.create_task(self._resolve(), name="etcd-resolve")
         while (found := self.pick()) is None:
             if self._hopeless():
-                raise error_of(UNAVAILABLE, "no member can be reached")
+                raise self._unreached()
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(changed)
             try:
@@ -137,7 +143,15 @@ class Channel:
     def _hopeless(self) -> bool:
         if self._closed or not self._members:
             return self._closed or self._unresolved
-        return all(member.failed for member in self._members.values())
+        return all(member.failure is not None for member in self._members.values())
+
+    def _unreached(self) -> grpc.aio.AioRpcError:
+        """Returns why no member can be reached."""
+        failures = {member.failure for member in self._members.values() if member.failure}
+        reasons = ", ".join(sorted(failure.reason for failure in failures)) or "no address is known"
+        if failures and all(failure.untrusted for failure in failures):
+            return UntrustedError(UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), reasons)
+        return error_of(UNAVAILABLE, f"no member can be reached ({reasons})")
 
     def _changed(self) -> None:
         for future in self._waiting:
@@ -214,17 +228,32 @@ class Channel:
         for member in self._members.values():
             member.retired(connection)
 
-    def report(self, member: "_Member", *, failed: bool) -> None:
+    def report(self, member: "_Member", failure: "_Failure | None") -> None:
         """Takes how an attempt to reach a member went."""
-        member.failed = failed
+        member.failure = failure
         self._changed()
+
+
+class _Failure(NamedTuple):
+    """Why a member is not reached. (An error that is kept would keep its frames.)"""
+
+    reason: str
+    untrusted: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> "_Failure":
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return cls(error.verify_message, untrusted=True)
+        if isinstance(error, ssl.SSLError) and not isinstance(error, _TLS_ENDED):
+            return cls(error.reason, untrusted=True)
+        return cls(type(error).__name__, untrusted=False)
 
 
 class _Member:
     """An address, to which there is a connection as far as possible."""
 
     def __init__(self, channel: Channel, address: Address, host: str) -> None:
-        self.failed = False
+        self.failure: _Failure | None = None
         self._channel = channel
         self._address = address
         self._host = host
@@ -248,14 +277,14 @@ class _Member:
                     # Ordinary while the embedded etcd starts; where it lasts, those who call say so. Anything else is
                     # a bug: without this loop the process would never reach the member again.
                     level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
-                    if not self.failed:
+                    if self.failure is None:
                         log.log(level, "etcd is not reached", extra={"error": type(error).__name__})
-                    self._channel.report(self, failed=True)
+                    self._channel.report(self, _Failure.of(error))
                     await asyncio.sleep(backoff * random.uniform(0.8, 1.2))  # noqa: S311
                     backoff = min(2 * backoff, _LONGEST_BACKOFF)
                     continue
                 backoff = _FIRST_BACKOFF
-                self._channel.report(self, failed=False)
+                self._channel.report(self, None)
                 await self._lost.wait()
         finally:
             if self._connection is not None:

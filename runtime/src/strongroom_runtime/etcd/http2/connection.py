@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -138,7 +139,9 @@ class Connection(asyncio.Protocol):
         if self._watchdog is not None:
             self._watchdog.cancel()
         if not self.ready.done():
-            self.ready.set_exception(ConnectionResetError("the connection was closed"))
+            # Refused by TLS 1.3, it is told so only after the handshake.
+            known = exc if isinstance(exc, ssl.SSLError) else None
+            self.ready.set_exception(known or ConnectionResetError("the connection was closed"))
         self._retire()
         self._fail_all("the connection was lost")
 
