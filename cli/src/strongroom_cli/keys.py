@@ -2,20 +2,19 @@
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
 from strongroom.seal.v1 import seal_pb2
 from strongroom_runtime.barrier import KeyHolder, KeyRing
-from strongroom_runtime.tasks import attempt, end
+from strongroom_runtime.repeated import Repeated
+from strongroom_runtime.tasks import end
 
 if TYPE_CHECKING:
     from strongroom_seal.seal import Seal
-
-log = logging.getLogger(__name__)
 
 _WATCH = "/strongroom.seal.v1.KeyService/WatchKeyRing"
 _RETRY_SECONDS = 0.2
@@ -56,6 +55,8 @@ class _Lifecycle:
         self._wanted = asyncio.Event()
         self._stopping = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._changes = Repeated("the start and the end of services")
+        self._starts = Repeated("the start of services")
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._follow(), name="service-lifecycle")
@@ -75,7 +76,7 @@ class _Lifecycle:
             await self._wanted.wait()
             self._wanted.clear()
             sealed = any(holder.sealed for holder in self.holders.values())
-            with attempt("the start and the end of services"):
+            with self._changes.turn():
                 if sealed and self._started:
                     await self._stop_all()
                 elif not sealed and not self._started:
@@ -87,7 +88,7 @@ class _Lifecycle:
         for each in self._running:
             # Before it has: one that fails half-way is stopped as well.
             self._started.append(each)
-            with attempt("the start of a service"):
+            with self._starts.turn(each):
                 await each.start()
                 continue
             # etcd is away, say, or the keys went again: try anew, all of it.
@@ -154,17 +155,18 @@ class RemoteKeys:
         holders: Mapping[str, KeyHolder],
         running: Sequence[Runs],
     ) -> None:
-        self._connects = connects
-        self._seals = seals
         self._lifecycle = _Lifecycle(holders, running)
+        self._followers = {
+            name: _Follower(connects[name], seals, partial(self._take, name)) for name in holders
+        }
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Takes the keys, now and at each change."""
         self._lifecycle.start()
         self._tasks = [
-            asyncio.create_task(self._follow(name), name=f"follow-keys-{name}")
-            for name in self._lifecycle.holders
+            asyncio.create_task(follower.run(), name=f"follow-keys-{name}")
+            for name, follower in self._followers.items()
         ]
 
     async def stop(self) -> None:
@@ -173,31 +175,59 @@ class RemoteKeys:
             await end(task)
         await self._lifecycle.stop()
 
-    async def _follow(self, name: str) -> None:
-        not_open: set[str] = set()  # those that were closed or away, since one was open
+    def _take(self, name: str, message: seal_pb2.WatchKeyRingResponse) -> None:
+        ring = None
+        if not message.sealed:
+            ring = KeyRing(dict(message.terms), message.name_key, message.active_term)
+        self._lifecycle.holders[name].replace(ring)
+        self._lifecycle.changed()
+
+
+class _Follower:
+    """Asks one seal after the other for the keys of one service, and stays with one that is open.
+
+    Args:
+        connect: opens a channel to a seal.
+        seals: where seals are now.
+        take: what a seal says: keys, or that there are none.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[str], grpc.aio.Channel],
+        seals: Callable[[], Sequence[str]],
+        take: Callable[[seal_pb2.WatchKeyRingResponse], None],
+    ) -> None:
+        self._connect = connect
+        self._seals = seals
+        self._take = take
+        self._not_open: set[str] = set()  # those that were closed or away, since one was open
+        self._work = Repeated("the following of keys")
+
+    async def run(self) -> None:
+        """Follows until cancelled."""
         for turn in itertools.count():
             seals = self._seals()
+            self._work.only(seals)
             if seals:
                 seal = seals[turn % len(seals)]
-                channel = self._connects[name](seal)
-                try:
-                    await self._watch(name, channel, seal, not_open)
-                except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
-                    log.info("the seal is away", extra={"error": type(error).__name__})
-                    not_open.add(seal)
-                except Exception as error:
-                    # A bug. Without this loop the process would never learn of keys again.
-                    log.error("keys cannot be followed", extra={"error": type(error).__name__})
-                    not_open.add(seal)
-                finally:
-                    await channel.close()
+                with self._work.turn(seal):
+                    await self._ask(seal)
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _watch(
-        self, name: str, channel: grpc.aio.Channel, seal: str, not_open: set[str]
-    ) -> None:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            await channel.channel_ready()
+    async def _ask(self, seal: str) -> None:
+        channel = self._connect(seal)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await channel.channel_ready()
+            await self._follow(seal, channel)
+        except Exception:
+            self._not_open.add(seal)
+            raise
+        finally:
+            await channel.close()
+
+    async def _follow(self, seal: str, channel: grpc.aio.Channel) -> None:
         watch = channel.unary_stream(
             _WATCH,
             seal_pb2.WatchKeyRingRequest.SerializeToString,
@@ -205,18 +235,12 @@ class RemoteKeys:
         )
         async for message in watch(seal_pb2.WatchKeyRingRequest()):
             if not message.sealed:
-                not_open.clear()
-                self._take(name, message)
+                self._not_open.clear()
+                self._work.only(())
+                self._take(message)
                 continue
-            not_open.add(seal)
-            if not_open.issuperset(self._seals()):
-                self._take(name, message)
+            self._not_open.add(seal)
+            if self._not_open.issuperset(self._seals()):
+                self._take(message)
             if len(self._seals()) > 1:
                 return
-
-    def _take(self, name: str, message: seal_pb2.WatchKeyRingResponse) -> None:
-        ring = None
-        if not message.sealed:
-            ring = KeyRing(dict(message.terms), message.name_key, message.active_term)
-        self._lifecycle.holders[name].replace(ring)
-        self._lifecycle.changed()

@@ -24,7 +24,8 @@ from strongroom_runtime.etcd.upkeep import Upkeep
 from strongroom_runtime.etcd.waiting import Waiting
 from strongroom_runtime.files import write_whole
 from strongroom_runtime.ports import free_port, keep_port
-from strongroom_runtime.tasks import attempt, end
+from strongroom_runtime.repeated import Repeated
+from strongroom_runtime.tasks import end
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.certificates import Identity
 
@@ -85,6 +86,7 @@ class Supervisor:
         self._ending: list[
             Child
         ] = []  # those that were told to end, and not yet those that they need
+        self._burying = Repeated("the burial of dead processes")
         self._claim = -1
         self._renewal: asyncio.Task[None] | None = None
 
@@ -250,7 +252,7 @@ class Supervisor:
     async def _bury_dead(self) -> None:
         """Sees to it that no writer waits for what has ended, if that can be done within a moment."""
         if self._client is not None:
-            with attempt("the burial of dead processes"), contextlib.suppress(TimeoutError):
+            with self._burying.turn(), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BURY_SECONDS):
                     await bury_dead(self._client, self._living)
 
@@ -292,9 +294,10 @@ def _pause(failures: int) -> float:
 
 
 async def _shorten_log(etcd: EmbeddedEtcd) -> None:
+    work = Repeated("putting etcd's log aside", logging.ERROR)
     while True:
         await asyncio.sleep(_LOG_SECONDS)
-        with attempt("putting etcd's log aside"):
+        with work.turn():
             etcd.shorten_log()
 
 

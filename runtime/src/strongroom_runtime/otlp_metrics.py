@@ -34,9 +34,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
+from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.telemetry import exported
-
-log = logging.getLogger(__name__)
 
 _SECONDS = 60.0
 
@@ -59,6 +59,7 @@ class MetricsExport:
         self._seconds = seconds
         self._resource = Resource.create({"service.name": service})
         self._began = time.time_ns()
+        self._sending = Repeated("the sending of metrics", logging.WARNING)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -80,13 +81,10 @@ class MetricsExport:
             await asyncio.to_thread(self._send)
 
     def _send(self) -> None:
-        try:
+        with self._sending.turn():
             result = self._exporter.export(self.data(time.time_ns()))
-        except Exception as error:  # whatever the exporter meets, it is no reason to stop serving
-            log.warning("metrics were not sent", extra={"error": type(error).__name__})
-            return
-        if result is not MetricExportResult.SUCCESS:
-            log.warning("metrics were not sent", extra={"error": result.name})
+            if result is not MetricExportResult.SUCCESS:
+                raise ServiceError(Kind.UNAVAILABLE, "the collector did not take the metrics")
 
     def data(self, now: int) -> MetricsData:
         """Returns the metrics as they are, in OpenTelemetry's model; `now` in nanoseconds since 1970."""

@@ -15,6 +15,7 @@ import msgspec
 
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.storage import (
     CompactedError,
     ConflictError,
@@ -23,7 +24,6 @@ from strongroom_runtime.storage import (
     Store,
     Transaction,
 )
-from strongroom_runtime.tasks import attempt
 
 _FOLDER: Path = (Plain("clock"),)
 _TIME: Path = (*_FOLDER, Plain("time"))
@@ -107,9 +107,11 @@ class SharedClock:
 
     async def run(self) -> None:
         """Finds out the time, answers others, and asks now and then again. Works until cancelled."""
+        work = Repeated("the finding of the time")
         while True:
-            with attempt("the finding of the time"), contextlib.suppress(CompactedError):
+            with work.turn(), contextlib.suppress(CompactedError):
                 asked_at = await self.find()
+                work.goes_well()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_AGAIN_SECONDS):
                         await self._answer_others(asked_at + 1)

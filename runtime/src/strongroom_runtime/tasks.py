@@ -1,41 +1,18 @@
-"""Work in the background: that it goes on, and waiting for it to end.
+"""Waiting for work in the background to end.
 
 Not by awaiting tasks with their CancelledError suppressed: that swallows the cancellation of the one who waits as
 well, who then goes on as if nothing had been said, and may never end.
 """
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from strongroom_runtime.errors import ServiceError
-
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 class EndedError(Exception):
     """Work was ended before it was done."""
-
-
-@contextlib.contextmanager
-def attempt(work: str) -> Iterator[None]:
-    """Goes around one turn of work that is done again and again: what goes wrong is logged, and the next turn comes.
-
-    That holds for errors that nobody expected as well. Else nobody would do the work from then on, nor know of it.
-
-    Args:
-        work: what the log calls it.
-    """
-    try:
-        yield
-    except ServiceError as error:
-        log.info("work waits", extra={"work": work, "kind": error.kind.value})
-    except Exception as error:
-        log.error("work failed", extra={"work": work, "error": type(error).__name__})
 
 
 async def end(task: asyncio.Task[Any]) -> None:

@@ -717,6 +717,45 @@ async def test_dbcreds_is_told_of_tokens_that_ended_until_it_has_heard(auth: Aut
     assert auth.kv.dropped == [token_id]
 
 
+async def test_jobs_that_wait_are_said_once_and_done_as_soon_as_they_can_be(
+    auth: Auth, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "strongroom_runtime.repeated")
+    asked, away = 0, True
+
+    class Kv:
+        async def call(self, method: str, request: Any, context: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if away:
+                raise ServiceError(Kind.UNAVAILABLE, "away")
+
+    service = build(Host(auth.store, auth.clock, {"kv": Kv()}), Config(bcrypt_rounds=4))
+    await service._tokens.records.prepare()
+    await service.clock.find()
+    for _ in range(40):
+        made = await service._tokens.create(Grant(("app",), "x", "x", ttl=360_000))
+        await service._tokens.revoke(made.token.id)
+    for _ in range(20):  # until all wait for long
+        await service._cleanup.step()
+        auth.clock.advance(300)
+    await service._cleanup.step()
+    assert [record.getMessage() for record in caplog.records] == ["work waits"]
+    before = asked
+    for _ in range(10):
+        await service._cleanup.step()
+        auth.clock.advance(0.1)
+    assert asked - before <= 1  # one now and then, not all of them
+    away = False
+    auth.clock.advance(2)
+    await service._cleanup.step()  # one finds that it is back
+    assert asked - before <= 2
+    for _ in range(3):  # those that begin at a time
+        await service._cleanup.step()
+    assert await auth.stored("cleanup") == 0
+    assert [record.getMessage() for record in caplog.records] == ["work waits", "work goes on"]
+
+
 @pytest.mark.parametrize("hang", [10, 100])
 async def test_jobs_that_fail_or_hang_keep_no_other_waiting(
     auth: Auth, hang: int, monkeypatch: pytest.MonkeyPatch

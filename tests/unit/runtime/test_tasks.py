@@ -1,12 +1,11 @@
-"""Work that goes on, and waiting for tasks to end, while the one who waits may be cancelled as well."""
+"""Waiting for tasks to end, while the one who waits may be cancelled as well."""
 
 import asyncio
 
 import pytest
 
-from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.service import BackgroundTasks
-from strongroom_runtime.tasks import attempt, end, ended
+from strongroom_runtime.tasks import EndedError, end, ended, unless
 
 
 async def slowly(begun: asyncio.Event, release: asyncio.Event) -> None:
@@ -74,33 +73,19 @@ async def test_background_work_that_ends_with_an_error_is_logged(
     await tasks.stop()
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (ServiceError(Kind.UNAVAILABLE, "secret"), ("work waits", "INFO", "kind", "UNAVAILABLE")),
-        (ValueError("secret"), ("work failed", "ERROR", "error", "ValueError")),
-    ],
-)
-def test_what_goes_wrong_is_logged_without_its_text(
-    error: Exception, said: tuple[str, str, str, str], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    message, level, name, value = said
-    with attempt("cleaning"):
-        raise error
-    (record,) = caplog.records
-    assert (record.getMessage(), record.levelname) == (message, level)
-    assert vars(record)["work"] == "cleaning" and vars(record)[name] == value
-    assert "secret" not in str(vars(record))
+async def test_work_gives_what_it_has_unless_it_is_ended_before() -> None:
+    event = asyncio.Event()
+    assert await unless(event, asyncio.sleep(0, "done")) == "done"
+    begun, ended_ = asyncio.Event(), asyncio.Event()
+    ended_.set()
+    asyncio.get_running_loop().call_soon(event.set)
+    with pytest.raises(EndedError):
+        await unless(event, slowly(begun, ended_))
 
 
-async def test_an_attempt_can_be_cancelled() -> None:
-    async def again_and_again() -> None:
-        while True:
-            with attempt("waiting"):
-                await asyncio.Event().wait()
+async def test_work_that_fails_says_why() -> None:
+    async def fail() -> None:
+        raise OSError("lost")
 
-    task = asyncio.create_task(again_and_again())
-    await asyncio.sleep(0)
-    await end(task)
-    assert task.cancelled()
+    with pytest.raises(OSError, match="lost"):
+        await unless(asyncio.Event(), fail())

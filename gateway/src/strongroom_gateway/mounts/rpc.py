@@ -25,7 +25,7 @@ from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError, denied, invalid, not_found
 from strongroom_runtime.handlers import Caller
 from strongroom_runtime.policy import Acl
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 
 _RETRY_SECONDS = 2.0
 
@@ -197,10 +197,16 @@ class MountHandlers:
 
     async def finish_changes(self) -> None:
         """Ends what mounts left that are being disabled or were moved, after crashes too. Runs until cancelled."""
+        looking, ending = (
+            Repeated("the looking for changes of mounts"),
+            Repeated("changes of mounts"),
+        )
         while True:
-            with attempt("the change of mounts"):
-                for path, mount in list((await self._table.current()).mounts.items()):
-                    with attempt("the end of a mount's change"):
+            with looking.turn():
+                mounts = (await self._table.current()).mounts
+                ending.only(mounts)
+                for path, mount in list(mounts.items()):
+                    with ending.turn(path):
                         if mount.state == REMOVING:
                             await self._remove(path, mount)
                         elif mount.settling:

@@ -7,7 +7,7 @@ from strongroom_gateway.wrapping.storage import Wrapped, WrapStore
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.documents import refuse_repeated_keys
 from strongroom_runtime.errors import invalid
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.timestamps import timestamp
 
 _SWEEP_SECONDS = 5.0
@@ -69,9 +69,10 @@ class WrappingHandlers:
 
     async def sweep(self) -> None:
         """Removes what can no longer be opened. Runs until cancelled."""
+        work = Repeated("the removal of wrapped answers")
         while True:
             busy = False
-            with attempt("the removal of wrapped answers"):
+            with work.turn():
                 busy = await self._wraps.sweep()
             await asyncio.sleep(0 if busy else _SWEEP_SECONDS)
 

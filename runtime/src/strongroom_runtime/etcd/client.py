@@ -95,6 +95,7 @@ class EtcdClient:
         self._auth = etcd_pb2_grpc.AuthStub(channel)
         self._session = Session(config.login, self._authenticate) if config.login else None
         self._knows_release = False  # until the first transaction
+        self._full = False
         self.answers_early = False
 
     async def range(
@@ -156,9 +157,13 @@ class EtcdClient:
             self.answers_early = await self._answers_before_logging()
             self._knows_release = True
         try:
-            return await self._call(self._kv.Txn, request)
+            response = await self._call(self._kv.Txn, request)
         except grpc.aio.AioRpcError as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
+        if self._full:
+            self._full = False
+            log.info("etcd takes changes again")
+        return response
 
     async def _answers_before_logging(self) -> bool:
         """Asks etcd for its release. Those that tell it to root alone (from 3.4.42, 3.5.28 and 3.6.9) log first."""
@@ -191,7 +196,7 @@ class EtcdClient:
             await self._call(self._kv.Compact, request)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
-                raise _unavailable(error) from error
+                raise self._unavailable(error) from error
 
     async def defragment(self) -> None:
         """Gives back to the file system what is free in the file of a member, which does nothing else meanwhile.
@@ -226,7 +231,7 @@ class EtcdClient:
             await self._call(self._lease.LeaseRevoke, request)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise _unavailable(error) from error
+                raise self._unavailable(error) from error
 
     async def status(self) -> etcd_pb2.StatusResponse:
         """Asks one member for its version, its size and what is wrong."""
@@ -253,7 +258,7 @@ class EtcdClient:
         except grpc.aio.AioRpcError as error:
             if error.code() in (_INVALID, _PRECONDITION):
                 return False
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
         return True
 
     def watching(self) -> contextlib.AbstractAsyncContextManager[Stream]:
@@ -350,9 +355,26 @@ class EtcdClient:
                 # Where none has a leader, all the time of a call was spent on looking for one.
                 last = attempt == _READ_ATTEMPTS - 1 or error.details() == _NO_LEADER
                 if last or error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise _unavailable(error) from error
+                    raise self._unavailable(error) from error
             await asyncio.sleep(_RETRY_SECONDS)
         raise AssertionError("unreachable")
+
+    def _unavailable(self, error: grpc.aio.AioRpcError) -> ServiceError:
+        if isinstance(error, UntrustedError):
+            return RefusedError("identity", f"TLS with etcd fails: {error.details()}")
+        if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+            message = "etcd does not allow this to the user of the process"
+            return _NotAllowedError("login", message)
+        if error.details() == _NOBODY:
+            return RefusedError("login", "etcd wants a user, and the process names none")
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return RefusedError("endpoints", "what answers is not etcd, or not of its version 3")
+        if _FULL in (error.details() or ""):
+            if not self._full:  # once, not with each change that is refused
+                self._full = True
+                log.error("etcd is full: compact it, defragment its members, then disarm its alarm")
+            return ServiceError(Kind.UNAVAILABLE, "etcd is full and takes no changes")
+        return ServiceError(Kind.UNAVAILABLE, f"etcd did not answer ({error.code().name})")
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -366,19 +388,3 @@ def _context(identity: Renewable) -> ssl.SSLContext:
     context.set_alpn_protocols(["h2"])
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # of releases of etcd that offer no more
     return context
-
-
-def _unavailable(error: grpc.aio.AioRpcError) -> ServiceError:
-    if isinstance(error, UntrustedError):
-        return RefusedError("identity", f"TLS with etcd fails: {error.details()}")
-    if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-        message = "etcd does not allow this to the user of the process"
-        return _NotAllowedError("login", message)
-    if error.details() == _NOBODY:
-        return RefusedError("login", "etcd wants a user, and the process names none")
-    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return RefusedError("endpoints", "what answers is not etcd, or not of its version 3")
-    if _FULL in (error.details() or ""):
-        log.error("etcd is full: compact it, defragment its members, then disarm its alarm")
-        return ServiceError(Kind.UNAVAILABLE, "etcd is full and takes no changes")
-    return ServiceError(Kind.UNAVAILABLE, f"etcd did not answer ({error.code().name})")

@@ -10,7 +10,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 
-import grpc
 import msgspec
 
 from strongroom.etcd.v3 import etcd_pb2
@@ -30,6 +29,7 @@ from strongroom_runtime.etcd.members import (
     written_by,
 )
 from strongroom_runtime.etcd.prefix import MemberLease, PrefixView
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.tasks import end
 
 log = logging.getLogger(__name__)
@@ -208,23 +208,17 @@ class Cluster:
         self._lease = 0
 
     async def _keep_alive(self) -> None:
-        away = False
+        work = Repeated("the keeping of the member lease")
         while True:
-            try:
+            with work.turn():
                 async for _ in self._renewals():
-                    away = False
-                log.warning("the member lease was lost; registering anew")
+                    work.goes_well()
+                if self._lease:
+                    log.warning("the member lease was lost; registering anew")
                 await self._withdraw()
                 await self._register()
-            except (grpc.aio.AioRpcError, ServiceError) as error:
-                if not away:  # once, however long it is
-                    log.info("etcd is away", extra={"error": type(error).__name__})
-                away = True
-                await asyncio.sleep(self._ttl / 10)
-            except Exception as error:
-                # A bug. Without this loop the process would serve nothing from memory any more.
-                log.error("the member lease failed", extra={"error": type(error).__name__})
-                await asyncio.sleep(self._ttl / 10)
+                continue
+            await asyncio.sleep(self._ttl / 10)
 
     async def _renewals(self) -> AsyncIterator[None]:
         """Renews the lease until it is lost or this member is asked to withdraw."""

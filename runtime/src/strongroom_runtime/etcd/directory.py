@@ -12,8 +12,9 @@ from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.members import MEMBERS, Member, read_member, shown
 from strongroom_runtime.etcd.watch import watch
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.storage import CompactedError
-from strongroom_runtime.tasks import attempt, end
+from strongroom_runtime.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +57,15 @@ class Directory:
             await end(self._task)
 
     async def _follow(self) -> None:
+        work = Repeated("the following of members")
         while True:
-            with attempt("the following of members"), contextlib.suppress(CompactedError):
+            with work.turn(), contextlib.suppress(CompactedError):
                 found = await self._client.range(MEMBERS, prefix_end(MEMBERS))
                 self._members = {}
                 for kv in found.kvs:
                     self._apply(kv)
                 self._tell()
+                work.goes_well()
                 async for seen in watch(self._client, MEMBERS, found.header.revision + 1):
                     for event in seen.events:
                         self._apply(event.kv)

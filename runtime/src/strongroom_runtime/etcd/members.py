@@ -12,8 +12,7 @@ import msgspec
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
-
-log = logging.getLogger(__name__)
+from strongroom_runtime.repeated import Repeated
 
 CLUSTER = b"cluster/"  # what all processes read
 MEMBERS = (
@@ -79,6 +78,7 @@ class Peer:
         self._confirmed: dict[str, int] = {}
         self._waiting: dict[str, list[tuple[int, asyncio.Future[None]]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asking = Repeated("the asking of a member", logging.WARNING)
         self.gone = False
 
     async def wait(self, prefix: str, revision: int) -> None:
@@ -106,12 +106,13 @@ class Peer:
             try:
                 if self._member is not None:
                     await self._confirm(self._member.address, prefix, revision, self._patience / 2)
+                    self._asking.goes_well()
                     break
             except ServiceError:
                 pass
             except Exception as error:
                 # Of an address that is none, for one. Whatever it was, nothing is confirmed.
-                log.warning("cannot ask a member", extra={"error": type(error).__name__})
+                self._asking.failed(error)
             await self._look(unreachable_for=loop.time() - started)
         self._confirmed[prefix] = revision
         waiting = self._waiting.pop(prefix, [])

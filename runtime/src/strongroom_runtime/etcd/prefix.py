@@ -1,7 +1,7 @@
 """One process's view of one storage prefix: a watch, and those who keep something in memory by it."""
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,9 +9,9 @@ from typing import Protocol
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.watch import Seen, watch_once
+from strongroom_runtime.repeated import Repeated
+from strongroom_runtime.storage import CompactedError
 from strongroom_runtime.tasks import end
-
-log = logging.getLogger(__name__)
 
 _DELETE = etcd_pb2.Event.DELETE
 _RETRY_SECONDS = 0.1
@@ -59,6 +59,7 @@ class PrefixView:
         self._listeners: list[Listener] = []
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._following = Repeated(f"the following of {prefix.decode()}")
 
     def certain(self) -> bool:
         """Whether memory may be served: nothing is missed, and no writer gave up on this process."""
@@ -95,27 +96,27 @@ class PrefixView:
 
     async def _follow(self) -> None:
         while True:
-            try:
-                # Read before the watch begins: what is loaded from now on is at least as new, so that
-                # loads and the events behind this revision leave no gap.
-                self._waived = 0
-                started = (await self._client.range(self.prefix, limit=1)).header.revision
-                self.started = self.applied = started
-                async for seen in watch_once(self._client, self.prefix, started + 1, self._begin):
-                    self._take(seen)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                if self.live:  # not for each attempt to begin it again
-                    log.info("a watch broke", extra={"error": type(error).__name__})
-            finally:
-                self._reset()
+            with self._following.turn(), contextlib.suppress(CompactedError):
+                try:
+                    await self._follow_once()
+                finally:
+                    self._reset()
             await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _follow_once(self) -> None:
+        # Read before the watch begins: what is loaded from now on is at least as new, so that loads and the events
+        # behind this revision leave no gap.
+        self._waived = 0
+        started = (await self._client.range(self.prefix, limit=1)).header.revision
+        self.started = self.applied = started
+        async for seen in watch_once(self._client, self.prefix, started + 1, self._begin):
+            self._take(seen)
 
     def _begin(self) -> None:
         # The writers of what is still on its way here have returned: answers from before must not be kept.
         self.started = max(self.started, self._waived)
         self.live = True
+        self._following.goes_well()
 
     def _take(self, seen: Seen) -> None:
         """Takes the changes of one revision."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,10 @@ class Upkeep:
 
     async def run(self) -> None:
         """Works until cancelled."""
+        work = Repeated("the upkeep of etcd")
         while True:
             pause = _AGAIN_SECONDS
-            with attempt("the upkeep of etcd"):
+            with work.turn():
                 pause = await self.look()
             await asyncio.sleep(pause)
 

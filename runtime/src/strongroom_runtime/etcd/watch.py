@@ -11,9 +11,8 @@ import grpc
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, prefix_end
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.storage import CompactedError
-
-log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.1
 
@@ -36,9 +35,10 @@ async def watch(client: EtcdClient, prefix: bytes, from_revision: int) -> AsyncI
         CompactedError: the revision to start or resume from is gone.
     """
     following = from_revision
+    work = Repeated("a watch", logging.WARNING)
     while True:
         try:
-            async for seen in watch_once(client, prefix, following, progress=True):
+            async for seen in watch_once(client, prefix, following, work.goes_well, progress=True):
                 # A member that is behind tells one that asks for its progress of revisions before that
                 # from which it was to begin (etcd issue 20221).
                 if seen.revision >= following:
@@ -47,7 +47,7 @@ async def watch(client: EtcdClient, prefix: bytes, from_revision: int) -> AsyncI
         except grpc.aio.AioRpcError:
             pass
         except ServiceError as error:
-            log.warning("cannot watch", extra={"reason": error.message})
+            work.failed(error)
             # Some releases refuse a watch as not allowed when the token ran out: a read gets a new one.
             with contextlib.suppress(ServiceError):
                 await client.range(prefix, limit=1)

@@ -19,6 +19,7 @@ from strongroom_runtime.link.messages import (
     error_from_wire,
     unavailable,
 )
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.tasks import end, ended
 from strongroom_runtime.transport.credentials import Connector
 
@@ -100,6 +101,7 @@ class Replica:
         self._idle.set()
         self._outbox = _Outbox()
         self._retired = False
+        self._linking = Repeated(f"the link to {connect.name} at {address}")
         self._task = asyncio.create_task(self._maintain())
 
     @property
@@ -163,15 +165,15 @@ class Replica:
                     # It will take calls before long, or is gone.
                     failures = min(failures, _REFUSED_FAILURES)
                 else:
-                    log.info("link broke", extra={"code": error.code().name})
-            except asyncio.CancelledError:
+                    self._linking.failed(error)
+            except asyncio.CancelledError as error:
                 # gRPC says so of a stream as well that it gave up by itself, such as one whose end could not be sent.
                 if _is_cancelled():
                     raise
-                log.info("link broke", extra={"code": grpc.StatusCode.CANCELLED.name})
+                self._linking.failed(error)
             except Exception as error:
                 # A bug, here or in gRPC. Without this loop the replica would never be called again.
-                log.error("a link failed", extra={"error": type(error).__name__})
+                self._linking.failed(error)
             finally:
                 self._fail_all()
             await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
@@ -222,6 +224,8 @@ class Replica:
     async def _follow(self, stream: Any) -> None:
         # Only a replica that takes calls says so: one that drains refuses the stream.
         self.usable = BEGUN[0] in tuple(await stream.initial_metadata()) and not self._retired
+        if self.usable:
+            self._linking.goes_well()
         if self._retired:
             self._finish()
         async for frame in stream:

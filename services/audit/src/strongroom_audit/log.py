@@ -14,7 +14,7 @@ from strongroom_audit.register import ChainRecord, ChainRegister
 from strongroom_audit.writer import FileWriter
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,11 @@ class AuditLog:
         self._writers: dict[tuple[str, str], FileWriter] = {}
         self._recorded: dict[str, tuple[int, float]] = {}  # entries and when, by chain
         self._ended: list[ChainRecord] = []  # chains whose end is not recorded yet
-        self._behind = False  # the last record could not be written
-        self._old_key = False  # the newest key could not be asked for
+        self._appending = Repeated("the writing of audit devices", logging.ERROR)
+        self._looking = Repeated("the looking for the newest key of seals", logging.WARNING)
+        self._sealing = Repeated("the sealing of audit files", logging.ERROR)
+        self._syncing = Repeated("the syncing of audit files", logging.ERROR)
+        self._recording = Repeated("the recording of chains", logging.WARNING)
 
     def try_open(self, file: Path) -> None:
         """Raises unless a file can be written, before a device with it is enabled.
@@ -75,11 +78,16 @@ class AuditLog:
             *(self._write(devices[path], path, group) for path, group in by_device.items()),
             return_exceptions=True,
         )
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
-            log.error("an audit device failed", extra={"error": type(failure).__name__})
+        failures = []
+        for path, result in zip(by_device, results, strict=True):
+            if isinstance(result, BaseException):
+                self._appending.failed(result, path)
+                failures.append(result)
+            else:
+                self._appending.goes_well(path)
+        self._appending.only(devices)
         if len(failures) == len(results):
-            del results, failure  # an error that is raised keeps this frame: with these, a cycle
+            del results, result  # an error that is raised keeps this frame: with these, a cycle
             raise failures.pop(0)
 
     async def reopen(self) -> None:
@@ -94,32 +102,22 @@ class AuditLog:
         """Seals what was written. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._config.seal_seconds)
-            with attempt("the sealing of audit files"):
-                await self._refresh_key()
+            with self._looking.turn():  # where etcd is away, the one before is as good for a while
+                await self._keys.refresh()
+            with self._sealing.turn():
                 for writer in self._writers.values():
                     writer.seal()
-
-    async def _refresh_key(self) -> None:
-        try:
-            await self._keys.refresh()
-        except ServiceError as error:
-            if not self._old_key:  # said once: where etcd is away, it is as good for a while
-                log.warning("the key of seals stays", extra={"reason": error.message})
-            self._old_key = True
-        else:
-            self._old_key = False
 
     async def keep_synced(self) -> None:
         """Brings files to the disk, and records how far they are there. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._config.sync_seconds)
             for writer in list(self._writers.values()):
-                try:
+                with self._syncing.turn(writer):
                     await writer.sync()
                     await writer.witness()
-                except OSError as error:
-                    log.error("an audit file cannot be synced", extra={"errno": error.errno or 0})
-            with attempt("the recording of chains"):
+            self._syncing.only(self._writers.values())
+            with self._recording.turn():
                 await self._record()
 
     async def close(self) -> None:
@@ -148,23 +146,17 @@ class AuditLog:
             entries, when = self._recorded.get(chain.writer, (0, -math.inf))
             if chain.seq > entries and now >= when + self._config.record_seconds:
                 record = self._record_of(writer)
-                if await self._try_record(record):
+                with self._recording.turn(record.writer):
+                    await self._register.record(record)
                     self._recorded[chain.writer] = (record.entries, now)
 
     async def _record_ended(self) -> None:
-        while self._ended and await self._try_record(self._ended[0]):
-            self._ended.pop(0)
-
-    async def _try_record(self, record: ChainRecord) -> bool:
-        try:
-            await self._register.record(record)
-        except ServiceError as error:
-            if not self._behind:
-                log.warning("chains are not recorded", extra={"kind": error.kind.value})
-            self._behind = True
-            return False
-        self._behind = False
-        return True
+        while self._ended:
+            with self._recording.turn(self._ended[0].writer):
+                await self._register.record(self._ended[0])
+                self._ended.pop(0)
+                continue
+            return
 
     def _record_of(self, writer: FileWriter, *, ended: bool = False) -> ChainRecord:
         chain = writer.synced

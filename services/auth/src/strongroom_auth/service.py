@@ -36,9 +36,9 @@ from strongroom_auth.userpass.users import Users
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.handlers import Caller, HandlerTable
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_runtime.shared_clock import SharedClock
-from strongroom_runtime.tasks import attempt
 
 _DROP_TOKEN_DATA = "/strongroom.kv.v1.KvLifecycleService/DropTokenData"  # noqa: S105 (a method)
 _DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeases"  # noqa: S105
@@ -100,9 +100,9 @@ class AuthService:
 
     async def _remove_policies(self) -> NoReturn:
         """Removes policies that have ended, now and every so often, until cancelled."""
-        ending = self._policies.ending
+        ending, work = self._policies.ending, Repeated("the removal of policies that have ended")
         while True:
-            with attempt("the removal of policies that have ended"):
+            with work.turn():
                 if not ending.complete:
                     await ending.complete_index()
                 await ending.remove()
@@ -110,10 +110,11 @@ class AuthService:
 
     async def _sweep(self) -> NoReturn:
         """Removes failed logins and secret ids that are of no more use, every so often, until cancelled."""
+        work = Repeated("the removal of failed logins and secret ids")
         while True:
             await asyncio.sleep(self._lockout_seconds)
             for each in self._swept:
-                with attempt("the removal of failed logins and secret ids"):
+                with work.turn(each):
                     await each.sweep(self.clock.now())
 
 

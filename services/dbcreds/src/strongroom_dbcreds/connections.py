@@ -10,7 +10,7 @@ from strongroom_dbcreds.drivers.base import Driver, Factory
 from strongroom_dbcreds.records import Connection
 from strongroom_dbcreds.storage import Named
 from strongroom_runtime.errors import Kind, ServiceError, invalid
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +85,10 @@ class Connections:
 
     async def run(self) -> None:
         """Closes what no connection needs any more, again and again, until cancelled."""
+        work = Repeated("the closing of unused connections")
         while True:
             await asyncio.sleep(_TEND_SECONDS)
-            with attempt("the closing of unused connections"):
+            with work.turn():
                 await self.tend()
 
     async def tend(self) -> None:

@@ -7,7 +7,7 @@ import uuid
 from strongroom.auth.v1 import gate_pb2
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.handlers import Caller
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 from strongroom_seal.storage import SealStore
 
 ADOPT = "/strongroom.auth.v1.TokenGateService/AdoptRootToken"
@@ -49,8 +49,9 @@ class Adoption:
         await self._auth.call(ADOPT, request, RequestContext(str(uuid.uuid4()), caller="seal"))
 
     async def _keep_promise(self, root: bytes) -> None:
+        work = Repeated("the adoption of a root token")
         while True:
-            with attempt("the adoption of a root token"):
+            with work.turn():
                 promised = await self._store.promised(root)
                 if promised is None:
                     return

@@ -6,7 +6,7 @@ from typing import NoReturn
 import msgspec
 
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 from strongroom_seal.domain.keys import MasterRing, RotationPolicy
 from strongroom_seal.seal import Seal
 
@@ -58,9 +58,10 @@ class Rotation:
 
     async def run(self, seconds: float) -> NoReturn:
         """Looks at the policy every so often, until cancelled."""
+        work = Repeated("the change of the term")
         while True:
             await asyncio.sleep(seconds)
             if self._seal.sealed:
                 continue
-            with attempt("the change of the term"):
+            with work.turn():
                 await self.rotate_if_due()

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Caller
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.secrets import new_token
 from strongroom_runtime.storage import CompactedError, ConflictError, Path, Store, Transaction
-from strongroom_runtime.tasks import attempt
 from strongroom_seal.adoption import Adoption
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
@@ -269,10 +269,12 @@ class Seal:
 
     async def follow(self) -> None:
         """Does what other processes' rotations, sealings and initialisation ask for. Runs until cancelled."""
+        work = Repeated("the following of the store")
         while True:
-            with attempt("the following of the store"), contextlib.suppress(CompactedError):
+            with work.turn(), contextlib.suppress(CompactedError):
                 start = await self._raw.revision()
                 await self.catch_up()
+                work.goes_well()
                 async for changes in self._raw.watch((), from_revision=start + 1):
                     if changes.events:
                         await self.catch_up()

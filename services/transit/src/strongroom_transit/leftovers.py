@@ -5,7 +5,7 @@ import logging
 import random
 
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 from strongroom_transit.storage import Begun, Keys
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,10 @@ class Leftovers:
 
     async def run(self) -> None:
         """Looks again and again, for ever."""
+        work = Repeated("the removal of leftovers")
         while True:
             await asyncio.sleep(self._seconds / _LOOKS * random.uniform(0.5, 1.0))  # noqa: S311
-            with attempt("the removal of leftovers"):
+            with work.turn():
                 await self.once()
 
     async def once(self) -> int:

@@ -5,12 +5,9 @@ import logging
 import random
 
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.errors import ServiceError
-from strongroom_runtime.tasks import attempt
+from strongroom_runtime.repeated import Repeated
 from strongroom_transit.creation import Maker
 from strongroom_transit.storage import Keys
-
-log = logging.getLogger(__name__)
 
 
 class Rotation:
@@ -28,21 +25,22 @@ class Rotation:
         self._maker = maker
         self._clock = clock
         self._seconds = seconds
+        self._rotating = Repeated("the rotation of keys", logging.WARNING)
 
     async def run(self) -> None:
         """Looks again and again, for ever. Replicas do not look at the same moment."""
+        work = Repeated("the looking for keys to rotate")
         while True:
             await asyncio.sleep(self._seconds * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            with attempt("the rotation of keys"):
+            with work.turn():
                 await self.once()
 
     async def once(self) -> int:
         """Rotates what is due; returns how many this replica did. What fails is tried again next time."""
-        done = 0
+        done, due = 0, set()
         for mount, name, going_past in await self._keys.due(self._clock.now()):
-            try:
-                with going_past:
-                    done += await self._maker.rotate_if_due(mount, name)
-            except ServiceError as error:
-                log.warning("a key could not be rotated", extra={"reason": error.kind.value})
+            due.add((mount, name))
+            with self._rotating.turn((mount, name)), going_past:
+                done += await self._maker.rotate_if_due(mount, name)
+        self._rotating.only(due)
         return done

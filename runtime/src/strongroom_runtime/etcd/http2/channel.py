@@ -22,6 +22,7 @@ from strongroom_runtime.etcd.http2.calls import (
 from strongroom_runtime.etcd.http2.connection import Connection
 from strongroom_runtime.etcd.http2.frames import HeaderList, Headers
 from strongroom_runtime.ports import SOCKET
+from strongroom_runtime.repeated import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -160,16 +161,15 @@ class Channel:
 
     async def _resolve(self) -> None:
         """Keeps to the addresses that the names stand for."""
+        work = Repeated("the resolving of etcd's names", logging.WARNING)
         while True:
             found: dict[Address, str] = {}
-            failed = False
+            resolved = 0
             for host, port in self._endpoints:
-                try:
+                with work.turn(host):
                     found |= dict.fromkeys(await _addresses(host, port), host)
-                except (OSError, UnicodeError) as error:
-                    failed = True
-                    log.warning("a name cannot be resolved", extra={"error": type(error).__name__})
-            if not failed:
+                    resolved += 1
+            if resolved == len(self._endpoints):
                 for address in self._members.keys() - found:
                     self._members.pop(address).task.cancel()
             for address in found.keys() - self._members.keys():

@@ -129,7 +129,10 @@ class Connection(asyncio.Protocol):
             for frame in self._reader.feed(data):
                 self._take(frame)
         except ProtocolError as error:
-            log.warning("etcd broke the protocol", extra={"reason": str(error)})
+            if self.ready.done():
+                log.warning("etcd broke the protocol", extra={"reason": str(error)})
+            else:
+                self.ready.set_exception(ConnectionAbortedError(str(error)))
             self._write(frames.goaway(error.code))
             self._abort()
 

@@ -8,16 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from strongroom_auth.tokens.tokens import Tokens
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.storage import ConflictError
-from strongroom_runtime.tasks import attempt
-
-log = logging.getLogger(__name__)
 
 _PARALLEL = 16  # jobs that have just begun, and as many that take long
 _QUICK_SECONDS = 2.0  # what takes longer takes long
 _ATTEMPT_SECONDS = 60.0  # what an attempt did so far is kept, and the next one goes on there
-_LONGEST_WAIT_SECONDS = 30.0
+_LONGEST_WAIT_SECONDS = 300.0
+_EARLY_SECONDS = 2.0  # how often one job that waits is tried before its time
 
 # (token id): removes what belonged to a token elsewhere; raises ServiceError where it could not yet.
 Listener = Callable[[str], Awaitable[None]]
@@ -46,13 +44,17 @@ class Cleanup:
         self._did = False
         # Jobs that failed, by token: when to try again, by the monotonic clock, and the wait before that.
         self._waits: dict[str, tuple[float, float]] = {}
+        self._early_at = 0.0
+        self._jobs = Repeated("the removal of what tokens obtained", logging.WARNING)
 
     async def run(self) -> None:
         """Works until cancelled; what fails is tried again."""
         try:
             # Apart: jobs that take long must not keep tokens from ending, nor what those obtained.
             await asyncio.gather(
-                self._repeat(self._end_expired), self._repeat(self._work), self._list_all()
+                self._repeat("the removal of tokens", self._end_expired),
+                self._repeat("the looking for what tokens left", self._work),
+                self._list_all(),
             )
         finally:
             running = list(self._running.values())
@@ -69,17 +71,19 @@ class Cleanup:
 
     async def _list_all(self) -> None:
         """Puts tokens that an earlier version made among the leases; tried until it is done."""
+        work = Repeated("the listing of tokens")
         while True:
-            with attempt("the listing of tokens"):
+            with work.turn():
                 await self._records.list_all()
                 return
             await asyncio.sleep(self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
 
-    async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
+    async def _repeat(self, name: str, work: Callable[[], Awaitable[bool]]) -> None:
         """Works again and again; at once where there may be more."""
+        repeated = Repeated(name)
         while True:
             busy = False
-            with attempt("the removal of tokens"):
+            with repeated.turn():
                 busy = await work()
             # Replicas that started together should not do the same work at the same moment for ever.
             await asyncio.sleep(0 if busy else self._seconds * random.uniform(0.7, 1.3))  # noqa: S311
@@ -106,16 +110,27 @@ class Cleanup:
 
         All are looked at, however many fail or take long: none keeps those behind it waiting.
         """
-        after, seen = "", set[str]()
+        after, seen, early = "", set[str](), self._early()
         while jobs := await self._records.jobs(after):
             for token_id, parent in jobs:
                 seen.add(token_id)
                 due, _ = self._waits.get(token_id, (0.0, 0.0))
-                if token_id not in self._running and self._clock.monotonic() >= due:
+                is_time = self._clock.monotonic() >= due or token_id == early
+                if token_id not in self._running and is_time:
                     await self._start(token_id, parent)
             after = jobs[-1][0]
         for gone in self._waits.keys() - seen:
             del self._waits[gone]
+        self._jobs.only(seen)
+
+    def _early(self) -> str:
+        """Returns now and then a job to try before its time, each in turn: what it waits for may be back."""
+        now = self._clock.monotonic()
+        waiting = self._waits.keys() - self._running.keys()
+        if now < self._early_at or not waiting:
+            return ""
+        self._early_at = now + _EARLY_SECONDS
+        return min(waiting, key=lambda token_id: self._waits[token_id])
 
     async def _start(self, token_id: str, parent: str) -> None:
         while len(self._running) - len(self._long) >= _PARALLEL:
@@ -143,22 +158,23 @@ class Cleanup:
         limit = asyncio.timeout(_ATTEMPT_SECONDS)
         loop = asyncio.get_running_loop()
         timer = loop.call_later(_QUICK_SECONDS, self._takes_long, token_id, limit)
-        _, before = self._waits.get(token_id, (0.0, self._seconds / 2))
-        wait = min(before * 2, _LONGEST_WAIT_SECONDS)
         try:
-            async with limit:
-                await self._clean(token_id, parent)
-            self._did = True
-            return
-        except (ServiceError, TimeoutError) as error:
-            kind = error.kind.value if isinstance(error, ServiceError) else "timeout"
-            log.warning("what a token obtained is not yet removed", extra={"kind": kind})
-        except Exception as error:
-            # A bug, or a record that does not open: the work for all others goes on.
-            log.error("a job cannot be done", extra={"error": type(error).__name__})
+            with self._jobs.turn(token_id):
+                async with limit:
+                    await self._clean(token_id, parent)
+                self._succeeded(token_id)
+                return
         finally:
             timer.cancel()
+        _, before = self._waits.get(token_id, (0.0, self._seconds / 2))
+        wait = min(before * 2, _LONGEST_WAIT_SECONDS)
         self._waits[token_id] = (self._clock.monotonic() + wait, wait)
+
+    def _succeeded(self, token_id: str) -> None:
+        self._did = True
+        if self._waits.pop(token_id, None) is not None:
+            # What it waited for is back: the others may have waited for the same.
+            self._waits = {each: (0.0, wait) for each, (_, wait) in self._waits.items()}
 
     async def _expire(self, token_id: str) -> bool:
         found = await self._records.get(token_id)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases, Queue
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.shared_clock import SharedClock
-from strongroom_runtime.tasks import attempt
 
 _STOP_SECONDS = 2.0
 # Finding the queues takes etcd longer the more leases there are: a twentieth of the time may be spent on it.
@@ -38,13 +38,16 @@ class Expiry:
         self._probes: dict[Queue, asyncio.Task[None]] = {}
         # Databases that were probed in vain: when to probe again, and the wait before that.
         self._waits: dict[Queue, tuple[float, float]] = {}
+        self._revoking = Repeated("the revocation of leases that are due")
+        self._probing = Repeated("the probing of databases")
 
     async def run(self) -> None:
         """Works until cancelled; ends what it began before it returns."""
         await self._clock.found()
+        work = Repeated("the expiry of leases")
         try:
             while True:
-                with attempt("the expiry of leases"):
+                with work.turn():
                     await self.step(await self._known_queues())
                 await self._rest()
         finally:
@@ -53,8 +56,8 @@ class Expiry:
     async def step(self, queues: Iterable[Queue] | None = None) -> None:
         """Begins what is due in some queues, None for all there are, as far as their databases have room."""
         self._revoker.wake.clear()
-        if queues is None:
-            queues = await self._leases.queues()
+        queues = await self._leases.queues() if queues is None else list(queues)
+        self._revoking.only(queues)
         now = self._clock.now()
         await asyncio.gather(*(self._begin(queue, now) for queue in queues))
 
@@ -111,9 +114,10 @@ class Expiry:
     async def probe(self) -> None:
         """Tries one lease of each database that was away; where it is back, all the others. Works until cancelled."""
         await self._clock.found()
+        work = Repeated("the search for databases that are back")
         try:
             while True:
-                with attempt("the search for databases that are back"):
+                with work.turn():
                     await self._leases.refile()
                     await self.probe_once()
                 await asyncio.sleep(self._config.probe_seconds * random.uniform(0.7, 1.3))  # noqa: S311
@@ -128,6 +132,7 @@ class Expiry:
         failing = set(await self._leases.failing())
         for gone in self._waits.keys() - failing:
             del self._waits[gone]
+        self._probing.only(failing)
         now = self._clock.now()
         for queue in failing - self._probes.keys():
             if self._waits.get(queue, (0.0, 0.0))[0] <= now:
@@ -136,7 +141,7 @@ class Expiry:
                 task.add_done_callback(lambda _, queue=queue: self._probes.pop(queue, None))  # type: ignore[misc]
 
     async def _probe_safely(self, queue: Queue) -> None:
-        with attempt("a probe of a database"):
+        with self._probing.turn(queue):
             await self._probe(*queue)
 
     async def _probe(self, mount: str, database: str) -> None:
@@ -177,7 +182,7 @@ class Expiry:
     async def _batch(
         self, queue: Queue, batch: dict[str, float], over: Callable[[Collection[str]], None]
     ) -> None:
-        with attempt("the revocation of leases that are due"):
+        with self._revoking.turn(queue):
             found, broken = await self._revoker.read(list(batch))
             late = {
                 kept.lease.key: _ms(kept.lease.due) - _ms(batch[kept.lease.key]) for kept in found

@@ -25,9 +25,9 @@ from strongroom_dbcreds.rotation.subjects import Subject
 from strongroom_dbcreds.storage import due_rotations, rest_of_rotations
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.locks import KeyedLocks
+from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import Store, going_past
-from strongroom_runtime.tasks import attempt
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,10 @@ class Rotator:
     async def run(self) -> None:
         """Changes what is due, until cancelled; a database that hangs keeps no other waiting."""
         await self._clock.ready()
+        work = Repeated("the looking for passwords to rotate")
         try:
             while True:
-                with attempt("the rotation of passwords"):
+                with work.turn():
                     await self._begin()
                 wait = self._config.rotation_seconds * random.uniform(0.7, 1.3)  # noqa: S311
                 await asyncio.sleep(wait)
