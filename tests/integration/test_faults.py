@@ -15,26 +15,43 @@ from typing import Any
 import pytest
 import requests
 
+from tests.integration.databases import Postgres
 from tests.integration.platforms import ROOT, Platform, b64, start, until
+from tests.integration.test_dynamic_credentials import configure
 
-SERVICES = ("kv", "transit", "auth", "audit", "gateway", "seal", "etcd")
+SERVICES = ("kv", "transit", "dbcreds", "auth", "audit", "gateway", "seal", "etcd")
 
 
 @pytest.fixture(scope="module")
-def split(shared_folder: Path) -> Iterator[Platform]:
+def split(shared_folder: Path, database: Postgres) -> Iterator[Platform]:
     with start(shared_folder, "split") as platform:
         assert platform.http("POST", "sys/mounts/transit", json={"type": "transit"}).ok
+        configure(platform, database, "database")
         yield platform
 
 
 class Writer(threading.Thread):
-    """Writes to one path, and remembers what was acknowledged: the number of each, and what was answered."""
+    """Writes to one path, and remembers what was acknowledged: the number of each, and what was answered.
 
-    def __init__(self, platform: Platform, path: str, body: Callable[[int], Any]) -> None:
+    Args:
+        platform: which is to answer.
+        path: where to.
+        body: makes what is written, of its number; None for paths that make something when they are read.
+        pause: in seconds, after each.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        path: str,
+        body: Callable[[int], Any] | None,
+        pause: float = 0.0,
+    ) -> None:
         super().__init__(daemon=True)
         self._platform = platform
         self._path = path
         self._body = body
+        self._pause = pause
         self._ending = threading.Event()
         self.acknowledged: list[tuple[int, Any]] = []
         self.failed = 0
@@ -45,9 +62,10 @@ class Writer(threading.Thread):
         while not self._ending.is_set():
             number += 1
             try:
-                answer = session.post(
+                answer = session.request(
+                    "GET" if self._body is None else "POST",
                     f"{self._platform.address}/v1/{self._path}",
-                    json=self._body(number),
+                    json=None if self._body is None else self._body(number),
                     headers={"X-Vault-Token": ROOT}, verify=self._platform.ca, timeout=30,
                 )  # fmt: skip
             except requests.RequestException:
@@ -57,6 +75,7 @@ class Writer(threading.Thread):
                 continue
             if answer.status_code == 200:
                 self.acknowledged.append((number, answer.json()["data"]))
+                time.sleep(self._pause)
             else:
                 assert answer.status_code >= 500, answer.text
                 self.failed += 1
@@ -68,7 +87,10 @@ class Writer(threading.Thread):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_killed_service_comes_back_and_nothing_is_lost(split: Platform, service: str) -> None:
+def test_a_killed_service_comes_back_and_nothing_is_lost(
+    split: Platform, database: Postgres, service: str
+) -> None:
+    before_all = database.users()
     path, key = f"secret/data/fault-{service}", f"transit/keys/fault-{service}"
     split.http("POST", "secret/config", json={"max_versions": 100_000})
     assert split.http("POST", key).ok
@@ -79,7 +101,8 @@ def test_a_killed_service_comes_back_and_nothing_is_lost(split: Platform, servic
         f"transit/encrypt/fault-{service}",
         lambda number: {"plaintext": b64(str(number).encode())},
     )
-    writers = (writer, rotator, encrypter)
+    asker = Writer(split, "database/creds/app", None, pause=0.1)
+    writers = (writer, rotator, encrypter, asker)
     for each in writers:
         each.start()
     until(lambda: all(len(each.acknowledged) > 5 for each in writers))
@@ -108,6 +131,16 @@ def test_a_killed_service_comes_back_and_nothing_is_lost(split: Platform, servic
     ).json()["data"]["batch_results"]
     numbers = [number for number, _ in encrypter.acknowledged]
     assert [each["plaintext"] for each in opened] == [b64(str(n).encode()) for n in numbers]
+    assert {user["username"] for _, user in asker.acknowledged} <= database.users() - before_all
+    # No user without a lease, also of those whose answer was lost, and none once all are revoked.
+    until(lambda: len(database.users() - before_all) <= leases(split))
+    until(lambda: split.http("PUT", "sys/leases/revoke-prefix/database").status_code == 204, 60)
+    assert database.users() <= before_all
+    assert leases(split) == 0
+
+
+def leases(platform: Platform) -> int:
+    return int(platform.http("GET", "sys/leases/count").json()["data"]["lease_count"])
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_half_written(split: Platform) -> None:
