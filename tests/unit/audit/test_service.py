@@ -1,6 +1,7 @@
 """The audit service: chains are sealed and registered by themselves, keys replaced, and crashes leave no problem."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -153,6 +154,28 @@ async def test_a_client_decides_neither_rights_nor_what_else_is_in_a_file(
         assert caught.value.kind is Kind.INVALID
         assert value.strip() not in caught.value.message.split(": ")[0]
         assert list(platform.folder.iterdir()) == []
+
+
+async def test_the_log_says_once_why_a_device_takes_no_entries(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "strongroom_audit.log")
+    file = platform.folder / "file.log"
+    async with platform.running() as service:
+        await platform.enable(service)
+        file.unlink()
+        file.symlink_to(platform.folder / "elsewhere.log")
+        for _ in range(3):
+            with pytest.raises(ServiceError):
+                await service.log.append([("file/", ENTRY)])
+        file.unlink()
+        for _ in range(2):
+            await service.log.append([("file/", ENTRY)])
+    failing, again = [record for record in caplog.records if "takes" in record.message]
+    assert vars(failing)["device"] == vars(again)["device"] == "file/"
+    assert vars(failing)["file"] == str(file)
+    assert "cannot be opened: Too many levels" in vars(failing)["reason"]
+    assert (failing.levelname, again.message) == ("ERROR", "an audit device takes entries again")
 
 
 async def recorded(platform: Platform, service: AuditService, count: int) -> Evidence:

@@ -39,7 +39,7 @@ class AuditLog:
         self._writers: dict[tuple[str, str], FileWriter] = {}
         self._recorded: dict[str, tuple[int, float]] = {}  # entries and when, by chain
         self._ended: list[ChainRecord] = []  # chains whose end is not recorded yet
-        self._appending = Repeated("the writing of audit devices", logging.ERROR)
+        self._failing: dict[str, str] = {}  # what was said of devices that take no entries, by path
         self._looking = Repeated("the looking for the newest key of seals", logging.WARNING)
         self._sealing = Repeated("the sealing of audit files", logging.ERROR)
         self._syncing = Repeated("the syncing of audit files", logging.ERROR)
@@ -72,22 +72,15 @@ class AuditLog:
             return
         if len(by_device) == 1:
             ((path, group),) = by_device.items()
-            await self._writer(devices[path], path).append(*group)
+            await self._write(devices[path], path, group)
             return
         results = await asyncio.gather(
             *(self._write(devices[path], path, group) for path, group in by_device.items()),
             return_exceptions=True,
         )
-        failures = []
-        for path, result in zip(by_device, results, strict=True):
-            if isinstance(result, BaseException):
-                self._appending.failed(result, path)
-                failures.append(result)
-            else:
-                self._appending.goes_well(path)
-        self._appending.only(devices)
+        failures = [result for result in results if isinstance(result, BaseException)]
         if len(failures) == len(results):
-            del results, result  # an error that is raised keeps this frame: with these, a cycle
+            del results  # an error that is raised keeps this frame: with these, a cycle
             raise failures.pop(0)
 
     async def reopen(self) -> None:
@@ -175,7 +168,26 @@ class AuditLog:
         return self._keys.current
 
     async def _write(self, device: Device, path: str, entries: list[bytes]) -> None:
-        await self._writer(device, path).append(*entries)
+        try:
+            await self._writer(device, path).append(*entries)
+        except Exception as error:
+            self._note(device, path, error)
+            raise
+        if self._failing and self._failing.pop(path, ""):
+            log.info("an audit device takes entries again", extra={"device": path})
+
+    def _note(self, device: Device, path: str, error: Exception) -> None:
+        """Says why a device takes no entries: once, not with each request that is refused for it."""
+        if isinstance(error, ServiceError):
+            if error.kind is Kind.SEALED:
+                return
+            reason = error.message
+        else:
+            reason = type(error).__name__
+        if self._failing.get(path) != reason:
+            self._failing[path] = reason
+            about = {"device": path, "file": str(self._devices.file(device)), "reason": reason}
+            log.error("an audit device takes no entries", extra=about)
 
     def _writer(self, device: Device, path: str) -> FileWriter:
         """Returns what writes to the file of a device.
