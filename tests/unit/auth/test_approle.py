@@ -268,6 +268,20 @@ async def test_settings_are_changed_one_by_one(roles: Roles) -> None:
     )
 
 
+async def test_the_period_has_an_old_name(roles: Roles) -> None:
+    async def period() -> int:
+        shown = (await roles("ReadRole", role_name="app")).role
+        assert not shown.HasField("period")
+        return int(shown.settings.token_period)
+
+    await roles.write(period=60)
+    assert await period() == 60
+    await roles.write(period=70, settings={"token_period": 80})
+    assert await period() == 80
+    await roles("WriteRoleSetting", role_name="app", setting="period", role=pb.AppRole(period=90))
+    assert await period() == 90
+
+
 async def test_roles_are_listed_changed_and_removed(roles: Roles) -> None:
     role_id = await roles.write("App", secret_id_ttl=60)
     secret = await roles.secret("app")

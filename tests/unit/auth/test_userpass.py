@@ -225,6 +225,17 @@ async def test_a_token_is_bound_to_the_address_of_its_login(auth: Auth) -> None:
     await refused(auth.entry(made.client_token, "10.0.0.2"), Kind.DENIED)
 
 
+async def test_the_addresses_have_an_old_name(auth: Auth) -> None:
+    async def cidrs(**given: Any) -> list[str]:
+        await auth("WriteUser", login_context(), username="ann", password="a", **given)
+        shown = await auth("ReadUser", login_context(), username="ann")
+        return list(shown.settings.token_bound_cidrs.values)
+
+    assert await cidrs(bound_cidrs=texts("10.0.0.0/8")) == ["10.0.0.0/8"]
+    newer = login_pb2.TokenSettings(token_bound_cidrs=texts("10.1.0.0/16"))
+    assert await cidrs(bound_cidrs=texts("10.2.0.0/16"), settings=newer) == ["10.1.0.0/16"]
+
+
 async def test_spans_have_old_names(auth: Auth) -> None:
     async def spans(**given: Any) -> tuple[int, int]:
         fields = {"username": "ann", "password": "a", **given}

@@ -27,9 +27,16 @@ class RequestPlan:
 
     Args:
         any_case: keys of the body may be in capitals, as `Key` of sys/unseal, which Go clients of old send.
+        from_path: fields that only captures of the path give.
     """
 
-    def __init__(self, descriptor: Descriptor, *, any_case: bool = False) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        *,
+        any_case: bool = False,
+        from_path: Collection[str] = (),
+    ) -> None:
         self.descriptor = descriptor
         self._any_case = any_case
         self._new = GetMessageClass(descriptor)
@@ -44,7 +51,10 @@ class RequestPlan:
         self._body: Setter | None = None
         self.fields: list[Field] = []
         self.malformed = ""
+        self.from_path = frozenset(from_path)
         self._add(descriptor, _itself)
+        for key in from_path:
+            self._setters.pop(key, None)
 
     @property
     def keys(self) -> frozenset[str]:
@@ -81,7 +91,7 @@ class RequestPlan:
         else:
             items = {} if self._items.keys().isdisjoint(members) else self._read_items(members)
             message = self._new(**items) if items else self._new()
-            self._fill(message, members, items, unknown)
+            self._fill(message, members, items, captures, unknown)
         for key, text in query.items():
             names = self._names.get(key, (key,))
             in_body = any(name in members for name in names)
@@ -109,6 +119,7 @@ class RequestPlan:
         message: Message,
         members: Mapping[str, msgspec.Raw],
         done: Collection[str],
+        captures: Collection[str],
         unknown: list[str],
     ) -> None:
         for given, raw in members.items():
@@ -136,8 +147,8 @@ class RequestPlan:
                     self._zeros[key](message, 0)
             elif key in self._raw:
                 self._raw[key](message, bytes(raw))
-            elif bytes(raw) != b"null":  # which says nothing: some clients send all that they know
-                unknown.append(given)
+            elif given not in captures and bytes(raw) != b"null":
+                unknown.append(given)  # null says nothing: some clients send all that they know
 
     def _add(self, descriptor: Descriptor, owner: Callable[[Any], Any]) -> None:
         for field_descriptor in descriptor.fields:

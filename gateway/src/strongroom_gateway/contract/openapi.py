@@ -101,7 +101,8 @@ def _operation(spec: MethodSpec, names: list[str]) -> dict[str, Any]:
         ],
         "responses": {str(spec.success_status or 200): {"description": "OK"}},
     }
-    fields = [f for f in spec.request_plan.fields if f.name not in names]
+    plan = spec.request_plan
+    fields = [f for f in plan.fields if f.name not in names and f.name not in plan.from_path]
     if _VERBS[spec.operation] in ("post", "patch") and fields:
         schema = {"type": "object", "properties": {f.name: _described(f) for f in fields}}
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}

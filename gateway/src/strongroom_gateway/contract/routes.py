@@ -185,6 +185,7 @@ _patterns = Derived(_patterns_of)
 def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
     route = rpc.GetOptions().Extensions[options.route]
     mount = service.GetOptions().Extensions[options.mount]
+    captures = _captures(route.path)
     return MethodSpec(
         name=f"/{service.full_name}/{rpc.name}",
         area=service.full_name.split(".")[1],
@@ -203,23 +204,26 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         or (route.operation in _READS and not route.side_effects),
         works_sealed=route.works_sealed,
         shape=shape_of(rpc),
-        path_fields=_path_fields(rpc.input_type, route.path),
+        path_fields=(*_mount_fields(rpc.input_type), *captures),
         subject=route.subject,
         parameters_plan=ResponsePlan(rpc.input_type),
-        request_plan=RequestPlan(rpc.input_type, any_case=route.works_sealed),
+        request_plan=RequestPlan(
+            rpc.input_type,
+            any_case=route.works_sealed,
+            from_path=[name for name in captures if name not in route.path_or_body],
+        ),
         response_plan=ResponsePlan(rpc.output_type),
     )
 
 
-def _path_fields(message: Descriptor, patterns: Iterable[str]) -> tuple[str, ...]:
-    captures = {
-        _capture(segment)[0]: None
-        for pattern in patterns
-        for segment in pattern.split("/")
-        if segment.startswith("{")
-    }
-    mounts = [f.name for f in message.fields if f.GetOptions().Extensions[options.mount_path]]
-    return (*mounts, *captures)
+def _mount_fields(message: Descriptor) -> list[str]:
+    return [f.name for f in message.fields if f.GetOptions().Extensions[options.mount_path]]
+
+
+def _captures(patterns: Iterable[str]) -> list[str]:
+    """Returns the fields that the patterns capture, each once."""
+    segments = (segment for pattern in patterns for segment in pattern.split("/"))
+    return list(dict.fromkeys(_capture(each)[0] for each in segments if each.startswith("{")))
 
 
 def _capture(segment: str) -> tuple[str, bool]:

@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from strongroom.auth.v1 import approle_pb2, policy_pb2, token_pb2, userpass_pb2
+from strongroom.dbcreds.v1 import lease_pb2
 from strongroom.kv.v1 import cubbyhole_pb2, kv1_pb2, kv2_pb2
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.seal.v1 import seal_pb2
+from strongroom.transit.v1 import material_pb2, signature_pb2
+from strongroom_gateway.contract.bodies import parse_body
 from strongroom_gateway.contract.routes import RouteTable, path_for
 from strongroom_runtime.errors import Kind, ServiceError
 
@@ -20,6 +23,9 @@ MODULES = (
     kv2_pb2,
     cubbyhole_pb2,
     seal_pb2,
+    lease_pb2,
+    material_pb2,
+    signature_pb2,
 )
 V2, V1, APPROLE = ("kv", "2"), ("kv", "1"), ("approle", "")
 READ, LIST, UPDATE = options.OPERATION_READ, options.OPERATION_LIST, options.OPERATION_UPDATE
@@ -100,6 +106,42 @@ def test_a_grpc_call_has_the_path_of_its_http_twin(table: RouteTable) -> None:
     assert path("CreateToken", request) == "auth/token/create/ci"
     with pytest.raises(ServiceError, match="path"):
         path("ReadSecret", kv2_pb2.ReadSecretRequest())
+
+
+@pytest.mark.parametrize(
+    ("mount", "path", "operation", "field"),
+    [
+        (None, "auth/token/create", UPDATE, "role_name"),
+        (V2, "metadata", LIST, "path"),
+        (V2, "metadata", options.OPERATION_SCAN, "path"),
+        (V2, "detailed-metadata", LIST, "path"),
+        (None, "sys/policies/acl", LIST, "prefix"),
+        (None, "sys/leases/lookup", LIST, "prefix"),
+        (("transit", ""), "restore", UPDATE, "name"),
+    ],
+)
+def test_what_a_path_captures_comes_from_no_body_and_no_query(
+    table: RouteTable, mount: Any, path: str, operation: int, field: str
+) -> None:
+    """Policies judge the path: one for the shorter path is none for what the longer ones stand for."""
+    spec, captures = table.match(mount, path, operation)
+    plan = spec.request_plan
+    body = b'{"%s": "elsewhere"}' % field.encode()
+    for given in (
+        plan.decode(body, parse_body(body), {}, captures),
+        plan.decode(b"", {}, {field: "elsewhere"}, captures),
+    ):
+        assert given == (spec.request(), [field])
+    deeper, captures = table.match(mount, f"{path}/here", operation)
+    message, unknown = deeper.request_plan.decode(body, parse_body(body), {}, captures)
+    assert (getattr(message, field), unknown) == ("here", [])
+
+
+def test_what_the_path_may_leave_to_the_body(table: RouteTable) -> None:
+    spec, captures = table.match(("transit", ""), "hash", UPDATE)
+    body = b'{"algorithm": "sha2-512"}'
+    message, unknown = spec.request_plan.decode(body, parse_body(body), {}, captures)
+    assert (getattr(message, "algorithm"), unknown) == ("sha2-512", [])  # noqa: B009
 
 
 def test_every_public_method_has_one_place(table: RouteTable) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2
+from strongroom.auth.v1 import approle_pb2, login_pb2, policy_pb2, token_pb2, userpass_pb2
 from strongroom.kv.v1 import kv1_pb2, kv2_pb2
 from strongroom.seal.v1 import seal_pb2
 from strongroom.sys.v1 import mounts_pb2
@@ -87,10 +87,25 @@ def test_an_older_name_says_nothing_beside_the_newer(body: str, paths: list[str]
     assert (list(message.paths), unknown) == (paths, [])
     rules = '{"rules": "old", "policy": "new"}'
     for text in (rules, '{"policy": "new", "rules": "old"}'):
-        assert decode(policy_pb2.WritePolicyRequest, text)[0].policy == "new"
+        assert decode(policy_pb2.WritePolicyOldRequest, text)[0].policy == "new"
     query = {"path": "a", "paths": "b"}
     assert list(decode(policy_pb2.CapabilitiesRequest, query=query)[0].paths) == ["b"]
     assert list(decode(policy_pb2.CapabilitiesRequest, body, query)[0].paths) == paths
+
+
+@pytest.mark.parametrize(
+    ("kind", "unknown"),
+    [
+        (token_pb2.CreateTokenRequest, "metadata"),
+        (policy_pb2.WritePolicyRequest, "rules"),
+        (approle_pb2.WriteRoleRequest, "bound_cidrs"),
+        (userpass_pb2.WriteUserRequest, "period"),
+    ],
+)
+def test_a_setting_has_the_names_that_openbao_knows_and_no_more(kind: Any, unknown: str) -> None:
+    """A policy that denies a parameter names these: with another name the setting would get past it."""
+    message, ignored = decode(kind, f'{{"{unknown}": "1"}}')
+    assert (message, ignored) == (kind(), [unknown])
 
 
 def test_what_the_query_gives_in_vain_is_told() -> None:

@@ -85,6 +85,7 @@ class AppRole(_message.Message):
     SECRET_ID_TTL_FIELD_NUMBER: _builtins.int
     LOCAL_SECRET_IDS_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
     bind_secret_id: _builtins.bool
     """Logins need a secret id."""
     secret_id_num_uses: _builtins.int
@@ -93,6 +94,8 @@ class AppRole(_message.Message):
     """For how many seconds a secret id lives; 0 for ever."""
     local_secret_ids: _builtins.bool
     """Accepted for clients that send it: there is one cluster."""
+    period: _builtins.int
+    """The old name of token_period, which wins. Taken, never given."""
     @_builtins.property
     def secret_id_bound_cidrs(self) -> _login_pb2.TextList:
         """The addresses that secret ids may be used from, CIDR."""
@@ -110,15 +113,18 @@ class AppRole(_message.Message):
         secret_id_ttl: _builtins.int | None = ...,
         local_secret_ids: _builtins.bool | None = ...,
         settings: _login_pb2.TokenSettings | None = ...,
+        period: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_period", b"_period", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "period", b"period", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_period", b"_period", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "period", b"period", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bind_secret_id: _TypeAlias = _typing.Literal["bind_secret_id"]  # noqa: Y015
     _WhichOneofArgType__bind_secret_id: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id"]  # noqa: Y015
     _WhichOneofReturnType__local_secret_ids: _TypeAlias = _typing.Literal["local_secret_ids"]  # noqa: Y015
     _WhichOneofArgType__local_secret_ids: _TypeAlias = _typing.Literal["_local_secret_ids", b"_local_secret_ids"]  # noqa: Y015
+    _WhichOneofReturnType__period: _TypeAlias = _typing.Literal["period"]  # noqa: Y015
+    _WhichOneofArgType__period: _TypeAlias = _typing.Literal["_period", b"_period"]  # noqa: Y015
     _WhichOneofReturnType__secret_id_num_uses: _TypeAlias = _typing.Literal["secret_id_num_uses"]  # noqa: Y015
     _WhichOneofArgType__secret_id_num_uses: _TypeAlias = _typing.Literal["_secret_id_num_uses", b"_secret_id_num_uses"]  # noqa: Y015
     _WhichOneofReturnType__secret_id_ttl: _TypeAlias = _typing.Literal["secret_id_ttl"]  # noqa: Y015
@@ -127,6 +133,8 @@ class AppRole(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bind_secret_id) -> _WhichOneofReturnType__bind_secret_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__local_secret_ids) -> _WhichOneofReturnType__local_secret_ids | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__period) -> _WhichOneofReturnType__period | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__secret_id_num_uses) -> _WhichOneofReturnType__secret_id_num_uses | None: ...
     @_typing.overload

@@ -135,6 +135,7 @@ class WriteUserRequest(_message.Message):
     SETTINGS_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     MAX_TTL_FIELD_NUMBER: _builtins.int
+    BOUND_CIDRS_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The name."""
@@ -152,6 +153,10 @@ class WriteUserRequest(_message.Message):
     def settings(self) -> _login_pb2.TokenSettings:
         """How tokens are made."""
 
+    @_builtins.property
+    def bound_cidrs(self) -> _login_pb2.TextList:
+        """The old name of token_bound_cidrs, which wins."""
+
     def __init__(
         self,
         *,
@@ -161,11 +166,12 @@ class WriteUserRequest(_message.Message):
         settings: _login_pb2.TokenSettings | None = ...,
         ttl: _builtins.int | None = ...,
         max_ttl: _builtins.int | None = ...,
+        bound_cidrs: _login_pb2.TextList | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "max_ttl", b"max_ttl", "settings", b"settings", "ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "settings", b"settings", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "max_ttl", b"max_ttl", "mount", b"mount", "password", b"password", "password_hash", b"password_hash", "settings", b"settings", "ttl", b"ttl", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "mount", b"mount", "password", b"password", "password_hash", b"password_hash", "settings", b"settings", "ttl", b"ttl", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_ttl: _TypeAlias = _typing.Literal["max_ttl"]  # noqa: Y015
     _WhichOneofArgType__max_ttl: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl"]  # noqa: Y015

@@ -222,6 +222,7 @@ class Route(_message.Message):
     SIDE_EFFECTS_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
+    PATH_OR_BODY_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What it does."""
     unauthenticated: _builtins.bool
@@ -254,6 +255,12 @@ class Route(_message.Message):
         `{field=**}` one or more into the request field of that name. Several patterns are alternatives.
         """
 
+    @_builtins.property
+    def path_or_body(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields that the path captures, and that body or query may give over HTTP where it does not. Captures come from the path alone
+        otherwise: a policy for the shorter path must not be one for what the longer ones stand for, such as all token roles.
+        """
+
     def __init__(
         self,
         *,
@@ -268,10 +275,11 @@ class Route(_message.Message):
         side_effects: _builtins.bool = ...,
         subject: _builtins.str = ...,
         batches: _builtins.bool = ...,
+        path_or_body: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "side_effects", b"side_effects", "subject", b"subject", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated", "works_sealed", b"works_sealed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "body", b"body", "no_side_effects", b"no_side_effects", "operation", b"operation", "path", b"path", "path_or_body", b"path_or_body", "side_effects", b"side_effects", "subject", b"subject", "success_status", b"success_status", "sudo", b"sudo", "unauthenticated", b"unauthenticated", "works_sealed", b"works_sealed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -151,6 +151,8 @@ def _with_old_names(request: pb.WriteUserRequest) -> login_pb2.TokenSettings:
         given.token_ttl = request.ttl
     if request.HasField("max_ttl") and not given.HasField("token_max_ttl"):
         given.token_max_ttl = request.max_ttl
+    if request.HasField("bound_cidrs") and not given.HasField("token_bound_cidrs"):
+        given.token_bound_cidrs.CopyFrom(request.bound_cidrs)
     return given
 
 
