@@ -461,14 +461,19 @@ async def test_a_certificate_is_asked_for_and_kept(transit: Transit, kind: str) 
     chain = pem_text(leaf) + pem_text(root)
     info = (await transit("SetCertificate", name="k", certificate_chain=chain)).key
     assert json.loads(info.keys)["1"]["certificate_chain"] == chain
-    assert (await transit("ExportKey", name="k", kind="certificate-chain")).keys["1"] == chain
+    export = {"name": "k", "kind": "certificate-chain"}
+    assert (await transit("ExportKey", **export)).keys == {"1": chain}
+    await transit("RotateKey", name="k")
+    assert (await transit("ExportKey", **export)).keys == {"1": chain}
+    await refused(transit("ExportKey", version="2", **export), "certificate chain")
     stranger = certificate(ec.generate_private_key(ec.SECP256R1()), authority.public_key(), "x")
     for bad in ("", "x", pem_text(root), pem_text(leaf) + pem_text(stranger), chain * 20):
         await refused(
-            transit("SetCertificate", name="k", certificate_chain=bad), "certificate_chain"
+            transit("SetCertificate", name="k", version=1, certificate_chain=bad),
+            "certificate_chain",
         )
     await refused(
-        transit("SetCertificate", name="k", version=2, certificate_chain=chain), "version"
+        transit("SetCertificate", name="k", version=3, certificate_chain=chain), "version"
     )
     await refused(transit("CreateCertificateRequest", name="k", csr="x"), "csr")
     await refused(transit("CreateCertificateRequest", name="k", version=7), "version")

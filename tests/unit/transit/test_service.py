@@ -213,6 +213,25 @@ async def test_versions_bound_what_may_be_used(transit: Transit) -> None:
     await refused(transit("ConfigureKey", name="k", min_decryption_version=1), "min_available")
 
 
+@pytest.mark.parametrize("kind", ["aes256-gcm96", "ed25519"])
+async def test_a_version_that_opens_nothing_makes_nothing(transit: Transit, kind: str) -> None:
+    await transit("CreateKey", name="k", type=kind)
+    await transit("RotateKey", name="k")
+    await transit("ConfigureKey", name="k", min_decryption_version=2)
+    given = {"name": "k", "key_version": 1, "input": b"x"}
+    await refused(transit("Hmac", **given), "minimum decryption key version")
+    if kind == "ed25519":
+        await refused(transit("Sign", **given), "minimum decryption key version")
+        for method in ("CreateCertificateRequest", "SetCertificate"):
+            await refused(transit(method, name="k", version=1), "minimum decryption key version")
+    else:
+        old = transit.encrypt("k", b"x", key_version=1)
+        await refused(old, "minimum decryption key version")
+        datakey = transit("CreateDataKey", name="k", kind="wrapped", key_version=1)
+        await refused(datakey, "minimum decryption key version")
+    assert (await transit("Hmac", name="k", key_version=2, input=b"x")).hmac
+
+
 async def test_twenty_rotations_at_once_make_twenty_versions(transit: Transit) -> None:
     await transit("CreateKey", name="k")
     replicas = [transit, *(Transit(transit.store) for _ in range(3))]

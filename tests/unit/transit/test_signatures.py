@@ -223,6 +223,7 @@ async def test_a_malformed_signature_is_an_error(transit: Transit, signature: st
 async def test_random_and_hash(transit: Transit) -> None:
     assert len(b64decode((await transit("Random", bytes="48")).random_bytes)) == 48
     digest = hashlib.sha3_512(b"x").digest()
+    await refused(transit("Hash"), "input: is missing")
     answer = await transit("Hash", algorithm="sha3-512", input=b"x", format="base64")
     assert answer.sum == b64encode(digest).decode()
 

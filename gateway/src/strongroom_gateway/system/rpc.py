@@ -79,6 +79,8 @@ class SystemHandlers:
         return pb.RandomResponse(random_bytes=text)
 
     async def Hash(self, request: pb.HashRequest, context: RequestContext) -> pb.HashResponse:
+        if not request.HasField("input"):
+            raise invalid("input: is missing")
         text = tools.hash_text(request.input, request.algorithm, request.format)
         return pb.HashResponse(sum=text)
 

@@ -187,6 +187,16 @@ def chosen(key: Key, text: str) -> Iterable[int]:
     return (int(text),)
 
 
+def check_not_retired(key: Key, number: int) -> None:
+    """Raises where a version is too old for anything to be done with it.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if number < key.min_decryption:
+        raise invalid("version: is less than the minimum decryption key version")
+
+
 def _imported(key: Key | None) -> Key:
     if key is None:
         raise not_found("no key found of that name; to import a new key, use the import endpoint")

@@ -98,6 +98,8 @@ class Key(msgspec.Struct, frozen=True):
             raise invalid("key_version: is higher than the latest key version")
         if wanted < max(self.min_encryption, self.min_available):
             raise invalid("key_version: is less than the minimum encryption key version")
+        if wanted < self.min_decryption:  # what it made could not be decrypted or verified
+            raise invalid("key_version: is less than the minimum decryption key version")
         return wanted
 
     def check_decryption(self, version: int, what: str = "ciphertext") -> None:

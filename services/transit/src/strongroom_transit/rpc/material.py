@@ -20,7 +20,7 @@ from strongroom_transit.domain.kinds import Family, type_named
 from strongroom_transit.domain.material import Loaded, Version
 from strongroom_transit.rpc.common import found_key, key_message, named_key
 from strongroom_transit.storage import Keys
-from strongroom_transit.transfers import Transfers, Wrapped, chosen
+from strongroom_transit.transfers import Transfers, Wrapped, check_not_retired, chosen
 
 
 class MaterialHandlers:
@@ -79,6 +79,10 @@ class MaterialHandlers:
         key = await self._key(context, request.name)
         transfer.check_export(key, request.kind)
         versions = await self._versions(context, key, request.version)
+        if request.kind == "certificate-chain":
+            versions = {number: each for number, each in versions.items() if each.certificates}
+            if not versions:
+                raise invalid("version: has no certificate chain")
         return pb.ExportKeyResponse(
             name=request.name,
             type=key.type,
@@ -131,6 +135,7 @@ class MaterialHandlers:
     ) -> pb.CreateCertificateRequestResponse:
         key = await self._key(context, request.name, "name")
         certificates.check_certifiable(key)
+        check_not_retired(key, request.version or key.latest)
         loaded = await self._loaded(context, request.name, request.version)
         return pb.CreateCertificateRequestResponse(
             name=request.name,
@@ -144,6 +149,7 @@ class MaterialHandlers:
         key = await self._key(context, request.name, "name")
         certificates.check_certifiable(key)
         number, mount = request.version or key.latest, mount_of(context).uuid
+        check_not_retired(key, number)
 
         def change(key: Key, before: Version) -> Version:
             return certificates.with_chain(before, request.certificate_chain)

@@ -114,7 +114,7 @@ class SignatureHandlers:
 
     async def Hash(self, request: pb.HashRequest, context: RequestContext) -> pb.HashResponse:
         return pb.HashResponse(
-            sum=tools.hash_text(request.input, request.algorithm, request.format)
+            sum=tools.hash_text(_input(request), request.algorithm, request.format)
         )
 
 
