@@ -214,6 +214,19 @@ async def test_versions_delete_themselves(kv: Kv) -> None:
     assert (await kv("ReadConfig")).delete_version_after == 60
 
 
+async def test_a_mount_can_switch_off_that_versions_delete_themselves(kv: Kv) -> None:
+    await kv("WriteMetadata", path="a", delete_version_after=60)
+    await kv("WriteConfig", delete_version_after=-7)
+    assert (await kv("ReadConfig")).delete_version_after == -1
+    await kv.put("a", {"n": 1})
+    await kv("WriteConfig", delete_version_after=0)
+    kv.clock.advance(100)
+    assert await kv.get("a") == {"n": 1}
+    await kv.put("a", {"n": 2})
+    kv.clock.advance(61)
+    await refused(kv.get("a"), Kind.NOT_FOUND)
+
+
 async def test_a_patch_changes_what_it_names(kv: Kv) -> None:
     await kv("WriteSecret", path="a", data=b'{"keep":1e400,"drop":1,"deep":{"a":1,"b":2}}')
     await kv("PatchSecret", path="a", data=b'{"drop":null,"deep":{"a":null},"new":[1]}')

@@ -299,6 +299,8 @@ def _message_setter(owner: Callable[[Any], Any], field: Field) -> Setter:
             setter = setters.get(key)
             if setter is not None and each is not None:
                 setter(target, each)
+            elif each is None and key in plan._zeros:
+                plan._zeros[key](target, 0)
             elif key in plan._raw:
                 plan._raw[key](target, msgspec.json.encode(each))
 

@@ -14,7 +14,7 @@ import msgspec
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from strongroom.options.v1 import options_pb2 as options
-from strongroom_runtime.durations import format_seconds, parse_seconds
+from strongroom_runtime.durations import format_seconds, parse_exact_seconds, parse_seconds
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.tools import base64_bytes
 
@@ -23,6 +23,7 @@ SECONDS = (
     options.FORMAT_SECONDS,
     options.FORMAT_DURATION_TEXT,
     options.FORMAT_SYSTEM_SECONDS,
+    options.FORMAT_DURATION_OR_OFF,
 )
 _TRUE = {"1", "t", "true", "yes", "on"}
 _FALSE = {"0", "f", "false", "no", "off", ""}
@@ -139,6 +140,8 @@ def scalar_reader(field: Field) -> Callable[[Any], Any]:
     """
     kind = field.descriptor.type
     name = field.name
+    if field.format == options.FORMAT_DURATION_OR_OFF:
+        return lambda value: -1 if _is_negative(value) else _seconds(value, name)
     if field.format in SECONDS:
         return lambda value: _seconds(value, name)
     if kind == FieldDescriptor.TYPE_STRING:
@@ -160,6 +163,8 @@ def scalar_writer(field: Field) -> Callable[[Any], Any] | None:
     """Returns what turns a scalar into a JSON value, or None where it is one."""
     if field.format == options.FORMAT_DURATION_TEXT:
         return format_seconds
+    if field.format == options.FORMAT_DURATION_OR_OFF:
+        return lambda value: "-1s" if value < 0 else format_seconds(value)
     if field.format in (options.FORMAT_JSON, options.FORMAT_INLINE):
         return lambda value: msgspec.Raw(value or b"null")
     kind = field.descriptor.type
@@ -254,6 +259,17 @@ def _seconds(value: Any, name: str) -> int:
         return parse_seconds(value)
     except ValueError as error:
         raise invalid(f"{name}: {error}") from None
+
+
+def _is_negative(value: Any) -> bool:
+    """Returns whether a span is less than none; one that is none is not, with whichever sign."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            return text.startswith("-") and parse_exact_seconds(text[1:]) > 0
+        except ValueError:
+            return False  # `_seconds` says what is wrong with it
+    return isinstance(value, int | float) and value < 0
 
 
 def _bytes(name: str, value: Any) -> bytes:

@@ -338,6 +338,47 @@ def test_null_is_absent_but_for_documents() -> None:
     assert message.custom_metadata == b"null"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (kv2_pb2.WriteSecretRequest, '{"data": {}, "options": {"cas": null}}'),
+        (kv2_pb2.PatchSecretRequest, '{"data": {}, "options": {"cas": null}}'),
+        (kv2_pb2.WriteMetadataRequest, '{"metadata_cas": null}'),
+        (policy_pb2.WritePolicyRequest, '{"cas": null}'),
+    ],
+)
+def test_a_version_to_be_expected_is_never_passed_over(kind: Any, body: str) -> None:
+    """A client that computed none must not overwrite what others wrote meanwhile: null is 0, as in OpenBao."""
+    message, unknown = decode(kind, body)
+    holder = getattr(message, "options", message)
+    field = "metadata_cas" if "metadata_cas" in body else "cas"
+    assert (holder.HasField(field), getattr(holder, field), unknown) == (True, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "given_back"),
+    [
+        ('"-1h"', -1, "-1s"),
+        ("-5", -1, "-1s"),
+        ('"-100ms"', -1, "-1s"),
+        ('"-0s"', None, ""),
+        ('"-x"', None, ""),
+        ('"1h"', 3600, "1h0m0s"),
+        ("0", 0, "0s"),
+    ],
+)
+def test_a_span_may_be_switched_off(given: str, seconds: int | None, given_back: str) -> None:
+    text = f'{{"delete_version_after": {given}}}'
+    if seconds is None:
+        with pytest.raises(ServiceError, match="delete_version_after"):
+            decode(kv2_pb2.WriteConfigRequest, text)
+        return
+    message, _ = decode(kv2_pb2.WriteConfigRequest, text)
+    assert message.delete_version_after == seconds
+    read = kv2_pb2.ReadConfigResponse(delete_version_after=seconds)
+    assert ResponsePlan(read.DESCRIPTOR).fields(read)["delete_version_after"] == given_back
+
+
 def test_unknown_keys_are_named() -> None:
     _, unknown = decode(token_pb2.LookupTokenRequest, '{"token":"x","nonsense":1,"more":{}}')
     assert unknown == ["nonsense", "more"]

@@ -56,7 +56,7 @@ class ReadConfigResponse(_message.Message):
     cas_required: _builtins.bool
     """Writes need a check-and-set value."""
     delete_version_after: _builtins.int
-    """After how many seconds a version is deleted; 0 means never."""
+    """After how many seconds a version is deleted; 0 means as its secret says, -1 means never, whatever that says."""
     metadata_cas_required: _builtins.bool
     """Changes of metadata need a check-and-set value."""
     def __init__(
@@ -91,7 +91,7 @@ class WriteConfigRequest(_message.Message):
     cas_required: _builtins.bool
     """Writes need a check-and-set value."""
     delete_version_after: _builtins.int
-    """After how many seconds a version is deleted; 0 means never."""
+    """After how many seconds a version is deleted; 0 means as its secret says, less means never, whatever that says."""
     metadata_cas_required: _builtins.bool
     """Changes of metadata need a check-and-set value."""
     mount: _builtins.str

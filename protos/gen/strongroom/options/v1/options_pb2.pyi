@@ -129,6 +129,10 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """int64 seconds of a setting that may be the system's. Takes seconds or text such as 1h30m, and the text system for 0; empty
     text leaves it as it is. Gives integer seconds.
     """
+    FORMAT_DURATION_OR_OFF: _Format.ValueType  # 11
+    """int64 seconds, -1 for what is switched off. Takes seconds or text such as 1h30m, and anything negative for -1; gives text such
+    as 1h30m0s.
+    """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """How a scalar field looks in JSON where the default will not do."""
@@ -158,6 +162,10 @@ failing the whole request, and the service says it of the item.
 FORMAT_SYSTEM_SECONDS: Format.ValueType  # 10
 """int64 seconds of a setting that may be the system's. Takes seconds or text such as 1h30m, and the text system for 0; empty
 text leaves it as it is. Gives integer seconds.
+"""
+FORMAT_DURATION_OR_OFF: Format.ValueType  # 11
+"""int64 seconds, -1 for what is switched off. Takes seconds or text such as 1h30m, and anything negative for -1; gives text such
+as 1h30m0s.
 """
 Global___Format: _TypeAlias = Format  # noqa: Y015
 

@@ -50,7 +50,7 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class MountConfig(msgspec.Struct, frozen=True):
-    """The settings of a mount; 0 versions stand for the default, 0 seconds for never."""
+    """The settings of a mount; 0 versions stand for the default, 0 seconds for what the secret says, -1 for never."""
 
     max_versions: int = 0
     cas_required: bool = False
@@ -102,7 +102,8 @@ def add(secret: Secret | None, config: MountConfig, now: float) -> tuple[Secret,
     """Returns the secret with a new current version, and the versions that make room for it."""
     before = secret or Secret(created=now, updated=now)
     number = before.current + 1
-    spans = [s for s in (before.delete_after, config.delete_after) if s > 0]
+    off = config.delete_after < 0
+    spans = [s for s in (before.delete_after, config.delete_after) if s > 0 and not off]
     deleted = now + min(spans) if spans else 0.0
     versions = {**before.versions, number: Version(now, deleted)}
     keep = max(before.max_versions, config.max_versions) or DEFAULT_MAX_VERSIONS

@@ -94,13 +94,14 @@ class MetadataSettings:
         given = {field.name for field, _ in request.ListFields()}
         if request.max_versions < 0 or request.max_versions > 100_000:
             raise invalid("max_versions: takes a number from 0 to 100000")
-        if request.delete_version_after < 0:
+        of_mount = isinstance(request, pb.WriteConfigRequest)
+        if request.delete_version_after < 0 and not of_mount:
             raise invalid("delete_version_after: must not be negative")
         custom = _read_custom(request.custom_metadata) if "custom_metadata" in given else None
         return cls(
             request.max_versions if "max_versions" in given else None,
             request.cas_required if "cas_required" in given else None,
-            request.delete_version_after if "delete_version_after" in given else None,
+            max(request.delete_version_after, -1) if "delete_version_after" in given else None,
             request.metadata_cas_required if "metadata_cas_required" in given else None,
             {} if "custom_metadata" in given and custom is None else custom,
             not merge or ("custom_metadata" in given and custom is None),
