@@ -331,11 +331,24 @@ def server(ready_file: Path | None, **flags: Any) -> None:
     sys.exit(platform.run(config, start))
 
 
+def _root_token(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Returns the text, where it can be a token and go over either wire.
+
+    Raises:
+        click.BadParameter: it cannot; said before anything is started.
+    """
+    if "." in value or not all("!" <= character <= "~" for character in value):
+        raise click.BadParameter(
+            "takes printable ASCII without spaces, and without dots, by which tokens that are made are known"
+        )
+    return value
+
+
 @main.command()
 @_server_options
 @click.option("--split", is_flag=True, default=None, help="Each service is a process of its own.")
 @click.option("--no-tls", is_flag=True, help="Serve plain text; on loopback only.")
-@click.option("--root-token", default="", help="The root token to make.")
+@click.option("--root-token", default="", callback=_root_token, help="The root token to make.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written as JSON when ready.")
 def dev(no_tls: bool, root_token: str, ready_file: Path | None, **flags: Any) -> None:
     """Run a platform for trying out: initialised, unsealed, with secret/ and an audit file."""

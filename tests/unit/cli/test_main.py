@@ -194,3 +194,24 @@ def test_a_setting_that_was_emptied_reaches_the_processes() -> None:
     given = _arguments(ServerConfig())
     assert f"--vault-version={ServerConfig().vault_version}" in given
     assert [text for text in given if text.endswith("=")] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a.b", "s.mine", "srs.mine", "my own", " mine", "mine\n", "gr\u00fcn"]
+)
+def test_a_root_token_that_cannot_be_one_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    started: list[Any] = []
+
+    def run(*given: Any) -> int:
+        started.append(given)
+        return 0
+
+    monkeypatch.setattr("strongroom_cli.platform.run", run)
+    refused = CliRunner().invoke(main, ["dev", "--root-token", text])
+    assert (refused.exit_code, started) == (2, [])
+    assert "--root-token" in refused.output and "without dots" in refused.output
+    assert text not in refused.output
+    taken = CliRunner().invoke(main, ["dev", "--root-token", "my-own_token"])
+    assert (taken.exit_code, len(started)) == (0, 1)

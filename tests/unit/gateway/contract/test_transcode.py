@@ -108,6 +108,14 @@ def test_a_setting_has_the_names_that_openbao_knows_and_no_more(kind: Any, unkno
     assert (message, ignored) == (kind(), [unknown])
 
 
+@pytest.mark.parametrize("name", ["lockout_counter_reset", "lockout_counter_reset_duration"])
+def test_the_reset_of_a_lockout_has_vaults_name_and_that_of_its_documentation(name: str) -> None:
+    body = f'{{"user_lockout_config": {{"{name}": "4s"}}}}'
+    message, unknown = decode(mounts_pb2.TuneMountRequest, body)
+    assert message.config.user_lockout_config.lockout_counter_reset == 4
+    assert unknown == []
+
+
 def test_what_the_query_gives_in_vain_is_told() -> None:
     query = {"token": "t", "bogus": "1", "other": "2"}
     message, unknown = decode(policy_pb2.CapabilitiesRequest, '{"bogus": 1}', query)
