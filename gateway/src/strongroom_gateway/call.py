@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 from strongroom_gateway.audit.entries import Subject
 from strongroom_gateway.contract.routes import MethodSpec
 from strongroom_runtime.context import MountContext, RequestContext
-from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.durations import parse_seconds
+from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import StreamCaller
 
 
@@ -46,6 +47,23 @@ def trace_of(sent: str | None, fresh: str) -> tuple[str, bool]:
     if sent is not None and _TRACE.fullmatch(sent) is not None:
         return sent, True
     return fresh, False
+
+
+def wrap_ttl_of(sent: str | None) -> int | None:
+    """Returns for how many seconds a client wants its answer wrapped; None where it does not.
+
+    Args:
+        sent: `X-Vault-Wrap-TTL` as the client sent it; None where it did not.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if not sent:
+        return None
+    try:
+        return parse_seconds(sent) or None
+    except ValueError as error:
+        raise invalid(f"X-Vault-Wrap-TTL: {error}") from None
 
 
 def _no_header(name: str) -> str | None:

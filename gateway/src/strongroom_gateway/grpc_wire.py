@@ -18,7 +18,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from strongroom.sys.v1 import wrapping_pb2
-from strongroom_gateway.call import Call, names, trace_of
+from strongroom_gateway.call import Call, names, trace_of, wrap_ttl_of
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
 from strongroom_gateway.http.paths import PREFIX, canonical, check_namespace
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
@@ -26,7 +26,6 @@ from strongroom_gateway.pipeline import Pipeline
 from strongroom_gateway.streams import Streams
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import MountContext
-from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Shape
 from strongroom_runtime.link.server import abort
@@ -201,7 +200,7 @@ class GrpcWire(grpc.GenericRpcHandler):
             client_address=_address(context.peer()),
             operation=spec.capability,
             parameters=partial(spec.parameters_plan.fields, message),
-            wrap_ttl=_wrap_ttl(metadata),
+            wrap_ttl=wrap_ttl_of(metadata.get("x-vault-wrap-ttl")),
             traceparent=trace,
             foreign_trace=foreign,
             deadline=self._deadline(context),
@@ -274,14 +273,6 @@ def _token(metadata: Mapping[str, str]) -> str:
     if not token and authorization.startswith("Bearer "):
         token = authorization[7:]
     return token
-
-
-def _wrap_ttl(metadata: Mapping[str, str]) -> int | None:
-    text = metadata.get("x-vault-wrap-ttl", "")
-    try:
-        return parse_seconds(text) or None if text else None
-    except ValueError as error:
-        raise invalid(f"x-vault-wrap-ttl: {error}") from None
 
 
 def _address(peer: str) -> str:

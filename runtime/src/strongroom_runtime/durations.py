@@ -13,10 +13,13 @@ _MAX_TEXT = 100  # characters: looking for units takes the square of that
 def parse_seconds(value: str | int | float) -> int:
     """Returns whole seconds from a number of seconds, or text with units d, h, m, s, ms, us, ns; the rest is cut off.
 
+    A part of a second alone is one: where 0 stands for no bound, or for the usual one, it must not become that.
+
     Raises:
         ValueError: neither; negative values among them. The text does not repeat the value.
     """
-    return int(parse_exact_seconds(value))
+    seconds = parse_exact_seconds(value)
+    return max(1, int(seconds)) if seconds else 0
 
 
 def parse_exact_seconds(value: str | int | float) -> float:

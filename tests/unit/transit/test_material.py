@@ -37,13 +37,15 @@ def transit() -> Transit:
     return Transit()
 
 
-async def wrapped(transit: Transit, material: bytes, algorithm: Any = hashes.SHA256) -> bytes:
+async def wrapped(
+    transit: Transit, material: bytes, algorithm: Any = hashes.SHA256, size: int = 32
+) -> bytes:
     """Wraps as clients do, by hand."""
     pem = (await transit("ReadWrappingKey")).public_key
     public = serialization.load_pem_public_key(pem.encode())
     assert isinstance(public, rsa.RSAPublicKey)
     assert public.key_size == 4096
-    ephemeral = os.urandom(32)
+    ephemeral = os.urandom(size)
     oaep = padding.OAEP(padding.MGF1(algorithm()), algorithm(), None)
     return public.encrypt(ephemeral, oaep) + keywrap.aes_key_wrap_with_padding(ephemeral, material)
 
@@ -173,6 +175,9 @@ async def test_what_does_not_fit_is_not_imported(transit: Transit) -> None:
     for bad in (good[:at], good[:at] + bytes([good[at] ^ 1]), b"\0" + good[1:], b"x", good * 200):
         await refused(transit("ImportKey", name="k", ciphertext=bad), "ciphertext")
     await refused(transit("ImportKey", name="k", ciphertext=good, hash_function="MD5"), "hash")
+    for size in (16, 24):
+        weak = await wrapped(transit, os.urandom(32), size=size)
+        await refused(transit("ImportKey", name="k", ciphertext=weak), "ciphertext")
     await refused(transit("ImportKey", name="k"), "ciphertext")
     await refused(transit("ImportKey", name="k", public_key="x"), "public_key")
     await refused(transit("ImportKey", name="a b", ciphertext=good), "name")

@@ -9,7 +9,7 @@ import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
-from strongroom_gateway.call import Call, names, trace_of
+from strongroom_gateway.call import Call, names, trace_of, wrap_ttl_of
 from strongroom_gateway.contract.bodies import form_as_json, parameters_of, parse_body
 from strongroom_gateway.contract.routes import LISTS, MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
@@ -21,7 +21,6 @@ from strongroom_gateway.pipeline import Answer, Pipeline
 from strongroom_gateway.settings.store import SettingsStore
 from strongroom_gateway.streams import Streams
 from strongroom_runtime.clock import Clock
-from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Shape
 
@@ -206,7 +205,7 @@ class HttpWire:
             operation=target.capability,
             parameters=lambda: parameters_of(members) if members else dict(query),
             missing=target.missing,
-            wrap_ttl=_wrap_ttl(header),
+            wrap_ttl=wrap_ttl_of(header("x-vault-wrap-ttl")),
             traceparent=trace,
             foreign_trace=foreign,
             deadline=self._clock.monotonic() + MAX_SECONDS,
@@ -329,16 +328,6 @@ def _token(header: Headers) -> str:
     if len(token) > MAX_TOKEN:
         raise invalid("X-Vault-Token: is too long")
     return token
-
-
-def _wrap_ttl(header: Headers) -> int | None:
-    text = header("x-vault-wrap-ttl")
-    if not text:
-        return None
-    try:
-        return parse_seconds(text) or None
-    except ValueError as error:
-        raise invalid(f"X-Vault-Wrap-TTL: {error}") from None
 
 
 def _error_body(call: Call | None, error: ServiceError) -> bytes:

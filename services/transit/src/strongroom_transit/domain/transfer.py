@@ -30,6 +30,7 @@ from strongroom_transit.domain.material import (
 
 WRAPPING_BITS = 4096
 MAX_BYTES = 64 << 10  # of what is imported
+_EPHEMERAL_BYTES = 32  # of the AES key between the wrapping key and what is imported
 _HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     "SHA1": hashes.SHA1,
     "SHA224": hashes.SHA224,
@@ -64,7 +65,7 @@ def wrap(public: Any, material: bytes, hash_name: str) -> bytes:
     """
     if not isinstance(public, rsa.RSAPublicKey):
         raise invalid("destination: must be an RSA key")
-    ephemeral = os.urandom(32)
+    ephemeral = os.urandom(_EPHEMERAL_BYTES)
     return public.encrypt(ephemeral, _oaep(hash_name)) + keywrap.aes_key_wrap_with_padding(
         ephemeral, material
     )
@@ -90,6 +91,8 @@ def unwrap(wrapping_key: bytes, wrapped: bytes, hash_name: str) -> bytes:
         raise invalid("ciphertext: is too short or too long for a wrapped key")
     try:
         ephemeral = private.decrypt(wrapped[:size], oaep)
+        if len(ephemeral) != _EPHEMERAL_BYTES:
+            raise ValueError
         return keywrap.aes_key_unwrap_with_padding(ephemeral, wrapped[size:])
     except (ValueError, keywrap.InvalidUnwrap):
         raise invalid(
