@@ -14,12 +14,13 @@ class Kept(Generic[T]):
 
     Args:
         view: the prefix that the storage keys are below.
-        most: how many entries; the oldest go first.
+        most: how many entries, or how many bytes where `keep` is told sizes; the oldest go first.
     """
 
     def __init__(self, view: PrefixView, most: int = 20_000) -> None:
         self._most = most
-        self._entries: dict[object, tuple[T, list[bytes]]] = {}
+        self._entries: dict[object, tuple[T, list[bytes], int]] = {}
+        self._held = 0
         self._by_key: dict[bytes, set[object]] = {}
         self._invalidation = Invalidation(view, self._changed, self._forget)
         self._certain = view.certain
@@ -35,21 +36,33 @@ class Kept(Generic[T]):
         """Whether an answer is too old to be kept: a linearizable one should be asked for."""
         return len(dependencies) > 0 and self._invalidation.stale(as_of)
 
-    def keep(self, name: object, value: T, dependencies: list[bytes], as_of: int) -> None:
-        """Keeps an answer, if it still holds. One that rests on nothing always does."""
+    def keep(
+        self, name: object, value: T, dependencies: list[bytes], as_of: int, size: int = 1
+    ) -> None:
+        """Keeps an answer, if it still holds. One that rests on nothing always does.
+
+        Args:
+            name: by which it is found.
+            value: the answer.
+            dependencies: the storage keys that it rests on.
+            as_of: a revision at which it held.
+            size: in bytes, where the bound is in bytes.
+        """
         if dependencies and not self._invalidation.may_keep(dependencies, as_of):
             return
         self._drop(name)
-        self._entries[name] = (value, dependencies)
+        self._entries[name] = (value, dependencies, size)
+        self._held += size
         for key in dependencies:
             self._by_key.setdefault(key, set()).add(name)
-        if len(self._entries) > self._most:
+        while self._held > self._most:
             self._drop(next(iter(self._entries)))
 
     def _drop(self, name: object) -> None:
         found = self._entries.pop(name, None)
         if found is None:
             return
+        self._held -= found[2]
         for key in found[1]:
             names = self._by_key.get(key)
             if names is not None:
@@ -64,3 +77,4 @@ class Kept(Generic[T]):
     def _forget(self) -> None:
         self._entries.clear()
         self._by_key.clear()
+        self._held = 0

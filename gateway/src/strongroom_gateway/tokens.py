@@ -15,6 +15,10 @@ from strongroom_runtime.handlers import Caller
 from strongroom_runtime.policy import Acl, ParsedPolicies
 
 _GATE = "/strongroom.auth.v1.TokenGateService/"
+_TOKENS_BYTES, _ACLS_BYTES = 32 << 20, 32 << 20  # some 20,000 usual ones of each
+# About how many bytes one takes in memory: so many for each of the answer's, and its objects.
+_TOKEN_TIMES, _TOKEN_OBJECTS = 2, 900
+_ACL_TIMES, _ACL_OBJECTS = 4, 1_000
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -54,8 +58,8 @@ class TokenGate:
         self._auth = auth
         self._clock = clock
         self._parsed = ParsedPolicies()
-        self._tokens: Kept[Identity] = Kept(view)
-        self._acls: Kept[tuple[Acl, float]] = Kept(view, most=5_000)  # until when
+        self._tokens: Kept[Identity] = Kept(view, _TOKENS_BYTES)
+        self._acls: Kept[tuple[Acl, float]] = Kept(view, _ACLS_BYTES)  # until when
 
     async def resolve(self, text: str, address: str, context: RequestContext) -> Identity:
         """Returns who a token is; where its uses are limited, this is one of them.
@@ -78,7 +82,8 @@ class TokenGate:
             response = await self._ask(text, address, context, linearizable=True)
         caller = _caller(response, asked)
         if response.cacheable:
-            self._tokens.keep(name, caller, list(response.dependencies), response.as_of)
+            size = _TOKEN_TIMES * response.ByteSize() + _TOKEN_OBJECTS
+            self._tokens.keep(name, caller, list(response.dependencies), response.as_of, size)
         return caller
 
     async def finish(self, caller: Identity, context: RequestContext) -> None:
@@ -104,7 +109,8 @@ class TokenGate:
         )
         acl = Acl.compile(policies_now, now)
         ends = asked + min(response.seconds_left or math.inf, acl.ends - now)
-        self._acls.keep(policies, (acl, ends), list(response.dependencies), response.as_of)
+        size = _ACL_TIMES * response.ByteSize() + _ACL_OBJECTS
+        self._acls.keep(policies, (acl, ends), list(response.dependencies), response.as_of, size)
         return acl
 
     async def _ask(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from strongroom.auth.v1 import gate_pb2
+from strongroom_gateway import tokens
 from strongroom_gateway.tokens import TokenGate
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.context import RequestContext
@@ -34,11 +35,16 @@ class Auth:
         self._clock = clock
         self.asked = 0
         self.left = 60.0
+        self.display_name = ""
 
     async def call(self, method: str, request: Any, context: RequestContext) -> Any:
         self.asked += 1
         answer = gate_pb2.ResolveTokenResponse(
-            id="id", policies=["p"], cacheable=True, seconds_left=self.left
+            id="id",
+            policies=["p"],
+            cacheable=True,
+            seconds_left=self.left,
+            display_name=self.display_name,
         )
         self._clock.advance(5)  # on its way
         return answer
@@ -136,3 +142,28 @@ async def test_a_kept_token_without_an_end_does_not_end() -> None:
         await gate.resolve("token", "127.0.0.1", CONTEXT)
         clock.advance(1e9)
     assert auth.asked == 1
+
+
+async def test_tokens_take_no_more_memory_than_is_meant_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who makes tokens says what they are called."""
+    monkeypatch.setattr(tokens, "_TOKENS_BYTES", 100_000)
+    clock = ManualClock()
+    auth = Auth(clock)
+    auth.left = 100_000.0
+    gate = TokenGate(auth, View(), clock)  # type: ignore[arg-type]
+
+    async def asked(names: list[str]) -> int:
+        before = auth.asked
+        for name in names:
+            await gate.resolve(name, "127.0.0.1", CONTEXT)
+        return auth.asked - before
+
+    names = [f"t{number}" for number in range(20)]
+    assert await asked(names) == 20
+    assert await asked(names) == 0
+    auth.display_name = "a" * 10_000
+    assert await asked([f"long{number}" for number in range(10)]) == 10
+    assert await asked([f"long{number}" for number in range(6, 10)]) == 0
+    assert await asked(names) == 20

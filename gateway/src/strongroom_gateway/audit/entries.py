@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from strongroom_gateway.audit.redact import Hasher
+from strongroom_runtime.bounded import Bounded
 from strongroom_runtime.context import MountContext, TokenContext
 from strongroom_runtime.derived import Derived
 from strongroom_runtime.timestamps import rfc3339
@@ -20,7 +21,8 @@ _encode = msgspec.json.Encoder().encode
 _REQUEST = b'{"time":"%b","type":"request"%b}'
 _RESPONSE = b'{"time":"%b","type":"response"%b,"response":{%b}}'
 _NO_TOKEN = b'{"token_type":"default"}'
-_TOKENS_KEPT = 20_000
+_TOKENS_BYTES = 24 << 20  # some 20,000 usual ones
+_TOKEN_OBJECTS = 400  # bytes that the objects of one token take, whatever it says
 # Known to be harmless wherever they stand in an `auth` object.
 _AUTH_PLAIN = frozenset({"policies", "token_policies", "identity_policies", "token_type"})
 _WRAP_PLAIN = frozenset({"creation_path"})
@@ -75,7 +77,7 @@ class Device:
         self.path = path
         self.hasher = hasher
         self.plain_accessors = plain_accessors
-        self._tokens: dict[str, tuple[TokenContext, Common]] = {}
+        self._tokens: Bounded[str, tuple[TokenContext, Common]] = Bounded(_TOKENS_BYTES)
 
     def accessor(self, value: str) -> str:
         """Returns an accessor as it stands in this device's entries."""
@@ -93,9 +95,9 @@ class Device:
             return Common(_NO_TOKEN, b',"client_token":' + hashed if text else b"")
         known = self._tokens.get(token.id)  # which stands for the text, of which it is an HMAC
         if known is None or known[0] is not token:
-            if len(self._tokens) >= _TOKENS_KEPT:
-                self._tokens.clear()
-            known = self._tokens[token.id] = (token, self._about(token, text))
+            known = (token, self._about(token, text))
+            size = 2 * len(known[1].auth) + len(known[1].request) + _TOKEN_OBJECTS
+            self._tokens.keep(token.id, known, size)
         return known[1]
 
     def _about(self, token: TokenContext, text: str) -> Common:

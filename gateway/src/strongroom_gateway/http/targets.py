@@ -1,5 +1,6 @@
 """Which method a path and an operation lead to, remembered for as long as the mounts stay as they are."""
 
+import sys
 from collections.abc import Mapping
 
 import msgspec
@@ -16,8 +17,9 @@ from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 ABSOLUTE = ("sys/", "auth/token/")
 _CHANGES = (options.OPERATION_UPDATE, options.OPERATION_PATCH, options.OPERATION_DELETE)
-_KEPT = 20_000
-_KEPT_CHARACTERS = 500  # of a path: anybody can name any, and longer ones would fill the memory
+_KEPT_BYTES = 16 << 20  # some 18,000 usual ones
+_COPIES = 5  # of a path: as it came, as it is clean, for lists, in what it names, and in what is said of it
+_OBJECTS = 500  # bytes that the objects of one target take, however long its path is
 _COMMANDS: dict[int, str] = {
     options.OPERATION_LIST: "list",
     options.OPERATION_SCAN: "scan",
@@ -62,7 +64,7 @@ class Targets:
     def __init__(self, routes: RouteTable, mounts: MountTable) -> None:
         self._routes = routes
         self._mounts = mounts
-        self._kept: Bounded[tuple[str, int, bool], Target] = Bounded(_KEPT)
+        self._kept: Bounded[tuple[str, int, bool], Target] = Bounded(_KEPT_BYTES)
 
     async def of(self, path: str, operation: int, *, helps: bool) -> Target:
         """Returns where a request goes.
@@ -87,8 +89,7 @@ class Targets:
             what = "delete" if operation == options.OPERATION_DELETE else "write to"
             raise invalid(f"cannot {what} a path ending in '/'")
         found = await self._find(clean, operation, helps=helps)
-        if len(path) <= _KEPT_CHARACTERS:
-            self._kept.keep(name, found)
+        self._kept.keep(name, found, _COPIES * sys.getsizeof(path) + _OBJECTS)
         return found
 
     def work_sealed(self, path: str) -> bool:

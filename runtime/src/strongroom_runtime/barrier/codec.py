@@ -10,7 +10,6 @@ as associated data: deterministic, so that it can be looked up and prefixes list
 
 import base64
 import binascii
-import functools
 import os
 import re
 import struct
@@ -25,8 +24,8 @@ _VERSION = 1
 _HEADER = struct.Struct(">BI12s")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _MARK = "~"
-# Of a name, and of a key: who logs in may name any user or role, and longer ones would fill the memory.
-_SEGMENT_CHARACTERS, _PATH_BYTES = 250, 1_000
+# Bytes that the objects of one take, however long it is.
+_NAME_OBJECTS, _PATH_OBJECTS = 200, 400
 
 
 class BarrierCodec:
@@ -62,8 +61,7 @@ class BarrierCodec:
             for segment in path
         ]
         key = (self._root + "/".join(segments)).encode()
-        if len(key) <= _PATH_BYTES:
-            self._keys.paths.keep(name, key)
+        self._keys.paths.keep(name, key, _size(key) + _PATH_OBJECTS)
         return key
 
     def encode_prefix(self, path: Path) -> bytes:
@@ -109,8 +107,7 @@ class BarrierCodec:
             raise ValueError("a path has no empty segments")
         ciphertext = ring.names.encrypt(segment.encode(), [self._service])
         encoded = _MARK + base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
-        if len(segment) <= _SEGMENT_CHARACTERS:
-            self._keys.segments.keep(segment, encoded)
+        self._keys.segments.keep(segment, encoded, _size(encoded) + _NAME_OBJECTS)
         return encoded
 
     def _decode(self, segment: str) -> str:
@@ -121,8 +118,7 @@ class BarrierCodec:
             name = Plain(segment)
         else:
             raise _foreign()
-        if len(segment) <= _SEGMENT_CHARACTERS:
-            self._keys.names.keep(segment, name)
+        self._keys.names.keep(segment, name, _size(segment) + _NAME_OBJECTS)
         return name
 
     def _decrypt(self, ring: KeyRing, text: str) -> str:
@@ -133,12 +129,19 @@ class BarrierCodec:
             raise _foreign() from None
 
 
-@functools.lru_cache(maxsize=10_000)
 def _checked(segment: str) -> str:
     """Returns a plain segment, if it may stand in a key as it is."""
     if not _PLAIN.fullmatch(segment):
         raise ValueError("a plain segment may hold letters, digits, '.', '-' and '_' only")
-    return str(segment)
+    return segment
+
+
+def _size(encoded: str | bytes) -> int:
+    """Returns how many bytes names take at the most together with their encoded form, beside the objects.
+
+    A text takes up to four bytes a character, where one of them is rare; base64 a third more than its UTF-8.
+    """
+    return 4 * len(encoded)
 
 
 def _foreign() -> ServiceError:

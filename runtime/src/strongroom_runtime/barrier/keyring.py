@@ -11,7 +11,7 @@ from strongroom_runtime.storage import LaterTermError
 
 KEY_BYTES = 32
 NAME_KEY_BYTES = 64
-_SEGMENTS_KEPT, _PATHS_KEPT = 100_000, 20_000
+_SEGMENTS_BYTES, _PATHS_BYTES = 24 << 20, 16 << 20  # some 60,000 and 16,000 usual ones
 
 
 class KeyRing:
@@ -73,11 +73,11 @@ class KeyHolder:
     def __init__(self, ring: KeyRing | None = None) -> None:
         self._ring = ring
         # Encrypted names by segment: a name key never changes, so entries live as long as the ring.
-        self.segments: Bounded[str, str] = Bounded(_SEGMENTS_KEPT)
+        self.segments: Bounded[str, str] = Bounded(_SEGMENTS_BYTES)
         # The other way round, for lists.
-        self.names: Bounded[str, str] = Bounded(_SEGMENTS_KEPT)
+        self.names: Bounded[str, str] = Bounded(_SEGMENTS_BYTES)
         # Storage keys by path. The types are part of the name: a `Plain` segment equals one that is not.
-        self.paths: Bounded[tuple[object, ...], bytes] = Bounded(_PATHS_KEPT)
+        self.paths: Bounded[tuple[object, ...], bytes] = Bounded(_PATHS_BYTES)
         # Told when the keys go, so that nothing decrypted outlives them.
         self.on_seal: list[Callable[[], None]] = []
 

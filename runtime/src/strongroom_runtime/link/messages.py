@@ -7,6 +7,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from strongroom.link.v1 import link_pb2
+from strongroom_runtime.bounded import Bounded
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.derived import Derived
 from strongroom_runtime.errors import Kind, ServiceError
@@ -20,7 +21,9 @@ NOT_BEGUN = (("strongroom-not-begun", "1"),)
 # In the metadata of a member's stream to another member: it carries confirmations alone, and those are given for as
 # long as a process is a member, before it has keys and while it drains too.
 AS_MEMBER = (("strongroom-member", "1"),)
-_KEPT = 5_000
+_MOUNTS_KEPT = 5_000
+_TOKENS_BYTES = 8 << 20  # of each kind; some 6,000 usual ones
+_TOKEN_OBJECTS = 1_000  # bytes that the objects of one token take, whatever it says
 
 
 class NotBegunError(ServiceError):
@@ -126,7 +129,7 @@ def _mount_to_wire(mount: MountContext) -> link_pb2.MountContext:
     )
 
 
-@functools.lru_cache(maxsize=_KEPT)
+@functools.lru_cache(maxsize=_MOUNTS_KEPT)
 def _mount_from_wire(data: bytes) -> MountContext:
     mount = link_pb2.MountContext.FromString(data)
     return MountContext(
@@ -141,8 +144,15 @@ def _mount_from_wire(data: bytes) -> MountContext:
     )
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def _token_from_wire(data: bytes) -> TokenContext:
+    known = _read_tokens.get(data)
+    if known is None:
+        known = _read_token(data)
+        _read_tokens.keep(data, known, 2 * len(data) + _TOKEN_OBJECTS)
+    return known
+
+
+def _read_token(data: bytes) -> TokenContext:
     token = link_pb2.TokenContext.FromString(data)
     return TokenContext(
         id=token.id,
@@ -165,5 +175,10 @@ def _token_to_wire(token: TokenContext) -> link_pb2.TokenContext:
     )
 
 
-_mounts = Derived(_mount_to_wire, _KEPT)
-_tokens = Derived(_token_to_wire, _KEPT)
+def _token_size(message: link_pb2.TokenContext) -> int:
+    return 2 * message.ByteSize() + _TOKEN_OBJECTS
+
+
+_mounts = Derived(_mount_to_wire, _MOUNTS_KEPT)
+_tokens = Derived(_token_to_wire, _TOKENS_BYTES, _token_size)
+_read_tokens: Bounded[bytes, TokenContext] = Bounded(_TOKENS_BYTES)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strongroom_gateway.audit import entries
 from strongroom_gateway.audit.entries import (
     Device,
     Outcome,
@@ -231,3 +232,17 @@ def test_what_is_kept_holds_no_plaintext() -> None:
     kept = repr((tested.hasher._kept, tested._tokens))
     assert "hunter2" not in kept
     assert "srs.text" not in kept
+
+
+def test_what_is_said_of_tokens_takes_no_more_memory_than_is_meant_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who makes tokens says what they are called."""
+    monkeypatch.setattr(entries, "_TOKENS_BYTES", 5_000_000)
+    log = device()
+    usual = TokenContext("usual", "acc", "display", ("default",))
+    said = log.about(usual, "srs.text")
+    assert log.about(usual, "srs.text") is said
+    for number in range(2_000):
+        log.about(TokenContext(str(number), "acc", "a" * 1_500), "srs.text")
+    assert log.about(usual, "srs.text") is not said

@@ -47,7 +47,7 @@ async def test_a_path_follows_its_mount(targets: Targets, mounts: MountTable) ->
 
 
 async def test_long_paths_that_anybody_can_name_are_not_remembered(targets: Targets) -> None:
-    for length, kept in ((400, True), (501, False)):
+    for length, kept in ((1_000, True), (10_000, False)):
         path = "/v1/" + "x" * (length - 4)
         first = await find(targets, path)
         assert (await find(targets, path) is first) == kept

@@ -1,12 +1,14 @@
 """The barrier: what etcd sees, and what does not open."""
 
 import os
+from sys import getrefcount, getsizeof
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
+from strongroom_runtime import bounded
+from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing, keyring
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import LaterTermError, Plain, unreadable
 
@@ -59,13 +61,50 @@ def test_an_altered_value_does_not_open(data: st.DataObject) -> None:
 def test_long_names_that_anybody_can_give_are_not_remembered() -> None:
     keys = KeyHolder(KeyRing({1: KEY}, NAMES))
     barrier = BarrierCodec("auth", keys)
-    for name in ("a" * 251, "a" * 60_000):
-        assert barrier.decode_path(barrier.encode_path((Plain("u"), name))) == ("u", name)
+    for path in ((Plain("u"), "a" * 60_000), (Plain("a" * 60_000), Plain("u"))):
+        assert barrier.decode_path(barrier.encode_path(path)) == path
         assert not keys.segments
-    assert len(keys.paths) == 1
+        assert not keys.paths
+        assert not any(len(segment) > 1_000 for segment in keys.names)
     barrier.encode_path((Plain("u"), "a" * 250))
-    assert len(keys.segments) == 1
-    assert len(keys.paths) == 2
+    assert len(keys.segments) == len(keys.paths) == 1
+
+
+def _bytes(name: tuple[object, ...], key: bytes) -> int:
+    path = name[0]
+    assert isinstance(path, tuple)
+    return sum(map(getsizeof, (name, key, path, *path)))
+
+
+def test_nothing_holds_a_long_plain_segment() -> None:
+    """Lease ids are looked up by what clients say, and are of any length."""
+    segment = Plain("a" * 60_000)
+    before = getrefcount(segment)
+    codec().encode_path((Plain("lease"), segment))
+    assert getrefcount(segment) == before
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{GRINNING FACE}"])
+def test_names_that_anybody_can_give_take_no_more_memory_than_is_meant_for_them(
+    letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 200_000
+    monkeypatch.setattr(keyring, "_SEGMENTS_BYTES", room)
+    monkeypatch.setattr(keyring, "_PATHS_BYTES", room)
+    monkeypatch.setattr(bounded, "_LARGEST_SHARE", 10)
+    keys = KeyHolder(KeyRing({1: KEY}, NAMES))
+    barrier = BarrierCodec("auth", keys)
+    for length in (5, 50, 500):
+        most = 0
+        for number in range(2_000):
+            path = (Plain("u"), letter * length + str(number))
+            barrier.decode_path(barrier.encode_path(path))
+            most = max(most, len(keys.paths))
+            if number % 100 == 0:
+                for held in (keys.segments, keys.names):
+                    assert sum(getsizeof(k) + getsizeof(v) for k, v in held.items()) < room
+                assert sum(_bytes(*each) for each in keys.paths.items()) < room
+        assert most > 10
 
 
 def test_a_value_moved_to_another_key_does_not_open() -> None:
