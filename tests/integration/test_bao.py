@@ -149,6 +149,23 @@ def test_a_wrapped_secret_id_is_taken_back_by_its_accessor(platform: Platform) -
     platform.http("DELETE", "sys/auth/wrapped-ids")
 
 
+def test_a_wrapped_answer_is_moved_by_those_who_may_alone(platform: Platform) -> None:
+    headers = {"X-Vault-Wrap-TTL": "60"}
+    wrapped = platform.http("POST", "sys/wrapping/wrap", json={"v": 1}, headers=headers)
+    wrapping = {"token": wrapped.json()["wrap_info"]["token"]}
+    limited = platform.http("POST", "auth/token/create", json={"policies": ["default"]}).json()
+    # None moves it: to hold it is enough to open it, not to keep others from opening it.
+    for token in (None, wrapping["token"], limited["auth"]["client_token"]):
+        refused = platform.http("POST", "sys/wrapping/rewrap", token, json=wrapping)
+        assert refused.status_code == 403, refused.text
+    assert platform.http("POST", "sys/wrapping/rewrap", wrapping["token"]).status_code == 403
+    moved = platform.http("POST", "sys/wrapping/rewrap", json=wrapping).json()
+    again = {"token": moved["wrap_info"]["token"]}
+    assert platform.http("POST", "sys/wrapping/unwrap", json=wrapping).status_code == 400
+    opened = platform.http("POST", "sys/wrapping/unwrap", json=again)
+    assert opened.json()["data"] == {"v": 1}
+
+
 def test_wrapping_opens_once(platform: Platform) -> None:
     platform.bao("kv", "put", "secret/wrapped", "v=1")
     wrapped = platform.bao("kv", "get", "-wrap-ttl=60s", "-format=json", "secret/wrapped")
