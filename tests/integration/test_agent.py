@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from tests.integration.platforms import BIN, Platform, until
+from tests.integration.platforms import BAO, Platform, until
 from tests.ports import free_port
 
 POLICY = """
@@ -51,7 +51,7 @@ def running(platform: Platform, folder: Path, command: str, config: str) -> Iter
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(BIN / "bao"), command, f"-config={folder / 'config.hcl'}", "-log-level=debug"],
+            [BAO, command, f"-config={folder / 'config.hcl'}", "-log-level=debug"],
             stdout=output, stderr=output, env={"PATH": os.environ["PATH"], "HOME": str(folder)},
         )  # fmt: skip
     try:

@@ -7,7 +7,6 @@ import ssl
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 
 from tests.integration.platforms import ROOT, Platform, until
 
@@ -345,12 +344,10 @@ def test_any_type_in_a_login_is_no_more_than_an_error(platform: Platform, value:
 
 
 def test_many_secrets_are_listed_in_pages(platform: Platform) -> None:
-    with requests.Session() as session:
-        session.headers["X-Vault-Token"] = ROOT
+    with platform.client() as client:
         for number in range(300):
-            url = f"{platform.address}/v1/secret/data/many/{number:05}"
-            answer = session.post(url, json={"data": {"n": number}}, verify=platform.ca)
-            answer.raise_for_status()
+            body = {"data": {"n": number}}
+            assert client.ask("POST", f"secret/data/many/{number:05}", ROOT, json=body).ok
     keys = platform.http("LIST", "secret/metadata/many").json()["data"]["keys"]
     assert keys == [f"{number:05}" for number in range(300)]
     page = platform.http("GET", "secret/metadata/many?list=true&after=00009&limit=3")

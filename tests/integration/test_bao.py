@@ -334,8 +334,8 @@ def test_locked_users_are_unlocked(platform: Platform) -> None:
     platform.bao("write", "auth/locks/users/ann", "password=right")
     for _ in range(5):
         platform.http("POST", "auth/locks/login/ann", None, json={"password": "wrong"})
-    right = {"json": {"password": "right"}}
-    locked = platform.http("POST", "auth/locks/login/ann", None, **right)
+    right = {"password": "right"}
+    locked = platform.http("POST", "auth/locks/login/ann", None, json=right)
     assert (locked.status_code, locked.json()) == (403, {"errors": ["permission denied"]})
     accessor = platform.http("GET", "sys/auth/locks").json()["data"]["accessor"]
     found = platform.bao("read", "-format=json", "sys/locked-users", f"mount_accessor={accessor}")
@@ -344,7 +344,7 @@ def test_locked_users_are_unlocked(platform: Platform) -> None:
         {"mount_accessor": accessor, "counts": 1, "alias_identifiers": ["ann"]}
     ]
     platform.bao("write", "-f", f"sys/locked-users/{accessor}/unlock/ann")
-    assert platform.http("POST", "auth/locks/login/ann", None, **right).status_code == 200
+    assert platform.http("POST", "auth/locks/login/ann", None, json=right).status_code == 200
     assert platform.http("GET", "sys/locked-users").json()["data"]["total"] == 0
     platform.bao("auth", "disable", "locks")
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.integration.client import AskError
 from tests.integration.databases import Postgres
 from tests.integration.platforms import ROOT, Platform, b64, start, until
 from tests.integration.test_dynamic_credentials import configure
@@ -37,7 +38,7 @@ class Writer(threading.Thread):
         platform: which is to answer.
         path: where to.
         body: makes what is written, of its number; None for paths that make something when they are read.
-        pause: in seconds, after each.
+        pause: in seconds, after each, so that the load is light.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Writer(threading.Thread):
         platform: Platform,
         path: str,
         body: Callable[[int], Any] | None,
-        pause: float = 0.0,
+        pause: float = 0.01,
     ) -> None:
         super().__init__(daemon=True)
         self._platform = platform
@@ -57,20 +58,19 @@ class Writer(threading.Thread):
         self.failed = 0
 
     def run(self) -> None:
-        session = requests.Session()
+        client = self._platform.client()
         number = 0
         while not self._ending.is_set():
             number += 1
             try:
-                answer = session.request(
+                answer = client.ask(
                     "GET" if self._body is None else "POST",
-                    f"{self._platform.address}/v1/{self._path}",
+                    self._path,
+                    ROOT,
                     json=None if self._body is None else self._body(number),
-                    headers={"X-Vault-Token": ROOT}, verify=self._platform.ca, timeout=30,
-                )  # fmt: skip
-            except requests.RequestException:
+                )
+            except AskError:
                 self.failed += 1
-                session = requests.Session()
                 time.sleep(0.05)
                 continue
             if answer.status_code == 200:

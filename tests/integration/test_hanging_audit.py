@@ -7,8 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-import requests
-
+from tests.integration.client import AskError
 from tests.integration.platforms import ROOT, Platform, start, until
 
 HANGS_SECONDS = 20
@@ -26,18 +25,14 @@ class Load(threading.Thread):
         self.failed: list[int] = []
 
     def run(self) -> None:
-        session, count = requests.Session(), 0
+        client, count = self._platform.client(), 0
         while not self._ending.is_set():
             count += 1
             method = "POST" if count % 2 else "GET"
             try:
-                answer = session.request(
-                    method, f"{self._platform.address}/v1/secret/data/load-{self._number}",
-                    json={"data": {"n": count}} if count % 2 else None,
-                    headers={"X-Vault-Token": ROOT}, verify=self._platform.ca, timeout=100,
-                )  # fmt: skip
-            except requests.RequestException:
-                session = requests.Session()
+                body = {"data": {"n": count}} if count % 2 else None
+                answer = client.ask(method, f"secret/data/load-{self._number}", ROOT, json=body)
+            except AskError:
                 continue
             if answer.ok:
                 self.answered.append(answer.json()["request_id"])

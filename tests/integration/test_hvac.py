@@ -97,8 +97,9 @@ def test_logins(platform: Platform) -> None:
     found = approle.read_secret_id_accessor("web", accessor, mount_point="hvrole")
     assert found["data"]["secret_id_accessor"] == accessor
     path = "auth/hvrole/role/web/secret-id-accessor"
-    query = {"secret_id_accessor": accessor}
-    assert platform.http("DELETE", f"{path}/destroy", params=query).status_code == 204
+    assert (
+        platform.http("DELETE", f"{path}/destroy?secret_id_accessor={accessor}").status_code == 204
+    )
     with pytest.raises(hvac.exceptions.InvalidPath):
         approle.read_secret_id_accessor("web", accessor, mount_point="hvrole")
     client.sys.disable_auth_method("hvrole")

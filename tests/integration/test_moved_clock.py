@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
+from tests.integration.client import Answer
 from tests.integration.databases import Postgres
 from tests.integration.platforms import Platform, start, start_beside, until
 from tests.integration.test_dynamic_credentials import configure, creds
@@ -34,7 +34,7 @@ def moved(
         yield first, second
 
 
-def lookup(platform: Platform, made: Any) -> requests.Response:
+def lookup(platform: Platform, made: Any) -> Answer:
     return platform.http("POST", "sys/leases/lookup", json={"lease_id": made["lease_id"]})
 
 

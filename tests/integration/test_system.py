@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+import requests
 
 from strongroom.kv.v1 import cubbyhole_pb2, cubbyhole_pb2_grpc
 from strongroom.transit.v1 import stream_pb2, stream_pb2_grpc
@@ -86,7 +87,9 @@ def test_the_log_is_streamed_until_the_token_is_revoked(platform: Platform) -> N
     body = {"policies": ["monitor"]}
     made = platform.http("POST", "auth/token/create", json=body).json()["auth"]
     token = made["client_token"]
-    with platform.http("GET", "sys/monitor?log_level=debug", token, stream=True) as shown:
+    url = f"{platform.address}/v1/sys/monitor?log_level=debug"
+    headers = {"X-Vault-Token": token}
+    with requests.get(url, headers=headers, verify=platform.ca, stream=True, timeout=60) as shown:
         assert (shown.status_code, shown.headers["Content-Type"]) == (200, "text/plain")
         platform.http("POST", "auth/token/revoke-accessor", json={"accessor": made["accessor"]})
         shown.content  # ends  # noqa: B018

@@ -25,7 +25,7 @@ from strongroom_transit.domain.material import (
 )
 from strongroom_transit.domain.signatures import Scheme
 from strongroom_transit.domain.transfer import wrap
-from tests.integration.platforms import BIN, b64, until
+from tests.integration.platforms import BAO, b64, until
 from tests.ports import free_port
 from tests.unit.transit.test_service import Transit
 
@@ -36,7 +36,7 @@ SIGNERS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048"]
 @pytest.fixture(scope="module")
 def bao(shared_folder: Path) -> Iterator[Any]:
     home, port = shared_folder, free_port()
-    command = [str(BIN / "bao"), "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token"]
+    command = [BAO, "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token"]
     with Path(home / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, f"-dev-listen-address=127.0.0.1:{port}"],

@@ -16,7 +16,6 @@ from typing import Any
 import grpc
 import msgspec
 import pytest
-import requests
 from google.protobuf.message import Message
 
 from strongroom.etcd.v3 import etcd_pb2
@@ -31,6 +30,7 @@ from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.transport.certificates import Identity
 from strongroom_runtime.transport.credentials import Identities
 from strongroom_runtime.transport.server import InternalServer
+from tests.integration.client import AskError, Client
 from tests.integration.platforms import (
     ROOT,
     TOPOLOGIES,
@@ -165,26 +165,23 @@ class Load:
         )
 
     def _run(self, number: int) -> None:
-        session = requests.Session()
+        client = self.platform.client()
         sealed = ""
         while not self._ending.is_set():
             try:
                 if sealed:
-                    answer = self._ask(session, "decrypt", {"ciphertext": sealed})
+                    answer = self._ask(client, "decrypt", {"ciphertext": sealed})
                     assert answer["plaintext"] == "eA==", answer
                     sealed = ""
                 else:
-                    sealed = self._ask(session, "encrypt", {"plaintext": "eA=="})["ciphertext"]
+                    sealed = self._ask(client, "encrypt", {"plaintext": "eA=="})["ciphertext"]
                 self.done[number] += 1
-            except (requests.RequestException, AssertionError) as error:
+            except (AskError, AssertionError) as error:
                 self.failures.append(str(error))
                 time.sleep(0.02)
 
-    def _ask(self, session: requests.Session, operation: str, body: dict[str, str]) -> Any:
-        answer = session.post(
-            f"{self.platform.address}/v1/transit/{operation}/{self.key}", json=body,
-            headers={"X-Vault-Token": ROOT}, verify=self.platform.ca, timeout=60,
-        )  # fmt: skip
+    def _ask(self, client: Client, operation: str, body: dict[str, str]) -> Any:
+        answer = client.ask("POST", f"transit/{operation}/{self.key}", ROOT, json=body)
         assert answer.status_code == 200, (operation, answer.status_code, answer.text)
         return answer.json()["data"]
 
