@@ -15,11 +15,15 @@ setup: .venv/.done ## Make .venv with everything needed
 # 10 to 20 % of all that is done here (docs/decisions/0031-which-python.md). PYTHON=path takes another.
 PYTHON ?= $(shell for p in /usr/bin/python3.11 python3; do $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done)
 
+# uv takes a quarter of pip's time, and does not know what pip was told of mirrors: where it finds nothing, pip does it.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
 .venv/.done: requirements.lock $(LOCAL:%=%/pyproject.toml)
 	@test -n "$(PYTHON)" || { echo "No Python with pip and venv was found: PYTHON=path names one, 3.11 or later."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(LOCAL:%=-e %)
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock | $(PIP) -r /dev/stdin
+	$(BIN)/uv pip install --quiet --python .venv --compile-bytecode --require-hashes -r requirements.lock || $(PIP) -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation $(LOCAL:%=-e %)
 	touch $@
 
 run: setup ## Set up and run the platform; state is kept in ./strongroom-data
