@@ -21,16 +21,19 @@ from tests.integration.platforms import TOPOLOGIES, Platform, start, until
 SERVERS = {"all": "server", "workers": "server", "split": "audit"}
 
 
-@pytest.fixture(params=[*TOPOLOGIES, "workers"])
+@pytest.fixture(scope="module", params=[*TOPOLOGIES, "workers"])
 def topology(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def platform(topology: str, tmp_path: Path) -> Iterator[Platform]:
-    options = ["all", "--workers=2"] if topology == "workers" else [topology]
-    with start(tmp_path / "p", *options) as platform:
+@pytest.fixture(scope="module")
+def platform(topology: str, shared_folder: Path) -> Iterator[Platform]:
+    with start(shared_folder / topology, *options_of(topology)) as platform:
         yield platform
+
+
+def options_of(topology: str) -> list[str]:
+    return ["all", "--workers=2"] if topology == "workers" else [topology]
 
 
 def chains(platform: Platform) -> dict[str, Any]:
@@ -118,8 +121,13 @@ def test_what_was_done_to_a_log_is_found(platform: Platform, tmp_path: Path) -> 
 
 
 def test_what_happens_to_a_platform_is_not_held_against_its_log(
-    platform: Platform, topology: str, tmp_path: Path
+    topology: str, tmp_path: Path
 ) -> None:
+    with start(tmp_path / "p", *options_of(topology)) as platform:
+        much_happens(platform, topology, tmp_path)
+
+
+def much_happens(platform: Platform, topology: str, folder: Path) -> None:
     log = platform.audit_log
     use(platform)
     for number in range(4):
@@ -139,7 +147,7 @@ def test_what_happens_to_a_platform_is_not_held_against_its_log(
     packed = files[1].with_suffix(".gz")
     packed.write_bytes(gzip.compress(files[1].read_bytes()))
     result = verify(
-        tmp_path, answer, packed, *files[2:], files[0], key=answer["keys"][0]["public_key"]
+        folder, answer, packed, *files[2:], files[0], key=answer["keys"][0]["public_key"]
     )
     assert result.exit_code == 0, result.output
     assert "ended" in result.output
@@ -147,7 +155,7 @@ def test_what_happens_to_a_platform_is_not_held_against_its_log(
         line for file in files for line in file.read_bytes().splitlines() if b'"gone":true' in line
     ]
     assert len(seals) >= 4  # each killed process was missed by the next
-    without = verify(tmp_path, answer, packed, *files[3:], files[0])
+    without = verify(folder, answer, packed, *files[3:], files[0])
     assert without.exit_code == 1
     assert "missing" in without.output
 

@@ -139,9 +139,9 @@ def _refuses(platform: Platform) -> bool:
     return False
 
 
+# Elsewhere it is the gateway's own process.
+@pytest.mark.parametrize("platform", ["split"], indirect=True)
 def test_a_watch_goes_on_when_its_replica_has_left(platform: Platform) -> None:
-    if "kv" not in platform.pids:
-        pytest.skip("it is the gateway's own process")
     with platform.channel() as channel:
         kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
         request = kv2_pb2.WatchSecretsRequest(mount="secret/", path="watched")

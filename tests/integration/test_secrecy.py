@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,19 +37,18 @@ class Used:
     exported: list[bytes]
 
 
-@pytest.fixture(params=TOPOLOGIES)
-def used(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Used]:
+@pytest.fixture(scope="module", params=TOPOLOGIES)
+def used(request: pytest.FixtureRequest, shared_folder: Path) -> Used:
     """Uses a platform in every way, and ends it."""
-    spans, meters = Collector(), Meters()
+    spans, meters, folder = Collector(), Meters(), shared_folder / request.param
     with (
-        collecting(monkeypatch, spans, meters),
-        start(tmp_path, request.param, "--log-level=debug") as platform,
+        pytest.MonkeyPatch.context() as patch,
+        collecting(patch, spans, meters),
+        start(folder, request.param, "--log-level=debug") as platform,
     ):
         secret = {*SECRETS.values(), ROOT, *platform.unseal_keys, *_use(platform)}
     assert {"gateway", "auth", "kv", "transit", "audit"} <= {service for service, *_ in spans.spans}
-    yield Used(tmp_path, secret, spans.raw + meters.raw)
+    return Used(folder, secret, spans.raw + meters.raw)
 
 
 def _use(platform: Platform) -> set[str]:
@@ -138,7 +136,7 @@ def _forms(secret: str) -> list[bytes]:
     ]
 
 
-def test_the_audit_files_hold_together(used: Used) -> None:
+def test_the_audit_files_hold_together(used: Used, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
     from strongroom_cli.main import main
@@ -147,6 +145,7 @@ def test_the_audit_files_hold_together(used: Used) -> None:
     sound = CliRunner().invoke(main, ["audit", "verify", str(file)])
     assert sound.exit_code == 0, sound.output
     lines = file.read_bytes().splitlines(keepends=True)
+    file = tmp_path / "audit.log"
     file.write_bytes(b"".join(lines[:5] + lines[6:]))
     broken = CliRunner().invoke(main, ["audit", "verify", str(file)])
     assert broken.exit_code == 1
