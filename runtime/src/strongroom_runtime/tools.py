@@ -24,16 +24,13 @@ def random_text(size: str, source: str = "", form: str = "") -> str:
     """Returns random bytes of the operating system.
 
     Args:
-        size: how many, 1 to MAX_RANDOM, as decimal text; 32 where empty. A name of SOURCES stands for itself and 32,
-            since one segment of a path may be either.
+        size: how many, 1 to MAX_RANDOM, as decimal text; 32 where empty.
         source: one of SOURCES, or empty. All give the same.
         form: base64 or hex; base64 where empty.
 
     Raises:
         ServiceError: INVALID; it names the parameter.
     """
-    if size in SOURCES:
-        size, source = "", size
     if source and source not in SOURCES:
         raise invalid(f"source: takes one of {', '.join(SOURCES)}")
     count = size or "32"

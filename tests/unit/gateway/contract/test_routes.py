@@ -144,6 +144,19 @@ def test_what_the_path_may_leave_to_the_body(table: RouteTable) -> None:
     assert (getattr(message, "algorithm"), unknown) == ("sha2-512", [])  # noqa: B009
 
 
+def test_a_segment_of_a_path_is_a_source_or_a_number(table: RouteTable) -> None:
+    def asked(path: str, body: bytes) -> Any:
+        spec, captures = table.match(("transit", ""), path, UPDATE)
+        return spec.request_plan.decode(body, parse_body(body), {}, captures)
+
+    five = signature_pb2.RandomRequest(bytes="5")
+    for source in ("platform", "seal", "all"):
+        assert asked(f"random/{source}", b'{"bytes": 5}') == (five, [])
+        from_it = signature_pb2.RandomRequest(source=source, bytes="5")
+        assert asked(f"random/{source}/5", b"{}") == (from_it, [])
+    assert asked("random/5", b'{"bytes": 6}') == (five, [])
+
+
 def test_every_public_method_has_one_place(table: RouteTable) -> None:
     assert len(table.methods) > 80
     for spec in table.methods.values():

@@ -303,7 +303,7 @@ class RandomRequest(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     bytes: _builtins.str
-    """How many bytes, 1 to 131072; 32 where empty. The name of a source stands for that source and 32 bytes."""
+    """How many bytes, 1 to 131072; 32 where empty."""
     format: _builtins.str
     """base64 or hex; base64 where empty."""
     source: _builtins.str
