@@ -52,7 +52,12 @@ def run(language: str, *command: str, **environment: str) -> "subprocess.Complet
 @pytest.mark.parametrize(
     ("language", "fetch", "build", "program"),
     [
-        ("go", "go mod download", "buf generate && go build -o gen/app .", "gen/app"),
+        (
+            "go",
+            "go mod download",
+            "go build tool && buf generate && go build -o gen/app .",
+            "gen/app",
+        ),
         (
             "java",
             "mvn -q -B dependency:resolve",
