@@ -234,6 +234,11 @@ def test_a_platform_that_was_stopped_refuses_first(
     assert second("GET", "auth/token/lookup-self", token).status_code == 403
 
 
+def kill(platform: Platform) -> None:
+    for name in platform.pids:
+        platform.kill(name)
+
+
 def comes_back(platform: Platform) -> None:
     session = Session(platform)
     until(lambda: session("GET", "auth/token/lookup-self").status_code == 200, 60)
@@ -252,8 +257,7 @@ def test_what_was_revoked_stays_so_where_the_revoker_is_killed(
         for each in (session, other):
             assert each("GET", "auth/token/lookup-self", token).status_code == 200
         revoked = session("POST", "auth/token/revoke", body={"token": token})
-        for name in second.pids:
-            second.kill(name)
+        kill(second)
         assert revoked.status_code == 204
         assert other("GET", "auth/token/lookup-self", token).status_code == 403
     comes_back(second)
@@ -275,8 +279,7 @@ def test_no_use_is_counted_twice_or_forgotten_by_a_platform_that_is_killed(
         session = Session(pair[number % 2])
         for turn in range(5):
             if number == turn == 1:
-                for name in second.pids:
-                    second.kill(name)
+                kill(second)
             with contextlib.suppress(AskError):
                 statuses.append(session("GET", "secret/data/few", token).status_code)
         return number
@@ -292,8 +295,7 @@ def test_no_use_is_counted_twice_or_forgotten_by_a_platform_that_is_killed(
 
 def test_the_second_one_is_not_needed(pair: tuple[Platform, Platform], tmp_path: Path) -> None:
     first, second = pair
-    for name in second.pids:
-        second.kill(name)
+    kill(second)
     answer = Session(first)("POST", "secret/data/alone", body={"data": {"v": 1}})
     assert answer.status_code == 200
     session = Session(second)

@@ -197,10 +197,8 @@ class MountHandlers:
 
     async def finish_changes(self) -> None:
         """Ends what mounts left that are being disabled or were moved, after crashes too. Runs until cancelled."""
-        looking, ending = (
-            Repeated("the looking for changes of mounts"),
-            Repeated("changes of mounts"),
-        )
+        looking = Repeated("the looking for changes of mounts")
+        ending = Repeated("changes of mounts")
         while True:
             with looking.turn():
                 mounts = (await self._table.current()).mounts

@@ -1,5 +1,6 @@
 """The settings that every login role has in common, and the tokens that logins make."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -68,6 +69,29 @@ def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
     if after.max_ttl and after.ttl > after.max_ttl:
         raise invalid("token_ttl: must not be longer than token_max_ttl")
     return after
+
+
+def with_old_names(message: Any, names: Mapping[str, str]) -> login_pb2.TokenSettings:
+    """Returns the settings in a message, with what it gives by their old names alone.
+
+    Args:
+        message: of a role or a user, with `settings` and fields of old names.
+        names: the fields of the settings by their old names.
+    """
+    given = login_pb2.TokenSettings()
+    given.CopyFrom(message.settings)
+    for old, name in names.items():
+        if message.HasField(old) and not given.HasField(name):  # type: ignore[arg-type]
+            put(given, name, getattr(message, old))
+    return given
+
+
+def put(target: Any, field: str, value: Any) -> None:
+    """Gives a field of a message a scalar or a list of texts."""
+    if isinstance(value, login_pb2.TextList):
+        getattr(target, field).CopyFrom(value)
+    else:
+        setattr(target, field, value)
 
 
 def message(settings: Settings) -> login_pb2.TokenSettings:

@@ -52,7 +52,7 @@ def changed(before: Role, message: pb.AppRole) -> Role:
     }
     if message.HasField("secret_id_bound_cidrs"):
         changes["secret_id_cidrs"] = tuple(message.secret_id_bound_cidrs.values)
-    changes["settings"] = settings.changed(before.settings, _with_old_name(message))
+    changes["settings"] = settings.changed(before.settings, _token_settings(message))
     after = msgspec.structs.replace(before, **changes)
     if min(after.secret_id_uses, after.secret_id_ttl) < 0:
         raise invalid("secret_id_num_uses and secret_id_ttl must not be negative")
@@ -83,7 +83,7 @@ def only(message: pb.AppRole, setting: str) -> pb.AppRole:
     if setting in ROLE_SETTINGS:
         _copy(message, result, ROLE_SETTINGS[setting])
     elif setting in TOKEN_SETTINGS:
-        _copy(_with_old_name(message), result.settings, TOKEN_SETTINGS[setting])
+        _copy(_token_settings(message), result.settings, TOKEN_SETTINGS[setting])
     else:
         raise not_found("unsupported path")
     return result
@@ -122,20 +122,10 @@ def info_message(secret: SecretId) -> pb.SecretIdInfo:
     )
 
 
-def _with_old_name(message: pb.AppRole) -> login_pb2.TokenSettings:
-    """Returns the token settings of a role, with the period that it gives by its old name alone."""
-    given = login_pb2.TokenSettings()
-    given.CopyFrom(message.settings)
-    if message.HasField("period") and not given.HasField("token_period"):
-        given.token_period = message.period
-    return given
+def _token_settings(message: pb.AppRole) -> login_pb2.TokenSettings:
+    return settings.with_old_names(message, {"period": "token_period"})
 
 
 def _copy(source: Any, target: Any, field: str) -> None:
-    if not source.HasField(field):
-        return
-    value = getattr(source, field)
-    if isinstance(value, login_pb2.TextList):
-        getattr(target, field).CopyFrom(value)
-    else:
-        setattr(target, field, value)
+    if source.HasField(field):
+        settings.put(target, field, getattr(source, field))

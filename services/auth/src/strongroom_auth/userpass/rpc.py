@@ -16,6 +16,11 @@ from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
 
 METHOD = "userpass"
+_OLD_NAMES = {
+    "ttl": "token_ttl",
+    "max_ttl": "token_max_ttl",
+    "bound_cidrs": "token_bound_cidrs",
+}
 
 
 class UserpassHandlers:
@@ -48,7 +53,7 @@ class UserpassHandlers:
         self, request: pb.WriteUserRequest, context: RequestContext
     ) -> pb.WriteUserResponse:
         password = await self._given(request.password, request.password_hash)
-        given = _with_old_names(request)
+        given = settings.with_old_names(request, _OLD_NAMES)
 
         async def change(before: User | None) -> User:
             check_right(context, before is not None)
@@ -141,19 +146,6 @@ class UserpassHandlers:
         if rules.with_default(user.settings.policies, user.settings.no_default) != token.policies:
             raise invalid("policies have changed, not renewing")
         return settings.renewal(user.settings, token.ttl, token.longest)
-
-
-def _with_old_names(request: pb.WriteUserRequest) -> login_pb2.TokenSettings:
-    """Returns the settings of a request, with what it gives by their old names alone."""
-    given = login_pb2.TokenSettings()
-    given.CopyFrom(request.settings)
-    if request.HasField("ttl") and not given.HasField("token_ttl"):
-        given.token_ttl = request.ttl
-    if request.HasField("max_ttl") and not given.HasField("token_max_ttl"):
-        given.token_max_ttl = request.max_ttl
-    if request.HasField("bound_cidrs") and not given.HasField("token_bound_cidrs"):
-        given.token_bound_cidrs.CopyFrom(request.bound_cidrs)
-    return given
 
 
 def _clean(name: str) -> str:
