@@ -267,10 +267,10 @@ async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
         if answered:
             break
     # Two steps for the claim of all, six for their users, and two for forgetting all, or two for each whose user took
-    # long to go.
+    # long to go, which differs from one process to the next: one that needs ten may follow one that needed more.
     assert left[:3] == [(False, 3)] * 3
     assert left[-1] == (True, 0)
-    assert len(left) in (11, 13, 15)
+    assert 11 <= len(left) <= 15
     await client.close()
 
 
