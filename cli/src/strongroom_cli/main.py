@@ -4,16 +4,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from strongroom_cli.settings import ServerConfig
-
-_Command = Callable[..., Any]
+from strongroom_cli.options import server_options
+from strongroom_cli.settings import SERVICES, ServerConfig, check, reachable
 
 
 @click.group()
@@ -110,7 +107,6 @@ def etcd_users(folder: Path, endpoints: str, keep_rights: bool, pki_folder: Path
     import asyncio
 
     from strongroom_cli import outside_etcd
-    from strongroom_cli.settings import SERVICES
     from strongroom_runtime.errors import ServiceError
 
     try:
@@ -219,90 +215,8 @@ def transit_rewrap(**options: Any) -> None:
     sys.exit(command.run(**options))
 
 
-_SETTINGS: list[tuple[str, str]] = [
-    ("target", "all, or names of services, separated by commas."),
-    ("workers", "How many processes serve clients."),
-    ("data-dir", "State of this machine: etcd, keys, certificates, audit files."),
-    ("listen", "HOST:PORT for HTTP; a port from 1."),
-    ("grpc-listen", "HOST:PORT for gRPC; a port from 1."),
-    ("internal-listen", "HOST:PORT for other processes; port 0 for any."),
-    ("advertise", "HOST:PORT by which other processes reach this one."),
-    (
-        "direct-listen",
-        "HOST:PORT for frames of other processes beside gRPC; by default any free port where internal-listen is.",
-    ),
-    ("direct-advertise", "HOST:PORT by which other processes reach that."),
-    ("health-listen", "HOST:PORT for /live and /ready over plain HTTP."),
-    ("etcd-quota-mib", "How large the file of the embedded etcd may become, from 64 to 8192 MiB."),
-    ("etcd-endpoints", "An outside etcd cluster: HOST:PORT, separated by commas."),
-    ("etcd-pki-dir", "ca.pem, client.pem and client.key for it."),
-    ("etcd-user", "Its user for this process, where it has access control."),
-    ("etcd-password-file", "The user's password; else STRONGROOM_ETCD_PASSWORD has it."),
-    ("pki-dir", "The internal certificates."),
-    ("trust-domain", "Of the internal certificates."),
-    ("services", "Where services of other processes are: NAME=HOST:PORT, separated by commas."),
-    ("tls", "Whether clients are served over TLS: true or false."),
-    ("tls-cert", "Certificate for clients."),
-    ("tls-key", "Its key."),
-    ("seal", "static or shamir."),
-    ("seal-key-file", "The key of a static seal."),
-    ("cluster-name", "Shown to clients."),
-    ("vault-version", "The version of Vault that clients are told; empty for none."),
-    ("audit-dir", "Below which audit files may be."),
-    ("audit-files", "Further audit files that may be named over the API."),
-    ("member", "How the names of this process's records in etcd begin; a supervisor chooses it."),
-    ("log-level", "debug, info, warning or error."),
-    ("stream-drain-seconds", "How long a process that ends keeps streams that are open in it."),
-    ("dbcreds-creation-seconds", "How long making a database user may take, in seconds."),
-    (
-        "dbcreds-aftercheck-seconds",
-        "How much later a user whose making was given up is removed once more.",
-    ),
-    (
-        "dbcreds-claim-seconds",
-        "How long beyond an attempt's time one replica has a lease that it revokes.",
-    ),
-    (
-        "dbcreds-revocation-seconds",
-        "How long one attempt to remove a user may take; roles may say otherwise.",
-    ),
-    (
-        "dbcreds-first-retry-seconds",
-        "The wait after a first failure; it doubles with each further one.",
-    ),
-    ("dbcreds-longest-retry-seconds", "The longest such wait; roles may say otherwise."),
-    (
-        "dbcreds-irrevocable-seconds",
-        "After how long of failing a lease is called irrevocable.",
-    ),
-    ("dbcreds-probe-seconds", "How soon a database that was away is asked whether it is back."),
-    ("dbcreds-longest-probe-seconds", "The longest wait between two such questions."),
-    ("dbcreds-expiry-seconds", "How often leases whose time is over are looked for."),
-    (
-        "dbcreds-parallel",
-        "How many leases, and passwords, of one database are worked on at a time.",
-    ),
-    ("dbcreds-rotation-seconds", "How often passwords that are to be changed are looked for."),
-    ("dbcreds-change-seconds", "How long one attempt to change a password may take."),
-    (
-        "dbcreds-change-claim-seconds",
-        "How long beyond that one replica has a password that it changes.",
-    ),
-]
-
-
-def _server_options(command: _Command) -> _Command:
-    """Adds an option for each setting of a server."""
-    for name, text in reversed(_SETTINGS):
-        command = click.option(f"--{name}", help=text)(command)
-    return click.option(
-        "--config", type=click.Path(path_type=Path), help="A TOML file with these settings."
-    )(command)
-
-
-def _config(flags: dict[str, Any], **defaults: Any) -> "ServerConfig":
+def _config(flags: dict[str, Any], **defaults: Any) -> ServerConfig:
     """Returns the configuration from file, environment and flags; ends with a clear text where it is wrong."""
-    from strongroom_cli.settings import ServerConfig, check
     from strongroom_runtime.config import ConfigError, load
 
     file = flags.pop("config", None)
@@ -319,7 +233,7 @@ def _config(flags: dict[str, Any], **defaults: Any) -> "ServerConfig":
 
 
 @main.command()
-@_server_options
+@server_options()
 @click.option("--split", is_flag=True, default=None, help="Each service is a process of its own.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written as JSON when ready.")
 def server(ready_file: Path | None, **flags: Any) -> None:
@@ -345,7 +259,7 @@ def _root_token(context: click.Context, parameter: click.Parameter, value: str) 
 
 
 @main.command()
-@_server_options
+@server_options(data_dir="a temporary folder", log_level="warning")
 @click.option("--split", is_flag=True, default=None, help="Each service is a process of its own.")
 @click.option("--no-tls", is_flag=True, help="Serve plain text; on loopback only.")
 @click.option("--root-token", default="", callback=_root_token, help="The root token to make.")
@@ -379,7 +293,7 @@ def poll_in_waiting_threads() -> None:
 
 
 @main.command("serve-one")
-@_server_options
+@server_options()
 def serve_one(**flags: Any) -> None:
     """Run some services in this one process: for containers, and what else starts it anew when it ends.
 
@@ -405,8 +319,6 @@ def serve_one(**flags: Any) -> None:
 def health(address: str, ready: bool) -> None:
     """Ask a process on this machine whether it is well; exits 1 where it is not."""
     import http.client
-
-    from strongroom_cli.settings import reachable
 
     path = "/ready" if ready else "/live"
     connection = http.client.HTTPConnection(reachable(address), timeout=3)

@@ -3,12 +3,10 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from strongroom_runtime.etcd.server import QUOTA_MIB
-from strongroom_runtime.transport.leaving import STREAM_SECONDS
 from strongroom_runtime.version import VAULT_VERSION
 
 SERVICES = ("seal", "audit", "kv", "transit", "dbcreds", "auth", "gateway")
@@ -20,8 +18,8 @@ DBCREDS = "dbcreds_"  # how the settings of that service begin
 ETCD_PASSWORD = "STRONGROOM_ETCD_PASSWORD"  # noqa: S105 (where it is, not what it is)
 # Beyond the larger, etcd's authors advise against it: it starts slowly, and its members catch up slowly.
 SMALLEST_QUOTA_MIB, LARGEST_QUOTA_MIB = 64, 8192
-# Where others reach a process.
 _VAULT_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}", re.ASCII)
+# Where others reach a process.
 _REACHED = ("advertise", "direct_advertise")
 # Where somebody looks for it who is told nothing else: a port that the system picks would be known to nobody.
 _KNOWN = ("listen", "grpc_listen", "health_listen")
@@ -30,117 +28,157 @@ _OF_ONE_PROCESS = (*_REACHED, "direct_listen", "health_listen")
 _ADDRESSES = ("listen", "grpc_listen", "internal_listen", *_OF_ONE_PROCESS)
 # Whom a service calls; the gateway calls all.
 _CALLS = {"auth": ("kv", "dbcreds"), "dbcreds": ("auth",), "seal": ("auth",)}
+_ADDRESS = "HOST:PORT"
+
+_T = TypeVar("_T")
+
+
+def _setting(default: _T, text: str, takes: str = "") -> _T:
+    """Returns a field with what is said of it to operators, and what it takes where its type does not tell."""
+    return field(default=default, metadata={"text": text, "takes": takes})
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Everything that a server process is told.
+    """Everything that a server process is told, by flags, `STRONGROOM_<NAME>` or a file."""
 
-    Args:
-        target: `all`, or names of services, separated by commas.
-        workers: how many processes serve clients.
-        split: each service is a process of its own.
-        data_dir: state of this machine: the embedded etcd, keys, certificates, audit files.
-        listen: host:port for HTTP; a port from 1.
-        grpc_listen: host:port for gRPC; a port from 1.
-        internal_listen: host:port for other processes; port 0 for any.
-        advertise: host:port by which other processes reach this one; empty for where it listens, and where that is
-            all addresses, for the one from which it reaches etcd.
-        direct_listen: host:port for connections beside the streams of other processes; empty for any free port where
-            internal_listen is.
-        direct_advertise: host:port by which other processes reach that; empty for the host of advertise and the port
-            of direct_listen.
-        health_listen: host:port where `/live` and `/ready` tell over plain HTTP how the one process is; empty for
-            nowhere.
-        etcd_quota_mib: how large the file of the embedded etcd may become.
-        etcd_endpoints: an outside cluster; empty for the embedded one.
-        etcd_pki_dir: ca.pem, client.pem and client.key for the outside cluster; empty for plain text.
-        etcd_user: the user of the outside cluster; empty where it has no access control.
-        etcd_password_file: has the user's password; empty where STRONGROOM_ETCD_PASSWORD has it. The password itself
-            is no setting: these are passed on command lines and shown to operators.
-        pki_dir: the internal CA and the services' certificates; empty for one below data_dir, made when missing.
-        trust_domain: of the internal certificates.
-        services: where services of other processes are, as name=host:port; those that are not named are found
-            through etcd.
-        tls: whether clients are served over TLS.
-        tls_cert: certificate for clients; empty for one of the internal CA.
-        tls_key: its key.
-        seal: static or shamir.
-        seal_key_file: the key of a static seal; empty for one below data_dir, made when missing.
-        cluster_name: shown to clients.
-        vault_version: the version of Vault that clients are told, with this software's behind a plus sign: some ask
-            for no more than they believe it has. Empty for this software's alone.
-        audit_dir: below which audit files may be; empty for one below data_dir.
-        audit_files: further audit files that may be named over the API.
-        member: of a process that a supervisor started: how the names of its records in etcd begin.
-        log_level: debug, info, warning or error.
-        stream_drain_seconds: how long a process that was told to end keeps streams both ways that are open in it.
-            Whoever ends it must leave it that time and half a minute more.
-        dbcreds_creation_seconds: how long making a database user may take; half of it is for the statements.
-        dbcreds_aftercheck_seconds: after which further time a user whose making was given up is removed once more.
-        dbcreds_claim_seconds: how long, beyond the attempt's own time, one replica has a lease to itself that it
-            revokes.
-        dbcreds_revocation_seconds: how long one attempt to remove a user may take, where its role does not say.
-        dbcreds_first_retry_seconds: the wait after a first failure to remove a user or change a password; it
-            doubles with each further one.
-        dbcreds_longest_retry_seconds: the longest such wait, where the role does not say.
-        dbcreds_irrevocable_seconds: after how long of failing a lease is called irrevocable, where its role does
-            not say.
-        dbcreds_probe_seconds: how soon a database that was away is asked whether it is back; the wait doubles each
-            time.
-        dbcreds_longest_probe_seconds: the longest wait between two such questions.
-        dbcreds_expiry_seconds: how often leases whose time is over are looked for.
-        dbcreds_parallel: how many leases, and how many passwords, of one database a replica works on at a time.
-        dbcreds_rotation_seconds: how often passwords that are to be changed are looked for.
-        dbcreds_change_seconds: how long one attempt to change a password may take.
-        dbcreds_change_claim_seconds: how long, beyond that, one replica has the record to itself.
-    """
-
-    target: str = "all"
-    workers: int = 1
-    split: bool = False
-    data_dir: Path = Path("strongroom-data")
-    listen: str = "127.0.0.1:8200"
-    grpc_listen: str = "127.0.0.1:8202"
-    internal_listen: str = "127.0.0.1:0"
-    advertise: str = ""
-    direct_listen: str = ""
-    direct_advertise: str = ""
-    health_listen: str = ""
-    etcd_quota_mib: int = QUOTA_MIB
-    etcd_endpoints: tuple[str, ...] = ()
-    etcd_pki_dir: Path | None = None
-    etcd_user: str = ""
-    etcd_password_file: Path | None = None
-    pki_dir: Path | None = None
-    trust_domain: str = "strongroom.internal"
-    services: tuple[str, ...] = ()
-    tls: bool = True
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    seal: str = "static"
-    seal_key_file: Path | None = None
-    cluster_name: str = "strongroom"
-    vault_version: str = VAULT_VERSION
-    audit_dir: Path | None = None
-    audit_files: tuple[str, ...] = ()
-    member: str = ""
-    log_level: str = "info"
-    stream_drain_seconds: float = STREAM_SECONDS
-    dbcreds_creation_seconds: float = 60.0
-    dbcreds_aftercheck_seconds: float = 600.0
-    dbcreds_claim_seconds: float = 15.0
-    dbcreds_revocation_seconds: int = 30
-    dbcreds_first_retry_seconds: float = 1.0
-    dbcreds_longest_retry_seconds: int = 300
-    dbcreds_irrevocable_seconds: int = 86400
-    dbcreds_probe_seconds: float = 2.0
-    dbcreds_longest_probe_seconds: float = 30.0
-    dbcreds_expiry_seconds: float = 1.0
-    dbcreds_parallel: int = 16
-    dbcreds_rotation_seconds: float = 1.0
-    dbcreds_change_seconds: float = 10.0
-    dbcreds_change_claim_seconds: float = 5.0
+    target: str = _setting("all", "all, or names of services, separated by commas.", "NAMES")
+    workers: int = _setting(1, "How many processes serve clients.")
+    split: bool = _setting(False, "Each service is a process of its own.")
+    data_dir: Path = _setting(
+        Path("strongroom-data"),
+        "State of this machine: the embedded etcd, keys, certificates, audit files.",
+    )
+    listen: str = _setting("127.0.0.1:8200", "Where HTTP is served; a port from 1.", _ADDRESS)
+    grpc_listen: str = _setting("127.0.0.1:8202", "Where gRPC is served; a port from 1.", _ADDRESS)
+    internal_listen: str = _setting(
+        "127.0.0.1:0", "Where other processes are served; port 0 for any.", _ADDRESS
+    )
+    advertise: str = _setting(
+        "",
+        "By which other processes reach this one. Else where it listens, and where that is all addresses, the one"
+        " from which it reaches etcd.",
+        _ADDRESS,
+    )
+    direct_listen: str = _setting(
+        "",
+        "For connections beside the gRPC streams of other processes. Else any free port where internal-listen is.",
+        _ADDRESS,
+    )
+    direct_advertise: str = _setting(
+        "",
+        "By which other processes reach that. Else the host of advertise and the port of direct-listen.",
+        _ADDRESS,
+    )
+    health_listen: str = _setting(
+        "",
+        "Where /live and /ready tell over plain HTTP how the one process is. Else nowhere.",
+        _ADDRESS,
+    )
+    etcd_quota_mib: int = _setting(
+        4096,
+        f"How large the file of the embedded etcd may become, from {SMALLEST_QUOTA_MIB} to {LARGEST_QUOTA_MIB}.",
+        "MIB",
+    )
+    etcd_endpoints: tuple[str, ...] = _setting(
+        (), "An outside etcd cluster. Else one that is started here.", f"{_ADDRESS},…"
+    )
+    etcd_pki_dir: Path | None = _setting(
+        None, "Has ca.pem, client.pem and client.key for it. Else it is spoken to in plain text."
+    )
+    etcd_user: str = _setting("", "Its user for this process, where it has access control.", "NAME")
+    # The password itself is no setting: these are passed on command lines and shown to operators.
+    etcd_password_file: Path | None = _setting(
+        None, f"Has the user's password. Else {ETCD_PASSWORD} in the environment is it."
+    )
+    pki_dir: Path | None = _setting(
+        None,
+        "Has the internal CA and the services' certificates. Else a folder in data-dir, made when missing.",
+    )
+    trust_domain: str = _setting("strongroom.internal", "Of the internal certificates.", "DOMAIN")
+    services: tuple[str, ...] = _setting(
+        (),
+        "Where services of other processes are. Those that are not named are found through etcd.",
+        f"NAME={_ADDRESS},…",
+    )
+    tls: bool = _setting(True, "Whether clients are served over TLS.")
+    tls_cert: Path | None = _setting(None, "Certificate for clients. Else one of the internal CA.")
+    tls_key: Path | None = _setting(None, "Its key.")
+    seal: str = _setting("static", "How the platform is unsealed.", "[static|shamir]")
+    seal_key_file: Path | None = _setting(
+        None, "The key of a static seal. Else a file in data-dir, made when missing."
+    )
+    cluster_name: str = _setting("strongroom", "Shown to clients.", "NAME")
+    # Some clients ask for no more than they believe that version has.
+    vault_version: str = _setting(
+        VAULT_VERSION,
+        "The version of Vault that clients are told, with this software's behind a plus sign; empty for this"
+        " software's alone.",
+        "VERSION",
+    )
+    audit_dir: Path | None = _setting(
+        None, "Below which audit files may be. Else a folder in data-dir."
+    )
+    audit_files: tuple[str, ...] = _setting(
+        (), "Further audit files that may be named over the API.", "PATH,…"
+    )
+    member: str = _setting(
+        "",
+        "How the names of this process's records in etcd begin; a supervisor chooses it.",
+        "NAME",
+    )
+    log_level: str = _setting("info", "The least that is logged.", "[debug|info|warning|error]")
+    stream_drain_seconds: float = _setting(
+        300.0,
+        "How long a process that was told to end keeps streams both ways that are open in it. Whoever ends it must"
+        " leave it that time and half a minute more.",
+    )
+    dbcreds_creation_seconds: float = _setting(
+        60.0, "How long making a database user may take; half of it is for the statements."
+    )
+    dbcreds_aftercheck_seconds: float = _setting(
+        600.0, "After which further time a user whose making was given up is removed once more."
+    )
+    dbcreds_claim_seconds: float = _setting(
+        15.0,
+        "How long, beyond the attempt's own time, one replica has a lease to itself that it revokes.",
+    )
+    dbcreds_revocation_seconds: int = _setting(
+        30, "How long one attempt to remove a user may take; roles may say otherwise."
+    )
+    dbcreds_first_retry_seconds: float = _setting(
+        1.0,
+        "The wait after a first failure to remove a user or change a password; it doubles with each further one.",
+    )
+    dbcreds_longest_retry_seconds: int = _setting(
+        300, "The longest such wait; roles may say otherwise."
+    )
+    dbcreds_irrevocable_seconds: int = _setting(
+        86400,
+        "After how long of failing a lease is called irrevocable; roles may say otherwise.",
+    )
+    dbcreds_probe_seconds: float = _setting(
+        2.0,
+        "How soon a database that was away is asked whether it is back; the wait doubles each time.",
+    )
+    dbcreds_longest_probe_seconds: float = _setting(
+        30.0, "The longest wait between two such questions."
+    )
+    dbcreds_expiry_seconds: float = _setting(
+        1.0, "How often leases whose time is over are looked for."
+    )
+    dbcreds_parallel: int = _setting(
+        16, "How many leases, and how many passwords, of one database are worked on at a time."
+    )
+    dbcreds_rotation_seconds: float = _setting(
+        1.0, "How often passwords that are to be changed are looked for."
+    )
+    dbcreds_change_seconds: float = _setting(
+        10.0, "How long one attempt to change a password may take."
+    )
+    dbcreds_change_claim_seconds: float = _setting(
+        5.0, "How long, beyond that, one replica has the password to itself."
+    )
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from tests.ports import free_port
 
-from strongroom_cli.main import _SETTINGS, main
+from strongroom_cli.main import main
 from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.settings import (
     DBCREDS,
@@ -22,7 +22,9 @@ from strongroom_cli.settings import (
 from strongroom_cli.supervisor import _arguments
 from strongroom_dbcreds.config import Config
 from strongroom_runtime.config import load
+from strongroom_runtime.etcd.server import QUOTA_MIB
 from strongroom_runtime.ports import address_towards, hostport
+from strongroom_runtime.transport.leaving import STREAM_SECONDS
 from strongroom_runtime.version import VERSION, shown
 
 
@@ -92,12 +94,36 @@ def test_a_password_comes_from_a_file_or_the_environment(
         assert password not in f"{config}{etcd_config(config)}{sanitized(config)}"
 
 
+def test_settings_have_the_defaults_of_what_they_are_for() -> None:
+    assert ServerConfig().etcd_quota_mib == QUOTA_MIB
+    assert ServerConfig().stream_drain_seconds == STREAM_SECONDS
+
+
+@pytest.mark.parametrize("command", ["server", "dev", "serve-one"])
+def test_help_tells_what_a_setting_takes_and_what_holds_without_it(command: str) -> None:
+    result = CliRunner().invoke(
+        main, [command, "--help"], terminal_width=400, max_content_width=400
+    )
+    text = " ".join(result.output.split())
+    for field in fields(ServerConfig):
+        if field.name != "member" and (field.name, command) != ("split", "serve-one"):
+            assert f"--{field.name.replace('_', '-')} " in text
+            assert field.metadata["text"] in text
+    for told in (
+        "--workers NUMBER How many processes serve clients. [default: 1]",
+        "--tls [true|false] Whether clients are served over TLS. [default: true]",
+        "--listen HOST:PORT Where HTTP is served; a port from 1. [default: 127.0.0.1:8200]",
+        "--audit-dir PATH Below which audit files may be. Else a folder in data-dir. --audit-files",
+    ):
+        assert told in text
+    assert ("[default: a temporary folder]" in text) == (command == "dev")
+    assert "--member" not in text
+
+
 def test_the_time_outs_of_dbcreds_are_settings_with_the_defaults_of_the_service(
     tmp_path: Path,
 ) -> None:
     assert Config(**of_service(DBCREDS, ServerConfig())) == Config()
-    flags = {name.replace("-", "_") for name, _ in _SETTINGS}
-    assert {field.name for field in fields(ServerConfig)} == flags | {"split"}
     file = tmp_path / "server.toml"
     file.write_text("dbcreds_probe_seconds = 4\ndbcreds_parallel = 3\n")
     loaded = load(
