@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import shlex
 import signal
 import sys
 from dataclasses import dataclass
@@ -139,9 +140,9 @@ def _announce(
         f"  export BAO_ADDR={public_url(config)}",
     ]
     if ca is not None:
-        lines.append(f"  export BAO_CACERT={ca.resolve()}")
+        lines.append(f"  export BAO_CACERT={shlex.quote(str(ca.resolve()))}")
     if secrets is not None:
-        lines += [f"  export BAO_TOKEN={secrets.root_token}", ""]
+        lines += [f"  export BAO_TOKEN={shlex.quote(secrets.root_token)}", ""]
         kind = "Unseal" if config.seal == "shamir" else "Recovery"
         lines += [f"  {kind} key {n}: {share}" for n, share in enumerate(secrets.shares, 1)]
         if not start.development:

@@ -1,10 +1,13 @@
-"""A platform that does not come up."""
+"""What a platform says when it comes up, and when it does not."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from strongroom_cli import platform
+from strongroom_cli.bootstrap import Secrets
 from strongroom_cli.platform import Start
 from strongroom_cli.settings import ServerConfig
 from strongroom_cli.supervisor import Supervisor
@@ -21,3 +24,19 @@ async def test_it_says_that_a_start_took_too_long(
     start = Start(initialise=True, furnish=False)
     assert await platform._run(ServerConfig(data_dir=tmp_path), start) == 1
     assert capsys.readouterr().err == "strongroom: cannot start: it took too long\n"
+
+
+def test_what_it_says_to_export_is_understood_by_a_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca = tmp_path / "it's a $folder" / "ca.pem"
+    platform._announce(
+        ServerConfig(), Start(True, True), Secrets("$HOME 'x", ()), ca, initialised=True
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if "export " in line]
+    shell = shutil.which("sh")
+    assert shell
+    printed = subprocess.check_output(
+        [shell, "-c", "\n".join([*lines, 'printf "%s|%s" "$BAO_CACERT" "$BAO_TOKEN"'])], text=True
+    )
+    assert printed == f"{ca}|$HOME 'x"
