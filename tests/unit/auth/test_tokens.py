@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +118,29 @@ async def test_children_outlive_a_parent_that_is_revoked_alone(auth: Auth) -> No
     assert not await auth.works(grandchild.client_token)
     await auth.clean()
     for kind in ("token", "accessor", "child", "cleanup", "due"):
+        assert await auth.stored(kind) == 0, kind
+
+
+@pytest.mark.parametrize("above_first", [False, True])
+async def test_children_of_one_that_was_revoked_alone_outlive_those_above_it(
+    auth: Auth, above_first: bool
+) -> None:
+    above = await auth.create(policies=["app"])
+    parent = await auth.create(by=above.client_token)
+    between = await auth.create(by=parent.client_token)
+    child = await auth.create(by=between.client_token)
+    await auth("RevokeOrphan", token=parent.client_token)
+    await auth("RevokeOrphan", token=between.client_token)
+    if not above_first:
+        await auth.clean()
+    await auth("RevokeToken", token=above.client_token)
+    await auth("RevokeToken", token=parent.client_token)  # again: it is gone already
+    await auth.clean()
+    assert await auth.works(child.client_token)
+    await auth("RevokeToken", token=child.client_token)
+    await auth.clean()
+    assert await auth.stored("token") == 1
+    for kind in ("child", "cleanup"):
         assert await auth.stored(kind) == 0, kind
 
 
@@ -331,6 +356,27 @@ async def test_a_token_is_renewed_as_its_role_is_then(auth: Auth) -> None:
     assert renewed.auth.lease_duration == 50
     await auth("DeleteTokenRole", context, role_name="r")
     await refused(auth("RenewToken", token=made.client_token), Kind.INVALID, "does not exist")
+
+
+async def test_a_renewal_past_the_longest_time_is_refused_and_ends_nothing(auth: Auth) -> None:
+    context = await auth.context(ROOT)
+    await auth("WriteTokenRole", context, role_name="r", role=token_pb2.TokenRole())
+    made = await auth.create(role="r", policies=["app"], ttl=1000)
+    auth.clock.advance(100)
+    role = token_pb2.TokenRole(token_explicit_max_ttl=50)
+    await auth("WriteTokenRole", context, role_name="r", role=role)
+    call = auth("RenewToken", token=made.client_token)
+    await refused(call, Kind.INVALID, "past the max TTL, cannot renew")
+    assert (await auth("LookupToken", token=made.client_token)).info.ttl == 900
+
+
+async def test_a_renewal_is_bounded_as_the_mount_is_tuned_now(auth: Auth) -> None:
+    made = await auth.create(policies=["app"], ttl=1000)
+    auth.clock.advance(100)
+    for longest, left in ((500, 400), (3_000, 1_000)):
+        tuned = replace(TOKEN_MOUNT, max_lease_ttl=longest)
+        context = msgspec.structs.replace(await auth.context(made.client_token), mount=tuned)
+        assert (await auth("RenewSelf", context)).auth.lease_duration == left
 
 
 async def test_whether_a_token_of_a_role_is_an_orphan_says_the_role(auth: Auth) -> None:

@@ -138,7 +138,7 @@ def grant(
         ttl=span.ttl,
         explicit_max=settings.explicit_max,
         period=settings.period,
-        longest=settings.max_ttl or mount.max_lease_ttl,
+        longest=mount.max_lease_ttl,
         uses=settings.uses,
         meta=meta,
         cidrs=rules.bound_to(
@@ -157,5 +157,12 @@ def _check_no_root(settings: Settings) -> None:
 
 
 def renewal(settings: Settings, ttl: int, longest: int) -> RenewalRule:
-    """Returns what a role gives a token that is renewed, given what it was made for."""
-    return RenewalRule(settings.ttl or ttl, settings.max_ttl or longest, settings.period)
+    """Returns what a role gives a token that is renewed.
+
+    Args:
+        settings: the role's.
+        ttl: what the token was made for.
+        longest: what the mount allowed at the most.
+    """
+    most = lifetimes.least(settings.max_ttl, longest)
+    return RenewalRule(settings.ttl or ttl, most, settings.period)

@@ -203,10 +203,16 @@ class Cleanup:
         await self._records.finish_job(token_id)
 
     async def _drop_if_childless(self, token_id: str) -> None:
-        found = await self._records.get(token_id)
-        if found is None or not found[0].severed or await self._records.children(token_id):
-            return
-        with contextlib.suppress(ConflictError):
-            await self._records.drop_severed(token_id, found[1])
-            if found[0].parent:
-                await self._records.forget_index(token_id, parent=found[0].parent)
+        """Removes what is left of a token that was revoked alone, once its last child is gone; so on upwards."""
+        while token_id and not await self._records.children(token_id):
+            found = await self._records.get(token_id)
+            if found is None or not found[0].severed:
+                return
+            try:
+                await self._records.drop_severed(token_id, found[1])
+            except ConflictError:
+                return
+            parent = found[0].parent
+            if parent:
+                await self._records.forget_index(token_id, parent=parent)
+            token_id = parent

@@ -214,7 +214,6 @@ class TokenHandlers:
             ttl=span.ttl,
             explicit_max=_explicit_max(parameters, role),
             period=_period(parameters, role),
-            longest=_ttls(context)[1],
             uses=lifetimes.least(parameters.num_uses, role.uses if role else 0),
             renewable=_renewable(parameters, role),
             meta=dict(parameters.meta),
@@ -229,12 +228,12 @@ class TokenHandlers:
 
     async def _renewal(self, token: Token) -> RenewalRule:
         if not token.role:
-            return RenewalRule(token.ttl, token.longest, token.period)
+            return RenewalRule(token.ttl, period=token.period)
         role = await self._roles.get(token.role)
         if role is None:
             raise invalid("the role of this token does not exist any more")
         explicit_max = lifetimes.least(token.explicit_max, role.explicit_max)
-        return RenewalRule(token.ttl, token.longest, role.period, explicit_max)
+        return RenewalRule(token.ttl, period=role.period, explicit_max=explicit_max)
 
     async def _shown(self, text: str, context: RequestContext) -> pb.TokenInfo:
         if not text:  # the caller's own, whose text the gateway knows

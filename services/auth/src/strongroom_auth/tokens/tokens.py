@@ -25,7 +25,7 @@ class RenewalRule:
     """What its maker gives a token that is renewed; 0 where it does not say."""
 
     usual: int
-    longest: int
+    longest: int = 0
     period: int = 0
     explicit_max: int = 0
 
@@ -214,6 +214,10 @@ class Tokens:
                 period=rule.period,
                 explicit_max=rule.explicit_max or token.explicit_max,
             )
+            if (
+                span.ttl <= 0
+            ):  # bounds may have become narrower: the token stands for as long as it was given
+                raise invalid("past the max TTL, cannot renew")
             renewed = msgspec.structs.replace(token, expires=now + span.ttl, renewed=now)
             with contextlib.suppress(ConflictError):
                 await self.records.replace(token, renewed, revision)
@@ -221,10 +225,13 @@ class Tokens:
         raise conflict()
 
     async def revoke(self, token_id: str, *, alone: bool = False) -> bool:
-        """Revokes a token and its descendants, or it alone; returns whether there was one."""
+        """Revokes a token and its descendants, or it alone; returns whether there was one.
+
+        One that was revoked alone is none any more, though its record stands for as long as its children live.
+        """
         for _ in range(self._attempts):
             found = await self.records.get(token_id)
-            if found is None or (found[0].severed and alone):
+            if found is None or found[0].severed:
                 return False
             with contextlib.suppress(ConflictError):
                 await (self.records.sever(*found) if alone else self.records.remove(*found))
