@@ -1,6 +1,7 @@
 """Calls the auth service through its handler table, as the gateway does."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from strongroom_runtime.context import MountContext, RequestContext, TokenContex
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
 from strongroom_runtime.service import Host
+from strongroom_runtime.storage import Transaction
 
 MODULES = (token_pb2, gate_pb2, policy_pb2, userpass_pb2, approle_pb2, token_lease_pb2)
 ROOT = "srs.root-token-of-the-tests"
@@ -135,6 +137,18 @@ def login_context(address: str = "127.0.0.1", **changes: Any) -> RequestContext:
     """Returns the context of a request to the login mount."""
     context = RequestContext("r", "auth/people/login/ann", LOGIN_MOUNT, client_address=address)
     return msgspec.structs.replace(context, **changes)
+
+
+def before_the_next_token(auth: Auth, happens: Callable[[], Awaitable[Any]]) -> None:
+    """Lets something happen at the last moment before a token is written."""
+    commit, left = auth.store.commit, [happens]
+
+    async def late(transaction: Transaction) -> int:
+        if left and any(path[0] == "token" for path in transaction.puts):
+            await left.pop()()
+        return await commit(transaction)
+
+    auth.store.commit = late  # type: ignore[method-assign]
 
 
 async def refused(call: Any, kind: Kind, message: str = "") -> None:

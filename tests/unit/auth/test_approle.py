@@ -5,11 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.auth.harness import LOGIN_MOUNT, Auth, count, login_context, refused, texts
+from tests.unit.auth.harness import (
+    LOGIN_MOUNT,
+    Auth,
+    before_the_next_token,
+    count,
+    login_context,
+    refused,
+    texts,
+)
 
 from strongroom.auth.v1 import approle_pb2 as pb
 from strongroom.auth.v1 import login_pb2
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.storage import Transaction
 
 WRONG = "invalid role or secret ID"
 APPROLE_MOUNT = replace(LOGIN_MOUNT, type="approle")
@@ -348,3 +357,31 @@ async def test_types_of_tokens_are_shown_by_the_names_that_clients_know(
 async def test_batch_tokens_are_refused(roles: Roles) -> None:
     for asked in ("batch", "default-batch", "other"):
         await refused(roles.write(settings={"token_type": asked}), Kind.INVALID, "token_type")
+
+
+@pytest.mark.parametrize("bound", [True, False])
+@pytest.mark.parametrize("method", ["DeleteRole", "DropMount"])
+async def test_no_token_is_made_by_a_role_that_ended_while_it_was_checked(
+    roles: Roles, bound: bool, method: str
+) -> None:
+    role_id = await roles.write(bind_secret_id=bound, secret_id_bound_cidrs=texts("127.0.0.0/8"))
+    secret_id = (await roles.secret()).secret_id if bound else ""
+    fields = {"role_name": "app"} if method == "DeleteRole" else {"mount_uuid": LOGIN_MOUNT.uuid}
+    before_the_next_token(roles.auth, lambda: roles(method, **fields))
+    await refused(roles.login(role_id, secret_id), Kind.INVALID, WRONG)
+    assert await roles.auth.stored("token") == 1
+
+
+async def test_an_id_that_a_role_got_while_it_was_removed_is_free(roles: Roles) -> None:
+    await roles.write()
+    commit, left = roles.auth.store.commit, ["chosen"]
+
+    async def late(transaction: Transaction) -> int:
+        if left and transaction.deletes:
+            await roles("WriteRoleId", role_name="app", role_id=left.pop())
+        return await commit(transaction)
+
+    roles.auth.store.commit = late  # type: ignore[method-assign]
+    await roles("DeleteRole", role_name="app")
+    await roles.write("other")
+    await roles("WriteRoleId", role_name="other", role_id="chosen")

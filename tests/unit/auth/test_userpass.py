@@ -9,7 +9,15 @@ from typing import Any
 import bcrypt
 import msgspec
 import pytest
-from tests.unit.auth.harness import LOGIN_MOUNT, Auth, count, login_context, refused, texts
+from tests.unit.auth.harness import (
+    LOGIN_MOUNT,
+    Auth,
+    before_the_next_token,
+    count,
+    login_context,
+    refused,
+    texts,
+)
 
 from strongroom.auth.v1 import login_pb2
 from strongroom_auth.lockout import Failures
@@ -259,6 +267,37 @@ async def test_a_token_is_renewed_by_what_its_user_allows_now(auth: Auth) -> Non
     assert (await auth("RenewToken", token=made.client_token)).auth.lease_duration == 45
     await auth("DeleteUser", login_context(), username="ann")
     await refused(auth("RenewToken", token=made.client_token), Kind.INVALID, "does not exist")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "kind"),
+    [
+        ("DeleteUser", {"username": "ann"}, Kind.INVALID),
+        ("WritePassword", {"username": "ann", "password": "other"}, Kind.INVALID),
+        ("DropMount", {"mount_uuid": LOGIN_MOUNT.uuid}, Kind.INVALID),
+    ],
+)
+async def test_no_token_is_made_by_what_ended_while_it_was_checked(
+    auth: Auth, method: str, fields: dict[str, str], kind: Kind
+) -> None:
+    await write(auth)
+    before_the_next_token(auth, lambda: auth(method, login_context(), **fields))
+    await refused(login(auth), kind, WRONG)
+    assert await auth.stored("token") == 1
+
+
+async def test_a_user_that_is_changed_during_a_login_logs_in_as_changed(auth: Auth) -> None:
+    await write(auth)
+    before_the_next_token(auth, lambda: write(auth, token_policies=texts("app")))
+    assert list((await login(auth)).auth.policies) == ["app", "default"]
+
+
+async def test_no_renewal_goes_past_what_the_mount_allows(auth: Auth) -> None:
+    mount = replace(LOGIN_MOUNT, max_lease_ttl=150)
+    await write(auth, token_ttl=100, token_max_ttl=1_000)
+    made = (await login(auth, mount=mount)).auth
+    auth.clock.advance(90)
+    assert (await auth("RenewToken", token=made.client_token)).auth.lease_duration == 60
 
 
 async def test_a_disabled_mount_takes_its_tokens_and_users_along(auth: Auth) -> None:

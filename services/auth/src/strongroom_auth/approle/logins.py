@@ -13,6 +13,7 @@ from strongroom_auth.approle.roles import (
     SecretId,
     hash_of,
     removal,
+    role_path,
     secret_path,
 )
 from strongroom_auth.lockout import Failures, Lockouts
@@ -21,7 +22,7 @@ from strongroom_auth.tokens.tokens import Issued, Tokens, conflict
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
 from strongroom_runtime.requests import mount_of
-from strongroom_runtime.storage import ConflictError, Transaction
+from strongroom_runtime.storage import ConflictError, Path, Transaction
 
 METHOD = "approle"
 _WRONG = "invalid role or secret ID"
@@ -88,34 +89,45 @@ class Logins:
                 after too many wrong secret ids.
         """
         await self._tokens.ready()
-        mount = mount_of(context).uuid
         if not role_id:
             raise invalid("missing role_id")
+        for _ in range(self._attempts * 10):
+            with contextlib.suppress(ConflictError):
+                return await self._login(role_id, secret_id, context)
+        raise conflict()
+
+    async def _login(
+        self, role_id: str, secret_id: str, context: RequestContext
+    ) -> tuple[Issued, tuple[str, ...]]:
+        """As `login`, if role and secret id stand as they were looked at.
+
+        Raises:
+            ConflictError: one of them does not.
+        """
+        mount = mount_of(context).uuid
         found = await self._roles.by_id(mount, role_id)
         if found is None:
             raise invalid(_WRONG)
-        name, role = found
+        name, role, revision = found
+        as_read = {role_path(mount, name): revision}
         if not rules.address_allowed(role.secret_id_cidrs, context.client_address):
             raise denied()
         if not role.bind_secret_id:
-            return await self._issue(name, role, None, context)
+            return await self._issue(name, role, None, as_read, context)
         if not secret_id:
             raise invalid("missing secret_id")
         hashed = hash_of(role, secret_id)
-        for _ in range(self._attempts * 10):
-            known = await self._roles.secret_id(mount, name, hashed)
-            right = known is not None and known[0].alive(self._tokens.now())
-            failures = await self._check_lockout(role_id, context, right=right)
-            if known is None or not right:
-                raise invalid(_WRONG)
-            if not rules.address_allowed(known[0].cidrs, context.client_address):
-                raise denied()
-            with contextlib.suppress(ConflictError):
-                issued = await self._issue(name, role, (hashed, *known), context)
-                if failures is not None:
-                    await self._lockouts.forget(mount_of(context), role_id)
-                return issued
-        raise conflict()
+        known = await self._roles.secret_id(mount, name, hashed)
+        right = known is not None and known[0].alive(self._tokens.now())
+        failures = await self._check_lockout(role_id, context, right=right)
+        if known is None or not right:
+            raise invalid(_WRONG)
+        if not rules.address_allowed(known[0].cidrs, context.client_address):
+            raise denied()
+        issued = await self._issue(name, role, (hashed, *known), as_read, context)
+        if failures is not None:
+            await self._lockouts.forget(mount_of(context), role_id)
+        return issued
 
     async def _check_lockout(
         self, role_id: str, context: RequestContext, *, right: bool
@@ -138,6 +150,7 @@ class Logins:
         name: str,
         role: Role,
         used: tuple[str, SecretId, int] | None,
+        as_read: dict[Path, int],
         context: RequestContext,
     ) -> tuple[Issued, tuple[str, ...]]:
         mount = mount_of(context)
@@ -152,6 +165,7 @@ class Logins:
             cidrs=secret.token_cidrs if secret else (),
         )
         issued, transaction = self._tokens.prepare(grant)
+        transaction.expect |= as_read
         if used is not None:
             self._count(transaction, mount.uuid, name, used)
         await self._roles.store.commit(transaction)

@@ -75,19 +75,19 @@ class Roles:
 
     async def get(self, mount: str, name: str) -> Role | None:
         """Returns a role."""
-        entry = await self.store.get(_role(mount, name))
-        return msgspec.msgpack.decode(entry.value, type=Role) if entry else None
+        found = await self._read(mount, name)
+        return found[0] if found is not None else None
 
-    async def by_id(self, mount: str, role_id: str) -> tuple[str, Role] | None:
-        """Returns the name of a role and the role, by its id."""
+    async def by_id(self, mount: str, role_id: str) -> tuple[str, Role, int] | None:
+        """Returns the name of a role, the role and the revision of its record, by its id."""
         if not role_id:
             return None
         entry = await self.store.get(_id(mount, role_id))
         if entry is None:
             return None
         name = entry.value.decode()
-        role = await self.get(mount, name)
-        return (name, role) if role is not None and role.role_id == role_id else None
+        found = await self._read(mount, name)
+        return (name, *found) if found is not None and found[0].role_id == role_id else None
 
     async def names(self, mount: str) -> list[str]:
         """Returns the names of all roles, sorted."""
@@ -102,12 +102,11 @@ class Roles:
             ServiceError: INVALID where another role has the id.
         """
         for _ in range(self._attempts):
-            entry = await self.store.get(_role(mount, name))
-            before = msgspec.msgpack.decode(entry.value, type=Role) if entry else None
+            before, revision = await self._read(mount, name) or (None, 0)
             after = await change(before)
             transaction = Transaction(
-                expect={_role(mount, name): entry.revision if entry else 0},
-                puts={_role(mount, name): msgspec.msgpack.encode(after)},
+                expect={role_path(mount, name): revision},
+                puts={role_path(mount, name): msgspec.msgpack.encode(after)},
             )
             if before is None or before.role_id != after.role_id:
                 if await self.store.get(_id(mount, after.role_id)) is not None:
@@ -123,11 +122,13 @@ class Roles:
 
     async def delete(self, mount: str, name: str) -> None:
         """Removes a role, and what nobody can use without it."""
-        role = await self.get(mount, name)
-        if role is not None:
-            await self.store.commit(
-                Transaction(deletes=[_role(mount, name), _id(mount, role.role_id)])
-            )
+        while (found := await self._read(mount, name)) is not None:
+            path, (role, revision) = role_path(mount, name), found
+            with contextlib.suppress(ConflictError):  # it may have another id by now
+                await self.store.commit(
+                    Transaction(expect={path: revision}, deletes=[path, _id(mount, role.role_id)])
+                )
+                break
         # Secret ids do nothing without the role's salt; a crash in between leaves what a later role of the
         # same name, which has another salt, cannot match.
         for kind in ("s", "a"):
@@ -194,6 +195,10 @@ class Roles:
         """Removes everything of a mount; may be repeated."""
         await self.store.clear((_APPROLE, Plain(mount)))
 
+    async def _read(self, mount: str, name: str) -> tuple[Role, int] | None:
+        entry = await self.store.get(role_path(mount, name))
+        return (msgspec.msgpack.decode(entry.value, type=Role), entry.revision) if entry else None
+
 
 def new_role(role_id: str = "") -> Role:
     """Returns a role with defaults, and an id of its own unless one is given."""
@@ -210,7 +215,8 @@ def removal(mount: str, name: str, hashed: str, accessor: str) -> Transaction:
     return Transaction(deletes=[secret_path(mount, name, hashed), _accessor(mount, name, accessor)])
 
 
-def _role(mount: str, name: str) -> Path:
+def role_path(mount: str, name: str) -> Path:
+    """Returns where a role is."""
     if not name:
         raise invalid("role_name: must not be empty")
     return (_APPROLE, Plain(mount), Plain("r"), name)

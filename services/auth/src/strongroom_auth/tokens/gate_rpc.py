@@ -147,12 +147,13 @@ class TokenGateHandlers:
         if not request.mount_uuid:
             raise invalid("mount_uuid: must not be empty")
         records = self._tokens.records
-        # Tokens first: a crash in between must not leave any of a mount that has no roles any more.
+        # Users and roles first: a login that is under way makes no token without its own. All of this is repeated
+        # until it is done to its end.
+        await self._drop_data(request.mount_uuid)
         while token_ids := await records.of_mount(request.mount_uuid):
             for token_id in token_ids:
                 await self._tokens.revoke(token_id)
                 await records.forget_index(token_id, mount=request.mount_uuid)
-        await self._drop_data(request.mount_uuid)
         return pb.DropMountResponse()
 
 

@@ -1,5 +1,7 @@
 """UserpassService: the contract to and from users."""
 
+import contextlib
+
 from strongroom.auth.v1 import login_pb2
 from strongroom.auth.v1 import userpass_pb2 as pb
 from strongroom_auth import settings
@@ -8,14 +10,16 @@ from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
-from strongroom_auth.tokens.tokens import RenewalRule, Tokens
+from strongroom_auth.tokens.tokens import RenewalRule, Tokens, conflict
 from strongroom_auth.userpass.passwords import Passwords
-from strongroom_auth.userpass.users import User, Users
+from strongroom_auth.userpass.users import User, Users, user_path
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
+from strongroom_runtime.storage import ConflictError
 
 METHOD = "userpass"
+_LOGIN_ATTEMPTS = 5  # each of which hashes a password
 _OLD_NAMES = {
     "ttl": "token_ttl",
     "max_ttl": "token_max_ttl",
@@ -44,10 +48,10 @@ class UserpassHandlers:
     async def ReadUser(
         self, request: pb.ReadUserRequest, context: RequestContext
     ) -> pb.ReadUserResponse:
-        user = await self._users.get(mount_of(context).uuid, _clean(request.username))
-        if user is None:
+        found = await self._users.get(mount_of(context).uuid, _clean(request.username))
+        if found is None:
             raise not_found()
-        return pb.ReadUserResponse(settings=settings.message(user.settings))
+        return pb.ReadUserResponse(settings=settings.message(found[0].settings))
 
     async def WriteUser(
         self, request: pb.WriteUserRequest, context: RequestContext
@@ -102,12 +106,27 @@ class UserpassHandlers:
         self, request: pb.LoginUserRequest, context: RequestContext
     ) -> pb.LoginUserResponse:
         await self._tokens.ready()
+        for _ in range(_LOGIN_ATTEMPTS):
+            # The user was changed, or is gone, since it was looked at: what it is now counts.
+            with contextlib.suppress(ConflictError):
+                return await self._login(request, context)
+        raise conflict()
+
+    async def _login(
+        self, request: pb.LoginUserRequest, context: RequestContext
+    ) -> pb.LoginUserResponse:
+        """Makes a token, if the user stands as it was looked at.
+
+        Raises:
+            ConflictError: it does not.
+            ServiceError: INVALID, DENIED.
+        """
         mount, name, now = mount_of(context), _clean(request.username), self._tokens.now()
         if not request.password:
             raise invalid("missing password")
         if await self._lockouts.locked(mount, name, now):
             raise denied()
-        user = await self._users.get(mount.uuid, name)
+        user, revision = await self._users.get(mount.uuid, name) or (None, 0)
         if not await self._passwords.matches(request.password, user.password if user else None):
             if user is not None or len(name) <= LONGEST_COUNTED:
                 await self._lockouts.count(mount, name, now)
@@ -126,7 +145,9 @@ class UserpassHandlers:
             meta={"username": name},
             login={"method": METHOD, "mount": mount.uuid, "name": name},
         )
-        issued = await self._tokens.create(grant)
+        issued, transaction = self._tokens.prepare(grant)
+        transaction.expect[user_path(mount.uuid, name)] = revision
+        await self._users.store.commit(transaction)
         if failures is not None:
             await self._lockouts.forget(mount, name)
         auth = auth_message(issued.token, issued.text, issued.token.ttl)
@@ -140,9 +161,10 @@ class UserpassHandlers:
         return await self._passwords.hash(password) if password else None
 
     async def _renewal(self, token: Token) -> RenewalRule:
-        user = await self._users.get(token.login["mount"], token.login["name"])
-        if user is None:
+        found = await self._users.get(token.login["mount"], token.login["name"])
+        if found is None:
             raise invalid("the user of this token does not exist any more")
+        user = found[0]
         if rules.with_default(user.settings.policies, user.settings.no_default) != token.policies:
             raise invalid("policies have changed, not renewing")
         return settings.renewal(user.settings, token.ttl, token.longest)

@@ -31,17 +31,17 @@ class Users:
     """The users of all mounts."""
 
     def __init__(self, store: Store, config: Config) -> None:
-        self._store = store
+        self.store = store
         self._attempts = config.attempts
 
-    async def get(self, mount: str, name: str) -> User | None:
-        """Returns a user."""
-        entry = await self._store.get(_user(mount, name))
-        return msgspec.msgpack.decode(entry.value, type=User) if entry else None
+    async def get(self, mount: str, name: str) -> tuple[User, int] | None:
+        """Returns a user and the revision of its record."""
+        entry = await self.store.get(user_path(mount, name))
+        return (msgspec.msgpack.decode(entry.value, type=User), entry.revision) if entry else None
 
     async def names(self, mount: str) -> list[str]:
         """Returns the names of all users, sorted."""
-        return [n for n, _ in await self._store.children((_USERPASS, Plain(mount), Plain("u")))]
+        return [n for n, _ in await self.store.children((_USERPASS, Plain(mount), Plain("u")))]
 
     async def change(
         self, mount: str, name: str, change: Callable[[User | None], Awaitable[User]]
@@ -52,18 +52,19 @@ class Users:
             before = msgspec.msgpack.decode(entry.value, type=User) if entry else None
             return msgspec.msgpack.encode(await change(before))
 
-        await changes.change(self._store, _user(mount, name), changed, self._attempts)
+        await changes.change(self.store, user_path(mount, name), changed, self._attempts)
 
     async def delete(self, mount: str, name: str) -> None:
         """Removes a user."""
-        await self._store.commit(Transaction(deletes=[_user(mount, name)]))
+        await self.store.commit(Transaction(deletes=[user_path(mount, name)]))
 
     async def drop_mount(self, mount: str) -> None:
         """Removes everything of a mount; may be repeated."""
-        await self._store.clear((_USERPASS, Plain(mount)))
+        await self.store.clear((_USERPASS, Plain(mount)))
 
 
-def _user(mount: str, name: str) -> Path:
+def user_path(mount: str, name: str) -> Path:
+    """Returns where a user is."""
     if not name:
         raise invalid("username: must not be empty")
     return (_USERPASS, Plain(mount), Plain("u"), name)
