@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from strongroom.auth.v1 import login_pb2
-from strongroom_auth.tokens import rules
+from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.tokens import Grant, RenewalRule
 from strongroom_runtime import lifetimes
 from strongroom_runtime.context import RequestContext
@@ -55,8 +55,10 @@ def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
     }
     if message.HasField("token_policies"):
         changes["policies"] = rules.clean_policies(message.token_policies.values)
+        bounds.check_policies("token_policies", changes["policies"])
     if message.HasField("token_bound_cidrs"):
         changes["cidrs"] = tuple(message.token_bound_cidrs.values)
+        bounds.check_ranges("token_bound_cidrs", changes["cidrs"])
     if changes.get("type", "default") not in _TYPES:
         raise invalid("token_type: only service tokens are supported")
     changes["type"] = _TYPES[changes.get("type", before.type)]

@@ -17,7 +17,7 @@ from strongroom_auth.approle.roles import (
     secret_path,
 )
 from strongroom_auth.lockout import Failures, Lockouts
-from strongroom_auth.tokens import rules
+from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.tokens import Issued, Tokens, conflict
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
@@ -42,12 +42,13 @@ def new_secret_id(role: Role, parameters: pb.SecretIdParameters, now: float) -> 
         raise invalid("num_uses: must not exceed the role's secret_id_num_uses")
     if role.secret_id_ttl and not 0 < ttl <= role.secret_id_ttl:
         raise invalid("ttl: must not exceed the role's secret_id_ttl")
-    for field, given, bounds in (
+    for field, given, outer in (
         ("cidr_list", parameters.cidr_list, role.secret_id_cidrs),
         ("token_bound_cidrs", parameters.token_bound_cidrs, role.settings.cidrs),
     ):
+        bounds.check_ranges(field, given)
         rules.check_cidrs(field, given)
-        rules.check_within(field, given, bounds)
+        rules.check_within(field, given, outer)
     return SecretId(
         accessor=str(uuid.uuid4()),
         created=now,
@@ -65,9 +66,11 @@ def _metadata(text: str) -> dict[str, str]:
     if not text:
         return {}
     try:
-        return msgspec.json.decode(text, type=dict[str, str])
+        metadata = msgspec.json.decode(text, type=dict[str, str])
     except msgspec.DecodeError:
         raise invalid("metadata: takes a JSON object of texts, as text") from None
+    bounds.check_meta("metadata", metadata)
+    return metadata
 
 
 class Logins:

@@ -9,7 +9,7 @@ from strongroom.auth.v1 import login_pb2
 from strongroom_auth import settings
 from strongroom_auth.approle.roles import Role, SecretId, new_role
 from strongroom_auth.settings import Settings
-from strongroom_auth.tokens import rules
+from strongroom_auth.tokens import bounds, rules
 from strongroom_runtime.errors import invalid, not_found
 from strongroom_runtime.timestamps import rfc3339
 
@@ -52,6 +52,7 @@ def changed(before: Role, message: pb.AppRole) -> Role:
     }
     if message.HasField("secret_id_bound_cidrs"):
         changes["secret_id_cidrs"] = tuple(message.secret_id_bound_cidrs.values)
+        bounds.check_ranges("secret_id_bound_cidrs", changes["secret_id_cidrs"])
     changes["settings"] = settings.changed(before.settings, _token_settings(message))
     after = msgspec.structs.replace(before, **changes)
     if min(after.secret_id_uses, after.secret_id_ttl) < 0:

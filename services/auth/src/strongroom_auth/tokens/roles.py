@@ -6,7 +6,7 @@ import msgspec
 
 from strongroom.auth.v1 import login_pb2, token_pb2
 from strongroom_auth.changes import change
-from strongroom_auth.tokens import rules
+from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.records import TokenRole
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
@@ -136,14 +136,11 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
     changes: dict[str, object] = {"old": tuple(sorted(old))}
     for descriptor, value in given.ListFields():
         if descriptor.name in _LISTS:
-            changes[_LISTS[descriptor.name]] = tuple(value.values)
+            changes[_LISTS[descriptor.name]] = _taken(descriptor.name, value)
         elif descriptor.name in _SCALARS:
             changes[_SCALARS[descriptor.name]] = value
-    for attribute in ("allowed", "disallowed", "allowed_globs", "disallowed_globs"):
-        if attribute in changes:
-            changes[attribute] = rules.clean_policies(changes[attribute])  # type: ignore[arg-type]
     if given.HasField("allowed_entity_aliases"):
-        changes["aliases"] = rules.clean_policies(given.allowed_entity_aliases.values)
+        changes["aliases"] = _taken("allowed_entity_aliases", given.allowed_entity_aliases)
     role = msgspec.structs.replace(before, **changes)
     if role.type not in _TYPES:
         raise invalid("token_type: only service tokens are supported")
@@ -160,6 +157,16 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
     if "root" in role.allowed:
         raise invalid("allowed_policies: root cannot be allowed by a role")
     return role
+
+
+def _taken(field: str, given: login_pb2.TextList) -> tuple[str, ...]:
+    """Returns a list that a message gives: address ranges, or names, which are cleaned."""
+    if field == "token_bound_cidrs":
+        bounds.check_ranges(field, given.values)
+        return tuple(given.values)
+    names = rules.clean_policies(given.values)
+    bounds.check_policies(field, names)
+    return names
 
 
 def _copy(message: token_pb2.TokenRole, source: str, target: str) -> None:

@@ -2,7 +2,7 @@
 
 from strongroom.auth.v1 import token_pb2 as pb
 from strongroom_auth.policies.storage import PolicyStore
-from strongroom_auth.tokens import rules
+from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.messages import auth_message, info_message
 from strongroom_auth.tokens.records import Token, TokenRole
 from strongroom_auth.tokens.roles import TokenRoles, role_message, role_warnings
@@ -199,6 +199,7 @@ class TokenHandlers:
         if parent.uses:
             raise invalid("restricted use token cannot generate child tokens")
         privileged = caller.root or context.sudo
+        _check_given(parameters)
         _check_privileged(parameters, role, privileged=privileged)
         policies = _policies(parameters, parent, role, sudo=context.sudo)
         path = "auth/token/create-orphan" if orphan else "auth/token/create"
@@ -287,9 +288,7 @@ def _ttls(context: RequestContext) -> tuple[int, int]:
     return context.mount.default_lease_ttl, context.mount.max_lease_ttl
 
 
-def _check_privileged(
-    parameters: pb.TokenParameters, role: TokenRole | None, *, privileged: bool
-) -> None:
+def _check_given(parameters: pb.TokenParameters) -> None:
     if parameters.type not in ("", "service"):
         raise invalid("type: only service tokens are supported")
     if "." in parameters.id:
@@ -300,6 +299,14 @@ def _check_privileged(
         raise invalid("ttl, explicit_max_ttl and period must not be negative")
     if parameters.num_uses < 0:
         raise invalid("num_uses: must not be negative")
+    bounds.check_names(parameters.display_name, parameters.id)
+    bounds.check_policies("policies", parameters.policies)
+    bounds.check_meta("meta", parameters.meta)
+
+
+def _check_privileged(
+    parameters: pb.TokenParameters, role: TokenRole | None, *, privileged: bool
+) -> None:
     if privileged:
         return
     for given, what in (
