@@ -226,6 +226,30 @@ async def test_renewal(auth: Auth) -> None:
     assert await auth.stored("due") == 0
 
 
+@pytest.mark.parametrize("how", ["RenewToken", "RenewSelf", "RenewAccessor"])
+async def test_without_an_increment_a_token_gets_what_it_was_given_last(
+    auth: Auth, how: str
+) -> None:
+    made = await auth.create(policies=["app"], ttl=3600, explicit_max_ttl=10_800)
+    context = await auth.context(made.client_token)
+    fields = {
+        "RenewToken": {"token": made.client_token},
+        "RenewSelf": {},
+        "RenewAccessor": {"accessor": made.accessor},
+    }[how]
+
+    async def renewed(increment: int = 0) -> int:
+        answer = await auth(how, context, increment=increment, **fields)
+        return int(answer.auth.lease_duration)
+
+    given = [await renewed(i) for i in (0, 7200, 0, 18_000, 0, 600, 0)]
+    assert given == [3600, 7200, 7200, 10_800, 10_800, 600, 600]
+    auth.clock.advance(300)
+    assert await renewed() == 600
+    info = (await auth("LookupToken", token=made.client_token)).info
+    assert (info.ttl, info.creation_ttl) == (600, 3600)
+
+
 async def test_a_token_can_be_renewed_the_moment_it_was_made(auth: Auth) -> None:
     made = await auth.create(policies=["app"], ttl=60)
     renewed = await auth("RenewToken", token=made.client_token)
@@ -376,7 +400,8 @@ async def test_a_renewal_is_bounded_as_the_mount_is_tuned_now(auth: Auth) -> Non
     for longest, left in ((500, 400), (3_000, 1_000)):
         tuned = replace(TOKEN_MOUNT, max_lease_ttl=longest)
         context = msgspec.structs.replace(await auth.context(made.client_token), mount=tuned)
-        assert (await auth("RenewSelf", context)).auth.lease_duration == left
+        renewed = await auth("RenewSelf", context, increment=1_000)
+        assert renewed.auth.lease_duration == left
 
 
 async def test_whether_a_token_of_a_role_is_an_orphan_says_the_role(auth: Auth) -> None:

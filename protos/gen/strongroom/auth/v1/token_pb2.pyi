@@ -765,7 +765,7 @@ class RenewTokenRequest(_message.Message):
     token: _builtins.str
     """Its text."""
     increment: _builtins.int
-    """For how many seconds from now; 0 for as long as it was made."""
+    """For how many seconds from now; 0 for as long as it was given last, and, where a login made it, as long as its role says."""
     def __init__(
         self,
         *,
@@ -821,7 +821,7 @@ class RenewSelfRequest(_message.Message):
     token: _builtins.str
     """Accepted and ignored: clients send it."""
     increment: _builtins.int
-    """For how many seconds from now; 0 for as long as it was made."""
+    """For how many seconds from now; 0 for as long as it was given last, and, where a login made it, as long as its role says."""
     def __init__(
         self,
         *,
@@ -877,7 +877,7 @@ class RenewAccessorRequest(_message.Message):
     accessor: _builtins.str
     """Its accessor."""
     increment: _builtins.int
-    """For how many seconds from now; 0 for as long as it was made."""
+    """For how many seconds from now; 0 for as long as it was given last, and, where a login made it, as long as its role says."""
     def __init__(
         self,
         *,

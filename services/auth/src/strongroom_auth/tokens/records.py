@@ -49,6 +49,11 @@ class Token(msgspec.Struct, frozen=True):
         return self.ancestors[-1] if self.ancestors else ""
 
     @property
+    def granted(self) -> int:
+        """How long it was to live when it was made or renewed last, in seconds; 0 for ever."""
+        return round(self.expires - (self.renewed or self.created)) if self.expires else 0
+
+    @property
     def root(self) -> bool:
         """Whether it holds the root policy."""
         return "root" in self.policies

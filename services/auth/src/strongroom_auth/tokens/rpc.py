@@ -228,13 +228,14 @@ class TokenHandlers:
         return issued, [*said, *(f'Policy "{name}" does not exist' for name in missing)]
 
     async def _renewal(self, token: Token) -> RenewalRule:
+        """Without an increment a token gets what it was given last, as in Vault."""
         if not token.role:
-            return RenewalRule(token.ttl, period=token.period)
+            return RenewalRule(token.granted, period=token.period)
         role = await self._roles.get(token.role)
         if role is None:
             raise invalid("the role of this token does not exist any more")
         explicit_max = lifetimes.least(token.explicit_max, role.explicit_max)
-        return RenewalRule(token.ttl, period=role.period, explicit_max=explicit_max)
+        return RenewalRule(token.granted, period=role.period, explicit_max=explicit_max)
 
     async def _shown(self, text: str, context: RequestContext) -> pb.TokenInfo:
         if not text:  # the caller's own, whose text the gateway knows

@@ -189,7 +189,7 @@ class Tokens:
 
         Args:
             token_id: whose.
-            increment: seconds from now; 0 for as long as it was made.
+            increment: seconds from now; 0 for what its maker says.
             usual: what it gets where nothing is asked and its maker does not say.
             longest: the mount's bound.
 
