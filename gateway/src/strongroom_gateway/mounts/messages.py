@@ -7,9 +7,9 @@ import msgspec
 from strongroom.auth.v1 import login_pb2
 from strongroom.sys.v1 import mounts_pb2 as pb
 from strongroom_gateway.mounts.table import REMOVING, Mount
+from strongroom_gateway.mounts.tunable import TOKEN_TYPES, check_plugin_version
 from strongroom_runtime.errors import invalid
 
-_TEXTS = ("listing_visibility", "token_type")
 _LISTS = (
     "audit_non_hmac_request_keys",
     "audit_non_hmac_response_keys",
@@ -78,14 +78,9 @@ def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
         "unauth",
     ):
         raise invalid("listing_visibility: takes hidden or unauth, or nothing")
-    if config.HasField("token_type") and config.token_type not in (
-        "",
-        "default",
-        "default-service",
-        "service",
-    ):
+    if config.HasField("token_type") and config.token_type not in TOKEN_TYPES:
         raise invalid("token_type: only service tokens are supported")
-    for name in (*_TEXTS, "force_no_cache"):
+    for name in (*_texts(mount), "force_no_cache"):
         if config.HasField(name):  # type: ignore[arg-type]
             tuning[name] = getattr(config, name)
     for name in _LISTS:
@@ -107,33 +102,14 @@ def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
     return after
 
 
-def check_plugin_version(version: str) -> None:
-    """Raises where a version of an engine is asked for.
-
-    Raises:
-        ServiceError: INVALID.
-    """
-    if version:
-        raise invalid("plugin_version: must be empty; engines are part of the product")
-
-
-def changed_options(mount: Mount, options: dict[str, str]) -> dict[str, str]:
-    """Returns a mount's options with what is given.
-
-    Raises:
-        ServiceError: INVALID for a version that it cannot get.
-    """
-    after = {**mount.options, **options}
-    before = mount.options.get("version", "1")
-    version = after.get("version", "1")
-    if mount.type == "kv" and version != before and (before, version) != ("1", "2"):
-        raise invalid("options.version: a kv mount can be upgraded from 1 to 2, and not back")
-    return after
+def _texts(mount: Mount) -> tuple[str, ...]:
+    """Returns the names of settings that are texts; only login methods make tokens."""
+    return ("listing_visibility", "token_type") if mount.auth else ("listing_visibility",)
 
 
 def _tuning(mount: Mount) -> pb.MountTuning:
     config = pb.MountTuning(force_no_cache=bool(mount.tuning.get("force_no_cache", False)))
-    for name in _TEXTS:
+    for name in _texts(mount):
         if mount.tuning.get(name):
             setattr(config, name, mount.tuning[name])
     if mount.auth and config.token_type in ("", "default"):

@@ -21,6 +21,12 @@ from strongroom_gateway.mounts.table import (
     check_free,
     new_mount,
 )
+from strongroom_gateway.mounts.tunable import (
+    changed_options,
+    check_plugin_version,
+    check_tunable,
+    first_options,
+)
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError, denied, invalid, not_found
 from strongroom_runtime.handlers import Caller
@@ -241,7 +247,7 @@ class MountHandlers:
     async def _enable(self, path: str, request: Any, known: Mapping[str, Engine]) -> None:
         kind = (request.type or request.plugin_name).strip().lower()
         options = dict(request.options)
-        messages.check_plugin_version(request.plugin_version)
+        check_plugin_version(request.plugin_version)
         if kind == "plugin":
             kind = request.plugin_name
         if kind == "kv-v2":
@@ -250,13 +256,11 @@ class MountHandlers:
             raise invalid("backend type must be specified as a string")
         if kind not in known:
             raise invalid(f"type: plugin not found in the catalog; there are {', '.join(known)}")
-        if kind == "kv" and options.get("version", "1") not in ("1", "2"):
-            raise invalid("options.version: a kv mount has version 1 or 2")
         mount = new_mount(
             path,
             kind,
             description=request.description,
-            options=options,
+            options=first_options(kind, options, auth=path.startswith("auth/")),
             local=request.local,
             seal_wrap=request.seal_wrap,
         )
@@ -325,10 +329,11 @@ class MountHandlers:
             mount = mounts.get(path)
             if mount is None or mount.state != ACTIVE:
                 raise invalid(f'tune of path "{path}" failed: no mount entry found')
+            check_tunable(mount, request)
             after = messages.tuned(mount, request.config)
             if request.HasField("description"):
                 after = msgspec.structs.replace(after, description=request.description)
-            options = messages.changed_options(mount, dict(request.options))
+            options = changed_options(mount, request.options)
             after = msgspec.structs.replace(after, options=options)
             upgraded = after.kind != mount.kind
             warnings[:] = (

@@ -211,3 +211,60 @@ async def test_a_move_is_over_once_what_was_given_before_it_is_certain_to_end(
             await asyncio.sleep(0.01)
     task.cancel()
     assert mounts.engines.moved == ["auth/staff/"]
+
+
+@pytest.mark.parametrize("path", ["sys", "cubbyhole"])
+async def test_what_is_the_platforms_is_tuned_in_what_audit_shows_alone(
+    mounts: Mounts, path: str
+) -> None:
+    given: dict[str, dict[str, Any]] = {
+        "default_lease_ttl": {"config": {"default_lease_ttl": 60}},
+        "max_lease_ttl": {"config": {"max_lease_ttl": 60}},
+        "listing_visibility": {"config": {"listing_visibility": "unauth"}},
+        "token_type": {"config": {"token_type": "service"}},
+        "description": {"description": "x"},
+        "options": {"options": {"version": "2"}},
+    }
+    for name, fields in given.items():
+        tuned = mounts("TuneMount", path=path, **fields)
+        await refused(tuned, f"cannot tune parameter {name} of {path}/")
+    keys = login_pb2.TextList(values=["name"])
+    await mounts("TuneMount", path=path, config={"audit_non_hmac_request_keys": keys})
+    shown = await mounts("ReadMountTuning", path=path)
+    assert list(shown.config.audit_non_hmac_request_keys.values) == ["name"]
+
+
+async def test_login_methods_alone_have_a_type_of_tokens(mounts: Mounts) -> None:
+    for kind in ("", "service", "default-service"):
+        config = {"token_type": kind}
+        await mounts("TuneAuth", path="people", config=config)
+        await refused(
+            mounts("TuneMount", path="secret", config=config), "can only be modified on auth mounts"
+        )
+        await refused(mounts("TuneAuth", path="token", config=config), "cannot be set for 'token'")
+    for kind in ("default", "batch"):
+        await refused(mounts("TuneAuth", path="people", config={"token_type": kind}), "token_type")
+    # At its making OpenBao takes it, and does nothing with it.
+    await mounts("EnableMount", path="other", type="kv", config={"token_type": "service"})
+    assert not (await mounts("ReadMount", path="other")).mount.config.token_type
+
+
+async def test_a_kv_mount_alone_has_a_version(mounts: Mounts) -> None:
+    for enable, kind, what in (
+        ("EnableMount", "transit", "secrets engine"),
+        ("EnableAuth", "userpass", "auth method"),
+    ):
+        new = mounts(enable, path="new", type=kind, options={"version": "2"})
+        await refused(new, f'{what} "{kind}" does not allow setting a version')
+    for path in ("auth/people", "auth/token"):
+        tuned = mounts("TuneMount", path=path, options={"version": "1"})
+        await refused(tuned, "options.version: only a kv mount has one")
+    for version in ("", "0", "3", "junk"):
+        tuned = mounts("TuneMount", path="secret", options={"version": version})
+        await refused(tuned, "options.version: a kv mount can be upgraded")
+
+
+async def test_an_empty_option_takes_it_away(mounts: Mounts) -> None:
+    await mounts("TuneMount", path="secret", options={"a": "1", "b": "2"})
+    await mounts("TuneMount", path="secret", options={"a": ""})
+    assert dict((await mounts("ReadMount", path="secret")).mount.options) == {"b": "2"}

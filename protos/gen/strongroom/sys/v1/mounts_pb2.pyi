@@ -145,7 +145,7 @@ class MountTuning(_message.Message):
     listing_visibility: _builtins.str
     """Who sees it listed: empty, hidden or unauth."""
     token_type: _builtins.str
-    """The kind of tokens that a login method makes: default-service or service."""
+    """The kind of tokens that a login method makes: default-service or service. Other mounts cannot be tuned by it."""
     plugin_version: _builtins.str
     """Must be empty: engines are part of the product. Never shown."""
     @_builtins.property
@@ -706,7 +706,7 @@ class TuneMountRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Options of the type: a kv mount can be upgraded to version 2."""
+        """Options of the type: a kv mount can be upgraded to version 2. An empty value takes one away."""
 
     def __init__(
         self,
@@ -913,7 +913,7 @@ class EnableAuthRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Options of the type, such as the version of a kv mount."""
+        """Options of the type."""
 
     def __init__(
         self,
@@ -1114,7 +1114,7 @@ class TuneAuthRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Options of the type: a kv mount can be upgraded to version 2."""
+        """Options of the type. An empty value takes one away."""
 
     def __init__(
         self,
