@@ -96,6 +96,26 @@ def test_parameters_of_the_query(platform: Platform) -> None:
         platform.http("DELETE", "secret/metadata/query")
 
 
+def test_policies_are_asked_before_fields_are_read(platform: Platform) -> None:
+    """As in OpenBao; that a body is no JSON object is said to everybody."""
+    made = platform.http("POST", "auth/token/create", json={"policies": ["default"], "ttl": "5m"})
+    stranger = made.json()["auth"]["client_token"]
+    for method, path, body in (
+        ("LIST", "secret/metadata?limit=junk", None),
+        ("GET", "secret/data/x?version=junk", None),
+        ("DELETE", "secret/data/x?version=junk", None),
+        ("POST", "secret/data/x", {"options": {"cas": "x"}, "data": {}}),
+        ("POST", "sys/mounts/new", {"config": "x"}),
+        ("POST", "auth/token/create", {"ttl": "junk"}),
+    ):
+        statuses = [
+            platform.http(method, path, token, json=body).status_code
+            for token in (None, stranger, ROOT)
+        ]
+        assert statuses == [403, 403, 400], path
+    platform.http("POST", "auth/token/revoke", json={"token": stranger})
+
+
 def test_spans_that_nobody_can_count_are_refused(platform: Platform) -> None:
     for span in (10**12, "300000000h"):
         body = {"delete_version_after": span}

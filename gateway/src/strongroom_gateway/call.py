@@ -75,14 +75,14 @@ class Call(msgspec.Struct):
 
     Args:
         spec: the method; None where the path leads nowhere, which only those learn who may go there.
-        message: its request message.
+        message: its request message; None where what was sent cannot be read as one.
         path: the whole canonical path; a list's ends with a slash.
         mount: where it leads.
         token_text: the client's token; empty for none.
         client_address: its IP address.
         operation: what it does, as policies name it.
         parameters: gives what the client sent, for policies and audit entries.
-        missing: what to say where `spec` is None.
+        missing: what to say, once the policies have let the request through, where `spec` or `message` is None.
         wrap_ttl: seconds for which the answer is to be wrapped; None for not at all.
         traceparent: the W3C trace context.
         foreign_trace: the client sent it.
@@ -118,7 +118,7 @@ class Call(msgspec.Struct):
     request_id: str = msgspec.field(default_factory=lambda: next(names)[0])
 
     def refusal(self) -> ServiceError:
-        """Returns what to say where `spec` is None.
+        """Returns what to say where `spec` or `message` is None.
 
         A fresh one each time: with its traceback, one that is kept here would be a cycle; `missing` is of many calls.
         """

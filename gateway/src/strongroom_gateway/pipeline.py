@@ -86,6 +86,8 @@ class Pipeline:
         spec = call.spec
         if spec is not None and spec.works_sealed:
             await self._rules.apply_lightly(call, context)
+            if call.message is None:
+                raise call.refusal()
             response = await self._call(spec, call.message, context)
             return Answer(response, spec.response_plan.encode(response))
         self._admission.check_seal()

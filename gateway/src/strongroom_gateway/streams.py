@@ -180,7 +180,7 @@ class Streams:
                 await self._admission.finish(identity, context)
                 raise invalid("a token with a limited number of uses cannot open a stream")
             context = await self._admission.decide(call, identity, context)
-            if call.spec is None:
+            if call.spec is None or call.message is None:
                 raise call.refusal()
             return context
         except ServiceError as error:

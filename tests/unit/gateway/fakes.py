@@ -77,6 +77,9 @@ class Rules:
     async def apply(self, call: Call, context: RequestContext) -> None:
         pass
 
+    async def apply_lightly(self, call: Call, context: RequestContext) -> None:
+        pass
+
     def __init__(self) -> None:
         self.turns = 0
         self.waits: list[int] = []

@@ -215,7 +215,11 @@ class HttpWire:
             header=header,
         )
         if target.spec is not None:
-            self._fill(call, target.spec, body, members, query, target.captures)
+            try:
+                self._fill(call, target.spec, body, members, query, target.captures)
+            except ServiceError as error:
+                # Said only to those whom the policies let through: they come before what a request says.
+                call.message, call.missing = None, error.again()
         return call
 
     def _fill(
