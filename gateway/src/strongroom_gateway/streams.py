@@ -169,6 +169,9 @@ class Streams:
             ServiceError: what the client is to be told.
         """
         self._admission.check_seal()
+        if call.wrap_ttl:
+            # Policies that demand wrapping must not be satisfied by what does not happen.
+            raise invalid("X-Vault-Wrap-TTL: the messages of a stream cannot be wrapped")
         context = context_of(call)
         await self._rules.apply(call, context)
         subject.headers = call.audited_headers

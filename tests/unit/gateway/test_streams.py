@@ -77,16 +77,25 @@ class Bench:
         if not self.mounted:
             raise ServiceError(Kind.NOT_FOUND, "the mount was disabled or moved")
 
-    def exchange(self, spec: Any, messages: AsyncIterator[Any], first: Any) -> AsyncGenerator[Any]:
+    def exchange(
+        self,
+        spec: Any,
+        messages: AsyncIterator[Any],
+        first: Any,
+        wrap_ttl: int | None = None,
+    ) -> AsyncGenerator[Any]:
         call = Call(
             spec=spec, message=first, path="transit/encrypt/orders", mount=MOUNT,
             token_text="token", client_address="127.0.0.1", operation="update",
-            parameters=dict,
+            parameters=dict, wrap_ttl=wrap_ttl,
         )  # fmt: skip
         return self.streams.exchange(call, messages, self.check)
 
     async def encrypt(
-        self, batches: Sequence[Any], before: Callable[[int], None] | None = None
+        self,
+        batches: Sequence[Any],
+        before: Callable[[int], None] | None = None,
+        wrap_ttl: int | None = None,
     ) -> list[Any]:
         async def given() -> AsyncGenerator[Any]:
             for number, batch in enumerate(batches):
@@ -95,7 +104,7 @@ class Bench:
                 yield batch
 
         answers = []
-        async for answer in self.exchange(ENCRYPT, given(), batches[0]):
+        async for answer in self.exchange(ENCRYPT, given(), batches[0], wrap_ttl):
             answers.append([item.ciphertext for item in answer.items])
         return answers
 
@@ -318,3 +327,16 @@ async def test_a_stream_with_state_ends_when_the_token_is_revoked(bench: Bench) 
             answers.append(answer.data)
     assert (caught.value.kind, len(answers)) == (Kind.DENIED, 2)
     assert bench.audit.entries[-1][2] == "permission denied"
+
+
+async def test_a_policy_that_demands_wrapping_opens_no_stream() -> None:
+    """Messages of streams are never wrapped: that a client asks for it must not be enough."""
+    wrapped = ALLOWED.replace("}", 'min_wrapping_ttl = "1m" }')
+    bench = Bench(Gate(policy=wrapped))
+    with pytest.raises(ServiceError) as caught:
+        await bench.encrypt([first("a")])
+    assert caught.value.kind is Kind.DENIED
+    with pytest.raises(ServiceError) as caught:
+        await bench.encrypt([first("a")], wrap_ttl=60)
+    assert caught.value.kind is Kind.INVALID
+    assert not bench.service.names
