@@ -1,6 +1,7 @@
 """A client generated from the contracts, over TLS."""
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,9 @@ from strongroom.auth.v1 import (
     token_pb2,
     token_pb2_grpc,
 )
-from strongroom.kv.v1 import kv2_pb2, kv2_pb2_grpc
-from strongroom.sys.v1 import wrapping_pb2, wrapping_pb2_grpc
-from strongroom.transit.v1 import stream_pb2, stream_pb2_grpc
+from strongroom.kv.v1 import kv1_pb2, kv1_pb2_grpc, kv2_pb2, kv2_pb2_grpc
+from strongroom.sys.v1 import mounts_pb2, mounts_pb2_grpc, wrapping_pb2, wrapping_pb2_grpc
+from strongroom.transit.v1 import cipher_pb2, stream_pb2, stream_pb2_grpc
 from tests.integration.platforms import ROOT, Platform
 
 AS_ROOT = (("x-vault-token", ROOT),)
@@ -152,6 +153,88 @@ def test_a_login_where_nothing_is_mounted_wants_a_token_first(platform: Platform
     assert platform.http("POST", "auth/none/login", token="", json=body).status_code == 403
 
 
+def _token(platform: Platform, rule: str) -> tuple[tuple[str, str], ...]:
+    """Returns the metadata of a caller with one rule."""
+    policy = f"grpc-{uuid.uuid4()}"
+    platform.http("POST", f"sys/policies/acl/{policy}", json={"policy": rule})
+    made = platform.http(
+        "POST", "auth/token/create", json={"policies": [policy], "no_default_policy": True}
+    )
+    return (("x-vault-token", made.json()["auth"]["client_token"]),)
+
+
+def test_policies_bound_what_is_written_over_grpc_as_over_http(platform: Platform) -> None:
+    platform.http("POST", "sys/mounts/bounded", json={"type": "kv", "options": {"version": "1"}})
+    changes = '{ capabilities = ["create", "update"]'
+    with platform.channel() as channel:
+        kv1 = stub(kv1_pb2_grpc.KvV1ServiceStub, channel)
+        kv2 = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+
+        def write_1(document: bytes, rule: str) -> None:
+            request = kv1_pb2.WriteValueRequest(mount="bounded", path="a", data=document)
+            metadata = _token(platform, f'path "bounded/*" {changes}\n {rule} }}')
+            kv1.WriteValue(request, metadata=metadata)
+
+        def write_2(document: bytes, rule: str) -> None:
+            request = kv2_pb2.WriteSecretRequest(mount="secret", path="bounded", data=document)
+            metadata = _token(platform, f'path "secret/data/*" {changes}\n {rule} }}')
+            kv2.WriteSecret(request, metadata=metadata)
+
+        write_1(b'{"user":1}', 'denied_parameters = { "admin" = [] }')
+        write_1(b'{"user":1}', 'allowed_parameters = { "user" = [] }')
+        write_2(b'{"user":1}', 'allowed_parameters = { "data" = [] }')
+        write_2(b'{"user":1}', 'denied_parameters = { "data" = [{ "admin" = true }] }')
+        for write, document, rule in (
+            (write_1, b'{"admin":1}', 'denied_parameters = { "admin" = [] }'),
+            (write_1, b'{"admin":1}', 'allowed_parameters = { "user" = [] }'),
+            (write_1, b'{"admin":1}', 'required_parameters = ["user"]'),
+            (write_2, b'{"admin":true}', 'denied_parameters = { "data" = [{ "admin" = true }] }'),
+            (write_2, b'{"user":1}', 'required_parameters = ["options"]'),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                write(document, rule)
+            assert code_of(caught.value) is grpc.StatusCode.PERMISSION_DENIED, rule
+        # What is written stands in the log, in the same members.
+        kv1.WriteValue(
+            kv1_pb2.WriteValueRequest(mount="bounded", path="logged", data=b'{"user":"told"}'),
+            metadata=AS_ROOT,
+        )
+    platform.http("POST", "bounded/logged", json={"user": "told"})
+    entries = (json.loads(line) for line in platform.audit_log.read_text().splitlines())
+    requests = [
+        entry["request"]["data"]
+        for entry in entries
+        if entry["type"] == "request" and entry["request"]["path"] == "bounded/logged"
+    ]
+    assert len(requests) == 2
+    assert requests[0] == requests[1]
+    platform.http("DELETE", "sys/mounts/bounded")
+
+
+def test_the_right_to_tune_mounts_nothing(platform: Platform) -> None:
+    metadata = _token(platform, 'path "sys/mounts/+/tune" { capabilities = ["update", "sudo"] }')
+    with platform.channel() as channel:
+        mounts = stub(mounts_pb2_grpc.MountServiceStub, channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            mounts.EnableMount(
+                mounts_pb2.EnableMountRequest(path="sly/tune", type="kv"), metadata=metadata
+            )
+        assert code_of(caught.value) is grpc.StatusCode.INVALID_ARGUMENT
+    assert "sly/tune/" not in platform.http("GET", "sys/mounts").json()["data"]
+
+
+def test_a_name_with_a_slash_at_its_end_is_written_nowhere(platform: Platform) -> None:
+    with platform.channel() as channel:
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            kv.WriteSecret(
+                kv2_pb2.WriteSecretRequest(mount="secret", path="grpc/slash/", data=b"{}"),
+                metadata=AS_ROOT,
+            )
+        assert code_of(caught.value) is grpc.StatusCode.INVALID_ARGUMENT
+    assert platform.http("GET", "secret/data/grpc/slash").status_code == 404
+
+
 def test_what_is_no_trace_context_stands_in_no_entry(platform: Platform) -> None:
     with platform.channel() as channel:
         kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
@@ -177,6 +260,24 @@ def test_what_anybody_may_send_is_bounded(platform: Platform) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             kv.WriteSecret(large, compression=grpc.Compression.Gzip)
         assert code_of(caught.value) is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_what_would_be_far_larger_in_memory_is_not_read(platform: Platform) -> None:
+    number = cipher_pb2.EncryptRequest.DESCRIPTOR.fields_by_name["batch_input"].number
+    empty_items = bytes([number << 3 | 2, 0]) * (15 << 20)  # two gigabytes, if anybody made them
+    nested = b"[" + b"[]," * (5 << 20) + b"[]]"
+    with platform.channel() as channel:
+        encrypt: Any = channel.unary_unary("/strongroom.transit.v1.CipherService/Encrypt")
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        write = kv2_pb2.WriteSecretRequest(mount="secret", path="x", data=nested)
+        asks: tuple[Callable[[], Any], ...] = (
+            lambda: encrypt(empty_items),
+            lambda: kv.WriteSecret(write),
+        )
+        for ask in asks:
+            with pytest.raises(grpc.RpcError) as caught:
+                ask()
+            assert code_of(caught.value) is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_large_logins_of_one_moment_break_nothing(platform: Platform) -> None:

@@ -20,7 +20,7 @@ from strongroom_gateway.contract.help import mount_help, path_help
 from strongroom_gateway.contract.public import public_services
 from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.grpc_wire import GrpcWire
-from strongroom_gateway.http.targets import ABSOLUTE
+from strongroom_gateway.http.paths import ABSOLUTE
 from strongroom_gateway.http.wire import HttpWire
 from strongroom_gateway.mounts.plugins_rpc import PluginHandlers
 from strongroom_gateway.mounts.rpc import MountHandlers

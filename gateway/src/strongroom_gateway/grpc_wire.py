@@ -8,7 +8,8 @@ wrapped answer. What HTTP has in its envelope and headers comes as trailing meta
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -19,10 +20,13 @@ from google.protobuf.message import Message
 
 from strongroom.sys.v1 import wrapping_pb2
 from strongroom_gateway.call import Call, names, trace_of, wrap_ttl_of
+from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
-from strongroom_gateway.http.paths import PREFIX, canonical, check_namespace
+from strongroom_gateway.grpc_messages import Read, checked, reader
+from strongroom_gateway.http.paths import PREFIX, canonical, check_folder, check_namespace
+from strongroom_gateway.http.wire import MAX_SECONDS
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
-from strongroom_gateway.pipeline import Pipeline
+from strongroom_gateway.pipeline import Answer, Pipeline
 from strongroom_gateway.streams import Streams
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import MountContext
@@ -31,9 +35,12 @@ from strongroom_runtime.handlers import Shape
 from strongroom_runtime.link.server import abort
 from strongroom_runtime.transport.leaving import OpenStreams, Patience
 
-# Of streams both ways: the largest message, and how long a client may take to say what the stream is for.
+# Of streams both ways: the largest message, of which some are held in memory at once, and how long a client may take
+# to say what the stream is for.
 _MESSAGE_BYTES = 4 << 20
 _FIRST_SECONDS = 60.0
+# How long a process that leaves waits for requests whose clients may have left before it.
+_LEFT_SECONDS = 5.0
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -57,6 +64,7 @@ class GrpcWire(grpc.GenericRpcHandler):
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._watches = OpenStreams()
         self._exchanges = OpenStreams()
+        self._handling: set[asyncio.Future[Answer]] = set()
 
     async def drain(self, patience: Patience) -> None:
         """Ends watches, which begin anew elsewhere; returns once the other streams have ended, or were ended.
@@ -65,6 +73,8 @@ class GrpcWire(grpc.GenericRpcHandler):
         """
         self._watches.end()
         await patience.wait_for(self._exchanges)
+        if self._handling:
+            await asyncio.wait(self._handling, timeout=_LEFT_SECONDS)
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Returns the handler of a method, as grpc asks for it."""
@@ -80,31 +90,31 @@ class GrpcWire(grpc.GenericRpcHandler):
         if spec.shape is Shape.STREAM:
             return grpc.unary_stream_rpc_method_handler(
                 self._watching(spec),
-                request_deserializer=spec.request.FromString,
+                request_deserializer=reader(spec, MAX_BODY),
                 response_serializer=spec.response.SerializeToString,
             )
         if spec.shape is not Shape.UNARY:
             return grpc.stream_stream_rpc_method_handler(
                 self._exchanging(spec),
-                request_deserializer=_bounded(spec.request),
+                request_deserializer=reader(spec, _MESSAGE_BYTES),
                 response_serializer=spec.response.SerializeToString,
             )
 
-        async def behaviour(request: Message, context: ServicerContext) -> Message | None:
+        async def behaviour(request: Read, context: ServicerContext) -> Message | None:
             return await self._handle(spec, request, context)
 
         return grpc.unary_unary_rpc_method_handler(
             behaviour,
-            request_deserializer=spec.request.FromString,
+            request_deserializer=reader(spec, MAX_BODY),
             response_serializer=spec.response.SerializeToString,
         )
 
     def _watching(self, spec: MethodSpec) -> Any:
-        async def behaviour(request: Message, context: ServicerContext) -> AsyncIterator[Message]:
+        async def behaviour(request: Read, context: ServicerContext) -> AsyncIterator[Message]:
             request_names = next(names)
             await context.send_initial_metadata((("strongroom-request-id", request_names[0]),))
             try:
-                call = await self._call(spec, request, context, request_names)
+                call = await self._call(spec, checked(request), context, request_names)
                 check = partial(self._still_mounted, call.mount)
                 watch = self._streams.watch(call, check)
                 async with self._watches.counted(), contextlib.aclosing(watch) as messages:
@@ -117,11 +127,11 @@ class GrpcWire(grpc.GenericRpcHandler):
 
     def _exchanging(self, spec: MethodSpec) -> Any:
         async def behaviour(
-            requests: AsyncIterator[Message], context: ServicerContext
+            requests: AsyncIterator[Read], context: ServicerContext
         ) -> AsyncIterator[Message]:
             request_names = next(names)
             await context.send_initial_metadata((("strongroom-request-id", request_names[0]),))
-            messages = _checked(requests)
+            messages = _each(requests)
             try:
                 async with self._exchanges.counted():
                     first = await _first(messages)
@@ -144,14 +154,15 @@ class GrpcWire(grpc.GenericRpcHandler):
             raise ServiceError(Kind.NOT_FOUND, "the mount was disabled or moved")
 
     async def _handle(
-        self, spec: MethodSpec, message: Message, context: ServicerContext
+        self, spec: MethodSpec, message: Read, context: ServicerContext
     ) -> Message | None:
         request_names = next(names)
         trailing: list[tuple[str, str | bytes]] = [("strongroom-request-id", request_names[0])]
         call: Call | None = None
         try:
-            call = await self._call(spec, message, context, request_names)
-            answer = await self._pipeline.handle(call)
+            call = await self._call(spec, checked(message), context, request_names)
+            call.deadline = min(call.deadline or math.inf, self._clock.monotonic() + MAX_SECONDS)
+            answer = await self._to_its_end(call)
         except ServiceError as error:
             context.set_trailing_metadata((*trailing, *_headers(call)))
             await abort(context, error)
@@ -164,6 +175,16 @@ class GrpcWire(grpc.GenericRpcHandler):
         context.set_trailing_metadata((*trailing, *_headers(call)))
         return answer.response
 
+    async def _to_its_end(self, call: Call) -> Answer:
+        """Returns the answer to a request. Where the client leaves it goes on, as over HTTP.
+
+        What was begun is then ended, and both of its entries are in the log.
+        """
+        handling = asyncio.ensure_future(self._pipeline.handle(call))
+        self._handling.add(handling)
+        handling.add_done_callback(self._handling.discard)
+        return await asyncio.shield(handling)
+
     async def _call(
         self, spec: MethodSpec, message: Any, context: ServicerContext, request: tuple[str, str]
     ) -> Call:
@@ -174,32 +195,37 @@ class GrpcWire(grpc.GenericRpcHandler):
             if isinstance(value, str)
         }
         check_namespace(metadata.get("x-vault-namespace"))
-        path, mount, missing = path_for(spec, message), None, None
+        place, mount, missing = "", None, None
         if spec.mount is not None:
             mounts = await self._mounts.current()
             place = _place(message.mount)
             found = mounts.mounts.get(place)
-            path = place + path
-            if found is None or found.kind != spec.mount or found.state != ACTIVE:
+            if found is not None and found.state == ACTIVE:
+                mount = mounts.contexts[found.path]
+            if found is None or mount is None or found.kind != spec.mount:
                 # Said only to those who may go there: which mounts exist is nobody else's to know.
                 missing = invalid("mount: names no mount that has this method")
-            else:
-                mount = mounts.contexts[found.path]
-        elif not spec.works_sealed:
+        path, folder = canonical(PREFIX + place + path_for(spec, message))
+        if folder:
+            check_folder(path, spec.operation)
+        captures = self._routes.captures(spec, path[len(place) :])
+        given = spec.given_plan.fields(message, captures)
+        for name in spec.request_plan.from_path:
+            setattr(message, name, captures.get(name, ""))
+        if spec.mount is None and not spec.works_sealed:
             contexts = (await self._mounts.current()).contexts
             mount = contexts["sys/" if path.startswith("sys/") else "auth/token/"]
-        clean, _ = canonical(PREFIX + path)
         trace, foreign = trace_of(metadata.get("traceparent"), fresh_trace)
         return Call(
             spec=spec if missing is None else None,
             message=message,
             missing=missing,
-            path=clean + "/" if spec.lists else clean,
+            path=path + "/" if spec.lists else path,
             mount=mount,
             token_text=_token(metadata),
             client_address=_address(context.peer()),
             operation=spec.capability,
-            parameters=partial(spec.parameters_plan.fields, message),
+            parameters=lambda: given,
             wrap_ttl=wrap_ttl_of(metadata.get("x-vault-wrap-ttl")),
             traceparent=trace,
             foreign_trace=foreign,
@@ -215,23 +241,9 @@ class GrpcWire(grpc.GenericRpcHandler):
         return self._clock.monotonic() + remaining if remaining is not None else 0.0
 
 
-class _TooLarge:
-    """Stands for a message that was not read."""
-
-
-def _bounded(kind: type[Message]) -> Callable[[bytes], Any]:
-    """Returns what reads messages of streams, which hold up to a bounded number of them in memory."""
-    return lambda data: kind.FromString(data) if len(data) <= _MESSAGE_BYTES else _TooLarge()
-
-
-async def _checked(requests: AsyncIterator[Any]) -> AsyncGenerator[Message]:
+async def _each(requests: AsyncIterator[Read]) -> AsyncGenerator[Message]:
     async for request in requests:
-        if isinstance(request, _TooLarge):
-            raise ServiceError(
-                Kind.TOO_LARGE,
-                f"a message of a stream may have at most {_MESSAGE_BYTES >> 20} MiB: send more, smaller ones",
-            )
-        yield request
+        yield checked(request)
 
 
 async def _first(messages: AsyncIterator[Message]) -> Message | None:

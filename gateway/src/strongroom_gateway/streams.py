@@ -223,7 +223,7 @@ class Streams:
                     number += 1
                     _fill(message, fixed)
                     call.message = message
-                    call.parameters = partial(spec.parameters_plan.fields, message)
+                    call.parameters = partial(spec.given_plan.fields, message, spec.path_fields)
                     context, _ = await admit()
                     while number > 1 and (seconds := await self._rules.turn(call, context)):
                         # The client is not heard meanwhile: it sends no faster than its quota allows.

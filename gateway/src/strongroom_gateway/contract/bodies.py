@@ -36,15 +36,7 @@ def parse_body(body: bytes) -> dict[str, msgspec.Raw]:
     """
     if not body or body == b"null":  # what some clients send for nothing
         return {}
-    if len(body) > MAX_BODY:
-        raise ServiceError(Kind.TOO_LARGE, "http: request body too large")
-    opened = body.count(b"{") + body.count(b"[")
-    if opened > MAX_CONTAINERS:
-        raise invalid(f"JSON has more than {MAX_CONTAINERS} lists and objects")
-    if body.count(b'"') > 2 * MAX_STRINGS:
-        raise invalid(f"JSON has more than {MAX_STRINGS} texts")
-    if opened > MAX_DEPTH and not _is_flat(body) and _depth(body) > MAX_DEPTH:
-        raise invalid(f"JSON is nested deeper than {MAX_DEPTH}")
+    _check_bounds(body)
     try:
         if not body.isascii():
             body.decode()  # members that nobody reads are not looked into below
@@ -53,6 +45,23 @@ def parse_body(body: bytes) -> dict[str, msgspec.Raw]:
         raise invalid("the body must be a JSON object") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise invalid("failed to parse JSON input: the body is malformed") from None
+
+
+def parse_value(document: bytes, name: str) -> Any:
+    """Returns the value of a JSON document in a field of a message, within the bounds of bodies.
+
+    Args:
+        document: as it came.
+        name: of the field.
+
+    Raises:
+        ServiceError: INVALID, or TOO_LARGE.
+    """
+    _check_bounds(document)
+    try:
+        return _value(document)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise invalid(f"{name}: must be JSON") from None
 
 
 def form_as_json(body: bytes) -> bytes:
@@ -85,6 +94,18 @@ def parameters_of(members: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
         return {name: _value(raw) for name, raw in members.items()}
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise invalid("failed to parse JSON input: the body is malformed") from None
+
+
+def _check_bounds(body: bytes) -> None:
+    if len(body) > MAX_BODY:
+        raise ServiceError(Kind.TOO_LARGE, "http: request body too large")
+    opened = body.count(b"{") + body.count(b"[")
+    if opened > MAX_CONTAINERS:
+        raise invalid(f"JSON has more than {MAX_CONTAINERS} lists and objects")
+    if body.count(b'"') > 2 * MAX_STRINGS:
+        raise invalid(f"JSON has more than {MAX_STRINGS} texts")
+    if opened > MAX_DEPTH and not _is_flat(body) and _depth(body) > MAX_DEPTH:
+        raise invalid(f"JSON is nested deeper than {MAX_DEPTH}")
 
 
 def _is_flat(body: bytes) -> bool:

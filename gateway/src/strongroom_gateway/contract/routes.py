@@ -10,8 +10,9 @@ from google.protobuf.message_factory import GetMessageClass
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.decode import RequestPlan
 from strongroom_gateway.contract.encode import ResponsePlan
+from strongroom_gateway.contract.given import GivenPlan
 from strongroom_runtime.derived import Derived
-from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Shape, shape_of
 
 # What a request may do, as policies name it; `write` where the service tells create from update.
@@ -26,6 +27,12 @@ CAPABILITY: dict[int, str] = {
 }
 LISTS = (options.OPERATION_LIST, options.OPERATION_SCAN)
 _READS = {options.OPERATION_READ, *LISTS}
+# What comes with a body over HTTP; of others a query says what there is to say.
+WITH_BODY = (
+    options.OPERATION_UPDATE,
+    options.OPERATION_CREATE_OR_UPDATE,
+    options.OPERATION_PATCH,
+)
 
 MountKind = tuple[str, str]  # type and version
 
@@ -54,7 +61,7 @@ class MethodSpec:
         str, ...
     ]  # of the request message: the captures of the patterns, and the mount
     subject: str
-    parameters_plan: ResponsePlan  # of the request message, for policies and audit entries
+    given_plan: GivenPlan  # of the request message, for policies and audit entries
     request_plan: RequestPlan
     response_plan: ResponsePlan
 
@@ -80,6 +87,8 @@ class RouteTable:
         self.methods: dict[str, MethodSpec] = {}
         self._absolute = _Node()
         self._relative: dict[MountKind, _Node] = {}
+        # Of methods over gRPC alone: each by itself, since some have the paths of others.
+        self._alone: dict[str, _Node] = {}
         for service in services:
             for rpc in service.methods:
                 if rpc.GetOptions().HasExtension(options.route):
@@ -105,17 +114,30 @@ class RouteTable:
                 the operation.
         """
         root = self._absolute if mount is None else self._relative.get(mount)
-        segments = path.split("/") if path else []
-        known = False
-        for node, captured in _walk(root, segments, ()) if root is not None else ():
-            known = known or bool(node.methods)
-            for wanted in _alternatives(operation):
-                if wanted in node.methods:
-                    spec, names = node.methods[wanted]
-                    return spec, dict(zip(names, captured, strict=True))
-        if known and operation not in LISTS:
-            raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
-        raise ServiceError(Kind.NOT_FOUND, "unsupported path")
+        return _match(root or _Node(), path, operation)
+
+    def captures(self, spec: MethodSpec, path: str) -> Mapping[str, str]:
+        """Returns what the path of a gRPC call captures.
+
+        A field of the message can have slashes, and with them make the path of another method, which is what policies
+        for that path are about. So only the method to which the path leads over HTTP is one for it.
+
+        Args:
+            spec: the method that is called.
+            path: canonical, relative to its mount or absolute without a slash before, and without one at its end.
+
+        Raises:
+            ServiceError: INVALID where it is not the path of the method.
+        """
+        alone = self._alone.get(spec.name)
+        root = alone or (self._absolute if spec.mount is None else self._relative[spec.mount])
+        try:
+            found, captures = _match(root, path, spec.operation)
+        except ServiceError:
+            found, captures = None, {}
+        if found is not spec:
+            raise invalid("a field of the message makes its path one that is not this method's")
+        return captures
 
     def at(self, mount: MountKind | None, path: str) -> list[MethodSpec]:
         """Returns the methods of a path; those of the most literal pattern that matches."""
@@ -128,13 +150,14 @@ class RouteTable:
     def _add(self, spec: MethodSpec) -> None:
         self.methods[spec.name] = spec
         raw_stream = spec.shape is Shape.STREAM and spec.body == options.BODY_RAW
-        if spec.shape is not Shape.UNARY and not raw_stream:
-            return  # over gRPC alone
+        over_http = spec.shape is Shape.UNARY or raw_stream
         for pattern in spec.patterns:
             absolute = pattern.startswith("/")
             if spec.mount is None and not absolute:
                 raise TypeError(f"{spec.name}: a relative path needs a mount")
-            if absolute or spec.mount is None:
+            if not over_http:
+                node = self._alone.setdefault(spec.name, _Node())
+            elif absolute or spec.mount is None:
                 node = self._absolute
             else:
                 node = self._relative.setdefault(spec.mount, _Node())
@@ -206,7 +229,7 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         shape=shape_of(rpc),
         path_fields=(*_mount_fields(rpc.input_type), *captures),
         subject=route.subject,
-        parameters_plan=ResponsePlan(rpc.input_type),
+        given_plan=GivenPlan(rpc.input_type, as_query=route.operation not in WITH_BODY),
         request_plan=RequestPlan(
             rpc.input_type,
             any_case=route.works_sealed,
@@ -252,6 +275,24 @@ def _insert(node: _Node, pattern: str, spec: MethodSpec) -> tuple[str, ...]:
         raise TypeError(f"{spec.name}: {pattern} has that operation already")
     node.methods[spec.operation] = (spec, tuple(names))
     return tuple(names)
+
+
+def _match(root: _Node, path: str, operation: int) -> tuple[MethodSpec, dict[str, str]]:
+    """Returns the method for a path below a node and what its pattern captures.
+
+    Raises:
+        ServiceError: as `RouteTable.match`.
+    """
+    known = False
+    for node, captured in _walk(root, path.split("/") if path else [], ()):
+        known = known or bool(node.methods)
+        for wanted in _alternatives(operation):
+            if wanted in node.methods:
+                spec, names = node.methods[wanted]
+                return spec, dict(zip(names, captured, strict=True))
+    if known and operation not in LISTS:
+        raise ServiceError(Kind.UNSUPPORTED, "unsupported operation")
+    raise ServiceError(Kind.NOT_FOUND, "unsupported path")
 
 
 def _walk(

@@ -6,9 +6,13 @@ What comes out serves policy, routing, storage and audit alike.
 import re
 from urllib.parse import quote
 
+from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.routes import WITH_BODY
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
 PREFIX = "/v1/"
+ABSOLUTE = ("sys/", "auth/token/")  # what is no mount of its own
+_CHANGES = (*WITH_BODY, options.OPERATION_DELETE)
 _ROOT = ("", "root")
 # HTTP's server takes no longer ones; a field of a gRPC message may be of any length.
 _MOST_CHARACTERS = 65_535
@@ -68,3 +72,20 @@ def canonical(path: str) -> tuple[str, bool]:
         if segment in (".", ".."):
             raise invalid("relative paths not supported")
     return rest, folder
+
+
+def check_folder(path: str, operation: int) -> None:
+    """Raises where a request would change what a path with a slash at its end names.
+
+    Whether a secret of that name or one in that folder is meant, nobody can tell.
+
+    Args:
+        path: canonical; the slash is no more there.
+        operation: what is asked for.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    if operation in _CHANGES and not path.startswith(ABSOLUTE):
+        what = "delete" if operation == options.OPERATION_DELETE else "write to"
+        raise invalid(f"cannot {what} a path ending in '/'")

@@ -8,15 +8,13 @@ import msgspec
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.routes import CAPABILITY, LISTS, MethodSpec, RouteTable
 from strongroom_gateway.http.absent import why
-from strongroom_gateway.http.paths import canonical
+from strongroom_gateway.http.paths import ABSOLUTE, canonical, check_folder
 from strongroom_gateway.mounts.table import ACTIVE, MountTable, Snapshot
 from strongroom_gateway.pipeline import HELP
 from strongroom_runtime.bounded import Bounded
 from strongroom_runtime.context import MountContext
-from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.errors import Kind, ServiceError
 
-ABSOLUTE = ("sys/", "auth/token/")
-_CHANGES = (options.OPERATION_UPDATE, options.OPERATION_PATCH, options.OPERATION_DELETE)
 _KEPT_BYTES = 16 << 20  # some 18,000 usual ones
 _COPIES = 5  # of a path: as it came, as it is clean, for lists, in what it names, and in what is said of it
 _OBJECTS = 500  # bytes that the objects of one target take, however long its path is
@@ -84,10 +82,8 @@ class Targets:
         ):
             return known
         clean, folder = canonical(path)
-        if folder and operation in _CHANGES and not clean.startswith(ABSOLUTE):
-            # Whether a secret of that name or one in that folder is meant, nobody can tell.
-            what = "delete" if operation == options.OPERATION_DELETE else "write to"
-            raise invalid(f"cannot {what} a path ending in '/'")
+        if folder:
+            check_folder(clean, operation)
         found = await self._find(clean, operation, helps=helps)
         self._kept.keep(name, found, _COPIES * sys.getsizeof(path) + _OBJECTS)
         return found

@@ -11,7 +11,7 @@ from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
 from strongroom_gateway.call import Call, names, trace_of, wrap_ttl_of
 from strongroom_gateway.contract.bodies import form_as_json, parameters_of, parse_body
-from strongroom_gateway.contract.routes import LISTS, MethodSpec, RouteTable
+from strongroom_gateway.contract.routes import LISTS, WITH_BODY, MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.cors import HeaderList, check
 from strongroom_gateway.http.paths import PREFIX, check_namespace, tidied
@@ -41,7 +41,6 @@ _OPERATIONS = {
     "DELETE": options.OPERATION_DELETE,
     "PATCH": options.OPERATION_PATCH,
 }
-_WITH_BODY = (options.OPERATION_UPDATE, options.OPERATION_PATCH)
 
 Headers = Callable[[str], str | None]
 
@@ -183,7 +182,7 @@ class HttpWire:
         if operation == options.OPERATION_PATCH:
             _check_patch(header)
         body = b""
-        if operation in _WITH_BODY:
+        if operation in WITH_BODY:
             query = {}  # says nothing, as in OpenBao: policies and audit entries see the body
             body = await request.body()
         elif operation in LISTS and query.get("limit") == "max":

@@ -1,0 +1,101 @@
+"""Calls of clients that leave, and messages that cannot be read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from tests.fakes.store import MemoryStore
+
+from strongroom.auth.v1 import token_pb2, token_pb2_grpc
+from strongroom_gateway.call import Call
+from strongroom_gateway.contract.encode import Encoded
+from strongroom_gateway.contract.routes import RouteTable
+from strongroom_gateway.grpc_wire import GrpcWire
+from strongroom_gateway.mounts.table import MountTable
+from strongroom_gateway.pipeline import Answer
+from strongroom_runtime.clock import ManualClock
+from strongroom_runtime.transport.leaving import Patience
+
+NOTHING: Any = None  # what these calls do not get to
+METHOD = "/strongroom.auth.v1.TokenService/RevokeSelf"
+
+
+class Pipeline:
+    """Takes until it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.goes_on = asyncio.Event(), asyncio.Event()
+        self.calls: list[Call] = []
+        self.ended = False
+
+    async def handle(self, call: Call) -> Answer:
+        self.calls.append(call)
+        self.begun.set()
+        await self.goes_on.wait()
+        self.ended = True
+        return Answer(token_pb2.RevokeSelfResponse(), Encoded())
+
+
+class Served:
+    """A wire that is served, and a client of it."""
+
+    def __init__(self) -> None:
+        self.pipeline = Pipeline()
+        pipeline: Any = self.pipeline
+        self.clock = ManualClock()
+        routes = RouteTable(token_pb2.DESCRIPTOR.services_by_name.values())
+        mounts = MountTable(MemoryStore())
+        self.wire = GrpcWire(routes, mounts, pipeline, NOTHING, self.clock)
+        self.server = grpc.aio.server()
+        self.server.add_generic_rpc_handlers([self.wire])
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.tokens: Any = token_pb2_grpc.TokenServiceStub(self.channel)
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    made = Served()
+    await made.server.start()
+    yield made
+    await made.channel.close()
+    await made.server.stop(None)
+
+
+@pytest.mark.parametrize("timeout", [None, 0.2])
+async def test_what_was_begun_is_ended_though_the_client_leaves(
+    served: Served, timeout: float | None
+) -> None:
+    """As over HTTP: else a change could stand in the log without its outcome."""
+    call = served.tokens.RevokeSelf(token_pb2.RevokeSelfRequest(), timeout=timeout)
+    await served.pipeline.begun.wait()
+    if timeout is None:
+        call.cancel()
+    code = await call.code()
+    assert code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+    draining = asyncio.create_task(served.wire.drain(Patience()))
+    await asyncio.sleep(0.1)  # the server has heard of it by now, and would have ended what it ends
+    assert not draining.done()
+    served.pipeline.goes_on.set()
+    await draining
+    assert served.pipeline.ended
+
+
+async def test_a_call_without_a_deadline_has_as_much_time_as_over_http(served: Served) -> None:
+    served.pipeline.goes_on.set()
+    for timeout, most in ((None, 90.0), (1000.0, 90.0), (20.0, 20.0)):
+        await served.tokens.RevokeSelf(token_pb2.RevokeSelfRequest(), timeout=timeout)
+        left = served.pipeline.calls[-1].deadline - served.clock.monotonic()
+        assert abs(left - most) < 10
+
+
+@pytest.mark.parametrize("sent", [b"\x0a\x02\xff\xfe", b"\xff\xff\xff", b"\x0a\x7f"])
+async def test_a_malformed_message_is_the_fault_of_its_client(served: Served, sent: bytes) -> None:
+    call: Any = served.channel.unary_unary("/strongroom.auth.v1.TokenService/RevokeToken")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(sent)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "google.protobuf" not in (caught.value.details() or "")
+    assert not served.pipeline.calls
