@@ -1,5 +1,6 @@
 """For all tests: machines that are busy take their time, and no test depends on it."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ settings.register_profile(
     "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
+
+# What is tested is on this machine. Proxies of the environment are for what examples in other languages fetch.
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join([*filter(None, [os.environ.get(_name)]), "127.0.0.1", "localhost"])
 
 # As a server does: see strongroom_cli.serve.
 grpc.aio.init_grpc_aio()

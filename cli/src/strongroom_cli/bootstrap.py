@@ -14,6 +14,7 @@ from strongroom.audit.v1 import audit_pb2, audit_pb2_grpc
 from strongroom.auth.v1 import token_pb2, token_pb2_grpc
 from strongroom.seal.v1 import seal_pb2, seal_pb2_grpc
 from strongroom.sys.v1 import mounts_pb2, mounts_pb2_grpc
+from strongroom_runtime.transport.credentials import DIRECTLY
 
 _READY_SECONDS = 30.0
 _AGAIN_SECONDS = 0.05
@@ -40,10 +41,10 @@ class Platform:
 
     def __init__(self, address: str, ca: Path | None) -> None:
         if ca is None:
-            self._channel = grpc.aio.insecure_channel(address)
+            self._channel = grpc.aio.insecure_channel(address, options=DIRECTLY)
         else:
             credentials = grpc.ssl_channel_credentials(ca.read_bytes())
-            self._channel = grpc.aio.secure_channel(address, credentials)
+            self._channel = grpc.aio.secure_channel(address, credentials, options=DIRECTLY)
         self._seal = seal_pb2_grpc.SealServiceStub(self._channel)
 
     async def close(self) -> None:

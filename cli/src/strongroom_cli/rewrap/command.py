@@ -14,6 +14,7 @@ from strongroom_cli.rewrap.job import JobError, Progress, Task
 from strongroom_cli.rewrap.records import Columns, Csv, Format, FormatError, JsonLines, Lines
 from strongroom_cli.settings import is_loopback
 from strongroom_client.bulk import BulkTransit
+from strongroom_runtime.transport.credentials import DIRECTLY
 
 _TOKENS = ("STRONGROOM_TOKEN", "BAO_TOKEN", "VAULT_TOKEN")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -87,12 +88,15 @@ async def _over(
 
 
 def _channel(address: str, ca_cert: Path | None, no_tls: bool) -> grpc.aio.Channel:
+    # As other clients do, and unlike gRPC by itself: a proxy of the environment is not asked for this machine.
+    options = DIRECTLY if is_loopback(address) else ()
     if not no_tls:
         authority = ca_cert.read_bytes() if ca_cert is not None else None
-        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority))
+        credentials = grpc.ssl_channel_credentials(authority)
+        return grpc.aio.secure_channel(address, credentials, options=options)
     if not is_loopback(address):
         raise click.ClickException("--no-tls: is for loopback only")
-    return grpc.aio.insecure_channel(address)
+    return grpc.aio.insecure_channel(address, options=options)
 
 
 def _format(name: str, columns: Columns, delimiter: str) -> Format:

@@ -11,8 +11,11 @@ from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.certificates import Identity, Renewable, Texts
 from strongroom_runtime.transport.names import server_name
 
+# Proxies of the environment are for the world outside (grpc.enable_http_proxy): processes reach each other without.
+DIRECTLY = (("grpc.enable_http_proxy", 0),)
 # Without ping_timeout grpc keeps a hung peer for a minute, whatever keepalive_timeout says.
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    *DIRECTLY,
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.http2.ping_timeout_ms", 2_000),
