@@ -363,6 +363,35 @@ def test_any_type_in_a_login_is_no_more_than_an_error(platform: Platform, value:
     platform.http("DELETE", "sys/auth/badlogin")
 
 
+@pytest.mark.parametrize("field", ["secret_id_bound_cidrs", "bound_cidr_list"])
+def test_a_role_is_refused_from_outside_of_its_ranges(platform: Platform, field: str) -> None:
+    platform.http("POST", "sys/auth/fenced", json={"type": "approle"})
+    try:
+        for ranges, allowed in (
+            ("10.0.0.0/8, 2001:db8::/32", False),
+            (["10.0.0.0/8", "127.0.0.0/8"], True),
+            ("::ffff:127.0.0.0/104", True),
+        ):
+            written = platform.http("POST", "auth/fenced/role/app", json={field: ranges})
+            assert written.status_code == 204
+            role_id = platform.http("GET", "auth/fenced/role/app/role-id").json()["data"]["role_id"]
+            made = platform.http("POST", "auth/fenced/role/app/secret-id").json()["data"]
+            body = {"role_id": role_id, "secret_id": made["secret_id"]}
+            answer = platform.http("POST", "auth/fenced/login", None, json=body)
+            assert answer.status_code == (200 if allowed else 403)
+            assert ("auth" in answer.json()) is allowed
+        for token_ranges, status in (("10.0.0.0/8", 403), ("::ffff:127.0.0.1", 200)):
+            body = {field: "127.0.0.1/32", "token_bound_cidrs": token_ranges}
+            platform.http("POST", "auth/fenced/role/app", json=body)
+            made = platform.http("POST", "auth/fenced/role/app/secret-id").json()["data"]
+            body = {"role_id": role_id, "secret_id": made["secret_id"]}
+            token = platform.http("POST", "auth/fenced/login", None, json=body).json()["auth"]
+            looked = platform.http("GET", "auth/token/lookup-self", token["client_token"])
+            assert looked.status_code == status
+    finally:
+        platform.http("DELETE", "sys/auth/fenced")
+
+
 def test_many_secrets_are_listed_in_pages(platform: Platform) -> None:
     with platform.client() as client:
         for number in range(300):

@@ -1,12 +1,12 @@
 """Who asks, and what the policies let them do."""
 
 import hashlib
-import ipaddress
 import math
 from dataclasses import dataclass
 
 from strongroom.auth.v1 import gate_pb2
 from strongroom_gateway.kept import Kept
+from strongroom_runtime.addresses import Range, parse_address, parse_range
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext, TokenContext
 from strongroom_runtime.errors import denied
@@ -19,7 +19,6 @@ _TOKENS_BYTES, _ACLS_BYTES = 32 << 20, 32 << 20  # some 20,000 usual ones of eac
 # About how many bytes one takes in memory: so many for each of the answer's, and its objects.
 _TOKEN_TIMES, _TOKEN_OBJECTS = 2, 900
 _ACL_TIMES, _ACL_OBJECTS = 4, 1_000
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Identity:
 
     token: TokenContext
     ends: float
-    networks: tuple[_Network, ...]
+    networks: tuple[Range, ...]
     last_use: bool
     limited: bool = False  # each time it is resolved, one of its uses is gone
 
@@ -39,7 +38,7 @@ class Identity:
         if not self.networks:
             return True
         try:
-            client = ipaddress.ip_address(address)
+            client = parse_address(address)
         except ValueError:
             return False
         return any(client in network for network in self.networks)
@@ -143,7 +142,7 @@ def _caller(response: gate_pb2.ResolveTokenResponse, asked: float) -> Identity:
         entity_id=response.entity_id,
         root="root" in response.policies,
     )
-    networks = tuple(ipaddress.ip_network(cidr, strict=False) for cidr in response.bound_cidrs)
+    networks = tuple(parse_range(cidr) for cidr in response.bound_cidrs)
     return Identity(
         token,
         asked + response.seconds_left if response.seconds_left else 0.0,

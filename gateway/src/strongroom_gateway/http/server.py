@@ -126,7 +126,7 @@ class HttpServer:
             query=scope.query_string,
             header=headers.get,
             body=lambda: _arrived(body) if body is not None else _parts(protocol),
-            client_address=scope.client.rpartition(":")[0].strip("[]"),
+            client_address=_address(scope.client),
         )
         response = await self._wire.handle(request)
         headers = self._json if response.body else self._empty
@@ -164,6 +164,15 @@ async def _pass_on(begin: bytes, stream: AsyncGenerator[bytes], transport: Any) 
 async def _gone(protocol: Any) -> None:
     """Returns when the client has left. What Granian gives to wait for is a future in name only."""
     await protocol.client_disconnect()
+
+
+def _address(client: str) -> str:
+    """Returns the IP address of what Granian calls 10.0.0.1:50000 or [::1]:50000.
+
+    An IPv4 client of a server that listens for IPv6 too comes as ::ffff:10.0.0.1.
+    """
+    address = client.rpartition(":")[0].strip("[]")
+    return address.removeprefix("::ffff:") if "." in address else address
 
 
 async def _arrived(body: Any) -> bytes:

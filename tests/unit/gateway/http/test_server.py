@@ -127,11 +127,13 @@ def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("strongroom_gateway.http.arrivals._TICK_SECONDS", 0.05)
 
 
-async def send(port: int, *parts: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def send(
+    port: int, *parts: bytes, host: str = "127.0.0.1"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Sends parts of a request, each by itself."""
     while True:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(host, port)
             break
         except OSError:
             await asyncio.sleep(0.02)
@@ -146,6 +148,35 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     length = int(head.partition("content-length: ")[2].split("\r\n")[0])
     return int(head.split()[1]), await reader.readexactly(length)
+
+
+class Addresses:
+    """Answers with the client's address."""
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, request.client_address.encode())
+
+
+@pytest.mark.parametrize(
+    ("listen", "connect", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1", b"127.0.0.1"),
+        ("::1", "::1", b"::1"),
+        ("::ffff:127.0.0.1", "127.0.0.1", b"127.0.0.1"),  # as of a server that listens for both
+    ],
+)
+async def test_clients_have_the_address_that_they_come_from(
+    listen: str, connect: str, address: bytes
+) -> None:
+    port = free_port()
+    server = HttpServer(Addresses(), listen, port, None)  # type: ignore[arg-type]
+    await server.start()
+    try:
+        reader, writer = await send(port, b"GET /v1/x HTTP/1.1\r\nHost: x\r\n\r\n", host=connect)
+        assert await answer(reader) == (200, address)
+        writer.close()
+    finally:
+        await server.stop()
 
 
 POST = b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"

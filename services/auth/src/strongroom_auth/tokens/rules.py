@@ -1,11 +1,11 @@
 """The rules for tokens, without I/O: which policies a token may have, and where it may be used from."""
 
 import fnmatch
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
 from strongroom_auth.tokens.records import TokenRole
+from strongroom_runtime.addresses import Range, parse_address, parse_range
 from strongroom_runtime.errors import denied, invalid
 
 _NOT_SHOWN = re.compile("[^a-zA-Z0-9-]")
@@ -78,7 +78,7 @@ def check_cidrs(field: str, cidrs: Iterable[str]) -> None:
     """
     for cidr in cidrs:
         try:
-            ipaddress.ip_network(cidr, strict=False)
+            parse_range(cidr)
         except ValueError:
             raise invalid(f"{field}: takes addresses or ranges such as 10.0.0.0/8") from None
 
@@ -88,10 +88,10 @@ def address_allowed(cidrs: Sequence[str], address: str) -> bool:
     if not cidrs:
         return True
     try:
-        client = ipaddress.ip_address(address)
+        client = parse_address(address)
     except ValueError:
         return False
-    return any(client in ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
+    return any(client in parse_range(cidr) for cidr in cidrs)
 
 
 def check_strict_ip(cidrs: Sequence[str], *, strict: bool) -> None:
@@ -123,9 +123,9 @@ def check_within(field: str, cidrs: Iterable[str], bounds: Sequence[str]) -> Non
     Raises:
         ServiceError: INVALID; it names the field.
     """
-    outer = [ipaddress.ip_network(bound, strict=False) for bound in bounds]
+    outer = [parse_range(bound) for bound in bounds]
     for cidr in cidrs:
-        inner = ipaddress.ip_network(cidr, strict=False)
+        inner = parse_range(cidr)
         if outer and not any(_lies_in(inner, each) for each in outer):
             raise invalid(f"{field}: must lie within the address ranges of the role")
 
@@ -148,10 +148,7 @@ def role_allows(name: str, role: TokenRole) -> bool:
     return anything or name in role.allowed or _matches(name, role.allowed_globs)
 
 
-def _lies_in(
-    inner: ipaddress.IPv4Network | ipaddress.IPv6Network,
-    outer: ipaddress.IPv4Network | ipaddress.IPv6Network,
-) -> bool:
+def _lies_in(inner: Range, outer: Range) -> bool:
     return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
