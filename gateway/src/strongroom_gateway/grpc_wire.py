@@ -9,7 +9,7 @@ wrapped answer. What HTTP has in its envelope and headers comes as trailing meta
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +39,9 @@ from strongroom_runtime.transport.leaving import OpenStreams, Patience
 # to say what the stream is for.
 _MESSAGE_BYTES = 4 << 20
 _FIRST_SECONDS = 60.0
+# Of warnings as metadata: how much there may be, since clients take 8 KiB in all where they do not say otherwise, and
+# what HTTP/2 counts for one beside its text (RFC 9113, section 6.5.2).
+_WARNINGS_BYTES, _EACH_BYTES = 6_000, 32 + len("strongroom-warning")
 # How long a process that leaves waits for requests whose clients may have left before it.
 _LEFT_SECONDS = 5.0
 
@@ -167,8 +170,7 @@ class GrpcWire(grpc.GenericRpcHandler):
             context.set_trailing_metadata((*trailing, *_headers(call)))
             await abort(context, error)
             return None
-        for warning in answer.encoded.warnings or ():
-            trailing.append(("strongroom-warning", warning.encode("ascii", "replace").decode()))
+        trailing += (("strongroom-warning", text) for text in _warnings(answer.encoded.warnings))
         if answer.wrapped and answer.encoded.wrap_info is not None:
             info = ParseDict(answer.encoded.wrap_info, wrapping_pb2.WrapInfo())
             trailing.append(("strongroom-wrap-info-bin", info.SerializeToString()))
@@ -272,6 +274,20 @@ def _place(mount: str) -> str:
     if not name:
         raise invalid("mount: is empty")
     return f"{name}/"
+
+
+def _warnings(texts: Sequence[str] | None) -> Iterator[str]:
+    """Yields warnings as metadata can have them, which must not be what an answer fails for.
+
+    They are printable ASCII, and no more of them than clients take.
+    """
+    left = _WARNINGS_BYTES
+    for number, text in enumerate(texts or ()):
+        left -= len(text) + _EACH_BYTES
+        if left < 0:
+            yield f"{len(texts or ()) - number} more warnings are left out"
+            return
+        yield "".join(each if " " <= each <= "~" else "?" for each in text)
 
 
 def _headers(call: Call | None) -> list[tuple[str, str]]:

@@ -19,7 +19,6 @@ from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.transport.leaving import Patience
 
 NOTHING: Any = None  # what these calls do not get to
-METHOD = "/strongroom.auth.v1.TokenService/RevokeSelf"
 
 
 class Pipeline:
@@ -29,13 +28,14 @@ class Pipeline:
         self.begun, self.goes_on = asyncio.Event(), asyncio.Event()
         self.calls: list[Call] = []
         self.ended = False
+        self.warnings: list[str] = []
 
     async def handle(self, call: Call) -> Answer:
         self.calls.append(call)
         self.begun.set()
         await self.goes_on.wait()
         self.ended = True
-        return Answer(token_pb2.RevokeSelfResponse(), Encoded())
+        return Answer(token_pb2.RevokeSelfResponse(), Encoded(warnings=self.warnings))
 
 
 class Served:
@@ -99,3 +99,24 @@ async def test_a_malformed_message_is_the_fault_of_its_client(served: Served, se
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "google.protobuf" not in (caught.value.details() or "")
     assert not served.pipeline.calls
+
+
+@pytest.mark.parametrize(
+    ("warnings", "told"),
+    [
+        (['Policy "\x7f\n" does not exist'], ['Policy "??" does not exist']),
+        (["é"], ["?"]),
+        (["a" * 20_000, "b"], ["2 more warnings are left out"]),
+        (["a" * 50] * 100, ["a" * 50] * 60 + ["40 more warnings are left out"]),
+    ],
+)
+async def test_an_answer_fails_for_no_warning(
+    served: Served, warnings: list[str], told: list[str]
+) -> None:
+    """What was made, a token say, is made: its client must hear of it."""
+    served.pipeline.goes_on.set()
+    served.pipeline.warnings = warnings
+    call = served.tokens.RevokeSelf(token_pb2.RevokeSelfRequest())
+    await call
+    metadata = await call.trailing_metadata()
+    assert [value for key, value in metadata if key == "strongroom-warning"] == told

@@ -333,3 +333,23 @@ async def test_json_in_a_field_is_held_to_the_bounds_of_bodies(
         message: Any = spec.request(mount=MOUNTS[spec.mount or ("", "")], path="a", data=document)
         with pytest.raises(ServiceError, match="JSON"):
             await wires.over_grpc(spec, message)
+
+
+@pytest.mark.parametrize("seconds", [-1, -(2**63), 2**63 - 1, 10**12])
+async def test_spans_are_bounded_as_those_in_bodies(wires: Wires, seconds: int) -> None:
+    """Times beyond the year 9999 cannot be written."""
+    spec = BOTH["/strongroom.auth.v1.TokenService/CreateToken"]
+    message: Any = spec.request()
+    message.parameters.ttl = seconds
+    with pytest.raises(ServiceError, match="ttl: takes a duration"):
+        await wires.over_grpc(spec, message)
+    body = json.dumps({"ttl": seconds}).encode()
+    one = await wires.over_http(spec.operation, "auth/token/create", body=body)
+    assert "ttl: takes a duration" in one.refusal().message
+
+
+async def test_a_span_may_say_that_something_is_switched_off(wires: Wires) -> None:
+    spec = BOTH["/strongroom.kv.v1.KvV2Service/WriteConfig"]
+    message: Any = spec.request(mount=MOUNTS["kv", "2"], delete_version_after=-1)
+    call = await wires.over_grpc(spec, message)
+    assert call.parameters() == {"delete_version_after": "-1s"}

@@ -12,7 +12,9 @@ from google.protobuf.message import Message
 
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.bodies import parameters_of, parse_body, parse_value
-from strongroom_gateway.contract.fields import TIMESTAMP, Field, scalar_writer
+from strongroom_gateway.contract.fields import SECONDS, TIMESTAMP, Field, scalar_writer
+from strongroom_runtime.durations import parse_seconds
+from strongroom_runtime.errors import invalid
 from strongroom_runtime.timestamps import timestamp_rfc3339
 
 # (value of a field): returns it as JSON has it.
@@ -48,7 +50,8 @@ class GivenPlan:
             without: fields that stand in the path.
 
         Raises:
-            ServiceError: INVALID or TOO_LARGE for JSON in a field that is malformed, or beyond the bounds of bodies.
+            ServiceError: INVALID or TOO_LARGE for JSON in a field that is malformed, or beyond the bounds of bodies;
+                INVALID for a span beyond those that JSON may have.
         """
         given: dict[str, Any] = {}
         for descriptor, value in message.ListFields():
@@ -89,7 +92,20 @@ def _single(field: Field) -> Reader | None:
         return timestamp_rfc3339 if message.full_name == TIMESTAMP else GivenPlan(message).fields
     if field.format == options.FORMAT_JSON and field.descriptor.type == FieldDescriptor.TYPE_BYTES:
         return partial(parse_value, name=field.name)
-    return scalar_writer(field)
+    write = scalar_writer(field)
+    if field.format in SECONDS:
+        return partial(_span, field, write or int)
+    return write
+
+
+def _span(field: Field, write: Reader, seconds: int) -> Any:
+    """Returns a span as JSON has it, within the bounds of those that are read from JSON."""
+    if seconds < 0 and field.format == options.FORMAT_DURATION_OR_OFF:
+        return write(seconds)
+    try:
+        return write(parse_seconds(seconds))
+    except ValueError as error:
+        raise invalid(f"{field.name}: {error}") from None
 
 
 def _members(document: bytes) -> dict[str, Any]:
