@@ -144,6 +144,17 @@ async def test_a_prefix_is_deleted_whole_and_alone(store: Store) -> None:
     assert await store.get(other) is not None
 
 
+async def test_a_range_is_deleted_up_to_its_end_alone(store: Store) -> None:
+    numbered: list[Path] = [(*A, Plain(f"{number:03}")) for number in range(300)]
+    for begin in (0, 100, 200):
+        await store.commit(Transaction(puts=dict.fromkeys(numbered[begin : begin + 100], b"")))
+    newest = (*A, Plain("300"))
+    removal = [(numbered[2], numbered[250])]
+    await store.commit(Transaction(puts={newest: b"", B: b""}, delete_ranges=removal))
+    left = [entry.path for entry in await store.scan(A)]
+    assert left == [*numbered[:2], *numbered[250:], newest]
+
+
 async def test_what_lies_below_a_prefix_is_cleared_however_much_it_is(store: Store) -> None:
     other = (Plain("m"), "apple")
     await store.commit(Transaction(puts={other: b"kept", (Plain("m"), "app"): b"kept"}))

@@ -127,9 +127,11 @@ class MemoryStore:
         if self.fail_next_commit is not None:
             error, self.fail_next_commit = self.fail_next_commit, None
             raise error
-        operations = [*transaction.puts, *transaction.deletes, *transaction.delete_prefixes]
         size = sum(len(value) for value in transaction.puts.values())
-        if max(len(operations), len(transaction.expect)) > MAX_OPERATIONS or size > MAX_BYTES:
+        if (
+            max(transaction.operations, len(transaction.expect)) > MAX_OPERATIONS
+            or size > MAX_BYTES
+        ):
             raise ServiceError(Kind.TOO_LARGE, "the change is too large")
         for path, revision in transaction.expect.items():
             entry = self._entries.get(path)
@@ -139,6 +141,8 @@ class MemoryStore:
         doomed = [p for p in transaction.deletes if p in self._entries]
         for prefix in transaction.delete_prefixes:
             doomed += [p for p in self._entries if _below(p, prefix)]
+        for start, end in transaction.delete_ranges:
+            doomed += [p for p in self._entries if _order(start) <= _order(p) < _order(end)]
         for path in doomed:
             if self._entries.pop(path, None) is not None:
                 self._history.append(Event(path, None, self.current))

@@ -55,18 +55,25 @@ class Transaction:
     """One logical change: all of it happens, or none.
 
     `expect` maps paths to the revision they must have, 0 for absent. `delete_prefixes` removes all below a
-    path. At most MAX_OPERATIONS operations, as many expectations, and MAX_BYTES in all.
+    path, `delete_ranges` all from one path up to before another, in storage order. At most MAX_OPERATIONS operations, as many expectations, and MAX_BYTES in all.
     """
 
     expect: dict[Path, int] = field(default_factory=dict)
     puts: dict[Path, bytes] = field(default_factory=dict)
     deletes: list[Path] = field(default_factory=list)
     delete_prefixes: list[Path] = field(default_factory=list)
+    delete_ranges: list[tuple[Path, Path]] = field(default_factory=list)
+
+    @property
+    def operations(self) -> int:
+        """How many there are."""
+        removals = len(self.deletes) + len(self.delete_prefixes) + len(self.delete_ranges)
+        return len(self.puts) + removals
 
     def join(self, other: "Transaction") -> bool:
         """Takes in another change that touches other paths, if both fit into one; returns whether they do."""
         both = (self, other)
-        operations = sum(len(t.puts) + len(t.deletes) + len(t.delete_prefixes) for t in both)
+        operations = sum(t.operations for t in both)
         if max(operations, sum(len(t.expect) for t in both)) > MAX_OPERATIONS:
             return False
         values = sum(len(value) for t in both for value in t.puts.values())
@@ -76,6 +83,7 @@ class Transaction:
         self.puts |= other.puts
         self.deletes += other.deletes
         self.delete_prefixes += other.delete_prefixes
+        self.delete_ranges += other.delete_ranges
         return True
 
     def check(self) -> None:

@@ -182,6 +182,22 @@ async def test_the_oldest_versions_make_room(kv: Kv) -> None:
     assert len(kept) == 10
 
 
+@pytest.mark.parametrize("how", ["destroyed", "pruned"])
+async def test_nothing_is_left_of_versions_that_go_however_many(kv: Kv, how: str) -> None:
+    await kv("WriteMetadata", path="a", max_versions=300)
+    for number in range(260):
+        await kv.put("a", {"n": number})
+    if how == "destroyed":
+        await kv("DestroyVersions", path="a", versions=range(1, 258))
+        await refused(kv.get("a", 250), Kind.NOT_FOUND)
+    else:
+        await kv("WriteMetadata", path="a", max_versions=3)
+        await kv.put("a", {"n": 260})
+    documents = [e for e in await kv.store.scan(()) if str(e.path[0]) == "v"]
+    assert len(documents) == 3
+    assert await kv.get("a", 259) == {"n": 258}
+
+
 async def test_deleted_versions_come_back_and_destroyed_ones_do_not(kv: Kv) -> None:
     for number in range(3):
         await kv.put("a", {"n": number})

@@ -310,9 +310,10 @@ class EtcdStore:
             key = encode(path)
             puts[key] = seal(key, value)
         below = map(self.codec.encode_prefix, transaction.delete_prefixes)
+        between = [(encode(start), encode(end)) for start, end in transaction.delete_ranges]
         return Change(
             {encode(path): revision for path, revision in transaction.expect.items()},
             puts,
             [encode(path) for path in transaction.deletes],
-            [(prefix, prefix_end(prefix)) for prefix in below],
+            [*((prefix, prefix_end(prefix)) for prefix in below), *between],
         )

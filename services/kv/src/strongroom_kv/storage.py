@@ -26,7 +26,7 @@ from strongroom_runtime.storage import (
 )
 
 _SECRETS, _DOCUMENTS, _CONFIGS = Plain("m"), Plain("v"), Plain("c")
-_CHUNK = 100
+MOST_REMOVED = 100  # versions whose documents go one by one in a transaction
 
 _decode_secret = msgspec.msgpack.Decoder(Secret).decode
 _decode_config = msgspec.msgpack.Decoder(MountConfig).decode
@@ -35,7 +35,10 @@ _encode = msgspec.msgpack.encode
 
 @dataclass(slots=True)
 class Change:
-    """What becomes of a secret: its new record (None removes it), documents to put and to remove."""
+    """What becomes of a secret: its new record (None removes it), documents to put and to remove.
+
+    At most MOST_REMOVED are removed, or the oldest that there are, in order: those may be any number.
+    """
 
     secret: Secret | None
     documents: dict[int, bytes] = field(default_factory=dict)
@@ -178,9 +181,11 @@ def _transaction(
         transaction.puts[at] = _encode(change.secret)
     for version, document in change.documents.items():
         transaction.puts[_document(mount, path, version)] = document
-    # Many versions may go at once where the number of versions kept was lowered; what does not fit in one
-    # transaction can no longer be read, and goes with a later write or with the secret.
-    transaction.deletes += [_document(mount, path, v) for v in change.removed[:_CHUNK]]
+    if len(change.removed) > MOST_REMOVED:  # the number of versions kept was lowered
+        end = _document(mount, path, change.removed[-1] + 1)
+        transaction.delete_ranges.append((_document(mount, path, 0), end))
+    else:
+        transaction.deletes += [_document(mount, path, version) for version in change.removed]
     return transaction
 
 

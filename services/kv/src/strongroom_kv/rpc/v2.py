@@ -1,6 +1,7 @@
 """KvV2Service: versioned secrets."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 
@@ -15,7 +16,7 @@ from strongroom_kv.rpc.metadata import (
     version_json,
     version_message,
 )
-from strongroom_kv.storage import Change, Decide, Secrets, secret_in
+from strongroom_kv.storage import MOST_REMOVED, Change, Decide, Secrets, secret_in
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
@@ -162,15 +163,17 @@ class KvV2Handlers:
         self, request: pb.DestroyVersionsRequest, context: RequestContext
     ) -> pb.DestroyVersionsResponse:
         numbers = _numbers(list(request.versions))
-
-        async def decide(before: Secret | None) -> Change | None:
-            if before is None:
-                return None
-            after, removed = versions.destroy(before, numbers, self._clock.now())
-            return Change(after, removed=removed) if removed else None
-
-        await self._change(request.path, context, decide)
+        # Each goes with its document: what is called destroyed is.
+        for begin in range(0, len(numbers), MOST_REMOVED):
+            doomed = numbers[begin : begin + MOST_REMOVED]
+            await self._change(request.path, context, partial(self._destroyed, doomed))
         return pb.DestroyVersionsResponse()
+
+    async def _destroyed(self, numbers: list[int], before: Secret | None) -> Change | None:
+        if before is None:
+            return None
+        after, removed = versions.destroy(before, numbers, self._clock.now())
+        return Change(after, removed=removed) if removed else None
 
     async def ReadMetadata(
         self, request: pb.ReadMetadataRequest, context: RequestContext
