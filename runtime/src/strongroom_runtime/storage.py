@@ -55,7 +55,8 @@ class Transaction:
     """One logical change: all of it happens, or none.
 
     `expect` maps paths to the revision they must have, 0 for absent. `delete_prefixes` removes all below a
-    path, `delete_ranges` all from one path up to before another, in storage order. At most MAX_OPERATIONS operations, as many expectations, and MAX_BYTES in all.
+    path, `delete_ranges` all from one path up to before another, in storage order. At most MAX_OPERATIONS
+    operations, as many expectations, and MAX_BYTES in all.
     """
 
     expect: dict[Path, int] = field(default_factory=dict)

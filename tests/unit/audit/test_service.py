@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,9 +63,9 @@ class Platform:
         yield service
         await service.stop()
 
-    async def enable(self, service: AuditService, name: str = "file") -> None:
+    async def enable(self, service: AuditService, name: str = "file", **options: str) -> None:
         request = pb.EnableDeviceRequest(
-            path=name, type="file", options={"file_path": f"{name}.log"}
+            path=name, type="file", options={"file_path": f"{name}.log", **options}
         )
         await self.ask(service, "AuditService/EnableDevice", request)
 
@@ -202,6 +203,42 @@ async def test_what_is_written_is_soon_sealed_and_recorded(platform: Platform) -
         (chain,) = evidence.chains
         assert (chain.entries, chain.ended) == (5, True)
         assert platform.verify(evidence).problems == []
+
+
+async def test_a_device_that_is_disabled_ends_its_chain(platform: Platform) -> None:
+    async with platform.running() as service:
+        await platform.enable(service)
+        await service.log.append([("file/", ENTRY)])
+        await disable(platform, service)
+        await until(lambda: b"chain-end" in (platform.folder / "file.log").read_bytes())
+        evidence = await recorded(platform, service, 3)
+        assert evidence.chains[0].ended
+        assert platform.verify(evidence).problems == []
+
+
+async def test_a_device_is_written_as_it_was_enabled_last(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with platform.running(sync_seconds=60.0) as service:
+        await platform.enable(service)
+        await service.log.append([("file/", ENTRY)])
+        await disable(platform, service)
+        await platform.enable(service, sync="always")
+
+        def fails(descriptor: int) -> None:
+            raise OSError(5, "no disk")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fails)
+            with pytest.raises(ServiceError, match="no disk"):
+                await service.log.append([("file/", ENTRY)])
+        await service.log.append([("file/", ENTRY)])
+    assert platform.verify().problems == []
+
+
+async def disable(platform: Platform, service: AuditService) -> None:
+    request = pb.DisableDeviceRequest(path="file")
+    await platform.ask(service, "AuditService/DisableDevice", request)
 
 
 async def test_each_process_has_a_chain_for_each_device(platform: Platform) -> None:

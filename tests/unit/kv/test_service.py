@@ -419,6 +419,14 @@ async def test_an_upgraded_mount_shows_its_secrets_as_version_one(kv: Kv) -> Non
     assert await kv.get("app", 1) == {"k": 2}
 
 
+async def test_a_write_from_before_an_upgrade_takes_no_version_back(kv: Kv) -> None:
+    await kv("WriteValue", path="app", data=b'{"n":1}')
+    assert await kv.put("app", {"n": 2}) == 2
+    for late in (kv("WriteValue", path="app", data=b'{"n":3}'), kv("DeleteValue", path="app")):
+        await refused(late, Kind.CONFLICT, "version 2")
+    assert (await kv.get("app"), await kv.get("app", 1)) == ({"n": 2}, {"n": 1})
+
+
 async def test_a_cubbyhole_belongs_to_one_token_and_goes_with_it(kv: Kv) -> None:
     other = msgspec.structs.replace(CONTEXT, token=TokenContext("token-2", "b"))
     await kv("WriteCubbyhole", path="a/b", data=b'{"x":1}')

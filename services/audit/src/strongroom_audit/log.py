@@ -36,13 +36,15 @@ class AuditLog:
         self._clock = clock
         self._keys = keys
         self._register = register
-        self._writers: dict[tuple[str, str], FileWriter] = {}
+        # By path and salt: a device that is enabled anew at a path is another one.
+        self._writers: dict[tuple[str, bytes], FileWriter] = {}
         self._recorded: dict[str, tuple[int, float]] = {}  # entries and when, by chain
         self._ended: list[ChainRecord] = []  # chains whose end is not recorded yet
         self._failing: dict[str, str] = {}  # what was said of devices that take no entries, by path
         self._looking = Repeated("the looking for the newest key of seals", logging.WARNING)
         self._sealing = Repeated("the sealing of audit files", logging.ERROR)
         self._syncing = Repeated("the syncing of audit files", logging.ERROR)
+        self._ending = Repeated("the closing of audit files that are disabled", logging.WARNING)
         self._recording = Repeated("the recording of chains", logging.WARNING)
 
     def try_open(self, file: Path) -> None:
@@ -105,6 +107,8 @@ class AuditLog:
         """Brings files to the disk, and records how far they are there. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._config.sync_seconds)
+            with self._ending.turn():
+                await self._end_disabled()
             for writer in list(self._writers.values()):
                 with self._syncing.turn(writer):
                     await writer.sync()
@@ -117,18 +121,28 @@ class AuditLog:
         """Writes what waits, ends all chains and closes their files."""
         writers, self._writers = list(self._writers.values()), {}
         for writer in writers:
-            try:
-                await writer.close()
-            except OSError as error:
-                log.error("an audit file cannot be synced", extra={"errno": error.errno or 0})
-            if writer.synced.seq:
-                self._ended.append(self._record_of(writer, ended=writer.ended))
-        self._recorded.clear()
+            await self._end(writer)
         # Where there are no keys any more, or no etcd, it is done when this process has them again. Where it never
         # has, the register says less than the file, which is not held against it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.ending_seconds):
                 await self._record_ended()
+
+    async def _end(self, writer: FileWriter) -> None:
+        try:
+            await writer.close()
+        except OSError as error:
+            log.error("an audit file cannot be synced", extra={"errno": error.errno or 0})
+        if writer.synced.seq:
+            self._ended.append(self._record_of(writer, ended=writer.ended))
+        self._recorded.pop(writer.synced.writer, None)
+
+    async def _end_disabled(self) -> None:
+        """Ends the chains of devices that are no more, and closes their files."""
+        devices = await self._devices.current()
+        enabled = {(path, device.salt) for path, device in devices.items()}
+        for key in self._writers.keys() - enabled:
+            await self._end(self._writers.pop(key))
 
     async def _record(self) -> None:
         """Records the chains that went on since the last time."""
@@ -195,7 +209,7 @@ class AuditLog:
         Raises:
             ServiceError: UNAVAILABLE where the file cannot be opened.
         """
-        key = (path, device.file)
+        key = (path, device.salt)
         writer = self._writers.get(key)
         if writer is None:
             try:

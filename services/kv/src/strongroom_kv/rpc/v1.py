@@ -10,7 +10,7 @@ from strongroom_kv.storage import Change, Secrets
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.durations import parse_seconds
-from strongroom_runtime.errors import invalid, not_found
+from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
 
 
@@ -51,6 +51,7 @@ class KvV1Handlers:
 
         async def decide(before: Secret | None) -> Change:
             check_right(context, before is not None)
+            _check_unversioned(before)
             after = versions.overwrite(before, self._clock.now())
             return Change(after, {after.current: request.data})
 
@@ -61,6 +62,7 @@ class KvV1Handlers:
         self, request: pb.DeleteValueRequest, context: RequestContext
     ) -> pb.DeleteValueResponse:
         async def decide(before: Secret | None) -> Change | None:
+            _check_unversioned(before)
             return None if before is None else Change(None)
 
         await self._secrets.change(mount_of(context).uuid, secret_path(request.path), decide)
@@ -77,6 +79,16 @@ class KvV1Handlers:
     ) -> pb.ScanValuesResponse:
         names = sorted(await self._secrets.below(mount_of(context).uuid, folder_path(request.path)))
         return pb.ScanValuesResponse(keys=page(names, request.after, request.limit))
+
+
+def _check_unversioned(secret: Secret | None) -> None:
+    """Raises where the mount was upgraded since the request came in, and its secret has versions by now.
+
+    Raises:
+        ServiceError: CONFLICT.
+    """
+    if secret is not None and secret.current != 1:
+        raise ServiceError(Kind.CONFLICT, "the mount was upgraded to version 2")
 
 
 def _ttl(document: bytes, default: int) -> int:
