@@ -9,6 +9,8 @@ from tests.unit.seal.harness import TWO_OF_THREE, Auth, Process, refused, until,
 
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.errors import Kind
+from strongroom_runtime.storage import Transaction
+from strongroom_seal.storage import GENERATE, REKEY
 
 
 async def test_both_forms_of_generate_root_are_one_attempt(
@@ -47,6 +49,40 @@ async def test_shares_for_a_root_token_may_reach_any_process(
     await refused(
         other("UpdateGenerateRoot", key=keys[1], nonce=started.nonce), "no root generation"
     )
+
+
+@pytest.mark.parametrize("purpose", ["GenerateRoot", "Rekey"])
+async def test_an_attempt_that_begins_while_the_root_key_is_replaced_can_go_on(
+    unsealed: tuple[Process, Process, list[str]], store: MemoryStore, purpose: str
+) -> None:
+    one, other, keys = unsealed
+    commit, left = store.commit, [other]
+
+    async def late(transaction: Transaction) -> int:
+        if left and transaction.puts.keys() & {GENERATE, REKEY}:
+            await left.pop()("RotateRootKey")
+        return await commit(transaction)
+
+    store.commit = late  # type: ignore[method-assign]
+    fields = TWO_OF_THREE if purpose == "Rekey" else {}
+    started = (await one(f"Start{purpose}", **fields)).status
+    for process in (other, one):
+        assert (await process(f"Read{purpose}")).status.nonce == started.nonce
+    await other("RotateRootKey")
+    for key in keys[:2]:
+        await other(f"Update{purpose}", key=key, nonce=started.nonce)
+    assert not (await other(f"Read{purpose}")).status.started
+
+
+async def test_an_attempt_that_does_not_open_can_be_cancelled(
+    unsealed: tuple[Process, Process, list[str]], store: MemoryStore
+) -> None:
+    one = unsealed[0]
+    await one("StartGenerateRoot")
+    await store.commit(Transaction(puts={GENERATE: b"put there by somebody"}))
+    await refused(one("ReadGenerateRoot"), "does not open", Kind.INTERNAL)
+    await one("CancelGenerateRoot")
+    assert (await one("StartGenerateRoot")).status.started
 
 
 async def test_an_attempt_survives_its_process(

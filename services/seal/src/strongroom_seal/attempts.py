@@ -18,7 +18,7 @@ from strongroom_runtime.storage import ConflictError, Path, Transaction
 from strongroom_seal.domain import ceremony
 from strongroom_seal.openers import share_bytes
 from strongroom_seal.seal import Seal
-from strongroom_seal.storage import Attempt, SealConfig, sealed_attempt
+from strongroom_seal.storage import ROOT, Attempt, SealConfig, sealed_attempt
 
 Finish = Callable[[Attempt, SealConfig, Transaction], Awaitable[None]]
 T = TypeVar("T")
@@ -64,25 +64,30 @@ class Attempts:
         Raises:
             ServiceError: INVALID where there is one; SEALED.
         """
-        await self._seal.catch_up()
         begun = msgspec.structs.replace(attempt, nonce=str(uuid.uuid4()))
-        value = sealed_attempt(self._seal.root, self._path, begun)
-        try:
-            await self._seal.store.commit(
-                Transaction(expect={self._path: 0}, puts={self._path: value})
-            )
-        except ConflictError:
-            raise invalid(f"{self._purpose} already in progress") from None
-        return begun
+
+        async def start() -> Attempt:
+            if await self.current() is not None:
+                raise invalid(f"{self._purpose} already in progress")
+            # Read first: the root key in memory is then this one or a later one, with which the commit fails. Under
+            # one that was replaced nobody could ever open the attempt again.
+            as_read = {ROOT: await self._seal.store.root_revision(), self._path: 0}
+            await self._seal.catch_up()
+            value = sealed_attempt(self._seal.root, self._path, begun)
+            await self._seal.store.commit(Transaction(expect=as_read, puts={self._path: value}))
+            return begun
+
+        return await self.repeat(start)
 
     async def cancel(self) -> None:
-        """Ends the attempt, if there is one.
+        """Ends the attempt, if there is one; one that does not open as well.
 
         Raises:
             ServiceError: SEALED.
         """
-        if await self.current() is not None:
-            await self._seal.store.commit(Transaction(deletes=[self._path]))
+        await self._seal.catch_up()
+        _ = self._seal.root
+        await self._seal.store.commit(Transaction(deletes=[self._path]))
 
     async def add(self, text: str, nonce: str, finish: Finish) -> tuple[Attempt, bool]:
         """Takes a share; returns the attempt and whether it is complete.

@@ -31,7 +31,7 @@ GENERATE: Path = (Plain("generate"),)
 REKEY: Path = (Plain("rekey"),)
 BACKUP: Path = (Plain("backup"),)
 RECOVERY: Path = (Plain("recovery"),)
-_ROOT: Path = (Plain("root"),)
+ROOT: Path = (Plain("root"),)
 _PENDING: Path = (Plain("pending"),)
 _UNDER_ROOT = (KEYRING, RECOVERY, _PENDING, GENERATE, REKEY, BACKUP)
 _DOUBTS = 50  # commits again, where the outcome is not known
@@ -159,7 +159,7 @@ class SealStore:
     async def root_key(self, unseal_key: bytes) -> bytes | None:
         """Returns the root key, or None where the unseal key is wrong."""
         config = await self._store.get(CONFIG, linearizable=True)
-        sealed = await self._store.get(_ROOT, linearizable=True)
+        sealed = await self._store.get(ROOT, linearizable=True)
         if config is None or sealed is None:
             return None
         return keys.decrypt(unseal_key, sealed.value, "root", config.value)
@@ -208,7 +208,7 @@ class SealStore:
         Raises:
             ConflictError: something of it was changed meanwhile; nothing is done.
         """
-        transaction.expect[_ROOT] = await self.root_revision()
+        transaction.expect[ROOT] = await self.root_revision()
         opening = await self._store.get(CONFIG, linearizable=True)
         if opening is None:
             raise ServiceError(Kind.INTERNAL, "there is a root key without a configuration")
@@ -216,7 +216,7 @@ class SealStore:
         transaction.expect[CONFIG] = opening.revision
         new = os.urandom(KEY_BYTES)
         transaction.puts[CONFIG] = encoded
-        transaction.puts[_ROOT] = keys.encrypt(unseal_key, new, "root", encoded)
+        transaction.puts[ROOT] = keys.encrypt(unseal_key, new, "root", encoded)
         values: dict[Path, bytes] = {}
         for path in _UNDER_ROOT:
             if path in transaction.deletes:
@@ -245,7 +245,7 @@ class SealStore:
 
     async def root_revision(self) -> int:
         """Returns the revision that wrote the root key."""
-        entry = await self._store.get(_ROOT, linearizable=True)
+        entry = await self._store.get(ROOT, linearizable=True)
         return entry.revision if entry else 0
 
     async def attempt(self, root: bytes, path: Path) -> tuple[Attempt, int] | None:
@@ -322,7 +322,7 @@ def _records(
     encoded = msgspec.msgpack.encode(config)
     puts: dict[Path, bytes] = {
         CONFIG: encoded,
-        _ROOT: keys.encrypt(unseal_key, root, "root", encoded),
+        ROOT: keys.encrypt(unseal_key, root, "root", encoded),
         KEYRING: keys.encrypt(root, msgspec.msgpack.encode(ring), "keyring"),
     }
     if token is not None:
