@@ -236,6 +236,42 @@ async def test_a_process_that_dies_at_any_step_leaves_a_password_that_is_known(w
     assert changed == {True, False}
 
 
+async def test_a_role_is_imported_though_the_process_dies_that_wrote_it() -> None:
+    """Each commit and each call of the database is the last thing that it does, or does not do."""
+    imported = set()
+    for steps in range(8):
+        dbcreds = await rotated()
+        store = MortalStore(dbcreds.store, steps)
+        mortal = dbcreds.twin(store=store)
+        mortal.service.clock._set(dbcreds.service.clock.now(), dbcreds.clock.now())
+        dbcreds.database.before = dbcreds.database.after = store.step
+        with contextlib.suppress(Killed, ServiceError):
+            await static(mortal)
+        dbcreds.database.before = dbcreds.database.after = None
+        dbcreds.clock.advance(16)
+        await dbcreds.service.rotator.step()
+        written = "app" in list(await names(dbcreds))
+        imported.add(written)
+        if written:
+            assert await known(dbcreds) == dbcreds.database.passwords["app"], steps
+    assert imported == {False, True}
+
+
+async def test_a_role_whose_import_was_never_begun_is_imported_with_the_next_write(
+    dbcreds: Dbcreds,
+) -> None:
+    await static(dbcreds, skip_import_rotation=True)
+    await static(dbcreds, rotation_period=7200)
+    assert "app" not in dbcreds.database.passwords
+    await static(dbcreds, skip_import_rotation=False)
+    await dbcreds.service.rotator.step()
+    assert await known(dbcreds) == dbcreds.database.passwords["app"]
+
+
+async def names(dbcreds: Dbcreds) -> list[str]:
+    return [str(e.path[-1]) for e in await dbcreds.store.scan((Plain("static"),))]
+
+
 async def test_what_was_left_half_way_is_settled_before_it_is_read(dbcreds: Dbcreds) -> None:
     await static(dbcreds)
     real, done = dbcreds.store.commit, 0

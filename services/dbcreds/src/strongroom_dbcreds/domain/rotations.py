@@ -110,6 +110,13 @@ def planned(account: Account, plan: Plan, now: float) -> Account:
     return msgspec.structs.replace(account, planned=time, due=time)
 
 
+def imported(account: Account, now: float) -> Account:
+    """Returns an account whose credential was never changed here, and is to be at once; others as they are."""
+    if account.rotated or account.pending is not None:
+        return account
+    return msgspec.structs.replace(account, due=now)
+
+
 def missed(account: Account, plan: Plan, now: float) -> Account | None:
     """Returns an account whose window is over before anything was begun, planned anew; None where it may begin."""
     if account.pending is not None or not plan.window or now <= account.planned + plan.window:

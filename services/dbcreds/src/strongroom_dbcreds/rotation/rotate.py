@@ -126,14 +126,20 @@ class Rotator:
         with contextlib.suppress(ServiceError, _Busy):
             await self._rotate(kind, mount, name, None)
 
-    async def rotate(self, kind: str, mount: str, name: str) -> None:
+    async def rotate(self, kind: str, mount: str, name: str, since: float | None = None) -> None:
         """Changes a password now, or waits for the end of a change that is under way.
+
+        Args:
+            kind: of the record.
+            mount: its uuid.
+            name: of the record.
+            since: a time of which a change is as good; None for now.
 
         Raises:
             ServiceError: INVALID where there is no such record; as a driver where it failed; it is tried again.
         """
         await self._clock.ready()
-        demanded_at = self._clock.now()
+        demanded_at = since if since is not None else self._clock.now()
         await _when_free(lambda: self._rotate(kind, mount, name, demanded_at))
 
     async def remove(self, kind: str, mount: str, name: str) -> None:

@@ -63,6 +63,7 @@ class StaticRoleHandlers:
     ) -> pb.WriteStaticRoleResponse:
         mount, new = mount_of(context).uuid, False
         await self._clock.ready()
+        begun = self._clock.now()
 
         async def change(before: StaticRole | None) -> StaticRole:
             nonlocal new
@@ -72,12 +73,15 @@ class StaticRoleHandlers:
             new = before is None
             after = _changed(before, request)
             await self._roles.connection(mount, request.name, after)
-            account = domain.planned(after.account, after.plan, self._clock.now())
+            account = domain.planned(after.account, after.plan, begun)
+            if not after.skip_import:
+                # Should this process die now, another one does it.
+                account = domain.imported(account, begun)
             return msgspec.structs.replace(after, account=account)
 
         await self._records.change(mount, request.name, change)
         if new and not request.skip_import_rotation:
-            await self._import(mount, request.name)
+            await self._import(mount, request.name, begun)
         return pb.WriteStaticRoleResponse()
 
     async def DeleteStaticRole(
@@ -128,10 +132,10 @@ class StaticRoleHandlers:
             raise self._roles.unknown(name)
         return found[0]
 
-    async def _import(self, mount: str, name: str) -> None:
+    async def _import(self, mount: str, name: str, since: float) -> None:
         """Changes the password of a new role; takes the role back where the database refuses."""
         try:
-            await self._rotator.rotate(STATIC, mount, name)
+            await self._rotator.rotate(STATIC, mount, name, since)
         except ServiceError as error:
             if error.kind is Kind.INVALID:
                 await self._records.delete(mount, name)
