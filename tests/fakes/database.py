@@ -22,7 +22,9 @@ class Database:
 
     users: dict[str, NewUser] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)  # of those who log in, where it matters
+    ends: dict[str, float] = field(default_factory=dict)  # of users that were renewed
     calls: list[tuple[str, str]] = field(default_factory=list)
+    removals: list[tuple[str, ...]] = field(default_factory=list)  # the statements of each
     down: bool = False
     refuses: str = ""
     hangs: bool = False
@@ -86,6 +88,8 @@ class FakeDriver:
         self, statements: Sequence[str], username: str, expiration: datetime.datetime
     ) -> None:
         await self._database.enter("renew", username, self._connection)
+        self._database.ends[username] = expiration.timestamp()
+        await self._database.leave("renew")
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         if username in self._database.stuck:
@@ -93,6 +97,7 @@ class FakeDriver:
         if username in self._database.refused:
             raise ServiceError(Kind.INVALID, "role owns objects")
         await self._database.enter("drop", username, self._connection)
+        self._database.removals.append(tuple(statements))
         self._database.users.pop(username, None)
         await self._database.leave("drop")
 

@@ -17,11 +17,13 @@ from tests.unit.dbcreds.harness import (
     STRANGER,
     Dbcreds,
     refused,
+    texts,
 )
 
 from strongroom.dbcreds.v1 import connection_pb2, lease_pb2
 from strongroom_dbcreds.config import Config
 from strongroom_dbcreds.drivers.base import NewUser, NotReachedError, Password
+from strongroom_dbcreds.leases.issue import GRACE_SECONDS
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
@@ -74,6 +76,27 @@ async def test_renewal_counts_from_now_and_is_capped(dbcreds: Dbcreds) -> None:
     await refused(
         dbcreds("RenewLease", OPERATOR, lease_id=made.lease_id), Kind.INVALID, "not found"
     )
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("late", [7000, 1000])
+async def test_of_renewals_at_once_none_lets_the_database_end_a_user_before_its_lease(
+    dbcreds: Dbcreds, when: str, late: int
+) -> None:
+    lease = await dbcreds.creds()
+    twin = await dbcreds.twin().prepare()
+    others = [9000]
+
+    async def meanwhile(call: str) -> None:
+        if call == "renew" and others:
+            await twin("RenewLease", lease_id=lease.lease_id, increment=others.pop())
+
+    setattr(dbcreds.database, when, meanwhile)
+    with contextlib.suppress(ServiceError):
+        await dbcreds("RenewLease", lease_id=lease.lease_id, increment=late)
+    kept = await dbcreds("LookupLease", lease_id=lease.lease_id)
+    end = dbcreds.database.ends[lease.username]
+    assert end - GRACE_SECONDS == kept.expire_time.seconds
 
 
 async def test_the_mount_as_it_is_now_caps_a_renewal(dbcreds: Dbcreds) -> None:
@@ -689,6 +712,23 @@ async def test_a_lease_outlives_its_connection_and_its_role(dbcreds: Dbcreds) ->
     dbcreds.clock.advance(60)
     await dbcreds.service.expiry.probe_once()
     await dbcreds.service.expiry.settle()
+    assert await dbcreds.nothing_left()
+
+
+async def test_a_lease_ends_as_its_own_database_wants_it_where_its_role_went_to_another(
+    dbcreds: Dbcreds,
+) -> None:
+    await dbcreds("WriteConnection", name="other", plugin_name="fake", allowed_roles=texts("*"))
+    await dbcreds.role(revocation_statements=texts("of the first"))
+    lease = await dbcreds.creds()
+    await dbcreds.role(revocation_statements=texts("of the first, now"))
+    await dbcreds("RevokeLease", lease_id=lease.lease_id)
+    lease = await dbcreds.creds()
+    await dbcreds.role(db_name="other", revocation_statements=texts("of the other"))
+    renewal = dbcreds("RenewLease", lease_id=lease.lease_id)
+    await refused(renewal, Kind.INVALID, "another database")
+    await dbcreds("RevokeLease", lease_id=lease.lease_id)
+    assert dbcreds.database.removals == [("of the first, now",)] * 2
     assert await dbcreds.nothing_left()
 
 

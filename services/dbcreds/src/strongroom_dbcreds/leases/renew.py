@@ -55,6 +55,10 @@ class Renewer:
         if found is None:
             raise invalid("the lease's role does not exist any more; the lease cannot be renewed")
         role = found[0]
+        if role.database != lease.database:
+            raise invalid(
+                "the lease's role is of another database now; the lease cannot be renewed"
+            )
         known = mount is not None and mount.uuid == lease.mount
         most = longest(role, mount.max_lease_ttl if mount is not None and known else lease.longest)
         usual = mount.default_lease_ttl if mount is not None and known else most
@@ -70,13 +74,32 @@ class Renewer:
         after = msgspec.structs.replace(
             lease, expires=now + span.ttl, due=now + span.ttl, renewed=now
         )
-        await self._extend(after, role)
+        longer = after.expires >= lease.expires
+        if (
+            longer
+        ):  # the database first: should what follows fail, the lease ends before its user could
+            await self._extend(after, role)
         try:
-            # The database first: should this fail, the lease ends before its user could.
             await self._leases.replace(kept, after, happened(RENEWED, after, now))
         except ConflictError:
+            if longer:
+                await self._agree(lease.key, role)
             raise invalid("the lease was revoked or renewed by another request") from None
+        if not longer:
+            await self._agree(lease.key, role)
         return Renewed(after, span.ttl, span.warnings)
+
+    async def _agree(self, key: str, role: Role) -> None:
+        """Lets the database end a user when its lease ends now, whatever others make of the lease meanwhile."""
+        told = 0.0
+        while found := await self._leases.get_many(
+            [key]
+        ):  # past the memory, which may not know of them yet
+            lease = found[0].lease
+            if lease.expires == told or not lease.alive(self._clock.now()):
+                return
+            told = lease.expires
+            await self._extend(lease, role)
 
     async def _extend(self, lease: Lease, role: Role) -> None:
         expiration = datetime.datetime.fromtimestamp(lease.expires + GRACE_SECONDS, datetime.UTC)

@@ -348,9 +348,12 @@ class Revoker:
                 return await self._leases.replace(kept, mine)
 
     async def statements(self, lease: Lease) -> tuple[str, ...]:
-        """Returns what removes the user of a lease, as the role says now; as it said then where there is none."""
+        """Returns what removes the user of a lease, as the role says now.
+
+        As it said then, where there is none any more, or it is of another database by now.
+        """
         found = await self._roles.get(lease.mount, lease.role)
-        if found is None:
+        if found is None or found[0].database != lease.database:
             return lease.revocation
         role = found[0]
         return role.rollback if role.rollback and not lease.given else role.revocation
