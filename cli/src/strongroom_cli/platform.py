@@ -163,4 +163,3 @@ def _announce(
             "This is for development: everything is lost when it ends, unless --data-dir is given.",
         ]
     click.echo("\n".join([*lines, ""]))
-    sys.stdout.flush()

@@ -41,10 +41,11 @@ from strongroom_runtime.link.client import response_classes
 from strongroom_runtime.link.local_first import LocalFirst
 from strongroom_runtime.link.peers import PeerClient, PeerHandlers
 from strongroom_runtime.metrics import Metrics
+from strongroom_runtime.otlp import exported
 from strongroom_runtime.ports import address_towards, hostport, split_hostport
 from strongroom_runtime.service import Host, Service
 from strongroom_runtime.tasks import end
-from strongroom_runtime.telemetry import exported, from_environment
+from strongroom_runtime.telemetry import from_environment
 from strongroom_runtime.tracing import traced
 from strongroom_runtime.transport.credentials import Identities
 from strongroom_runtime.transport.leaving import Patience
@@ -199,10 +200,10 @@ class Process:
         await self._cluster.stop()
         await self._peers.close()
         await self._client.close()
-        for telemetry in self._telemetry.values():
-            telemetry.shutdown()
+        ends = [telemetry.stop() for telemetry in self._telemetry.values()]
         if self._export is not None:
-            await self._export.stop()
+            ends.append(self._export.stop())
+        await asyncio.gather(*ends)
         self._health.stop()
 
     async def _leave_callers(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from strongroom_runtime import otlp
 from strongroom_runtime.version import VAULT_VERSION
 
 SERVICES = ("seal", "audit", "kv", "transit", "dbcreds", "auth", "gateway")
@@ -259,6 +260,7 @@ def check(config: ServerConfig, environment: Mapping[str, str]) -> list[str]:
         )
     wrong += _check_addresses(config)
     wrong += _check_etcd_user(config, environment)
+    wrong += otlp.wrong(environment)
     if (config.tls_cert is None) != (config.tls_key is None):
         wrong.append("tls_cert and tls_key: both or none must be given")
     for each in config.services:

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -35,8 +34,9 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.otlp import exported, metric_exporter
 from strongroom_runtime.repeated import Repeated
-from strongroom_runtime.telemetry import exported
+from strongroom_runtime.telemetry import aside, send_last
 
 _SECONDS = 60.0
 
@@ -67,18 +67,17 @@ class MetricsExport:
         self._task = asyncio.create_task(self._run(), name="metrics-export")
 
     async def stop(self) -> None:
-        """Sends once more and ends."""
+        """Sends once more, as far as that goes quickly, and ends."""
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.to_thread(self._send)
-        await asyncio.to_thread(self._exporter.shutdown, 1_000)
+        await send_last(self._send, lambda: self._exporter.shutdown(0))
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            await asyncio.to_thread(self._send)
+            await aside(self._send)
 
     def _send(self) -> None:
         with self._sending.turn():
@@ -107,7 +106,7 @@ def from_environment(
         seconds = float(environment.get("OTEL_METRIC_EXPORT_INTERVAL", "")) / 1000
     except ValueError:
         seconds = _SECONDS
-    return MetricsExport(registry, service, OTLPMetricExporter(), max(0.1, seconds))
+    return MetricsExport(registry, service, metric_exporter(environment), max(0.1, seconds))
 
 
 def _metric(family: Family, began: int, now: int) -> Metric | None:

@@ -5,18 +5,28 @@ Specification"). Without an endpoint or an exporter named there, nothing is reco
 nothing. Attributes are names of methods and codes, never values.
 """
 
+import asyncio
 import contextlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from strongroom_runtime.otlp import exported, span_exporter
+
 if TYPE_CHECKING:  # the SDK is loaded where something is recorded
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
+
+# How long a process that ends keeps trying to send the last of it: a collector that is away holds up nobody.
+LAST_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -30,6 +40,7 @@ class Telemetry:
     """
 
     def __init__(self, service: str, exporter: "SpanExporter | None" = None) -> None:
+        self._exporter = exporter
         self._provider: TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
         if exporter is not None:
@@ -82,10 +93,10 @@ class Telemetry:
             if token is not None:
                 otel_context.detach(token)
 
-    def shutdown(self) -> None:
-        """Sends what is recorded and ends."""
-        if self._provider is not None:
-            self._provider.shutdown()
+    async def stop(self) -> None:
+        """Sends what is recorded, as far as that goes quickly, and ends."""
+        if self._provider is not None and self._exporter is not None:
+            await send_last(self._provider.shutdown, self._exporter.shutdown)
 
 
 def _provider(service: str, exporter: "SpanExporter") -> "TracerProvider":
@@ -93,27 +104,58 @@ def _provider(service: str, exporter: "SpanExporter") -> "TracerProvider":
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    # `stop` ends it; at the end of the interpreter it would wait for the collector again.
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service}), shutdown_on_exit=False
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
-
-
-def exported(signal: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Returns whether the `OTEL_*` variables ask for a signal, `TRACES` or `METRICS`, to be sent over OTLP."""
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return False
-    chosen = environment.get(f"OTEL_{signal}_EXPORTER", "")
-    named = any(
-        environment.get(name)
-        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-    )
-    return chosen == "otlp" or (chosen == "" and named)
 
 
 def from_environment(service: str, environment: Mapping[str, str] = os.environ) -> Telemetry:
     """Returns the telemetry that the `OTEL_*` variables ask for."""
     if not exported("TRACES", environment):
         return Telemetry(service)
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    return Telemetry(service, span_exporter(environment))
 
-    return Telemetry(service, OTLPSpanExporter())
+
+async def aside(work: Callable[[], object]) -> None:
+    """Runs what may wait for a collector in a thread for which the end of the process does not wait."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def tell(error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error: Exception | None = None
+        try:
+            work()
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=run, name="otlp", daemon=True).start()
+    await done
+
+
+async def send_last(send: Callable[[], object], give_up: Callable[[], object]) -> None:
+    """Sends what is left, and gives up after `LAST_SECONDS`.
+
+    Args:
+        send: sends it, and may wait.
+        give_up: ends what sends it, without waiting.
+    """
+    try:
+        async with asyncio.timeout(LAST_SECONDS):
+            await aside(send)
+    except TimeoutError:
+        log.warning("the collector did not take what was recorded last")
+    finally:
+        give_up()
