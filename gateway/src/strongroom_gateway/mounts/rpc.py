@@ -274,18 +274,20 @@ class MountHandlers:
 
     async def _disable(self, path: str) -> None:
         """Refuses requests at once, then removes the data, then the mount."""
+        removed: list[Mount] = []
 
         def change(mounts: Mounts) -> Mounts | None:
+            removed.clear()
             mount = mounts.get(path)
             if mount is None:
                 return None
             if mount.builtin:
                 raise invalid(f'cannot unmount "{path}"')
-            return {**mounts, path: msgspec.structs.replace(mount, state=REMOVING)}
+            removed.append(msgspec.structs.replace(mount, state=REMOVING))
+            return {**mounts, path: removed[0]}
 
         await self._table.change(change)
-        mount = (await self._table.current()).mounts.get(path)
-        if mount is not None:
+        for mount in removed:  # not whatever is at its path by now
             await self._remove(path, mount)
 
     async def _remove(self, path: str, mount: Mount) -> None:

@@ -1,6 +1,7 @@
 """Which mounts may be made and removed by which requests, and what clients are told of those that are not there."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from strongroom.auth.v1 import gate_pb2, login_pb2
 from strongroom.kv.v1 import cubbyhole_pb2
 from strongroom.sys.v1 import mounts_pb2
 from strongroom_gateway.mounts.rpc import MountHandlers
-from strongroom_gateway.mounts.table import MountTable
+from strongroom_gateway.mounts.table import ACTIVE, MountTable
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.policy import Acl, parse_policy
@@ -22,6 +23,7 @@ class Engines:
 
     def __init__(self) -> None:
         self.dropped: list[str] = []
+        self.uuids: list[str] = []  # of the mounts
         self.moved: list[str] = []
         self.away = False
 
@@ -32,6 +34,7 @@ class Engines:
             self.moved.append(request.path)
             return gate_pb2.EndMovedTokensResponse()
         self.dropped.append(method)
+        self.uuids.append(request.mount_uuid)
         if isinstance(request, gate_pb2.DropMountRequest):
             return gate_pb2.DropMountResponse()
         return cubbyhole_pb2.DropMountResponse()
@@ -85,6 +88,25 @@ async def test_a_login_method_is_disabled_by_its_own_path_alone(mounts: Mounts) 
     await mounts("DisableAuth", path="people")
     assert len(mounts.engines.dropped) == 1
     await mounts("DisableAuth", path="people")
+
+
+async def test_a_mount_that_comes_after_one_that_goes_is_not_taken_for_it(
+    mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (await mounts.table.current()).mounts["secret/"]
+    change, left = mounts.table.change, ["DisableMount", "EnableMount"]
+
+    async def slow(decide: Callable[[Any], Any]) -> None:
+        await change(decide)
+        if len(left) == 2:  # meanwhile, through another gateway
+            await mounts(left.pop(0), path="secret")
+            await mounts(left.pop(), path="secret", type="kv")
+
+    monkeypatch.setattr(mounts.table, "change", slow)
+    await mounts("DisableMount", path="secret")
+    after = (await mounts.table.current()).mounts["secret/"]
+    assert (after.state, after.uuid != before.uuid) == (ACTIVE, True)
+    assert set(mounts.engines.uuids) == {before.uuid}
 
 
 async def test_clients_tell_by_these_texts_that_a_mount_is_gone(mounts: Mounts) -> None:
