@@ -910,3 +910,24 @@ async def test_a_role_without_its_connection_or_not_allowed_by_it(dbcreds: Dbcre
     await dbcreds.role("narrow", db_name="narrow")
     await refused(dbcreds.creds("narrow"), Kind.INVALID, "not an allowed role")
     assert await dbcreds.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "roles", "others"),
+    [
+        ("app-*", ["app-", "app-x"], ["app", "my-app-x", "x"]),
+        ("*-rw", ["app-rw"], ["app-rw-", "rw"]),
+        ("a*-*x", ["a-x", "ab-cx"], ["ax", "a-xy"]),
+        ("a.[b]?", ["a.[b]?"], ["a.b", "axb", "a.[b]x"]),
+    ],
+)
+async def test_patterns_allow_roles(
+    dbcreds: Dbcreds, allowed: str, roles: list[str], others: list[str]
+) -> None:
+    await dbcreds("WriteConnection", name="db", allowed_roles=texts("other", allowed))
+    for role in roles + others:
+        await dbcreds.role(role)
+    for role in roles:
+        assert (await dbcreds.creds(role)).username
+    for role in others:
+        await refused(dbcreds.creds(role), Kind.INVALID, "not an allowed role")

@@ -13,7 +13,7 @@ class Connection(msgspec.Struct, frozen=True):
     Args:
         plugin: the kind of database, as `drivers.PLUGINS` names it.
         details: how it is reached, by the names of the contract's `ConnectionDetails`; secrets among them.
-        allowed_roles: the roles that may use it; `*` for all.
+        allowed_roles: the roles that may use it, in which `*` stands for any characters.
         root_statements: change the password of the connection's own user.
         password_policy: by which passwords are made.
         verify: whether a write logs in first.
@@ -39,7 +39,7 @@ class Connection(msgspec.Struct, frozen=True):
 
     def allows(self, role: str) -> bool:
         """Whether a role may use it."""
-        return "*" in self.allowed_roles or role in self.allowed_roles
+        return any(_matches(pattern, role) for pattern in self.allowed_roles)
 
 
 class Role(msgspec.Struct, frozen=True):
@@ -91,3 +91,19 @@ class Quota(msgspec.Struct, frozen=True):
     path: str
     role: str
     most: int
+
+
+def _matches(pattern: str, name: str) -> bool:
+    first, *rest = pattern.split("*")
+    if not rest:
+        return name == first
+    *middle, last = rest
+    at, end = len(first), len(name) - len(last)
+    if end < at or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in middle:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True

@@ -140,7 +140,7 @@ class ReadConnectionResponse(_message.Message):
     """Why the last attempt to change it failed, while that is so."""
     @_builtins.property
     def allowed_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The roles that may use it; `*` for all."""
+        """The roles that may use it; `*` stands for any characters, alone for all roles."""
 
     @_builtins.property
     def connection_details(self) -> Global___ConnectionDetails:
@@ -408,7 +408,7 @@ class WriteConnectionRequest(_message.Message):
     """The path of the mount, such as database/. Only over gRPC."""
     @_builtins.property
     def allowed_roles(self) -> _login_pb2.TextList:
-        """The roles that may use it; `*` for all."""
+        """The roles that may use it; `*` stands for any characters, alone for all roles."""
 
     @_builtins.property
     def root_rotation_statements(self) -> _login_pb2.TextList:
