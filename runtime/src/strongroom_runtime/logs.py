@@ -8,7 +8,9 @@ quote a value.
 import datetime
 import logging
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -30,9 +32,9 @@ class JsonFormatter(logging.Formatter):
 
     def members(self, record: logging.LogRecord) -> dict[str, Any]:
         """Returns what the line for a record says, by names."""
-        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        created = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, Any] = {
-            "time": time.isoformat(timespec="microseconds"),
+            "time": created.isoformat(timespec="microseconds"),
             "level": record.levelname.lower(),
             "service": self._service,
             "logger": record.name,
@@ -45,6 +47,35 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = record.exc_info[0].__name__
             line["at"] = _places(record.exc_info[2])
         return line
+
+
+class Seldom(logging.Filter):
+    """Lets what a library says again and again through once in a while.
+
+    Args:
+        library: how the names of its loggers begin.
+        seconds: from one time to the next, for each of its messages whatever stands in it.
+        now: tells seconds that never go back.
+    """
+
+    def __init__(
+        self, library: str, seconds: float = 600.0, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._library = library
+        self._seconds = seconds
+        self._now = now
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Returns whether a record goes on."""
+        if not record.name.startswith(self._library):
+            return True
+        message, now = (record.name, str(record.msg)), self._now()
+        if now - self._said.get(message, -self._seconds) < self._seconds:
+            return False
+        self._said[message] = now
+        return True
 
 
 def _places(trace: TracebackType | None) -> list[str]:
@@ -62,6 +93,7 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
         raise ValueError("log level must be one of debug, info, warning, error")
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(service))
+    handler.addFilter(Seldom("opentelemetry."))  # of a collector that is away, every few seconds
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

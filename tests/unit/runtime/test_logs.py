@@ -41,3 +41,24 @@ def test_the_text_of_an_exception_is_not_logged(stream: io.StringIO) -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="log level must be one of"):
         logs.configure("kv", "loud")
+
+
+def test_what_a_library_says_again_and_again_is_said_once_in_a_while(stream: io.StringIO) -> None:
+    clock = iter([0.0, 5.0, 6.0, 601.0])
+    seldom = logs.Seldom("opentelemetry.", 600, lambda: next(clock))
+    logging.getLogger().handlers[0].filters[:] = [seldom]
+    exporter = logging.getLogger("opentelemetry.exporter")
+    exporter.warning("away for %d s", 1)
+    exporter.warning("away for %d s", 2)
+    exporter.warning("another")
+    exporter.warning("away for %d s", 3)
+    for _ in range(2):
+        logging.getLogger("strongroom").warning("ours")
+    said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert said == ["away for 1 s", "another", "away for 3 s", "ours", "ours"]
+
+
+def test_opentelemetry_says_seldom_that_a_collector_is_away(stream: io.StringIO) -> None:
+    for seconds in range(3):
+        logging.getLogger("opentelemetry.exporter").warning("away for %d s", seconds)
+    assert len(stream.getvalue().splitlines()) == 1
