@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,11 +17,13 @@ from strongroom.auth.v1 import (
     policy_pb2_grpc,
     token_pb2,
     token_pb2_grpc,
+    userpass_pb2,
+    userpass_pb2_grpc,
 )
 from strongroom.kv.v1 import kv1_pb2, kv1_pb2_grpc, kv2_pb2, kv2_pb2_grpc
 from strongroom.sys.v1 import mounts_pb2, mounts_pb2_grpc, wrapping_pb2, wrapping_pb2_grpc
 from strongroom.transit.v1 import cipher_pb2, stream_pb2, stream_pb2_grpc
-from tests.integration.platforms import ROOT, Platform
+from tests.integration.platforms import ROOT, Platform, until
 
 AS_ROOT = (("x-vault-token", ROOT),)
 
@@ -31,7 +34,7 @@ def code_of(error: Any) -> grpc.StatusCode:
     return code
 
 
-def stub(kind: Any, channel: grpc.Channel) -> Any:
+def stub(kind: Any, channel: grpc.Channel | grpc.aio.Channel) -> Any:
     """Returns a client; the type stubs know the asynchronous ones alone."""
     return kind(channel)
 
@@ -233,6 +236,39 @@ def test_a_name_with_a_slash_at_its_end_is_written_nowhere(platform: Platform) -
             )
         assert code_of(caught.value) is grpc.StatusCode.INVALID_ARGUMENT
     assert platform.http("GET", "secret/data/grpc/slash").status_code == 404
+
+
+async def test_what_clients_do_not_wait_for_stands_in_the_log_with_its_outcome(
+    platform: Platform,
+) -> None:
+    platform.http("POST", "sys/auth/left", json={"type": "userpass"})
+    platform.http("POST", "auth/left/users/app", json={"password": "right"})
+    credentials = grpc.ssl_channel_credentials(Path(platform.ca).read_bytes())
+    async with grpc.aio.secure_channel(platform.grpc_address, credentials) as channel:
+        kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
+        users = stub(userpass_pb2_grpc.UserpassServiceStub, channel)
+        write = kv2_pb2.WriteSecretRequest(mount="secret", path="grpc/left", data=b"{}")
+        login = userpass_pb2.LoginUserRequest(mount="auth/left", username="app", password="right")
+        await kv.WriteSecret(write, metadata=AS_ROOT)
+        calls = [
+            kv.WriteSecret(write, metadata=AS_ROOT, timeout=milliseconds / 1000)
+            for milliseconds in range(2, 202)
+        ]
+        calls += [users.LoginUser(login, timeout=number / 100) for number in range(1, 9)]
+        codes = {await call.code() for call in calls}
+    assert grpc.StatusCode.DEADLINE_EXCEEDED in codes
+    assert grpc.StatusCode.INTERNAL not in codes
+
+    def all_have_both() -> bool:
+        kinds: dict[str, set[str]] = {"request": set(), "response": set()}
+        for line in platform.audit_log.read_text().splitlines():
+            entry = json.loads(line)
+            if "request" in entry:
+                kinds[entry["type"]].add(entry["request"]["id"])
+        return kinds["request"] <= kinds["response"]
+
+    until(all_have_both)
+    platform.http("DELETE", "sys/auth/left")
 
 
 def test_what_is_no_trace_context_stands_in_no_entry(platform: Platform) -> None:

@@ -8,7 +8,6 @@ wrapped answer. What HTTP has in its envelope and headers comes as trailing meta
 
 import asyncio
 import contextlib
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -164,7 +163,7 @@ class GrpcWire(grpc.GenericRpcHandler):
         call: Call | None = None
         try:
             call = await self._call(spec, checked(message), context, request_names)
-            call.deadline = min(call.deadline or math.inf, self._clock.monotonic() + MAX_SECONDS)
+            call.deadline = self._clock.monotonic() + MAX_SECONDS
             answer = await self._to_its_end(call)
         except ServiceError as error:
             context.set_trailing_metadata((*trailing, *_headers(call)))
@@ -178,24 +177,25 @@ class GrpcWire(grpc.GenericRpcHandler):
         return answer.response
 
     async def _to_its_end(self, call: Call) -> Answer:
-        """Returns the answer to a request. Where the client leaves it goes on, as over HTTP.
+        """Returns the answer to a request. Where the client leaves, or waits no longer, it goes on, as over HTTP.
 
         What was begun is then ended, and both of its entries are in the log.
         """
         handling = asyncio.ensure_future(self._pipeline.handle(call))
         self._handling.add(handling)
-        handling.add_done_callback(self._handling.discard)
+        handling.add_done_callback(self._handled)
         return await asyncio.shield(handling)
+
+    def _handled(self, handling: asyncio.Future[Answer]) -> None:
+        self._handling.discard(handling)
+        if not handling.cancelled():
+            handling.exception()  # is nobody's to look at where the client left
 
     async def _call(
         self, spec: MethodSpec, message: Any, context: ServicerContext, request: tuple[str, str]
     ) -> Call:
         request_id, fresh_trace = request
-        metadata = {
-            key: value
-            for key, value in context.invocation_metadata() or ()
-            if isinstance(value, str)
-        }
+        metadata = _metadata(context)
         check_namespace(metadata.get("x-vault-namespace"))
         place, mount, missing = "", None, None
         if spec.mount is not None:
@@ -231,16 +231,11 @@ class GrpcWire(grpc.GenericRpcHandler):
             wrap_ttl=wrap_ttl_of(metadata.get("x-vault-wrap-ttl")),
             traceparent=trace,
             foreign_trace=foreign,
-            deadline=self._deadline(context),
             linearizable=metadata.get("x-strongroom-consistency") == "linearizable",
             request_id=request_id,
             method=spec.name,
             header=metadata.get,
         )
-
-    def _deadline(self, context: ServicerContext) -> float:
-        remaining = context.time_remaining()
-        return self._clock.monotonic() + remaining if remaining is not None else 0.0
 
 
 async def _each(requests: AsyncIterator[Read]) -> AsyncGenerator[Message]:
@@ -293,6 +288,12 @@ def _warnings(texts: Sequence[str] | None) -> Iterator[str]:
 def _headers(call: Call | None) -> list[tuple[str, str]]:
     """Returns what an answer says beside itself, as metadata."""
     return call.headers if call is not None else []
+
+
+def _metadata(context: ServicerContext) -> dict[str, str]:
+    """Returns the metadata of a call that is text. Of a name that comes again the first counts, as over HTTP."""
+    pairs = reversed(list(context.invocation_metadata() or ()))
+    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def _token(metadata: Mapping[str, str]) -> str:

@@ -77,9 +77,6 @@ class Context:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:50000"
 
-    def time_remaining(self) -> float | None:
-        return None
-
 
 class Wires:
     """Both, with a mount of each kind."""
