@@ -11,14 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import grpc.aio
 
 from strongroom_cli.bootstrap import Platform, Secrets
 from strongroom_cli.outside_etcd import refusal
+from strongroom_cli.places import (
+    check_folder,
+    check_places,
+    check_ready_file,
+    explained,
+    write_ready_file,
+)
 from strongroom_cli.settings import ServerConfig, public_url, reachable
 from strongroom_cli.supervisor import Supervisor, public_ca
 from strongroom_runtime import logs
+from strongroom_runtime.config import ConfigError
 from strongroom_runtime.etcd.refusal import RefusedError
-from strongroom_runtime.files import write_whole
 from strongroom_runtime.tasks import EndedError, unless
 
 log = logging.getLogger(__name__)
@@ -48,6 +56,13 @@ class Start:
 def run(config: ServerConfig, start: Start) -> int:
     """Runs a platform until a signal ends it; returns the exit status."""
     logs.configure("supervisor", config.log_level)
+    try:
+        check_folder("data_dir", config.data_dir)
+        check_places(config)
+        if start.ready_file is not None:
+            check_ready_file(start.ready_file)
+    except ConfigError as error:
+        return _refuse(str(error))
     return asyncio.run(_run(config, start))
 
 
@@ -66,14 +81,20 @@ async def _run(config: ServerConfig, start: Start) -> int:
                 await unless(stop, _prepare(config, start, supervisor))
         await stop.wait()
     except RefusedError as error:
-        sys.stderr.write(f"strongroom: cannot start: {refusal(error)}\n")
-        return 1
-    except (RuntimeError, ValueError, TimeoutError, OSError) as error:
-        sys.stderr.write(f"strongroom: cannot start: {str(error) or 'it took too long'}\n")
-        return 1
+        return _refuse(refusal(error))
+    except OSError as error:
+        return _refuse(explained(error, config) or "it took too long")
+    except (RuntimeError, ValueError, ConfigError) as error:
+        return _refuse(str(error))
     finally:
         await supervisor.stop()
     return 0
+
+
+def _refuse(reason: str) -> int:
+    """Says why nothing was started, or why it is ended; returns the exit status."""
+    sys.stderr.write(f"strongroom: cannot start: {reason}\n")
+    return 1
 
 
 def _end(supervisor: Supervisor, stop: asyncio.Event) -> None:
@@ -94,21 +115,34 @@ async def _prepare(config: ServerConfig, start: Start, supervisor: Supervisor) -
             secrets = await platform.initialise(1, 1)
             if config.seal == "shamir":
                 await platform.unseal(secrets.shares)
-            await platform.usable(secrets.root_token)
-            if start.furnish:
-                await platform.furnish(secrets.root_token, _AUDIT_FILE)
-            if start.root_token:
-                await platform.replace_root(secrets.root_token, start.root_token)
-                secrets = Secrets(start.root_token, secrets.shares)
+            secrets = await _furnished(platform, start, secrets)
         opens = secrets is not None or (status.initialized and config.seal == "static")
         if opens and not await platform.serving():
             log.warning("some services do not take calls yet")
         _announce(config, start, secrets, ca, initialised=status.initialized)
         if start.ready_file is not None:
             ready = _ready(config, supervisor, secrets, ca)
-            write_whole(start.ready_file, json.dumps(ready).encode())
+            write_ready_file(start.ready_file, json.dumps(ready).encode())
     finally:
         await platform.close()
+
+
+async def _furnished(platform: Platform, start: Start, secrets: Secrets) -> Secrets:
+    """Sets up what a new platform has; returns its secrets, which are shown whatever becomes of that."""
+    try:
+        await platform.usable(secrets.root_token)
+        if start.furnish:
+            await platform.furnish(secrets.root_token, _AUDIT_FILE)
+        if start.root_token:
+            await platform.replace_root(secrets.root_token, start.root_token)
+            return Secrets(start.root_token, secrets.shares)
+    except (grpc.aio.AioRpcError, TimeoutError) as error:
+        reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else "it took too long"
+        log.error(
+            "the new platform is not set up whole: secret/, the audit file or the chosen root token is missing",
+            extra={"reason": reason},
+        )
+    return secrets
 
 
 def _ready(

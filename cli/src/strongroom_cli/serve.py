@@ -10,10 +10,12 @@ import grpc.aio
 import uvloop
 
 from strongroom_cli.outside_etcd import etcd_config, refusal
+from strongroom_cli.places import check_places, explained
 from strongroom_cli.process import Process
 from strongroom_cli.settings import ServerConfig
 from strongroom_runtime import logs
 from strongroom_runtime.children import HURRY, LEAVE
+from strongroom_runtime.config import ConfigError
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.refusal import RefusedError
 from strongroom_runtime.tasks import EndedError
@@ -50,6 +52,7 @@ async def _serve(config: ServerConfig) -> int:
     loop.add_signal_handler(LEAVE, stop.set)
     loop.add_signal_handler(HURRY, _hurry, patience, stop)
     try:
+        check_places(config)
         pki.check(config.certificates, config.trust_domain, config.targets)
         process = Process(config, etcd_config(config), patience)
         lost = asyncio.Event()
@@ -59,8 +62,8 @@ async def _serve(config: ServerConfig) -> int:
         await process.start(stop)
     except EndedError:
         pass
-    except (OSError, ServiceError, pki.CertificateError) as error:
-        reason = refusal(error) if isinstance(error, RefusedError) else str(error)
+    except (OSError, ServiceError, ConfigError, pki.CertificateError) as error:
+        reason = _reason(error, config)
         log.error("cannot start", extra={"reason": reason})
         sys.stderr.write(f"strongroom: {reason}\n")
         return 1
@@ -70,6 +73,13 @@ async def _serve(config: ServerConfig) -> int:
     log.info("stopping")
     await process.stop()
     return 1 if lost.is_set() else 0
+
+
+def _reason(error: Exception, config: ServerConfig) -> str:
+    """Returns why a process cannot start, with the setting that is to be changed where one is to blame."""
+    if isinstance(error, RefusedError):
+        return refusal(error)
+    return explained(error, config) if isinstance(error, OSError) else str(error)
 
 
 def _anew(process: Process) -> None:

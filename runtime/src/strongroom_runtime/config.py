@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from strongroom_runtime.files import reason
+
 T = TypeVar("T")
 
 _TRUE = {"true", "1", "yes", "on"}
@@ -51,7 +53,7 @@ def load(
                 raise ConfigError(f"{file}: unknown setting {name}; known: {', '.join(fields)}")
             values[name] = _convert(hints[name], value, f"{file}: {name}")
     for name in fields:
-        variable = f"STRONGROOM_{name.upper()}"
+        variable = variable_of(name)
         if environment is not None and variable in environment:
             values[name] = _convert(hints[name], environment[variable], variable)
         flag = (flags or {}).get(name)
@@ -60,11 +62,16 @@ def load(
     return kind(**values)
 
 
+def variable_of(name: str) -> str:
+    """Returns the variable of the environment that gives a field."""
+    return f"STRONGROOM_{name.upper()}"
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text())
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from error
+        raise ConfigError(f"--config: {file}: {reason(error)}; it takes a file in TOML") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not TOML: {error}") from error
 

@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import grpc.aio
 import pytest
 
 from strongroom_cli import platform
@@ -40,3 +42,19 @@ def test_what_it_says_to_export_is_understood_by_a_shell(
         [shell, "-c", "\n".join([*lines, 'printf "%s|%s" "$BAO_CACERT" "$BAO_TOKEN"'])], text=True
     )
     assert printed == f"{ca}|$HOME 'x"
+
+
+async def test_the_secrets_of_a_new_platform_are_shown_though_its_audit_file_cannot_be_written() -> (
+    None
+):
+    class Refusing:
+        async def usable(self, token: str) -> None:
+            pass
+
+        async def furnish(self, token: str, audit_file: str) -> None:
+            code, none = grpc.StatusCode.INTERNAL, grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(code, none, none, details="no audit device took the entry")
+
+    made = Secrets("the root token", ("a share",))
+    refusing: Any = Refusing()
+    assert await platform._furnished(refusing, Start(True, True, "chosen"), made) == made

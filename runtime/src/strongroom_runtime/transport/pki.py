@@ -132,7 +132,10 @@ def check(folder: Path, trust_domain: str, services: Iterable[str]) -> None:
     for service in services:
         certificate = _found(folder, service, trust_domain)
         if certificate is None:
-            raise CertificateError(f"{_file(folder, service)}: is missing")
+            raise CertificateError(
+                f"{_file(folder, service)}: is missing. Where the CA is, run `strongroom pki init --dir FOLDER"
+                f" --trust-domain {trust_domain}`, which makes it, and bring it here"
+            )
         lacking = _lacking(certificate, service, trust_domain)
         if lacking:
             raise CertificateError(
