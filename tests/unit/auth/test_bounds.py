@@ -163,3 +163,53 @@ async def test_what_was_stored_before_there_were_bounds_still_logs_in(auth: Auth
     settings = login_pb2.TokenSettings(token_ttl=60)
     await auth("WriteUser", login_context(), username="ann", settings=settings)
     assert len((await auth.create(made.client_token)).policies) == 301
+
+
+NEW_NAMES = [
+    "a b",
+    "ä",
+    ".a",
+    "a.",
+    "-a",
+    "a-",
+    "ann@example.org",
+    "a+b",
+    "a*b",
+    "a/b",
+    "a\\b",
+    "a'b",
+]
+
+
+async def write_named(auth: Auth, kind: str, name: str) -> None:
+    context = await auth.context(ROOT)
+    if kind == "user":
+        await auth("WriteUser", login_context(), username=name, password="secret")
+    elif kind == "role":
+        await auth("WriteRole", login_context(), role_name=name, role=approle_pb2.AppRole())
+    else:
+        await auth("WriteTokenRole", context, role_name=name, role=token_pb2.TokenRole())
+
+
+@pytest.mark.parametrize("kind", ["user", "role", "token role"])
+async def test_new_roles_and_users_have_names_that_vault_takes(auth: Auth, kind: str) -> None:
+    for name in ("a", "_", "Ann-1.b_c", "n" * 512):
+        await write_named(auth, kind, name)
+    before = len(await auth.store.scan(()))
+    for name in NEW_NAMES:
+        await refused(write_named(auth, kind, name), Kind.INVALID, "name: takes letters, digits")
+    await refused(write_named(auth, kind, "n" * 513), Kind.INVALID, "name: may have at most 512")
+    await refused(write_named(auth, kind, ""), Kind.INVALID, "name: must not be empty")
+    assert len(await auth.store.scan(())) == before
+
+
+async def test_a_user_with_another_name_is_used_as_before(auth: Auth) -> None:
+    await auth("WriteUser", login_context(), username="ann", password="secret")
+    entry = next(e for e in await auth.store.scan(()) if str(e.path[-1]) == "ann")
+    name = "ann@example.org"
+    where = (Plain("userpass"), Plain("login-mount"), Plain("u"), name)
+    await auth.store.commit(Transaction(puts={where: entry.value}))
+    assert (await auth("LoginUser", login_context(), username=name, password="secret")).auth
+    settings = login_pb2.TokenSettings(token_ttl=60)
+    await auth("WriteUser", login_context(), username=name, settings=settings)
+    await auth("DeleteUser", login_context(), username=name)

@@ -10,6 +10,7 @@ from strongroom_auth import settings
 from strongroom_auth.approle import messages
 from strongroom_auth.approle.logins import METHOD, Logins, new_secret_id
 from strongroom_auth.approle.roles import Role, Roles, SecretId, hash_of, new_role
+from strongroom_auth.tokens import bounds
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.tokens import RenewalRule, Tokens
@@ -42,8 +43,12 @@ class AppRoleHandlers:
     async def WriteRole(
         self, request: pb.WriteRoleRequest, context: RequestContext
     ) -> pb.WriteRoleResponse:
+        name = _clean(request.role_name)
+
         async def change(before: Role | None) -> Role:
             check_right(context, before is not None)
+            if before is None:
+                bounds.check_new_name("role_name", name)
             role = before or new_role()
             local = request.role.local_secret_ids
             if (
@@ -56,7 +61,6 @@ class AppRoleHandlers:
                 role = msgspec.structs.replace(role, role_id=request.role_id)
             return messages.changed(role, request.role)
 
-        name = _clean(request.role_name)
         await self._roles.change(mount_of(context).uuid, name, change)
         return pb.WriteRoleResponse()
 

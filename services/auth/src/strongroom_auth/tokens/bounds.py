@@ -5,6 +5,7 @@ were bounds stays as it is: only what a request gives is looked at. Metadata has
 entities.
 """
 
+import re
 from collections.abc import Collection, Mapping
 
 from strongroom_runtime.errors import invalid
@@ -14,6 +15,9 @@ MAX_RANGES = 1_000
 MAX_META_KEYS, MAX_META_KEY_BYTES, MAX_META_VALUE_BYTES = 64, 128, 512
 MAX_DISPLAY_NAME_BYTES = 512
 MAX_ID_CHARACTERS = 512
+MAX_NAME_CHARACTERS = 512  # of roles and users
+_NAME = re.compile(r"\w([\w.-]*\w)?", re.ASCII)  # as in Vault
+NAMES = "takes letters, digits, _, - and ., the last two not at its ends"
 
 
 def check_policies(field: str, names: Collection[str]) -> None:
@@ -51,6 +55,25 @@ def check_meta(field: str, meta: Mapping[str, str]) -> None:
             raise invalid(f"{field}: a key may have at most {MAX_META_KEY_BYTES} bytes")
         if len(value.encode()) > MAX_META_VALUE_BYTES:
             raise invalid(f"{field}: a value may have at most {MAX_META_VALUE_BYTES} bytes")
+
+
+def is_name(text: str) -> bool:
+    """Returns whether a text has the characters of a name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_new_name(field: str, name: str) -> None:
+    """Raises for a name that no role or user is given any more. Those that have one already keep it.
+
+    Raises:
+        ServiceError: INVALID; it names the field and what it takes.
+    """
+    if not name:
+        raise invalid(f"{field}: must not be empty")
+    if not is_name(name):
+        raise invalid(f"{field}: {NAMES}")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise invalid(f"{field}: may have at most {MAX_NAME_CHARACTERS} characters")
 
 
 def check_names(display_name: str, token_id: str) -> None:

@@ -1,7 +1,5 @@
 """Token roles: where they are kept, and as messages."""
 
-import re
-
 import msgspec
 
 from strongroom.auth.v1 import login_pb2, token_pb2
@@ -14,7 +12,6 @@ from strongroom_runtime.requests import check_right
 from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
 
 _TYPES = ("", "default", "default-service", "service")
-_SUFFIX = re.compile(r"\w([\w.-]*\w)?", re.ASCII)
 
 # Fields of the record that hold lists, by the names of the contract.
 _LISTS = {
@@ -68,6 +65,8 @@ class TokenRoles:
         async def changed(entry: Entry | None) -> bytes:
             nonlocal after
             check_right(context, entry is not None)
+            if entry is None:
+                bounds.check_new_name("role_name", name)
             before = msgspec.msgpack.decode(entry.value, type=TokenRole) if entry else TokenRole()
             after = _changed(before, message)
             return msgspec.msgpack.encode(after)
@@ -150,10 +149,8 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
         raise invalid("token_explicit_max_ttl, token_num_uses, token_period: must not be negative")
     rules.check_cidrs("token_bound_cidrs", role.cidrs)
     rules.check_strict_ip(role.cidrs, strict=role.strict_ip)
-    if role.path_suffix and not _SUFFIX.fullmatch(role.path_suffix):
-        raise invalid(
-            "path_suffix: takes letters, digits, _, - and ., the last two not at its ends"
-        )
+    if role.path_suffix and not bounds.is_name(role.path_suffix):
+        raise invalid(f"path_suffix: {bounds.NAMES}")
     if "root" in role.allowed:
         raise invalid("allowed_policies: root cannot be allowed by a role")
     return role

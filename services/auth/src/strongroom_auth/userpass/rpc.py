@@ -7,7 +7,7 @@ from strongroom.auth.v1 import userpass_pb2 as pb
 from strongroom_auth import settings
 from strongroom_auth.lockout import LONGEST_COUNTED, Lockouts
 from strongroom_auth.settings import Settings
-from strongroom_auth.tokens import rules
+from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.tokens import RenewalRule, Tokens, conflict
@@ -58,16 +58,19 @@ class UserpassHandlers:
     ) -> pb.WriteUserResponse:
         password = await self._given(request.password, request.password_hash)
         given = settings.with_old_names(request, _OLD_NAMES)
+        name = _clean(request.username)
 
         async def change(before: User | None) -> User:
             check_right(context, before is not None)
+            if before is None:
+                bounds.check_new_name("username", name)
             if before is None and password is None:
                 raise invalid("missing password")
             known = before.settings if before else Settings()
             hashed = password or (before.password if before else b"")
             return User(hashed, settings.changed(known, given))
 
-        await self._users.change(mount_of(context).uuid, _clean(request.username), change)
+        await self._users.change(mount_of(context).uuid, name, change)
         return pb.WriteUserResponse()
 
     async def DeleteUser(
