@@ -20,7 +20,7 @@ from tests.fakes.store import MemoryStore
 from tests.unit.transit.test_service import CONTEXT, Transit, refused
 
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import Plain, Transaction
+from strongroom_runtime.storage import Path, Plain, Transaction
 from strongroom_transit.domain.backups import restored
 from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.kinds import TYPES, Family
@@ -278,6 +278,26 @@ async def test_a_restored_key_replaces_another_only_by_force(transit: Transit) -
     assert await transit.decrypt("k", old) == b"old"
     await refused(transit.decrypt("k", newer), "too new")
     assert await kept(transit) == 1
+
+
+async def test_a_key_that_is_replaced_while_it_is_read_is_used_as_it_is_then(
+    transit: Transit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await transit("CreateKey", name="k", **FREELY)
+    text = (await transit("BackupKey", name="k")).backup
+    old = await transit.encrypt("k", b"old")
+    await transit("RotateKey", name="k")  # what was ready before is made anew
+    get, left = transit.store.get, [text]
+
+    async def late(path: Path, *, linearizable: bool = False) -> Any:
+        if left and path[0] == "v":
+            await transit("RestoreKey", backup=left.pop(), force=True)
+        return await get(path, linearizable=linearizable)
+
+    monkeypatch.setattr(transit.store, "get", late)
+    assert await transit.decrypt("k", old) == b"old"
+    left.append(text)
+    assert (await transit.encrypt("k", b"x")).startswith("vault:v1:")
 
 
 async def test_a_key_with_more_versions_than_a_transaction_holds_is_restored(
