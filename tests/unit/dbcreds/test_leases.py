@@ -434,6 +434,22 @@ async def test_a_database_that_hangs_is_given_up(dbcreds: Dbcreds) -> None:
     assert await quick.nothing_left()
 
 
+async def test_a_ghost_goes_when_its_connection_has_been_gone_for_long(dbcreds: Dbcreds) -> None:
+    config = Config(clock_seconds=0.02, creation_seconds=0.1, revocation_seconds=1)
+    quick = Dbcreds(dbcreds.store, dbcreds.clock, dbcreds.database, dbcreds.auth, config)
+    await quick.prepare()
+    quick.database.hangs = True
+    await refused(quick.creds(), Kind.UNAVAILABLE, "in time")
+    quick.database.hangs = False
+    await quick.pass_time(60)
+    await quick("DeleteConnection", name="db")
+    for _ in range(3):
+        await quick.pass_time(1000)
+        assert await quick.stored("lease") == 1  # the connection may come again
+    await quick.pass_time(86_400)
+    assert await quick.nothing_left()
+
+
 async def test_a_client_that_leaves_leaves_nothing(dbcreds: Dbcreds) -> None:
     for steps in range(40):
         task = asyncio.create_task(dbcreds.creds())

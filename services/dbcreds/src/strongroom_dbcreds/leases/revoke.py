@@ -448,10 +448,17 @@ class Revoker:
             extra={"lease": after.id, "attempts": after.attempts, "kind": error.kind.value},
         )
         with contextlib.suppress(ConflictError):
-            if after.state is State.GHOST and await is_gone(self._leases.store, after.mount):
-                await self._leases.remove(claimed)  # with the mount its connection went
+            if after.state is State.GHOST and await self._out_of_reach(after, error, now):
+                await self._leases.remove(claimed)
             else:
                 await self._leases.replace(claimed, after, happened(FAILED, after, now))
+
+    async def _out_of_reach(self, lease: Lease, error: ServiceError, now: float) -> bool:
+        """Returns whether the connection of a lease is gone, with its mount or for long."""
+        without = error.kind is Kind.FAILED_PRECONDITION
+        return (without and lease.irrevocable(now)) or await is_gone(
+            self._leases.store, lease.mount
+        )
 
     async def _put_off(self, claimed: list[Kept], outcomes: dict[str, str]) -> list[Kept]:
         """Puts off leases whose database is known to be away, and says why; returns the others."""
