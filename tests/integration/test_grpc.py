@@ -1,6 +1,8 @@
 """A client generated from the contracts, over TLS."""
 
+import importlib
 import json
+import pkgutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from strongroom.auth.v1 import (
     userpass_pb2_grpc,
 )
 from strongroom.kv.v1 import kv1_pb2, kv1_pb2_grpc, kv2_pb2, kv2_pb2_grpc
+from strongroom.options.v1 import options_pb2
 from strongroom.sys.v1 import mounts_pb2, mounts_pb2_grpc, wrapping_pb2, wrapping_pb2_grpc
 from strongroom.transit.v1 import cipher_pb2, stream_pb2, stream_pb2_grpc
 from tests.integration.platforms import ROOT, Platform, until
@@ -344,9 +347,32 @@ def test_health_needs_no_token(platform: Platform) -> None:
     assert platform.serves("strongroom.kv.v1.KvV2Service")
 
 
+def _internal_methods() -> list[str]:
+    """Returns the methods of all contracts that have no route, `WatchKeyRing` and `Append` of the log among them."""
+    modules = (
+        importlib.import_module(each.name)
+        for package in ("audit", "auth", "dbcreds", "etcd", "kv", "link", "seal", "sys", "transit")
+        for path in importlib.import_module(f"strongroom.{package}").__path__
+        for each in pkgutil.walk_packages([path], f"strongroom.{package}.")
+        if each.name.endswith("_pb2")
+    )
+    return [
+        f"/{service.full_name}/{method.name}"
+        for module in modules
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if not method.GetOptions().HasExtension(options_pb2.route)
+    ]
+
+
 def test_internal_methods_are_not_public(platform: Platform) -> None:
+    methods = _internal_methods()
+    for known in ("auth.v1.TokenGateService/AdoptRootToken", "seal.v1.KeyService/WatchKeyRing",
+                  "audit.v1.AuditLogService/Append", "link.v1.LinkService/Exchange"):  # fmt: skip
+        assert f"/strongroom.{known}" in methods
     with platform.channel() as channel:
-        call: Any = channel.unary_unary("/strongroom.auth.v1.TokenGateService/AdoptRootToken")
-        with pytest.raises(grpc.RpcError) as caught:
-            call(b"")
-        assert code_of(caught.value) is grpc.StatusCode.UNIMPLEMENTED
+        for method in methods:
+            call: Any = channel.unary_unary(method)
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", metadata=AS_ROOT)
+            assert code_of(caught.value) is grpc.StatusCode.UNIMPLEMENTED, method
