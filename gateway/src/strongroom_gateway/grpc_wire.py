@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from strongroom.sys.v1 import wrapping_pb2
 from strongroom_gateway.call import Call, names, trace_of, wrap_ttl_of
 from strongroom_gateway.contract.bodies import MAX_BODY
-from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
+from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for, respelled
 from strongroom_gateway.grpc_messages import Read, checked, reader
 from strongroom_gateway.http.paths import PREFIX, canonical, check_folder, check_namespace
 from strongroom_gateway.http.wire import MAX_SECONDS
@@ -210,7 +210,10 @@ class GrpcWire(grpc.GenericRpcHandler):
         path, folder = canonical(PREFIX + place + path_for(spec, message))
         if folder:
             check_folder(path, spec.operation)
-        captures = self._routes.captures(spec, path[len(place) :])
+        relative, captures = respelled(
+            spec, path[len(place) :], self._routes.captures(spec, path[len(place) :])
+        )
+        path = (place + relative).removesuffix("/")
         given = spec.given_plan.fields(message, captures)
         for name in spec.request_plan.from_path:
             setattr(message, name, captures.get(name, ""))

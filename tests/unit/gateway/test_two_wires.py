@@ -350,3 +350,41 @@ async def test_a_span_may_say_that_something_is_switched_off(wires: Wires) -> No
     message: Any = spec.request(mount=MOUNTS["kv", "2"], delete_version_after=-1)
     call = await wires.over_grpc(spec, message)
     assert call.parameters() == {"delete_version_after": "-1s"}
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "path"),
+    [
+        ("auth.v1.PolicyService/DeletePolicy", "name", "sys/policies/acl/{}"),
+        ("auth.v1.PolicyService/ReadPolicyOld", "name", "sys/policy/{}"),
+        ("auth.v1.UserpassService/DeleteUser", "username", "auth/people/users/{}"),
+        ("auth.v1.UserpassService/WritePassword", "username", "auth/people/users/{}/password"),
+        ("auth.v1.UserpassService/LoginUser", "username", "auth/people/login/{}"),
+        ("auth.v1.AppRoleService/ReadRole", "role_name", "auth/approle/role/{}"),
+        ("auth.v1.AppRoleService/ListSecretIds", "role_name", "auth/approle/role/{}/secret-id/"),
+    ],
+)
+@pytest.mark.parametrize("name", ["admin", "ADMIN", "Admin", " admin "])
+async def test_policies_judge_a_name_in_the_spelling_by_which_it_is_known(
+    wires: Wires, method: str, field: str, path: str, name: str
+) -> None:
+    """As in OpenBao: who is denied `users/admin` must not have `users/ADMIN`, who is the same."""
+    spec = BOTH[f"/strongroom.{method}"]
+    message: Any = spec.request(**{field: name})
+    if spec.mount is not None:
+        message.mount = MOUNTS[spec.mount]
+    for call in (
+        await wires.over_grpc(spec, message),
+        await wires.over_http(spec.operation, path.format(name).rstrip("/")),
+    ):
+        assert call.path == path.format("admin")
+        assert getattr(call.message, field) == "admin"
+
+
+async def test_other_names_stay_as_they_are(wires: Wires) -> None:
+    for operation, path in (
+        (options.OPERATION_READ, "team/two/data/ADMIN"),
+        (options.OPERATION_READ, "auth/token/roles/ADMIN"),
+        (options.OPERATION_UPDATE, "transit/encrypt/ADMIN"),
+    ):
+        assert (await wires.over_http(operation, path)).path == path

@@ -61,6 +61,7 @@ class MethodSpec:
         str, ...
     ]  # of the request message: the captures of the patterns, and the mount
     subject: str
+    any_case: tuple[str, ...]  # fields with names that are the same in capitals
     given_plan: GivenPlan  # of the request message, for policies and audit entries
     request_plan: RequestPlan
     response_plan: ResponsePlan
@@ -185,6 +186,35 @@ def path_for(spec: MethodSpec, message: Message) -> str:
     raise ServiceError(Kind.INVALID, "the message leaves a field of its path empty")
 
 
+def respelled(
+    spec: MethodSpec, path: str, captures: Mapping[str, str]
+) -> tuple[str, Mapping[str, str]]:
+    """Returns a path, and what it captures, with names in the spelling by which they are known.
+
+    A policy that denies `users/admin` would else allow `users/ADMIN`, who is the same.
+
+    Args:
+        spec: the method.
+        path: as it leads to the method.
+        captures: what it captures.
+    """
+    plain = {
+        name: captures[name].strip().lower() or captures[name]
+        for name in spec.any_case
+        if name in captures
+    }
+    plain |= {name: text for name, text in captures.items() if name not in plain}
+    if plain != captures:
+        for pattern in _patterns.of(spec):
+            if path == _filled(pattern, captures):
+                return _filled(pattern, plain), plain
+    return path, captures
+
+
+def _filled(pattern: list[tuple[str, str]], captures: Mapping[str, str]) -> str:
+    return "/".join(captures.get(field, "") if field else text for text, field in pattern)
+
+
 def _patterns_of(spec: MethodSpec) -> list[list[tuple[str, str]]]:
     """Returns the patterns of a method in the order in which they are tried.
 
@@ -229,6 +259,9 @@ def _spec(service: ServiceDescriptor, rpc: MethodDescriptor) -> MethodSpec:
         shape=shape_of(rpc),
         path_fields=(*_mount_fields(rpc.input_type), *captures),
         subject=route.subject,
+        any_case=tuple(
+            f.name for f in rpc.input_type.fields if f.GetOptions().Extensions[options.any_case]
+        ),
         given_plan=GivenPlan(rpc.input_type, as_query=route.operation not in WITH_BODY),
         request_plan=RequestPlan(
             rpc.input_type,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from strongroom.options.v1 import options_pb2 as options
-from strongroom_gateway.contract.routes import CAPABILITY, LISTS, MethodSpec, RouteTable
+from strongroom_gateway.contract.routes import CAPABILITY, LISTS, MethodSpec, RouteTable, respelled
 from strongroom_gateway.http.absent import why
 from strongroom_gateway.http.paths import ABSOLUTE, canonical, check_folder
 from strongroom_gateway.mounts.table import ACTIVE, MountTable, Snapshot
@@ -104,7 +104,7 @@ class Targets:
         if helps:
             target.capability = "help"
         if operation in LISTS and path:
-            target.path = f"{path}/"
+            target.path = f"{target.path}/"
         return target
 
     async def _help(self, path: str, operation: int) -> Target:
@@ -125,6 +125,8 @@ class Targets:
         except ServiceError as error:
             missing = _hint(error, operation) if mount.kind == ("kv", "2") else error.again()
             return Target(path, operation, mount=context, snapshot=mounts, missing=missing)
+        relative, captures = respelled(spec, path[len(mount.path) :], captures)
+        path = (mount.path + relative).removesuffix("/")
         return Target(path, operation, spec, captures, context, mounts)
 
     async def _absolute(self, path: str, operation: int) -> Target:
@@ -132,6 +134,7 @@ class Targets:
             spec, captures = self._routes.match(None, path, operation)
         except ServiceError as error:
             return Target(path, operation, missing=why(error, path))
+        path, captures = respelled(spec, path, captures)
         if spec.works_sealed:
             return Target(path, operation, spec, captures)  # the table may not be readable
         mounts = await self._mounts.current()

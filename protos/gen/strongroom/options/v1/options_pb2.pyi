@@ -333,6 +333,7 @@ ALIASES_FIELD_NUMBER: _builtins.int
 AUDIT_PLAIN_FIELD_NUMBER: _builtins.int
 MOUNT_PATH_FIELD_NUMBER: _builtins.int
 NULL_IS_ZERO_FIELD_NUMBER: _builtins.int
+ANY_CASE_FIELD_NUMBER: _builtins.int
 route: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Route]
 """The public route; absent on calls between services."""
 callers: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
@@ -353,3 +354,7 @@ mount_path: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptio
 """The path of the mount, over gRPC. Over HTTP it stands in the URL, and the field has no JSON form."""
 null_is_zero: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """Null in JSON sets it to zero or false, where otherwise null is as if it were absent."""
+any_case: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""A name that is the same in capitals, or with blanks around it. Where it stands in a path, policies and entries have the path
+with the name that it is: in small letters, without blanks.
+"""
