@@ -26,12 +26,14 @@ def check_places(config: ServerConfig) -> None:
     """
     targets = config.targets
     if "audit" in targets:
-        check_folder(_given("audit_dir", config), config.audit_folder)
+        # Its files may be writable where it is not.
+        with _naming(_given("audit_dir", config), config.audit_folder, made=True):
+            config.audit_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if "seal" in targets and config.seal == "static" and config.seal_key_file is not None:
         _check_seal_key(config.seal_key_file)
     if config.pki_dir is not None:
         with _naming("pki_dir", config.pki_dir):
-            list(config.pki_dir.iterdir())
+            os.stat(f"{config.pki_dir}/.")  # a Path would drop what tells a folder from a file
     if config.etcd_pki_dir is not None:
         for name in ("ca.pem", "client.pem", "client.key"):
             _check_file("etcd_pki_dir", config.etcd_pki_dir / name)

@@ -133,10 +133,10 @@ def test_a_folder_without_rights() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o555)
-        with without_rights(), pytest.raises(ConfigError, match=r"audit_dir: .*has no right to it"):
-            check_folder("audit_dir", folder)
-        with without_rights(), pytest.raises(ConfigError, match=r"audit_dir: .*has no right to it"):
-            check_folder("audit_dir", folder / "new")
+        with without_rights(), pytest.raises(ConfigError, match=r"data_dir: .*has no right to it"):
+            check_folder("data_dir", folder)
+        with without_rights(), pytest.raises(ConfigError, match=r"data_dir: .*has no right to it"):
+            check_folder("data_dir", folder / "new")
         with (
             without_rights(),
             pytest.raises(ConfigError, match=r"ready_file: .*has no right to it"),
