@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.descriptor import Descriptor
 
 MOST_FIELDS = 1_000_000
-# Too few bytes to be counted for: what they could grow to is little.
-_FEW_BYTES = 64 << 10
+_LEAST_BYTES = 2  # of a field that is counted: its tag and its length
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # Protocol Buffers documentation, "Encoding"
 
 
@@ -35,7 +34,7 @@ def has_too_many_fields(data: bytes, shape: Shape, most: int = MOST_FIELDS) -> b
         shape: of its type.
         most: how many there may be.
     """
-    if len(data) <= _FEW_BYTES:
+    if len(data) <= _LEAST_BYTES * most:
         return False
     try:
         return _left(data, 0, len(data), shape.inner, most) < 0

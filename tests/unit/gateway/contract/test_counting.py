@@ -41,8 +41,9 @@ def test_lists_in_messages_are_counted() -> None:
     assert not has_too_many_fields(message, shape, 202)
 
 
-def test_small_messages_are_not_counted() -> None:
-    assert not has_too_many_fields(items(200).SerializeToString(), SHAPE, 100)
+def test_fields_of_the_least_size_are_counted() -> None:
+    assert not has_too_many_fields(items(99).SerializeToString(), SHAPE, 100)
+    assert has_too_many_fields(items(100).SerializeToString(), SHAPE, 100)
 
 
 @given(st.binary(max_size=200))
