@@ -1,10 +1,14 @@
 """What is stored of connections, roles and quotas."""
 
+import fnmatch
+import re
 from typing import Any
 
 import msgspec
 
 from strongroom_dbcreds.domain.rotations import Account, Plan
+
+_LITERAL = re.compile(r"[\[?]")  # what `fnmatch` knows beside `*`, and Vault does not
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -94,16 +98,4 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 def _matches(pattern: str, name: str) -> bool:
-    first, *rest = pattern.split("*")
-    if not rest:
-        return name == first
-    *middle, last = rest
-    at, end = len(first), len(name) - len(last)
-    if end < at or not name.startswith(first) or not name.endswith(last):
-        return False
-    for part in middle:
-        found = name.find(part, at, end)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True
+    return fnmatch.fnmatchcase(name, _LITERAL.sub(r"[\g<0>]", pattern))
