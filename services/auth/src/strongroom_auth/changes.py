@@ -2,9 +2,28 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.storage import ConflictError, Entry, Path, Store, Transaction
+
+T = TypeVar("T")
+
+
+async def repeated(attempts: int, work: Callable[[], Awaitable[T]]) -> T:
+    """Returns what work gives that is done again where what it had read was changed meanwhile.
+
+    Args:
+        attempts: how often it is done.
+        work: raises ConflictError where others were faster.
+
+    Raises:
+        ServiceError: CONFLICT; others were faster each time. What `work` raises.
+    """
+    for _ in range(attempts):
+        with contextlib.suppress(ConflictError):
+            return await work()
+    raise conflict()
 
 
 async def change(
@@ -42,11 +61,11 @@ async def change_with(
     Raises:
         ServiceError: as `change`.
     """
-    for _ in range(attempts):
+
+    async def commit() -> None:
         entry = await store.get(path)
         transaction = await decide(entry)
         transaction.expect[path] = entry.revision if entry else 0
-        with contextlib.suppress(ConflictError):
-            await store.commit(transaction)
-            return
-    raise conflict()
+        await store.commit(transaction)
+
+    await repeated(attempts, commit)

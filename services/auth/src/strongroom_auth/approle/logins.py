@@ -1,12 +1,11 @@
 """Secret ids and logins: what is decided, and the one transaction that a login is."""
 
-import contextlib
 import uuid
 
 import msgspec
 
 from strongroom.auth.v1 import approle_pb2 as pb
-from strongroom_auth import settings
+from strongroom_auth import changes, settings
 from strongroom_auth.approle.roles import (
     Role,
     Roles,
@@ -18,11 +17,11 @@ from strongroom_auth.approle.roles import (
 )
 from strongroom_auth.lockout import Failures, Lockouts
 from strongroom_auth.tokens import bounds, rules
-from strongroom_auth.tokens.tokens import Issued, Tokens, conflict
+from strongroom_auth.tokens.tokens import Issued, Tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
 from strongroom_runtime.requests import mount_of
-from strongroom_runtime.storage import ConflictError, Path, Transaction
+from strongroom_runtime.storage import Path, Transaction
 
 METHOD = "approle"
 _WRONG = "invalid role or secret ID"
@@ -94,10 +93,9 @@ class Logins:
         await self._tokens.ready()
         if not role_id:
             raise invalid("missing role_id")
-        for _ in range(self._attempts * 10):
-            with contextlib.suppress(ConflictError):
-                return await self._login(role_id, secret_id, context)
-        raise conflict()
+        return await changes.repeated(
+            self._attempts * 10, lambda: self._login(role_id, secret_id, context)
+        )
 
     async def _login(
         self, role_id: str, secret_id: str, context: RequestContext

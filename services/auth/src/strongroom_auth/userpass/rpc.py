@@ -1,22 +1,19 @@
 """UserpassService: the contract to and from users."""
 
-import contextlib
-
 from strongroom.auth.v1 import login_pb2
 from strongroom.auth.v1 import userpass_pb2 as pb
-from strongroom_auth import settings
+from strongroom_auth import changes, settings
 from strongroom_auth.lockout import LONGEST_COUNTED, Lockouts
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.messages import auth_message
 from strongroom_auth.tokens.records import Token
-from strongroom_auth.tokens.tokens import RenewalRule, Tokens, conflict
+from strongroom_auth.tokens.tokens import RenewalRule, Tokens
 from strongroom_auth.userpass.passwords import Passwords
 from strongroom_auth.userpass.users import User, Users, user_path
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
-from strongroom_runtime.storage import ConflictError
 
 METHOD = "userpass"
 _LOGIN_ATTEMPTS = 5  # each of which hashes a password
@@ -109,11 +106,8 @@ class UserpassHandlers:
         self, request: pb.LoginUserRequest, context: RequestContext
     ) -> pb.LoginUserResponse:
         await self._tokens.ready()
-        for _ in range(_LOGIN_ATTEMPTS):
-            # The user was changed, or is gone, since it was looked at: what it is now counts.
-            with contextlib.suppress(ConflictError):
-                return await self._login(request, context)
-        raise conflict()
+        # Where the user was changed, or is gone, since it was looked at, what it is now counts.
+        return await changes.repeated(_LOGIN_ATTEMPTS, lambda: self._login(request, context))
 
     async def _login(
         self, request: pb.LoginUserRequest, context: RequestContext
