@@ -135,9 +135,8 @@ class Keys:
                 loaded = await self._loaded(mount, key, version)
                 if loaded is not None:
                     found[version] = loaded
-                elif (
-                    not linearizable
-                ):  # the key was replaced or trimmed since its settings were read
+                elif not linearizable:
+                    # The key was replaced or trimmed since its settings were read.
                     return await self._keyset(mount, name, wanted, linearizable=True)
         return Keyset(key, found)
 

@@ -214,9 +214,8 @@ class Tokens:
                 period=rule.period,
                 explicit_max=rule.explicit_max or token.explicit_max,
             )
-            if (
-                span.ttl <= 0
-            ):  # bounds may have become narrower: the token stands for as long as it was given
+            if span.ttl <= 0:
+                # Bounds may have become narrower: the token stands for as long as it was given.
                 raise invalid("past the max TTL, cannot renew")
             renewed = msgspec.structs.replace(token, expires=now + span.ttl, renewed=now)
             with contextlib.suppress(ConflictError):

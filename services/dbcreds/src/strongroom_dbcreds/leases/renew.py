@@ -75,9 +75,8 @@ class Renewer:
             lease, expires=now + span.ttl, due=now + span.ttl, renewed=now
         )
         longer = after.expires >= lease.expires
-        if (
-            longer
-        ):  # the database first: should what follows fail, the lease ends before its user could
+        if longer:
+            # The database first: should what follows fail, the lease ends before its user could.
             await self._extend(after, role)
         try:
             await self._leases.replace(kept, after, happened(RENEWED, after, now))
@@ -92,9 +91,8 @@ class Renewer:
     async def _agree(self, key: str, role: Role) -> None:
         """Lets the database end a user when its lease ends now, whatever others make of the lease meanwhile."""
         told = 0.0
-        while found := await self._leases.get_many(
-            [key]
-        ):  # past the memory, which may not know of them yet
+        # Past the memory, which may not know of them yet.
+        while found := await self._leases.get_many([key]):
             lease = found[0].lease
             if lease.expires == told or not lease.alive(self._clock.now()):
                 return
