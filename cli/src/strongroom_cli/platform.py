@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -195,5 +196,12 @@ def _announce(
         lines += [
             "",
             "This is for development: everything is lost when it ends, unless --data-dir is given.",
+        ]
+    cores = os.cpu_count() or 1
+    if cores > 2 and config.workers == 1:
+        lines += [
+            "",
+            f"One process serves clients, with little more than one of {cores} cores.",
+            f"--workers={cores // 2} uses the others.",
         ]
     click.echo("\n".join([*lines, ""]))

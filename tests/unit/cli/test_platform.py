@@ -1,5 +1,6 @@
 """What a platform says when it comes up, and when it does not."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,3 +59,21 @@ async def test_the_secrets_of_a_new_platform_are_shown_though_its_audit_file_can
     made = Secrets("the root token", ("a share",))
     refusing: Any = Refusing()
     assert await platform._furnished(refusing, Start(True, True, "chosen"), made) == made
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "said"), [(8, 1, "--workers=4"), (2, 1, None), (8, 4, None)]
+)
+def test_it_says_that_more_processes_would_use_the_other_cores(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    cores: int,
+    workers: int,
+    said: str | None,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    platform._announce(
+        ServerConfig(workers=workers), Start(True, True), None, None, initialised=True
+    )
+    shown = capsys.readouterr().out
+    assert said in shown if said else "--workers" not in shown
