@@ -19,6 +19,8 @@ from strongroom_runtime.context import RequestContext
 UnaryHandler = Callable[[Any, RequestContext], Coroutine[Any, Any, Message]]
 StreamHandler = Callable[[Any, RequestContext], AsyncIterator[Message]]
 DuplexHandler = Callable[[AsyncIterator[Any], RequestContext], AsyncIterator[Message]]
+# Waits until a service has what it needs for a request; raises ServiceError where that takes long.
+Ready = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Shape(Enum):
@@ -61,10 +63,15 @@ class Method:
 
 
 class HandlerTable:
-    """The RPCs of one process, by full gRPC name."""
+    """The RPCs of one process, by full gRPC name.
 
-    def __init__(self) -> None:
+    Args:
+        ready: what each unary handler waits for, since requests come as soon as the platform is unsealed.
+    """
+
+    def __init__(self, ready: Ready | None = None) -> None:
         self._methods: dict[str, Method] = {}
+        self._ready = ready
 
     @property
     def methods(self) -> Mapping[str, Method]:
@@ -86,12 +93,13 @@ class HandlerTable:
             if function is None or name in self._methods:
                 raise TypeError(f"{name} is not implemented exactly once")
             shape = shape_of(rpc)
+            unary = function if shape in (Shape.UNARY, Shape.BATCHES) else None
             self._methods[name] = Method(
                 name=name,
                 descriptor=rpc,
                 request=GetMessageClass(rpc.input_type),
                 response=GetMessageClass(rpc.output_type),
-                unary=function if shape in (Shape.UNARY, Shape.BATCHES) else None,
+                unary=_once(self._ready, unary) if unary and self._ready else unary,
                 stream=function if shape is Shape.STREAM else None,
                 duplex=function if shape is Shape.DUPLEX else None,
             )
@@ -106,6 +114,16 @@ class HandlerTable:
             if name in self._methods:
                 raise TypeError(f"{name} is not implemented exactly once")
             self._methods[name] = method
+
+
+def _once(ready: Ready, handler: UnaryHandler) -> UnaryHandler:
+    """Returns a handler that waits for its service first."""
+
+    async def waiting(request: Any, context: RequestContext) -> Message:
+        await ready()
+        return await handler(request, context)
+
+    return waiting
 
 
 class Caller(Protocol):

@@ -440,8 +440,8 @@ async def test_a_database_that_hangs_keeps_no_other_waiting(dbcreds: Dbcreds) ->
     async with asyncio.timeout(10):
         while await known(dbcreds) == before:
             await asyncio.sleep(0.01)
-    await dbcreds.service.stop()
     assert (await dbcreds("ReadStaticRole", name="stuck-0")).HasField("last_vault_rotation")
+    await dbcreds.service.stop()
 
 
 async def test_a_role_that_does_not_open_keeps_no_other_from_being_rotated(

@@ -51,7 +51,7 @@ class AuditHandlers:
         devices, _, _ = await self._devices.all()
         device = devices.get(_clean(request.path))
         if device is None:
-            raise invalid("path: no such audit device")
+            raise invalid("path: unknown audit backend: no such device is enabled")
         return pb.HashInputResponse(hash=device.hash(request.input))
 
 

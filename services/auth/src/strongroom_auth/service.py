@@ -143,7 +143,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         found = await tokens.find(token_id)
         return found.policies if found is not None else None
 
-    handlers = HandlerTable()
+    handlers = HandlerTable(clock.ready)
     passwords = Passwords(config.bcrypt_rounds)
     for module, name, implementation in (
         (

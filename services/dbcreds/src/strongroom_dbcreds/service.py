@@ -103,7 +103,7 @@ def build(
     tokens = TokenLeases(host.peers["auth"])
     renewer = Renewer(leases, roles, connections, clock)
     drops = (static.records.drop, roles.drop, records.drop)
-    handlers = HandlerTable()
+    handlers = HandlerTable(clock.ready)
     for module, name, implementation in (
         (connection_pb2, "ConnectionService", ConnectionHandlers(connections, rotator, clock)),
         (role_pb2, "RoleService", RoleHandlers(roles, records, issuer)),

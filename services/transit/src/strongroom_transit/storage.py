@@ -439,7 +439,7 @@ def _transaction(
 
 def _check_replaces(before: Key | None, *, replace: bool) -> None:
     if before is not None and not replace:
-        raise ServiceError(Kind.INVALID, "name: there is a key of that name already")
+        raise ServiceError(Kind.INVALID, "name: a key of that name already exists")
 
 
 def _too_slow() -> ServiceError:

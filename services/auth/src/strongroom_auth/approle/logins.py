@@ -90,7 +90,6 @@ class Logins:
             ServiceError: INVALID where role id or secret id are wrong, DENIED for an address that is not allowed, and
                 after too many wrong secret ids.
         """
-        await self._tokens.ready()
         if not role_id:
             raise invalid("missing role_id")
         return await changes.repeated(

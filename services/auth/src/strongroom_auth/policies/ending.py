@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from strongroom_auth.policies.records import DUE, DUE_DIGITS, POLICY, decoded, due_path, policy_path
-from strongroom_runtime.shared_clock import SharedClock
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.storage import ConflictError, Entry, Path, Store, Transaction, going_past
 from strongroom_runtime.time_index import all_due
 
@@ -23,7 +23,7 @@ class Ending:
         clock: by which they end.
     """
 
-    def __init__(self, store: Store, clock: SharedClock) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self.complete = False  # whether each policy that ends is known to stand in the index
@@ -31,7 +31,6 @@ class Ending:
     async def gone(self) -> set[str]:
         """Returns the names of policies that have ended and are not yet removed."""
         names: set[str] = set()
-        await self._clock.ready()
         async for due in self._due():
             with going_past(self._store, due.path):
                 entry = await self._store.get(policy_path(due.path[2]))
@@ -41,7 +40,6 @@ class Ending:
 
     async def remove(self) -> None:
         """Removes policies that have ended, which only take room. May be done by several replicas at once."""
-        await self._clock.ready()
         async for due in self._due():
             # Another may have written the policy anew meanwhile.
             with contextlib.suppress(ConflictError), going_past(self._store, due.path):

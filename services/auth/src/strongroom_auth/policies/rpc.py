@@ -8,12 +8,12 @@ import msgspec
 from strongroom.auth.v1 import policy_pb2 as pb
 from strongroom_auth.policies.records import Change, PolicyRecord
 from strongroom_auth.policies.storage import PolicyStore, clean
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
 from strongroom_runtime.requests import page
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.timestamps import parse_time, timestamp
 
 # (token text, accessor), one of both given: the names of a token's policies, None where there is no such token.
@@ -25,7 +25,7 @@ MAX_PATHS = 1_000
 class PolicyHandlers:
     """Answers requests to sys/policies/acl, sys/policy and sys/capabilities."""
 
-    def __init__(self, policies: PolicyStore, policies_of: PoliciesOf, clock: SharedClock) -> None:
+    def __init__(self, policies: PolicyStore, policies_of: PoliciesOf, clock: Clock) -> None:
         self._policies = policies
         self._clock = clock
         self._policies_of = policies_of
@@ -173,7 +173,6 @@ class PolicyHandlers:
             text = await self._policies.text(name)
             if text is not None:
                 compiled.append(self._parsed.parse(name, text).render({}))
-        await self._clock.ready()
         return Acl.compile(compiled, self._clock.now())
 
 

@@ -13,9 +13,9 @@ from strongroom_auth.policies.records import (
     due_path,
     policy_path,
 )
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import PolicyError, parse_policy
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import Entry, ReadSet, Store, Transaction
 from strongroom_runtime.tools import base64_text
 
@@ -33,7 +33,7 @@ class PolicyStore:
         clock: by which policies end.
     """
 
-    def __init__(self, store: Store, attempts: int, clock: SharedClock) -> None:
+    def __init__(self, store: Store, attempts: int, clock: Clock) -> None:
         self._store = store
         self._attempts = attempts
         self._clock = clock
@@ -49,7 +49,7 @@ class PolicyStore:
         path = policy_path(name)
         entry = await (reads.get(path) if reads is not None else self._store.get(path))
         record = decoded(entry.value) if entry is not None else None
-        if record is not None and not await self._gone(record):
+        if record is not None and not record.gone(self._clock.now()):
             return record
         return PolicyRecord(DEFAULT) if name == "default" else None
 
@@ -65,7 +65,8 @@ class PolicyStore:
             stored -= await self.ending.gone()
         else:
             entries = await self._store.scan((POLICY,))
-            stored = {e.path[1] for e in entries if not await self._gone(decoded(e.value))}
+            now = self._clock.now()
+            stored = {e.path[1] for e in entries if not decoded(e.value).gone(now)}
         below = f"{clean(prefix).strip('/')}/" if prefix else ""
         return sorted(name for name in stored | {"default", "root"} if name.startswith(below))
 
@@ -109,12 +110,6 @@ class PolicyStore:
             return _replaced(name, decoded(entry.value) if entry is not None else None, None)
 
         await changes.change_with(self._store, policy_path(name), removed, self._attempts)
-
-    async def _gone(self, record: PolicyRecord) -> bool:
-        if not record.expires:
-            return False
-        await self._clock.ready()
-        return record.gone(self._clock.now())
 
 
 def clean(name: str) -> str:

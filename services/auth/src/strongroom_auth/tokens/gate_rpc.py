@@ -39,7 +39,6 @@ class TokenGateHandlers:
     async def ResolveToken(
         self, request: pb.ResolveTokenRequest, context: RequestContext
     ) -> pb.ResolveTokenResponse:
-        await self._tokens.ready()
         reads = self._store.reads(linearizable=request.linearizable)
         token = await self._tokens.resolve(request.token, request.client_address, reads)
         if token is None:
@@ -69,7 +68,6 @@ class TokenGateHandlers:
     async def CheckToken(
         self, request: pb.CheckTokenRequest, context: RequestContext
     ) -> pb.CheckTokenResponse:
-        await self._tokens.ready()
         reads = self._store.reads(linearizable=True)
         if await self._tokens.records.valid(request.id, self._tokens.now(), reads) is not None:
             return pb.CheckTokenResponse(alive=True)
@@ -88,7 +86,6 @@ class TokenGateHandlers:
     async def ResolvePolicies(
         self, request: pb.ResolvePoliciesRequest, context: RequestContext
     ) -> pb.ResolvePoliciesResponse:
-        await self._tokens.ready()
         reads = self._store.reads(linearizable=request.linearizable)
         response = pb.ResolvePoliciesResponse(now=self._tokens.now())
         ends: list[float] = []
@@ -109,7 +106,6 @@ class TokenGateHandlers:
     ) -> pb.AdoptRootTokenResponse:
         if not request.token:
             raise invalid("token: must not be empty")
-        await self._tokens.ready()
         await self._tokens.adopt_root(request.token)
         return pb.AdoptRootTokenResponse()
 

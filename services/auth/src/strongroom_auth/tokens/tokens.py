@@ -11,9 +11,9 @@ from strongroom_auth.tokens import rules
 from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.storage import ROOT_PATH, TokenStore
 from strongroom_runtime import lifetimes
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.secrets import new_accessor, new_token
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, ReadSet, Store, Transaction
 
 # (token): what the role that a token was made by allows it now; raises if it is gone.
@@ -74,7 +74,7 @@ class Renewed:
 class Tokens:
     """All tokens."""
 
-    def __init__(self, store: Store, clock: SharedClock, config: Config) -> None:
+    def __init__(self, store: Store, clock: Clock, config: Config) -> None:
         self.records = TokenStore(store)
         self.renewers: dict[str, Renewer] = {}
         self._store = store
@@ -84,14 +84,6 @@ class Tokens:
     def now(self) -> float:
         """Returns the time by which tokens end."""
         return self._clock.now()
-
-    async def ready(self) -> None:
-        """Waits until the time is known: a request may come in the moment of unsealing.
-
-        Raises:
-            ServiceError: UNAVAILABLE where that takes long.
-        """
-        await self._clock.ready()
 
     def prepare(
         self, grant: Grant, parent: tuple[Token, int] | None = None

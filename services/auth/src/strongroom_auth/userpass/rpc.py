@@ -105,7 +105,6 @@ class UserpassHandlers:
     async def LoginUser(
         self, request: pb.LoginUserRequest, context: RequestContext
     ) -> pb.LoginUserResponse:
-        await self._tokens.ready()
         # Where the user was changed, or is gone, since it was looked at, what it is now counts.
         return await changes.repeated(_LOGIN_ATTEMPTS, lambda: self._login(request, context))
 

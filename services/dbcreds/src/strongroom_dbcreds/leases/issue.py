@@ -33,10 +33,10 @@ from strongroom_dbcreds.leases.storage import ISSUED, Kept, Leases, happened, ne
 from strongroom_dbcreds.records import Connection, Role
 from strongroom_dbcreds.storage import Named, is_gone, moved, moved_path
 from strongroom_runtime import lifetimes
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.handlers import Caller
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Path
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Issuer:
         quotas: Quotas,
         revoker: Revoker,
         auth: Caller,
-        clock: SharedClock,
+        clock: Clock,
         config: Config,
     ) -> None:
         self._leases = leases
@@ -89,7 +89,6 @@ class Issuer:
             ServiceError: INVALID where role or connection do not exist or the database refuses; EXHAUSTED for a
                 quota; DENIED where the token has ended; UNAVAILABLE.
         """
-        await self._clock.ready()
         role, connection = await self._role(mount, role_name)
         now = self._clock.now()
         span = lifetimes.span(

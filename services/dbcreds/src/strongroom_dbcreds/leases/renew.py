@@ -13,9 +13,9 @@ from strongroom_dbcreds.leases.storage import RENEWED, Kept, Leases, happened
 from strongroom_dbcreds.records import Role
 from strongroom_dbcreds.storage import Named
 from strongroom_runtime import lifetimes
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import MountContext
 from strongroom_runtime.errors import invalid
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError
 
 
@@ -32,7 +32,7 @@ class Renewer:
     """Renews leases."""
 
     def __init__(
-        self, leases: Leases, roles: Named[Role], connections: Connections, clock: SharedClock
+        self, leases: Leases, roles: Named[Role], connections: Connections, clock: Clock
     ) -> None:
         self._leases = leases
         self._roles = roles

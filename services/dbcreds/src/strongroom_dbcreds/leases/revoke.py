@@ -18,8 +18,8 @@ from strongroom_dbcreds.leases.attempts import bounded
 from strongroom_dbcreds.leases.storage import FAILED, REVOKED, Change, Kept, Leases, happened
 from strongroom_dbcreds.records import Role
 from strongroom_dbcreds.storage import Named, is_gone
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import ConflictError, Path, unreadable
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Revoker:
         leases: Leases,
         roles: Named[Role],
         connections: Connections,
-        clock: SharedClock,
+        clock: Clock,
         config: Config,
     ) -> None:
         self._leases = leases

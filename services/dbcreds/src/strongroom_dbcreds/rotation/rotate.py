@@ -138,7 +138,6 @@ class Rotator:
         Raises:
             ServiceError: INVALID where there is no such record; as a driver where it failed; it is tried again.
         """
-        await self._clock.ready()
         demanded_at = since if since is not None else self._clock.now()
         await _when_free(lambda: self._rotate(kind, mount, name, demanded_at))
 
@@ -148,7 +147,6 @@ class Rotator:
         Raises:
             ServiceError: CONFLICT.
         """
-        await self._clock.ready()
         subject = self._subjects[kind]
 
         def check(record: Any) -> None:

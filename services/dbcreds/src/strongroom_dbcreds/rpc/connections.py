@@ -16,10 +16,10 @@ from strongroom_dbcreds.records import Connection
 from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rpc.static import plan
 from strongroom_dbcreds.storage import CONFIG
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.timestamps import rfc3339
 
 # Of a connection's details, what is never shown.
@@ -33,7 +33,7 @@ _DEFAULTS = {"postgresql-database-plugin": {"password_authentication": "password
 class ConnectionHandlers:
     """Answers requests to config/ and reset/."""
 
-    def __init__(self, connections: Connections, rotator: Rotator, clock: SharedClock) -> None:
+    def __init__(self, connections: Connections, rotator: Rotator, clock: Clock) -> None:
         self._connections = connections
         self._rotator = rotator
         self._clock = clock
@@ -59,7 +59,6 @@ class ConnectionHandlers:
         if request.plugin_version:
             raise invalid("plugin_version: must be empty, since drivers are part of the product")
 
-        await self._clock.ready()
         written: list[Connection] = []
 
         async def change(before: Connection | None) -> Connection:

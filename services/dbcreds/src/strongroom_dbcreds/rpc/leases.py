@@ -12,10 +12,10 @@ from strongroom_dbcreds.leases.renew import Renewer
 from strongroom_dbcreds.leases.revoke import Failures, Revoker
 from strongroom_dbcreds.leases.storage import EVENTS, Happened, Kept, Leases
 from strongroom_dbcreds.leases.tokens import TokenLeases, of_tokens
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.requests import page
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import CompactedError
 from strongroom_runtime.timestamps import timestamp
 
@@ -56,7 +56,7 @@ class LeaseHandlers:
         tokens: TokenLeases,
         renewer: Renewer,
         revoker: Revoker,
-        clock: SharedClock,
+        clock: Clock,
     ) -> None:
         self._leases = leases
         self._tokens = tokens
@@ -149,7 +149,6 @@ class LeaseHandlers:
         if of_tokens(request.prefix):
             await self._tokens.revoke_below(request.prefix)
             return done
-        await self._clock.ready()
         pages = self._revoker.below(request.prefix)
         # All are certain to end before any is waited for: this may take long, and be cut off.
         await self._revoker.mark_all(pages)
@@ -166,7 +165,6 @@ class LeaseHandlers:
         if of_tokens(request.prefix):
             await self._tokens.revoke_below(request.prefix)
             return pb.ForceRevokePrefixResponse()
-        await self._clock.ready()
         await self._revoker.mark_all(self._revoker.below(request.prefix))
         await self._revoker.revoke_all(self._revoker.below(request.prefix), force=True)
         return pb.ForceRevokePrefixResponse()
@@ -174,7 +172,6 @@ class LeaseHandlers:
     async def TidyLeases(
         self, request: pb.TidyLeasesRequest, context: RequestContext
     ) -> pb.TidyLeasesResponse:
-        await self._clock.ready()
         for mount, database in await self._leases.failing():
             after = ""
             while keys := await self._leases.failing_of(mount, database, after):
@@ -189,7 +186,6 @@ class LeaseHandlers:
     async def CountLeases(
         self, request: pb.CountLeasesRequest, context: RequestContext
     ) -> pb.CountLeasesResponse:
-        await self._clock.ready()
         if _irrevocable_only(request.type):
             counts: dict[str, int] = {}
             async for lease in self._failing():
@@ -203,7 +199,6 @@ class LeaseHandlers:
         self, request: pb.ListFailingLeasesRequest, context: RequestContext
     ) -> pb.ListFailingLeasesResponse:
         irrevocable_only, most = _irrevocable_only(request.type), _limit(request.limit)
-        await self._clock.ready()
         response, now = pb.ListFailingLeasesResponse(), self._clock.now()
         async for lease in self._failing():
             if irrevocable_only and not lease.irrevocable(now):
@@ -243,7 +238,6 @@ class LeaseHandlers:
         """Returns a lease, if the caller may act on it; None where there is none."""
         if not lease_id.strip("/"):
             raise invalid("lease_id: must be given")
-        await self._clock.ready()
         kept = await self._leases.find(lease_id)
         own = (
             kept is not None and context.token is not None and kept.lease.token == context.token.id

@@ -7,9 +7,9 @@ from strongroom.dbcreds.v1 import lease_pb2 as pb
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases
 from strongroom_dbcreds.storage import Moved, mark_gone, mark_moved
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
-from strongroom_runtime.shared_clock import SharedClock
 
 # (mount's uuid): removes something of a mount; may be repeated.
 Drop = Callable[[str], Awaitable[None]]
@@ -26,7 +26,7 @@ class LifecycleHandlers:
     """
 
     def __init__(
-        self, leases: Leases, revoker: Revoker, clock: SharedClock, drops: Sequence[Drop]
+        self, leases: Leases, revoker: Revoker, clock: Clock, drops: Sequence[Drop]
     ) -> None:
         self._leases = leases
         self._revoker = revoker
@@ -37,7 +37,6 @@ class LifecycleHandlers:
         self, request: pb.DropMountRequest, context: RequestContext
     ) -> pb.DropMountResponse:
         mount = _named(request.mount_uuid, "mount_uuid")
-        await self._clock.ready()
         # From here on no lease can be added: what adds one expects this mark to be absent.
         await mark_gone(self._leases.store, mount)
         pages = partial(self._leases.of_mount, mount)
@@ -58,7 +57,6 @@ class LifecycleHandlers:
         self, request: pb.EndMovedLeasesRequest, context: RequestContext
     ) -> pb.EndMovedLeasesResponse:
         mount, path = _named(request.mount_uuid, "mount_uuid"), _named(request.path, "path")
-        await self._clock.ready()
         # From here on no lease can be added under another path: what adds one expects this record as it was.
         if not await mark_moved(self._leases.store, mount, Moved(path, request.moves)):
             return pb.EndMovedLeasesResponse()  # it was moved again, or disabled: that is seen to
@@ -70,7 +68,6 @@ class LifecycleHandlers:
         self, request: pb.DropTokenLeasesRequest, context: RequestContext
     ) -> pb.DropTokenLeasesResponse:
         token = _named(request.token_id, "token_id")
-        await self._clock.ready()
         await self._revoker.mark_all(partial(self._leases.of_token, token))
         return pb.DropTokenLeasesResponse()
 

@@ -13,10 +13,10 @@ from strongroom_dbcreds.records import StaticRole
 from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rotation.subjects import StaticRoles
 from strongroom_dbcreds.storage import CONFIG, STATIC
+from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
-from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.timestamps import rfc3339
 
 _FIXED = {"username": "username", "db_name": "database"}
@@ -25,7 +25,7 @@ _FIXED = {"username": "username", "db_name": "database"}
 class StaticRoleHandlers:
     """Answers requests to static-roles/, static-creds/, rotate-role/ and rotate-root/."""
 
-    def __init__(self, roles: StaticRoles, rotator: Rotator, clock: SharedClock) -> None:
+    def __init__(self, roles: StaticRoles, rotator: Rotator, clock: Clock) -> None:
         self._roles = roles
         self._records = roles.records
         self._rotator = rotator
@@ -62,7 +62,6 @@ class StaticRoleHandlers:
         self, request: pb.WriteStaticRoleRequest, context: RequestContext
     ) -> pb.WriteStaticRoleResponse:
         mount, new = mount_of(context).uuid, False
-        await self._clock.ready()
         begun = self._clock.now()
 
         async def change(before: StaticRole | None) -> StaticRole:
@@ -94,7 +93,6 @@ class StaticRoleHandlers:
         self, request: pb.ReadStaticCredentialsRequest, context: RequestContext
     ) -> pb.ReadStaticCredentialsResponse:
         mount = mount_of(context).uuid
-        await self._clock.ready()
         role = await self._known(mount, request.name)
         await self._roles.connection(mount, request.name, role)
         account = role.account
