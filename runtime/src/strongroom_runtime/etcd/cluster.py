@@ -234,7 +234,14 @@ class Cluster:
                     if not isinstance(answer, etcd_pb2.LeaseKeepAliveResponse):
                         return
                     self.client.take(answer.header)
-                    if answer.TTL <= 0 or not await self._welcome():
+                    found = await self._say_services()
+                    if found is None:
+                        return
+                    # A leader that is one no more, and does not know it yet, renews what runs out at the others. One
+                    # whose term is that of a later linearizable read was the leader.
+                    if found.raft_term != answer.header.raft_term:
+                        raise ServiceError(Kind.UNAVAILABLE, "etcd changed its leader meanwhile")
+                    if answer.TTL <= 0:
                         return
                     self._member_lease.certain_until = sent + answer.TTL
                     yield
@@ -242,23 +249,24 @@ class Cluster:
         except TimeoutError:
             raise ServiceError(Kind.UNAVAILABLE, "etcd did not renew the lease in time") from None
 
-    async def _welcome(self) -> bool:
-        """Returns whether the member's record is there and no writer asked it to withdraw."""
-        return await self._say_services()
+    async def _say_services(self) -> etcd_pb2.ResponseHeader | None:
+        """Brings the record up to date.
 
-    async def _say_services(self) -> bool:
-        """Brings the record up to date; returns whether it is there and no writer asked this member to withdraw."""
+        Returns:
+            The header of a linearizable read that found it; None where it is not there, or a writer asked this member
+            to withdraw.
+        """
         while self._key:
             # No transaction: releases of etcd that are full refuse those that only read as well.
-            record = (await self.client.range(self._key)).kvs
-            mark = (await self.client.range(mark_of(self._key))).kvs
+            found = await self.client.range(self._key)
+            record, mark = found.kvs, (await self.client.range(mark_of(self._key))).kvs
             if not record or mark:
-                return False
+                return None
             member = read_member(record[0])
             if member is None:
-                return False  # somebody wrote over it: this process registers anew
+                return None  # somebody wrote over it: this process registers anew
             if member.services == self._serving:
-                return True
+                return found.header
             request = etcd_pb2.TxnRequest()
             # A record that went with its lease does not come back.
             request.compare.add(
@@ -270,4 +278,4 @@ class Cluster:
                 msgspec.structs.replace(member, services=self._serving)
             )
             await self.client.transaction(request)
-        return False
+        return None

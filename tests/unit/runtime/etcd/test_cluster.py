@@ -1,19 +1,22 @@
 """Several members on one etcd: a read that starts after a write has returned sees it, on every member."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from strongroom.etcd.v3 import etcd_pb2
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder, KeyRing
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.etcd.cache import Invalidation
-from strongroom_runtime.etcd.client import EtcdClient
+from strongroom_runtime.etcd.client import EtcdClient, prefix_end
 from strongroom_runtime.etcd.cluster import Cluster
+from strongroom_runtime.etcd.http2 import Stream
 from strongroom_runtime.etcd.members import MEMBERS, bury
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
@@ -179,6 +182,48 @@ async def test_a_stopped_member_never_serves_what_was_revoked(platform: Platform
     # The write returned: from now on, whatever the other one still holds, it does not answer with it.
     assert not stopped.cluster.certain()
     assert await stopped.value() == b"new"
+
+
+class StaleLeader:
+    """Renews leases as a leader does that is one no more: its term is over.
+
+    Args:
+        stream: renews them.
+        ttl: what it says of their time; None for what it is.
+    """
+
+    def __init__(self, stream: Stream, ttl: int | None) -> None:
+        self._stream = stream
+        self._ttl = ttl
+
+    async def write(self, request: etcd_pb2.LeaseKeepAliveRequest) -> None:
+        await self._stream.write(request)
+
+    async def read(self) -> etcd_pb2.LeaseKeepAliveResponse:
+        answer: etcd_pb2.LeaseKeepAliveResponse = await self._stream.read()
+        answer.header.raft_term -= 1
+        if self._ttl is not None:
+            answer.TTL = self._ttl
+        return answer
+
+
+@pytest.mark.parametrize("ttl", [None, 0])
+async def test_a_leader_that_is_one_no_more_renews_no_membership(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, ttl: int | None
+) -> None:
+    renewing = EtcdClient.renewing
+
+    @contextlib.asynccontextmanager
+    async def stale(client: EtcdClient) -> AsyncIterator[StaleLeader]:
+        async with renewing(client) as stream:
+            yield StaleLeader(stream, ttl)
+
+    monkeypatch.setattr(EtcdClient, "renewing", stale)
+    node = await platform.join("a", ttl_seconds=5)
+    (record,) = (await node.client.range(MEMBERS, prefix_end(MEMBERS))).kvs
+    await until(lambda: not node.cluster.certain())
+    # Nor does it end one: whether the lease still stands, the others know.
+    assert (await node.client.range(record.key)).kvs
 
 
 async def test_a_member_that_cannot_be_reached_is_asked_to_withdraw(platform: Platform) -> None:
