@@ -22,6 +22,7 @@ from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.grpc_wire import GrpcWire
 from strongroom_gateway.http.paths import ABSOLUTE
 from strongroom_gateway.http.wire import HttpWire
+from strongroom_gateway.judged_paths import WithJudgedPaths
 from strongroom_gateway.mounts.plugins_rpc import PluginHandlers
 from strongroom_gateway.mounts.rpc import MountHandlers
 from strongroom_gateway.mounts.table import MountTable
@@ -98,7 +99,9 @@ class Gateway:
         self._shared_clock = SharedClock(host.store, host.clock, _CLOCK_SECONDS)
         wraps = WrapStore(host.store, self._shared_clock)
         own = HandlerTable()
-        auth = WithWrappingTokens(host.services["auth"], wraps)
+        auth = WithWrappingTokens(
+            WithJudgedPaths(host.services["auth"], self.routes, self._mounts), wraps
+        )
         services = {**host.services, "auth": auth, "sys": LocalCaller(own)}
         self._mount_handlers = MountHandlers(self._mounts, services, self._acl_of)
         self._wrapping = WrappingHandlers(wraps)

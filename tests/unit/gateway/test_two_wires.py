@@ -356,6 +356,7 @@ async def test_a_span_may_say_that_something_is_switched_off(wires: Wires) -> No
     ("method", "field", "path"),
     [
         ("auth.v1.PolicyService/DeletePolicy", "name", "sys/policies/acl/{}"),
+        ("auth.v1.PolicyService/ListPolicies", "prefix", "sys/policies/acl/{}/"),
         ("auth.v1.PolicyService/ReadPolicyOld", "name", "sys/policy/{}"),
         ("auth.v1.UserpassService/DeleteUser", "username", "auth/people/users/{}"),
         ("auth.v1.UserpassService/WritePassword", "username", "auth/people/users/{}/password"),

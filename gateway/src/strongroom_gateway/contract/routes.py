@@ -148,6 +148,20 @@ class RouteTable:
                 return [spec for spec, _ in node.methods.values()]
         return []
 
+    def respelled(self, mount: MountKind | None, path: str) -> str:
+        """Returns a path with names in the spelling by which they are known, whatever is asked of it.
+
+        Args:
+            mount: the kind of mount that the path is relative to; None for absolute paths, without a slash before.
+            path: canonical, without a slash at its end.
+        """
+        root = self._absolute if mount is None else self._relative.get(mount)
+        for node, captured in _walk(root or _Node(), path.split("/"), ()):
+            # The methods of one pattern fold the same names: a test sees to it.
+            for spec, names in node.methods.values():
+                return respelled(spec, path, dict(zip(names, captured, strict=True)))[0]
+        return path
+
     def _add(self, spec: MethodSpec) -> None:
         self.methods[spec.name] = spec
         raw_stream = spec.shape is Shape.STREAM and spec.body == options.BODY_RAW

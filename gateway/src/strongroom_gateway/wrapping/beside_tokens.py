@@ -5,12 +5,11 @@ does not find is looked for among them. It has nothing against revoking what is 
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
-from google.protobuf.message import Message
-
 from strongroom.auth.v1 import token_pb2 as pb
+from strongroom_gateway.forwarding import Forwarding
 from strongroom_gateway.wrapping.storage import Wrapped, WrapStore
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError
@@ -29,7 +28,7 @@ _REVOKES = {
 }
 
 
-class WithWrappingTokens:
+class WithWrappingTokens(Forwarding):
     """The auth service, to whose tokens those that open wrapped answers are added.
 
     Args:
@@ -38,7 +37,7 @@ class WithWrappingTokens:
     """
 
     def __init__(self, auth: StreamCaller, wraps: WrapStore) -> None:
-        self._auth = auth
+        super().__init__(auth)
         self._wraps = wraps
 
     def call(self, method: str, request: Any, context: RequestContext) -> Coroutine[Any, Any, Any]:
@@ -51,23 +50,13 @@ class WithWrappingTokens:
             return self._look_up(method, request, context)
         if method in _REVOKES:
             return self._revoke(method, request, context)
-        return self._auth.call(method, request, context)
-
-    def stream(self, method: str, request: Message, context: RequestContext) -> AsyncGenerator[Any]:
-        """Yields the response messages."""
-        return self._auth.stream(method, request, context)
-
-    def duplex(
-        self, method: str, requests: AsyncIterator[Message], context: RequestContext
-    ) -> AsyncGenerator[Any]:
-        """Yields the response messages."""
-        return self._auth.duplex(method, requests, context)
+        return super().call(method, request, context)
 
     async def _look_up_accessor(
         self, request: pb.LookupAccessorRequest, context: RequestContext
     ) -> pb.LookupAccessorResponse:
         try:
-            found: pb.LookupAccessorResponse = await self._auth.call(
+            found: pb.LookupAccessorResponse = await self._service.call(
                 _LOOKUP_ACCESSOR, request, context
             )
         except ServiceError as error:
@@ -84,14 +73,14 @@ class WithWrappingTokens:
     ) -> pb.RevokeAccessorResponse:
         if await self._wraps.revoke_accessor(request.accessor):
             return pb.RevokeAccessorResponse()
-        response: pb.RevokeAccessorResponse = await self._auth.call(
+        response: pb.RevokeAccessorResponse = await self._service.call(
             _REVOKE_ACCESSOR, request, context
         )
         return response
 
     async def _look_up(self, method: str, request: Any, context: RequestContext) -> Any:
         try:
-            return await self._auth.call(method, request, context)
+            return await self._service.call(method, request, context)
         except ServiceError as error:
             if error.kind is not Kind.DENIED:
                 raise
@@ -105,7 +94,7 @@ class WithWrappingTokens:
     async def _revoke(self, method: str, request: Any, context: RequestContext) -> Any:
         if await self._wraps.revoke(request.token):
             return _REVOKES[method]()
-        return await self._auth.call(method, request, context)
+        return await self._service.call(method, request, context)
 
 
 def _info(wrapped: Wrapped, now: float) -> pb.TokenInfo:
