@@ -101,6 +101,16 @@ async def test_folders_are_found_whatever_lies_in_them(store: Store) -> None:
     assert await store.folders((Plain("none"),)) == []
 
 
+async def test_folders_with_plain_names_are_found_in_pages(store: Store) -> None:
+    for name in ("a", "b-1", "b-2", "b-3", "c"):
+        await store.commit(Transaction(puts={(Plain("m"), Plain(name), "x"): b""}))
+    await store.commit(Transaction(puts={(Plain("m"), Plain("b-0")): b""}))
+    assert await store.folders((Plain("m"),), limit=2) == ["a", "b-1"]
+    assert await store.folders((Plain("m"),), after="b-1", limit=2) == ["b-2", "b-3"]
+    assert await store.folders((Plain("m"),), after="b-") == ["b-1", "b-2", "b-3", "c"]
+    assert await store.folders((Plain("m"),), after="c", limit=2) == []
+
+
 async def test_a_conflict_changes_nothing(store: Store) -> None:
     await store.commit(Transaction(puts={A: b"1"}))
     with pytest.raises(ConflictError):

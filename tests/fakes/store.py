@@ -114,8 +114,9 @@ class MemoryStore:
         self.listed += len(found)
         return sorted(found)
 
-    async def folders(self, prefix: Path) -> list[str]:
-        return [name for name, folder in await self.children(prefix) if folder]
+    async def folders(self, prefix: Path, *, after: str = "", limit: int = 0) -> list[str]:
+        names = [name for name, folder in await self.children(prefix) if folder and name > after]
+        return names[: limit or None]
 
     async def clear(self, prefix: Path) -> None:
         if await self.count(prefix):

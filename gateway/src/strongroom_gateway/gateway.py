@@ -31,6 +31,7 @@ from strongroom_gateway.observe.rpc import ObserveHandlers
 from strongroom_gateway.observe.versions import VersionHistory
 from strongroom_gateway.pipeline import Pipeline
 from strongroom_gateway.quotas.rpc import QuotaHandlers
+from strongroom_gateway.renewals import WithBoundsOfMounts
 from strongroom_gateway.settings.rpc import ConfigHandlers
 from strongroom_gateway.settings.rules import Rules
 from strongroom_gateway.settings.store import SettingsStore
@@ -99,9 +100,9 @@ class Gateway:
         self._shared_clock = SharedClock(host.store, host.clock, _CLOCK_SECONDS)
         wraps = WrapStore(host.store, self._shared_clock)
         own = HandlerTable()
-        auth = WithWrappingTokens(
-            WithJudgedPaths(host.services["auth"], self.routes, self._mounts), wraps
-        )
+        auth: StreamCaller = WithBoundsOfMounts(host.services["auth"], self._mounts)
+        auth = WithJudgedPaths(auth, self.routes, self._mounts)
+        auth = WithWrappingTokens(auth, wraps)
         services = {**host.services, "auth": auth, "sys": LocalCaller(own)}
         self._mount_handlers = MountHandlers(self._mounts, services, self._acl_of)
         self._wrapping = WrappingHandlers(wraps)

@@ -231,8 +231,12 @@ class Store(Protocol):
         """
         ...
 
-    async def folders(self, prefix: Path) -> list[str]:
-        """Returns the next segments below a prefix below which something lies; looks at one key of each."""
+    async def folders(self, prefix: Path, *, after: str = "", limit: int = 0) -> list[str]:
+        """Returns the next segments below a prefix below which something lies; looks at one key of each.
+
+        They are sorted. `after` goes on behind a name that need not be there, and `limit` ends a page; both are for
+        names that are `Plain`. A limit of 0 means all.
+        """
         ...
 
     async def clear(self, prefix: Path) -> None:

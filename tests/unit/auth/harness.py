@@ -35,13 +35,17 @@ LOGIN_MOUNT = MountContext("auth/people/", "userpass", "login-mount", "auth_peop
 
 
 class Kv:
-    """Stands in for the kv service: remembers whose data was dropped, or is away."""
+    """Stands in for the kv service: remembers whose data was dropped, or is away. `kept` has the tokens with data."""
 
     def __init__(self) -> None:
         self.dropped: list[str] = []
+        self.kept: list[str] = []
         self.away = False
 
     async def call(self, method: str, request: Message, context: RequestContext) -> Any:
+        if isinstance(request, cubbyhole_pb2.ListTokensWithDataRequest):
+            page = [each for each in sorted(self.kept) if each > request.after][:2]
+            return cubbyhole_pb2.ListTokensWithDataResponse(token_ids=page)
         assert isinstance(request, cubbyhole_pb2.DropTokenDataRequest)
         if self.away:
             raise ServiceError(Kind.UNAVAILABLE, "away")
@@ -139,12 +143,12 @@ def login_context(address: str = "127.0.0.1", **changes: Any) -> RequestContext:
     return msgspec.structs.replace(context, **changes)
 
 
-def before_the_next_token(auth: Auth, happens: Callable[[], Awaitable[Any]]) -> None:
-    """Lets something happen at the last moment before a token is written."""
+def before_the_next(kind: str, auth: Auth, happens: Callable[[], Awaitable[Any]]) -> None:
+    """Lets something happen at the last moment before a record of a kind, such as a token, is written."""
     commit, left = auth.store.commit, [happens]
 
     async def late(transaction: Transaction) -> int:
-        if left and any(path[0] == "token" for path in transaction.puts):
+        if left and any(path[0] == kind for path in transaction.puts):
             await left.pop()()
         return await commit(transaction)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.auth.harness import (
     LOGIN_MOUNT,
     Auth,
-    before_the_next_token,
+    before_the_next,
     count,
     login_context,
     refused,
@@ -327,6 +327,32 @@ async def test_bad_secret_ids_are_refused(
     await refused(roles("ListSecretIds", role_name="app"), Kind.NOT_FOUND)
 
 
+async def test_no_token_is_made_under_a_path_from_which_its_mount_has_moved(roles: Roles) -> None:
+    role_id = await roles.write()
+    secret = await roles.secret(num_uses=1)
+    moved: dict[str, Any] = {"mount_uuid": APPROLE_MOUNT.uuid, "path": "auth/there/", "moves": 1}
+    before_the_next("token", roles.auth, lambda: roles.auth("EndMovedTokens", **moved))
+    login = roles.login(role_id, secret.secret_id)
+    await refused(login, Kind.NOT_FOUND, "the mount was moved")
+    assert await roles.auth.stored("token") == 1
+    # Nothing of the secret id was used up.
+    there = replace(APPROLE_MOUNT, path="auth/there/")
+    assert (await roles.login(role_id, secret.secret_id, mount=there)).client_token
+
+
+@pytest.mark.parametrize("late", ["write", "secret"])
+async def test_what_is_made_while_its_mount_is_disabled_goes_with_it(
+    roles: Roles, late: str
+) -> None:
+    await roles.write()
+    disable = {"mount_uuid": APPROLE_MOUNT.uuid}
+    before_the_next("approle", roles.auth, lambda: roles.auth("DropMount", None, **disable))
+    call: Any = roles.write("late") if late == "write" else roles.secret()
+    await refused(call, Kind.NOT_FOUND, "the mount was disabled")
+    await refused(roles.write("later"), Kind.NOT_FOUND, "the mount was disabled")
+    assert await roles.auth.stored("approle") == 0
+
+
 async def test_a_disabled_mount_leaves_nothing(roles: Roles) -> None:
     role_id = await roles.write()
     made = await roles.login(role_id, (await roles.secret()).secret_id)
@@ -367,7 +393,7 @@ async def test_no_token_is_made_by_a_role_that_ended_while_it_was_checked(
     role_id = await roles.write(bind_secret_id=bound, secret_id_bound_cidrs=texts("127.0.0.0/8"))
     secret_id = (await roles.secret()).secret_id if bound else ""
     fields = {"role_name": "app"} if method == "DeleteRole" else {"mount_uuid": LOGIN_MOUNT.uuid}
-    before_the_next_token(roles.auth, lambda: roles(method, **fields))
+    before_the_next("token", roles.auth, lambda: roles(method, **fields))
     await refused(roles.login(role_id, secret_id), Kind.INVALID, WRONG)
     assert await roles.auth.stored("token") == 1
 

@@ -788,6 +788,20 @@ async def test_dbcreds_is_told_of_tokens_that_ended_until_it_has_heard(auth: Aut
     assert auth.kv.dropped == [token_id]
 
 
+async def test_what_comes_into_a_cubbyhole_after_its_token_is_removed(auth: Auth) -> None:
+    parent, child = await auth.create(policies=["root"]), ""
+    child = (await auth.create(by=parent.client_token)).client_token
+    ids = [(await auth.entry(text)).id for text in (ROOT, parent.client_token, child)]
+    auth.kv.kept = [*ids, "ended-1", "ended-2"]
+    await auth("RevokeOrphan", token=parent.client_token)
+    await auth.clean()
+    auth.kv.dropped.clear()
+    for each in auth.service._swept:
+        await each.sweep(auth.clock.now())
+    # Of one that was revoked alone a record stands for its child.
+    assert sorted(auth.kv.dropped) == sorted([ids[1], "ended-1", "ended-2"])
+
+
 async def test_jobs_that_wait_are_said_once_and_done_as_soon_as_they_can_be(
     auth: Auth, caplog: pytest.LogCaptureFixture
 ) -> None:

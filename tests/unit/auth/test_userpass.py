@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from tests.unit.auth.harness import (
     LOGIN_MOUNT,
+    ROOT,
     Auth,
-    before_the_next_token,
+    before_the_next,
     count,
     login_context,
     refused,
@@ -281,14 +282,14 @@ async def test_no_token_is_made_by_what_ended_while_it_was_checked(
     auth: Auth, method: str, fields: dict[str, str], kind: Kind
 ) -> None:
     await write(auth)
-    before_the_next_token(auth, lambda: auth(method, login_context(), **fields))
+    before_the_next("token", auth, lambda: auth(method, login_context(), **fields))
     await refused(login(auth), kind, WRONG)
     assert await auth.stored("token") == 1
 
 
 async def test_a_user_that_is_changed_during_a_login_logs_in_as_changed(auth: Auth) -> None:
     await write(auth)
-    before_the_next_token(auth, lambda: write(auth, token_policies=texts("app")))
+    before_the_next("token", auth, lambda: write(auth, token_policies=texts("app")))
     assert list((await login(auth)).auth.policies) == ["app", "default"]
 
 
@@ -298,6 +299,67 @@ async def test_no_renewal_goes_past_what_the_mount_allows(auth: Auth) -> None:
     made = (await login(auth, mount=mount)).auth
     auth.clock.advance(90)
     assert (await auth("RenewToken", token=made.client_token)).auth.lease_duration == 60
+
+
+async def test_a_token_is_renewed_within_the_bounds_that_its_mount_has_now(auth: Auth) -> None:
+    await write(auth)
+    made = (await login(auth, mount=replace(LOGIN_MOUNT, default_lease_ttl=100))).auth
+    auth.clock.advance(50)
+    found = await auth("FindMountOfToken", token=made.client_token)
+    assert found.mount_uuid == LOGIN_MOUNT.uuid
+    for usual, longest, left in ((70, 1_000, 70), (200, 1_000, 200), (200, 90, 40)):
+        tuned = replace(LOGIN_MOUNT, default_lease_ttl=usual, max_lease_ttl=longest)
+        context = msgspec.structs.replace(await auth.context(made.client_token), mount=tuned)
+        assert (await auth("RenewSelf", context)).auth.lease_duration == left
+    await write(auth, token_ttl=80, token_max_ttl=150)
+    tuned = replace(LOGIN_MOUNT, default_lease_ttl=20, max_lease_ttl=120)
+    context = msgspec.structs.replace(await auth.context(made.client_token), mount=tuned)
+    for increment, left in ((0, 70), (30, 30), (1_000, 70)):
+        renewed = await auth("RenewSelf", context, increment=increment)
+        assert renewed.auth.lease_duration == left
+
+
+async def test_a_token_is_named_in_three_ways(auth: Auth) -> None:
+    await write(auth)
+    made = (await login(auth)).auth
+    entry = await auth.entry(made.client_token)
+    names: list[dict[str, Any]] = [
+        {"id": entry.id},
+        {"token": made.client_token},
+        {"accessor": made.accessor},
+    ]
+    for name in names:
+        assert (await auth("FindMountOfToken", **name)).mount_uuid == LOGIN_MOUNT.uuid
+    names = [{}, {"id": "none"}, {"token": "none"}, {"accessor": "none"}, {"token": ROOT}]
+    for name in names:
+        assert (await auth("FindMountOfToken", **name)).mount_uuid == ""
+
+
+async def test_no_token_is_made_under_a_path_from_which_its_mount_has_moved(auth: Auth) -> None:
+    await write(auth)
+    moved: dict[str, Any] = {"mount_uuid": LOGIN_MOUNT.uuid, "path": "auth/there/", "moves": 1}
+    before_the_next("token", auth, lambda: auth("EndMovedTokens", **moved))
+    await refused(login(auth), Kind.NOT_FOUND, "the mount was moved")
+    assert await auth.stored("token") == 1
+    there = replace(LOGIN_MOUNT, path="auth/there/")
+    assert await auth.works((await login(auth, mount=there)).auth.client_token)
+    # What is said late of an earlier move changes nothing.
+    await auth("EndMovedTokens", **{**moved, "path": LOGIN_MOUNT.path, "moves": 2})
+    await auth("EndMovedTokens", **moved)
+    await login(auth)
+    await refused(login(auth, mount=there), Kind.NOT_FOUND, "the mount was moved")
+    await auth("DropMount", mount_uuid=LOGIN_MOUNT.uuid)
+    await auth("EndMovedTokens", **{**moved, "moves": 3})
+    assert await auth.stored("moved") == 0
+
+
+async def test_a_user_that_is_written_while_its_mount_is_disabled_goes_with_it(auth: Auth) -> None:
+    before_the_next("userpass", auth, lambda: auth("DropMount", mount_uuid=LOGIN_MOUNT.uuid))
+    await refused(write(auth), Kind.NOT_FOUND, "the mount was disabled")
+    for seconds, marks in ((0, 1), (86_399, 1), (1, 0)):
+        auth.clock.advance(seconds)
+        await auth.service.marks.once()
+        assert (await auth.stored("gone"), await auth.stored("userpass")) == (marks, 0)
 
 
 async def test_a_disabled_mount_takes_its_tokens_and_users_along(auth: Auth) -> None:

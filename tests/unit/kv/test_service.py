@@ -18,6 +18,7 @@ from strongroom_runtime.context import MountContext, RequestContext, TokenContex
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
 from strongroom_runtime.service import Host
+from strongroom_runtime.storage import Plain, Transaction
 
 MOUNT = MountContext("secret/", "kv", "mount-1", "kv_1", {"version": "2"})
 CONTEXT = RequestContext("r", mount=MOUNT, token=TokenContext("token-1", "accessor"))
@@ -29,7 +30,8 @@ class Kv:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.clock = ManualClock()
-        self._caller = LocalCaller(build(Host(self.store, self.clock)).handlers)
+        self.service = build(Host(self.store, self.clock))
+        self._caller = LocalCaller(self.service.handlers)
         self.context = CONTEXT
 
     async def __call__(
@@ -446,6 +448,19 @@ async def test_a_cubbyhole_belongs_to_one_token_and_goes_with_it(kv: Kv) -> None
     )
 
 
+async def test_tokens_with_something_in_their_cubbyholes_are_told(kv: Kv) -> None:
+    ids = [f"{number:03}" for number in range(150)]
+    for token_id in ids:
+        token = TokenContext(token_id, "accessor")
+        context = msgspec.structs.replace(CONTEXT, token=token)
+        await kv("WriteCubbyhole", context, path="a/b", data=b'{"x":1}')
+    await kv.put("s", {})
+    told: list[str] = []
+    while page := (await kv("ListTokensWithData", after=told[-1] if told else "")).token_ids:
+        told += page
+    assert told == ids
+
+
 async def test_a_dropped_mount_leaves_nothing_behind(kv: Kv) -> None:
     other = msgspec.structs.replace(CONTEXT, mount=replace(MOUNT, uuid="mount-2"))
     await kv("WriteConfig", max_versions=3)
@@ -453,7 +468,45 @@ async def test_a_dropped_mount_leaves_nothing_behind(kv: Kv) -> None:
         await kv.put(f"s/{number}", {})
     await kv("WriteSecret", other, path="mine", data=b"{}")
     await kv("DropMount", mount_uuid="mount-1")
+    marks = await kv.store.scan((Plain("gone"),))
+    assert [each.path[1] for each in marks] == ["mount-1"]
+    await forgotten(kv)
     assert {str(e.path[1]) for e in await kv.store.scan(())} == {"mount-2"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("WriteSecret", {"path": "late", "data": b"{}"}),
+        ("WriteValue", {"path": "late", "data": b'{"a":1}'}),
+        ("WriteMetadata", {"path": "late", "max_versions": 3}),
+        ("WriteConfig", {"max_versions": 3}),
+    ],
+)
+async def test_a_write_that_was_under_way_when_its_mount_was_disabled_leaves_nothing_behind(
+    kv: Kv, method: str, fields: dict[str, Any], there: bool
+) -> None:
+    if there:
+        await kv(method, **fields)
+    commit = kv.store.commit
+
+    async def late(transaction: Transaction) -> int:
+        kv.store.commit = commit  # type: ignore[method-assign]
+        await kv("DropMount", mount_uuid="mount-1")
+        return await commit(transaction)
+
+    kv.store.commit = late  # type: ignore[method-assign]
+    await refused(kv(method, **fields), Kind.NOT_FOUND, "the mount was disabled")
+    await forgotten(kv)
+    assert await kv.store.scan(()) == []
+
+
+async def forgotten(kv: Kv) -> None:
+    """Lets the time pass after which nobody remembers that a mount was disabled."""
+    await kv.service.marks.once()
+    kv.clock.advance(86_400)
+    await kv.service.marks.once()
 
 
 async def test_an_interrupted_write_leaves_all_or_nothing(kv: Kv) -> None:

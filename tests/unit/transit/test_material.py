@@ -409,7 +409,7 @@ async def test_of_a_mount_that_was_disabled_nothing_stays_for_ever() -> None:
     await transit("DropMount", mount_uuid="mount-1")
     for seconds, marks in ((0, 1), (86_399, 1), (1, 0)):
         transit.clock.advance(seconds)
-        await transit.service.leftovers.once()
+        await transit.service.marks.once()
         assert await store.count((Plain("gone"),)) == marks
 
 

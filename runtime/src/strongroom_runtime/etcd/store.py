@@ -22,6 +22,7 @@ from strongroom_runtime.storage import (
     Entry,
     Event,
     Path,
+    Plain,
     Transaction,
     unreadable,
 )
@@ -233,11 +234,15 @@ class EtcdStore:
                 return sorted(found)
             start = prefix_end(folder) if folder else response.kvs[-1].key + b"\0"
 
-    async def folders(self, prefix: Path) -> list[str]:
+    async def folders(self, prefix: Path, *, after: str = "", limit: int = 0) -> list[str]:
         """Returns the folders below a prefix; what lies in them is jumped over."""
         start = base = self.codec.encode_prefix(prefix)
-        end, found = prefix_end(base), []
-        while kvs := (await self._client.range(start, end, limit=1, keys_only=True)).kvs:
+        end, found = prefix_end(base), list[str]()
+        if after:
+            start = prefix_end(self.codec.encode_prefix((*prefix, Plain(after))))
+        while (not limit or len(found) < limit) and (
+            kvs := (await self._client.range(start, end, limit=1, keys_only=True)).kvs
+        ):
             name, slash, _ = kvs[0].key[len(base) :].partition(b"/")
             if slash:
                 found.append(str(self.codec.decode_path(base + name)[-1]))

@@ -12,7 +12,7 @@ class Config:
         tidy_seconds: how often expired tokens and left-over work are looked for.
         policy_tidy_seconds: how often policies that ended are removed.
         clock_seconds: how long to wait, at the start, for another replica to say what time it is.
-        lockout_tidy_seconds: how often failed logins and secret ids that are of no more use are removed.
+        lockout_tidy_seconds: how often failed logins, secret ids and cubbyholes that are of no more use are removed.
         bcrypt_rounds: the cost of a password hash, as a power of two.
         lockout_threshold: failed logins that lock a user, where the mount does not say otherwise; 0 for never.
         lockout_seconds: how long, where the mount does not say otherwise.

@@ -26,6 +26,7 @@ from strongroom_auth.policies.storage import PolicyStore
 from strongroom_auth.tokens.cleanup import Cleanup, Listener
 from strongroom_auth.tokens.gate_rpc import TokenGateHandlers
 from strongroom_auth.tokens.lease_rpc import TokenLeaseHandlers
+from strongroom_auth.tokens.leftovers import Cubbyholes
 from strongroom_auth.tokens.roles import TokenRoles
 from strongroom_auth.tokens.rpc import TokenHandlers
 from strongroom_auth.tokens.tokens import Tokens
@@ -36,6 +37,7 @@ from strongroom_auth.userpass.users import Users
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.handlers import Caller, HandlerTable
+from strongroom_runtime.mount_marks import GoneMarks
 from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_runtime.shared_clock import SharedClock
@@ -45,7 +47,7 @@ _DROP_TOKEN_LEASES = "/strongroom.dbcreds.v1.LeaseLifecycleService/DropTokenLeas
 
 
 class Sweeps(Protocol):
-    """Has records that are of no more use after a time."""
+    """Finds records that are of no more use after a time."""
 
     async def sweep(self, now: float) -> None:
         """Removes those. May be repeated, by any replica."""
@@ -63,6 +65,7 @@ class AuthService:
         cleanup: Cleanup,
         policy_seconds: float,
         swept: Iterable[Sweeps],
+        marks: GoneMarks,
         lockout_seconds: float,
     ) -> None:
         self.handlers = handlers
@@ -71,6 +74,7 @@ class AuthService:
         self._policies = policies
         self._policy_seconds = policy_seconds
         self._swept = tuple(swept)
+        self.marks = marks
         self._lockout_seconds = lockout_seconds
         self._cleanup = cleanup
         self._tasks = BackgroundTasks()
@@ -91,6 +95,7 @@ class AuthService:
         self._tasks.start(self._cleanup.run(), "token-cleanup")
         self._tasks.start(self._remove_policies(), "policy-cleanup")
         self._tasks.start(self._sweep(), "login-cleanup")
+        self._tasks.start(self.marks.run(), "auth-gone-marks")
 
     async def stop(self) -> None:
         """Ends background work."""
@@ -109,8 +114,8 @@ class AuthService:
             await asyncio.sleep(self._policy_seconds)
 
     async def _sweep(self) -> NoReturn:
-        """Removes failed logins and secret ids that are of no more use, every so often, until cancelled."""
-        work = Repeated("the removal of failed logins and secret ids")
+        """Removes what is of no more use, such as failed logins and secret ids, every so often, until cancelled."""
+        work = Repeated("the removal of failed logins, secret ids and cubbyholes")
         while True:
             await asyncio.sleep(self._lockout_seconds)
             for each in self._swept:
@@ -138,9 +143,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         return found[0] if found is not None else ""
 
     async def policies_of(token: str, accessor: str) -> tuple[str, ...] | None:
-        records = tokens.records
-        token_id = records.identify(token) if token else await records.by_accessor(accessor)
-        found = await tokens.find(token_id)
+        found = await tokens.named(text=token, accessor=accessor)
         return found.policies if found is not None else None
 
     handlers = HandlerTable(clock.ready)
@@ -162,17 +165,23 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         (approle_pb2, "AppRoleService", AppRoleHandlers(roles, logins, tokens)),
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
-    listeners = [
-        listener(host.peers[name]) for name, listener in _LISTENERS.items() if name in host.peers
-    ]
+    listeners = {
+        name: listener(host.peers[name])
+        for name, listener in _LISTENERS.items()
+        if name in host.peers
+    }
+    swept: list[Sweeps] = [*lockouts.values(), roles]
+    if "kv" in listeners:
+        swept.append(Cubbyholes(tokens.records, host.peers["kv"], listeners["kv"]))
     return AuthService(
         handlers,
         clock,
         tokens,
         policies,
-        Cleanup(tokens, listeners, config.tidy_seconds, host.clock),
+        Cleanup(tokens, list(listeners.values()), config.tidy_seconds, host.clock),
         config.policy_tidy_seconds,
-        (*lockouts.values(), roles),
+        swept,
+        GoneMarks(host.store, host.clock, drop_data),
         config.lockout_tidy_seconds,
     )
 

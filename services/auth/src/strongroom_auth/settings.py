@@ -158,13 +158,6 @@ def _check_no_root(settings: Settings) -> None:
         raise invalid("auth methods cannot create root tokens")
 
 
-def renewal(settings: Settings, ttl: int, longest: int) -> RenewalRule:
-    """Returns what a role gives a token that is renewed.
-
-    Args:
-        settings: the role's.
-        ttl: what the token was made for.
-        longest: what the mount allowed at the most.
-    """
-    most = lifetimes.least(settings.max_ttl, longest)
-    return RenewalRule(settings.ttl or ttl, most, settings.period)
+def renewal(settings: Settings) -> RenewalRule:
+    """Returns what a role gives a token that is renewed."""
+    return RenewalRule(settings.ttl, settings.max_ttl, settings.period)

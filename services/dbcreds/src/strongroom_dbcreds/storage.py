@@ -4,8 +4,7 @@ config/<mount>/<name>                a connection
 role/<mount>/<name>                  a role
 static/<mount>/<name>                a static role
 rotation/<time>/<kind>/<mount>/<name>  when a password is to be changed, in milliseconds; <kind> as above
-gone/<mount>                         the mount was disabled: nothing is kept of it any more
-moved/<mount>                        the path of a mount that was moved
+gone/<mount>, moved/<mount>          as `mount_marks` says
 """
 
 import contextlib
@@ -17,25 +16,15 @@ import msgspec
 from strongroom_dbcreds.domain.rotations import Account
 from strongroom_dbcreds.records import Connection, Role, StaticRole
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.mount_marks import check_there, gone_path
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction
 from strongroom_runtime.time_index import Rest, all_due
 
-_GONE, _MOVED = Plain("gone"), Plain("moved")
 _ROTATION = Plain("rotation")
 CONFIG, ROLE, STATIC = "config", "role", "static"
 _PAGE = 50
 
 T = TypeVar("T")
-
-
-class Moved(msgspec.Struct, frozen=True):
-    """Where a mount is, and how often it was moved."""
-
-    path: str = ""
-    moves: int = 0
-
-
-_decode_moved = msgspec.msgpack.Decoder(Moved).decode
 
 
 class Named(Generic[T]):
@@ -104,8 +93,7 @@ class Named(Generic[T]):
                 )
                 return
             except ConflictError:
-                if await is_gone(self._store, mount):
-                    raise ServiceError(Kind.NOT_FOUND, "the mount was disabled") from None
+                await check_there(self._store, mount)
         raise ServiceError(Kind.CONFLICT, "others write the same record all the time; try again")
 
     async def _unrivalled(self, mount: str, name: str) -> dict[Path, int]:
@@ -184,52 +172,3 @@ async def due_rotations(
     """Yields the passwords that are to be changed, the longest due first: entry, kind of record, mount and name."""
     async for entry in all_due(store, (_ROTATION,), 15, 3, int(now * 1000), rest):
         yield entry.path, str(entry.path[2]), str(entry.path[3]), str(entry.path[4])
-
-
-def gone_path(mount: str) -> Path:
-    """Returns what marks a mount as disabled. Whatever is written for a mount expects that it is absent."""
-    return (_GONE, Plain(mount))
-
-
-def moved_path(mount: str) -> Path:
-    """Returns what says where a mount is that was moved. What gives a lease expects it as it was read."""
-    return (_MOVED, Plain(mount))
-
-
-async def moved(store: Store, mount: str) -> tuple[Moved, int]:
-    """Returns where a mount is that was moved, and the revision of that; an empty path where it never was."""
-    entry = await store.get(moved_path(mount))
-    return (_decode_moved(entry.value), entry.revision) if entry is not None else (Moved(), 0)
-
-
-async def mark_moved(store: Store, mount: str, after: Moved) -> bool:
-    """Records where a mount is, and returns whether that is the last move known of it.
-
-    No lease can be given under another path any more.
-    """
-    while True:
-        before, revision = await moved(store, mount)
-        if before.moves >= after.moves:
-            return before == after
-        value = msgspec.msgpack.encode(after)
-        with contextlib.suppress(ConflictError):
-            await store.commit(
-                Transaction(
-                    expect={moved_path(mount): revision, gone_path(mount): 0},
-                    puts={moved_path(mount): value},
-                )
-            )
-            return True
-        if await is_gone(store, mount):
-            return False
-
-
-async def is_gone(store: Store, mount: str) -> bool:
-    """Returns whether a mount was disabled."""
-    return await store.get(gone_path(mount)) is not None
-
-
-async def mark_gone(store: Store, mount: str) -> None:
-    """Marks a mount as disabled, for ever: nothing can be written for it any more."""
-    if not await is_gone(store, mount):
-        await store.commit(Transaction(puts={gone_path(mount): b""}, deletes=[moved_path(mount)]))

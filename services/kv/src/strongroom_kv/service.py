@@ -7,20 +7,25 @@ from strongroom_kv.rpc.v1 import KvV1Handlers
 from strongroom_kv.rpc.v2 import KvV2Handlers
 from strongroom_kv.storage import Secrets
 from strongroom_runtime.handlers import HandlerTable
-from strongroom_runtime.service import Host
+from strongroom_runtime.mount_marks import GoneMarks
+from strongroom_runtime.service import BackgroundTasks, Host
 
 
 class KvService:
-    """The kv service: it has no background work of its own."""
+    """The kv service: secrets of mounts and of tokens."""
 
-    def __init__(self, handlers: HandlerTable) -> None:
+    def __init__(self, handlers: HandlerTable, marks: GoneMarks) -> None:
         self.handlers = handlers
+        self.marks = marks
+        self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Nothing to start."""
+        """Begins to forget disabled mounts."""
+        self._tasks.start(self.marks.run(), "kv-gone-marks")
 
     async def stop(self) -> None:
-        """Nothing to stop."""
+        """Ends it."""
+        await self._tasks.stop()
 
 
 def build(host: Host, config: Config | None = None) -> KvService:
@@ -34,4 +39,4 @@ def build(host: Host, config: Config | None = None) -> KvService:
         (cubbyhole_pb2, "KvLifecycleService", LifecycleHandlers(secrets)),
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
-    return KvService(handlers)
+    return KvService(handlers, GoneMarks(host.store, host.clock, secrets.drop_mount))

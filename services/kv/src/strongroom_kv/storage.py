@@ -4,6 +4,7 @@ m/<mount>/<segment>/…          the secret: versions and settings
 v/<mount>/<path>/<version>     the document of one version; the whole path is one segment, so that a secret
                                named like another's folder cannot collide with its versions
 c/<mount>                      the mount's settings
+gone/<mount>                   as `mount_marks` says
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import msgspec
 from strongroom_kv.domain.versions import MountConfig, Secret
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.locks import KeyedLocks
+from strongroom_runtime.mount_marks import check_there, gone_path, mark_gone
 from strongroom_runtime.storage import (
     CompactedError,
     ConflictError,
@@ -73,15 +75,20 @@ class Secrets:
         return _decode_config(entry.value) if entry is not None else MountConfig()
 
     async def change_config(self, mount: str, change: Callable[[MountConfig], MountConfig]) -> None:
-        """Replaces a mount's settings by what a function makes of them."""
+        """Replaces a mount's settings by what a function makes of them.
+
+        Raises:
+            ServiceError: NOT_FOUND where the mount was disabled; CONFLICT.
+        """
         path: Path = (_CONFIGS, Plain(mount))
         for _ in range(self._attempts):
+            await check_there(self._store, mount)
             entry = await self._store.get(path)
             before = _decode_config(entry.value) if entry is not None else MountConfig()
             with contextlib.suppress(ConflictError):
                 await self._store.commit(
                     Transaction(
-                        expect={path: entry.revision if entry else 0},
+                        expect={path: entry.revision if entry else 0, gone_path(mount): 0},
                         puts={path: _encode(change(before))},
                     )
                 )
@@ -95,7 +102,8 @@ class Secrets:
         writer was faster, so a check of the current version holds at the moment of the write.
 
         Raises:
-            ServiceError: what `decide` raises; CONFLICT where others were faster every time.
+            ServiceError: what `decide` raises; NOT_FOUND where the mount was disabled; CONFLICT where others were
+                faster every time.
         """
         at = _secret(mount, path)
         # Writers of one secret in one process queue here, instead of failing each other's transactions.
@@ -108,6 +116,7 @@ class Secrets:
                 try:
                     await self._store.commit(_transaction(mount, path, at, entry, change))
                 except ConflictError:
+                    await check_there(self._store, mount)
                     continue
                 return
         raise _conflict()
@@ -122,6 +131,10 @@ class Secrets:
         prefix: Path = (_SECRETS, Plain(mount), *_segments(folder))
         entries = await self._store.scan(prefix)
         return {"/".join(entry.path[len(prefix) :]): entry for entry in entries}
+
+    async def spaces(self, after: str, limit: int) -> list[str]:
+        """Returns the names of mounts, and of what is kept like one, with secrets; a page of them behind a name."""
+        return await self._store.folders((_SECRETS,), after=after, limit=limit)
 
     async def revision(self) -> int:
         """Returns the store's current revision."""
@@ -156,10 +169,16 @@ class Secrets:
             ) from None
 
     async def drop_mount(self, mount: str) -> None:
-        """Removes everything of a mount; repeated after a crash, it goes on where it stopped."""
+        """Removes everything of a mount that was disabled; repeated after a crash, it goes on where it stopped."""
+        # From here on no secret can be made.
+        await mark_gone(self._store, mount)
+        await self.clear(mount)
+        await self._store.commit(Transaction(deletes=[(_CONFIGS, Plain(mount))]))
+
+    async def clear(self, mount: str) -> None:
+        """Removes all secrets of a mount; may be repeated."""
         for kind in (_SECRETS, _DOCUMENTS):
             await self._store.clear((kind, Plain(mount)))
-        await self._store.commit(Transaction(deletes=[(_CONFIGS, Plain(mount))]))
 
 
 def secret_in(entry: Entry) -> Secret:
@@ -173,7 +192,9 @@ def secret_in(entry: Entry) -> Secret:
 def _transaction(
     mount: str, path: str, at: Path, entry: Entry | None, change: Change
 ) -> Transaction:
-    transaction = Transaction(expect={at: entry.revision if entry else 0})
+    # What there is already goes with its mount, and a change of it with what it expects.
+    expect = {at: entry.revision} if entry is not None else {at: 0, gone_path(mount): 0}
+    transaction = Transaction(expect=expect)
     if change.secret is None:
         transaction.deletes.append(at)
         transaction.delete_prefixes.append((_DOCUMENTS, Plain(mount), path))

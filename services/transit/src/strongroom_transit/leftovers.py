@@ -1,4 +1,4 @@
-"""Removes what nobody needs: versions of a key whose writer died, and marks of mounts that were disabled long ago."""
+"""Removes what nobody needs: versions of a key whose writer died."""
 
 import asyncio
 import logging
@@ -11,12 +11,10 @@ from strongroom_transit.storage import Begun, Keys
 log = logging.getLogger(__name__)
 
 _LOOKS = 10  # in the time after which somebody is taken for dead
-# No request that began while a mount was enabled goes on for so long.
-_DISABLED_SECONDS = 86_400.0
 
 
 class Leftovers:
-    """Looks at what is being written or was disabled, and removes what has been for too long. Every replica may.
+    """Looks at what is being written, and removes what has been for too long. Every replica may.
 
     How long is by this process's own monotonic clock, so that no clocks have to agree.
 
@@ -31,7 +29,6 @@ class Leftovers:
         self._clock = clock
         self._seconds = seconds
         self._seen: dict[Begun, float] = {}
-        self._disabled: dict[str, float] = {}
 
     async def run(self) -> None:
         """Looks again and again, for ever."""
@@ -49,9 +46,4 @@ class Leftovers:
             if now - since >= self._seconds and await self._keys.undo(begun):
                 log.info("removed what was left of a restore", extra={"mount": begun.mount})
                 done += 1
-        disabled = await self._keys.disabled()
-        self._disabled = {mount: self._disabled.get(mount, now) for mount in disabled}
-        for mount, since in self._disabled.items():
-            if now - since >= _DISABLED_SECONDS:
-                await self._keys.forget_mount(mount)
         return done

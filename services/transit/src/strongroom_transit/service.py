@@ -2,6 +2,7 @@
 
 from strongroom.transit.v1 import cipher_pb2, key_pb2, material_pb2, signature_pb2, stream_pb2
 from strongroom_runtime.handlers import HandlerTable
+from strongroom_runtime.mount_marks import GoneMarks
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_transit.config import Config
 from strongroom_transit.creation import Maker
@@ -19,16 +20,20 @@ from strongroom_transit.transfers import Transfers
 class TransitService:
     """The transit service: named keys, and what is done with them."""
 
-    def __init__(self, handlers: HandlerTable, rotation: Rotation, leftovers: Leftovers) -> None:
+    def __init__(
+        self, handlers: HandlerTable, rotation: Rotation, leftovers: Leftovers, marks: GoneMarks
+    ) -> None:
         self.handlers = handlers
+        self.marks = marks
         self.rotation = rotation
         self.leftovers = leftovers
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
-        """Begins to rotate keys that are due, and to remove what crashes left."""
+        """Begins to rotate keys that are due, and to remove what crashes and disabled mounts left."""
         self._tasks.start(self.rotation.run(), "transit-rotation")
         self._tasks.start(self.leftovers.run(), "transit-leftovers")
+        self._tasks.start(self.marks.run(), "transit-gone-marks")
 
     async def stop(self) -> None:
         """Ends it."""
@@ -53,4 +58,6 @@ def build(host: Host, config: Config | None = None) -> TransitService:
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
     rotation = Rotation(keys, maker, host.clock, config.rotation_seconds)
-    return TransitService(handlers, rotation, Leftovers(keys, host.clock, config.begun_seconds))
+    leftovers = Leftovers(keys, host.clock, config.begun_seconds)
+    marks = GoneMarks(host.store, host.clock, keys.drop_mount)
+    return TransitService(handlers, rotation, leftovers, marks)

@@ -6,7 +6,7 @@ due/<time>/<mount>/<name>     when a key is to be rotated: in the same transacti
 c/<mount>                     the mount's settings
 w/<mount>                     the mount's wrapping key, by which keys are imported
 begun/<mount>/<uuid>          versions are being written that no settings name yet
-gone/<mount>                  the mount was disabled, a day ago at most: nothing is kept of it any more
+gone/<mount>                  as `mount_marks` says
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import msgspec
 
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.locks import KeyedLocks
+from strongroom_runtime.mount_marks import check_there, gone_path, mark_gone
 from strongroom_runtime.storage import (
     MAX_OPERATIONS,
     ConflictError,
@@ -33,7 +34,7 @@ from strongroom_transit.domain.keyset import Keyset
 from strongroom_transit.domain.material import Loaded, Version
 
 _KEYS, _VERSIONS, _DUE = Plain("k"), Plain("v"), Plain("due")
-_CONFIGS, _WRAPPING, _GONE = Plain("c"), Plain("w"), Plain("gone")
+_CONFIGS, _WRAPPING = Plain("c"), Plain("w")
 _BEGUN = Plain("begun")
 _PAGE = 100
 # That are kept ready, of at most so many versions: the versions that a batch names are its caller's choice.
@@ -175,7 +176,7 @@ class Keys:
                 try:
                     await self._store.commit(transaction)
                 except ConflictError:
-                    await self._check_mount(mount)
+                    await check_there(self._store, mount)
                     continue
                 return change.key
         raise ServiceError(Kind.CONFLICT, "others change the same key all the time; try again")
@@ -333,8 +334,7 @@ class Keys:
 
     async def drop_mount(self, mount: str) -> None:
         """Removes everything of a mount; repeated after a crash, it goes on where it stopped."""
-        if await self._store.get(_gone(mount)) is None:
-            await self._store.commit(Transaction(puts={_gone(mount): b""}))
+        await mark_gone(self._store, mount)
         while entries := await self._store.scan((_KEYS, Plain(mount)), limit=_PAGE // 2):
             due = [p for e in entries for p in _due(mount, e.path[-1], _key_of(e))]
             await self._store.commit(Transaction(deletes=[e.path for e in entries] + due))
@@ -344,24 +344,15 @@ class Keys:
             Transaction(deletes=[(_CONFIGS, Plain(mount)), (_WRAPPING, Plain(mount))])
         )
 
-    async def disabled(self) -> list[str]:
-        """Returns mounts that were disabled, not all of them where they are many."""
-        return [str(e.path[1]) for e in await self._store.scan((_GONE,), limit=_PAGE)]
-
-    async def forget_mount(self, mount: str) -> None:
-        """Removes the mark that a mount was disabled, by which those are stopped who still write to it."""
-        await self.drop_mount(mount)
-        await self._store.commit(Transaction(deletes=[_gone(mount)]))
-
     async def _begin(self, mount: str, uuid: str) -> Begun:
         """Records that versions are being written under a uuid that no settings name."""
         path = _begun(Begun(mount, uuid, 0))
         try:
             revision = await self._store.commit(
-                Transaction(expect={path: 0, _gone(mount): 0}, puts={path: b""})
+                Transaction(expect={path: 0, gone_path(mount): 0}, puts={path: b""})
             )
         except ConflictError:
-            await self._check_mount(mount)
+            await check_there(self._store, mount)
             raise ServiceError(Kind.CONFLICT, "the key could not be put") from None
         return Begun(mount, uuid, revision)
 
@@ -372,11 +363,11 @@ class Keys:
                 _version(begun.mount, begun.uuid, n): _encode(versions[n])
                 for n in numbers[at : at + _PAGE]
             }
-            expect = {_gone(begun.mount): 0, _begun(begun): begun.revision}
+            expect = {gone_path(begun.mount): 0, _begun(begun): begun.revision}
             try:
                 await self._store.commit(Transaction(expect=expect, puts=puts))
             except ConflictError:
-                await self._check_mount(begun.mount)
+                await check_there(self._store, begun.mount)
                 raise _too_slow() from None
 
     async def _loaded(self, mount: str, key: Key, version: int) -> Loaded | None:
@@ -396,24 +387,20 @@ class Keys:
         return loaded
 
     async def _put(self, path: Path, entry: Entry | None, value: bytes, mount: str) -> bool:
-        expect = {path: entry.revision if entry is not None else 0, _gone(mount): 0}
+        expect = {path: entry.revision if entry is not None else 0, gone_path(mount): 0}
         try:
             await self._store.commit(Transaction(expect=expect, puts={path: value}))
         except ConflictError:
-            await self._check_mount(mount)
+            await check_there(self._store, mount)
             return False
         return True
-
-    async def _check_mount(self, mount: str) -> None:
-        if await self._store.get(_gone(mount)) is not None:
-            raise ServiceError(Kind.NOT_FOUND, "the mount was disabled")
 
 
 def _transaction(
     mount: str, name: str, entry: Entry | None, before: Key | None, change: Change
 ) -> Transaction:
     path, after = _key(mount, name), change.key
-    transaction = Transaction(expect={path: entry.revision if entry else 0, _gone(mount): 0})
+    transaction = Transaction(expect={path: entry.revision if entry else 0, gone_path(mount): 0})
     old = _due(mount, name, before) if before is not None else []
     new = _due(mount, name, after) if after is not None else []
     transaction.deletes = [each for each in old if each not in new]
@@ -475,7 +462,3 @@ def _due(mount: str, name: str, key: Key) -> list[Path]:
 
 def _begun(begun: Begun) -> Path:
     return (_BEGUN, Plain(begun.mount), Plain(begun.uuid))
-
-
-def _gone(mount: str) -> Path:
-    return (_GONE, Plain(mount))

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstrongroom/auth/v1/gate.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"*\n\x17ResolveLoginRoleRequest\x12\x0f\n\x07role_id\x18\x01 \x01(\t\"-\n\x18ResolveLoginRoleResponse\x12\x11\n\trole_name\x18\x01 \x01(\t\"X\n\x13ResolveTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x16\n\x0e\x63lient_address\x18\x02 \x01(\t\x12\x14\n\x0clinearizable\x18\x03 \x01(\x08\"\xc8\x03\n\x14ResolveTokenResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x10\n\x08policies\x18\x03 \x03(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x11\n\tentity_id\x18\x05 \x01(\t\x12\x13\n\x0b\x65xpire_time\x18\x06 \x01(\x01\x12\x13\n\x0b\x62ound_cidrs\x18\x07 \x03(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\x0c\n\x04path\x18\t \x01(\t\x12H\n\x08metadata\x18\n \x03(\x0b\x32\x36.strongroom.auth.v1.ResolveTokenResponse.MetadataEntry\x12\x0e\n\x06orphan\x18\x0b \x01(\x08\x12\x10\n\x08num_uses\x18\x0c \x01(\x03\x12\x10\n\x08last_use\x18\r \x01(\x08\x12\x11\n\tcacheable\x18\x0e \x01(\x08\x12\x14\n\x0c\x64\x65pendencies\x18\x0f \x03(\x0c\x12\r\n\x05\x61s_of\x18\x10 \x01(\x03\x12\x14\n\x0c\x63reation_ttl\x18\x11 \x01(\x03\x12\x14\n\x0cseconds_left\x18\x12 \x01(\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x14\x46inishLastUseRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x17\n\x15\x46inishLastUseResponse\"\x1f\n\x11\x43heckTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"5\n\x12\x43heckTokenResponse\x12\r\n\x05\x61live\x18\x01 \x01(\x08\x12\x10\n\x08last_use\x18\x02 \x01(\x08\"=\n\x16ResolvePoliciesRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0clinearizable\x18\x02 \x01(\x08\"\xd6\x01\n\x17ResolvePoliciesResponse\x12\x45\n\x05texts\x18\x01 \x03(\x0b\x32\x36.strongroom.auth.v1.ResolvePoliciesResponse.TextsEntry\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0c\x12\r\n\x05\x61s_of\x18\x03 \x01(\x03\x12\x14\n\x0cseconds_left\x18\x04 \x01(\x01\x12\x0b\n\x03now\x18\x05 \x01(\x01\x1a,\n\nTextsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x15\x41\x64optRootTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"\x18\n\x16\x41\x64optRootTokenResponse\"\x18\n\x16ListLockedNamesRequest\"(\n\x17ListLockedNamesResponse\x12\r\n\x05names\x18\x01 \x03(\t\"!\n\x11UnlockNameRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12UnlockNameResponse\"H\n\x15\x45ndMovedTokensRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05moves\x18\x03 \x01(\x03\"\x18\n\x16\x45ndMovedTokensResponse\"&\n\x10\x44ropMountRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\"\x13\n\x11\x44ropMountResponse2\x87\t\n\x10TokenGateService\x12n\n\x0cResolveToken\x12\'.strongroom.auth.v1.ResolveTokenRequest\x1a(.strongroom.auth.v1.ResolveTokenResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\rFinishLastUse\x12(.strongroom.auth.v1.FinishLastUseRequest\x1a).strongroom.auth.v1.FinishLastUseResponse\"\x0b\xd2\xf3\x18\x07gateway\x12h\n\nCheckToken\x12%.strongroom.auth.v1.CheckTokenRequest\x1a&.strongroom.auth.v1.CheckTokenResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12z\n\x10ResolveLoginRole\x12+.strongroom.auth.v1.ResolveLoginRoleRequest\x1a,.strongroom.auth.v1.ResolveLoginRoleResponse\"\x0b\xd2\xf3\x18\x07gateway\x12w\n\x0fResolvePolicies\x12*.strongroom.auth.v1.ResolvePoliciesRequest\x1a+.strongroom.auth.v1.ResolvePoliciesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\x0e\x41\x64optRootToken\x12).strongroom.auth.v1.AdoptRootTokenRequest\x1a*.strongroom.auth.v1.AdoptRootTokenResponse\"\x08\xd2\xf3\x18\x04seal\x12w\n\x0fListLockedNames\x12*.strongroom.auth.v1.ListLockedNamesRequest\x1a+.strongroom.auth.v1.ListLockedNamesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12h\n\nUnlockName\x12%.strongroom.auth.v1.UnlockNameRequest\x1a&.strongroom.auth.v1.UnlockNameResponse\"\x0b\xd2\xf3\x18\x07gateway\x12t\n\x0e\x45ndMovedTokens\x12).strongroom.auth.v1.EndMovedTokensRequest\x1a*.strongroom.auth.v1.EndMovedTokensResponse\"\x0b\xd2\xf3\x18\x07gateway\x12\x65\n\tDropMount\x12$.strongroom.auth.v1.DropMountRequest\x1a%.strongroom.auth.v1.DropMountResponse\"\x0b\xd2\xf3\x18\x07gatewayb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstrongroom/auth/v1/gate.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"L\n\x17\x46indMountOfTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x05token\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x03 \x01(\t\".\n\x18\x46indMountOfTokenResponse\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\"*\n\x17ResolveLoginRoleRequest\x12\x0f\n\x07role_id\x18\x01 \x01(\t\"-\n\x18ResolveLoginRoleResponse\x12\x11\n\trole_name\x18\x01 \x01(\t\"X\n\x13ResolveTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x16\n\x0e\x63lient_address\x18\x02 \x01(\t\x12\x14\n\x0clinearizable\x18\x03 \x01(\x08\"\xc8\x03\n\x14ResolveTokenResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x10\n\x08policies\x18\x03 \x03(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x11\n\tentity_id\x18\x05 \x01(\t\x12\x13\n\x0b\x65xpire_time\x18\x06 \x01(\x01\x12\x13\n\x0b\x62ound_cidrs\x18\x07 \x03(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\x0c\n\x04path\x18\t \x01(\t\x12H\n\x08metadata\x18\n \x03(\x0b\x32\x36.strongroom.auth.v1.ResolveTokenResponse.MetadataEntry\x12\x0e\n\x06orphan\x18\x0b \x01(\x08\x12\x10\n\x08num_uses\x18\x0c \x01(\x03\x12\x10\n\x08last_use\x18\r \x01(\x08\x12\x11\n\tcacheable\x18\x0e \x01(\x08\x12\x14\n\x0c\x64\x65pendencies\x18\x0f \x03(\x0c\x12\r\n\x05\x61s_of\x18\x10 \x01(\x03\x12\x14\n\x0c\x63reation_ttl\x18\x11 \x01(\x03\x12\x14\n\x0cseconds_left\x18\x12 \x01(\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x14\x46inishLastUseRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x17\n\x15\x46inishLastUseResponse\"\x1f\n\x11\x43heckTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"5\n\x12\x43heckTokenResponse\x12\r\n\x05\x61live\x18\x01 \x01(\x08\x12\x10\n\x08last_use\x18\x02 \x01(\x08\"=\n\x16ResolvePoliciesRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0clinearizable\x18\x02 \x01(\x08\"\xd6\x01\n\x17ResolvePoliciesResponse\x12\x45\n\x05texts\x18\x01 \x03(\x0b\x32\x36.strongroom.auth.v1.ResolvePoliciesResponse.TextsEntry\x12\x14\n\x0c\x64\x65pendencies\x18\x02 \x03(\x0c\x12\r\n\x05\x61s_of\x18\x03 \x01(\x03\x12\x14\n\x0cseconds_left\x18\x04 \x01(\x01\x12\x0b\n\x03now\x18\x05 \x01(\x01\x1a,\n\nTextsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x15\x41\x64optRootTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"\x18\n\x16\x41\x64optRootTokenResponse\"\x18\n\x16ListLockedNamesRequest\"(\n\x17ListLockedNamesResponse\x12\r\n\x05names\x18\x01 \x03(\t\"!\n\x11UnlockNameRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12UnlockNameResponse\"H\n\x15\x45ndMovedTokensRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05moves\x18\x03 \x01(\x03\"\x18\n\x16\x45ndMovedTokensResponse\"&\n\x10\x44ropMountRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\"\x13\n\x11\x44ropMountResponse2\x83\n\n\x10TokenGateService\x12n\n\x0cResolveToken\x12\'.strongroom.auth.v1.ResolveTokenRequest\x1a(.strongroom.auth.v1.ResolveTokenResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\rFinishLastUse\x12(.strongroom.auth.v1.FinishLastUseRequest\x1a).strongroom.auth.v1.FinishLastUseResponse\"\x0b\xd2\xf3\x18\x07gateway\x12h\n\nCheckToken\x12%.strongroom.auth.v1.CheckTokenRequest\x1a&.strongroom.auth.v1.CheckTokenResponse\"\x0b\xd2\xf3\x18\x07\x64\x62\x63reds\x12z\n\x10\x46indMountOfToken\x12+.strongroom.auth.v1.FindMountOfTokenRequest\x1a,.strongroom.auth.v1.FindMountOfTokenResponse\"\x0b\xd2\xf3\x18\x07gateway\x12z\n\x10ResolveLoginRole\x12+.strongroom.auth.v1.ResolveLoginRoleRequest\x1a,.strongroom.auth.v1.ResolveLoginRoleResponse\"\x0b\xd2\xf3\x18\x07gateway\x12w\n\x0fResolvePolicies\x12*.strongroom.auth.v1.ResolvePoliciesRequest\x1a+.strongroom.auth.v1.ResolvePoliciesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12q\n\x0e\x41\x64optRootToken\x12).strongroom.auth.v1.AdoptRootTokenRequest\x1a*.strongroom.auth.v1.AdoptRootTokenResponse\"\x08\xd2\xf3\x18\x04seal\x12w\n\x0fListLockedNames\x12*.strongroom.auth.v1.ListLockedNamesRequest\x1a+.strongroom.auth.v1.ListLockedNamesResponse\"\x0b\xd2\xf3\x18\x07gateway\x12h\n\nUnlockName\x12%.strongroom.auth.v1.UnlockNameRequest\x1a&.strongroom.auth.v1.UnlockNameResponse\"\x0b\xd2\xf3\x18\x07gateway\x12t\n\x0e\x45ndMovedTokens\x12).strongroom.auth.v1.EndMovedTokensRequest\x1a*.strongroom.auth.v1.EndMovedTokensResponse\"\x0b\xd2\xf3\x18\x07gateway\x12\x65\n\tDropMount\x12$.strongroom.auth.v1.DropMountRequest\x1a%.strongroom.auth.v1.DropMountResponse\"\x0b\xd2\xf3\x18\x07gatewayb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strongroom.auth.v1.gate_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_FINDMOUNTOFTOKENREQUEST'].fields_by_name['token']._loaded_options = None
+  _globals['_FINDMOUNTOFTOKENREQUEST'].fields_by_name['token']._serialized_options = b'\310\363\030\001'
   _globals['_RESOLVETOKENREQUEST'].fields_by_name['token']._loaded_options = None
   _globals['_RESOLVETOKENREQUEST'].fields_by_name['token']._serialized_options = b'\310\363\030\001'
   _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._loaded_options = None
@@ -46,6 +48,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENGATESERVICE'].methods_by_name['FinishLastUse']._serialized_options = b'\322\363\030\007gateway'
   _globals['_TOKENGATESERVICE'].methods_by_name['CheckToken']._loaded_options = None
   _globals['_TOKENGATESERVICE'].methods_by_name['CheckToken']._serialized_options = b'\322\363\030\007dbcreds'
+  _globals['_TOKENGATESERVICE'].methods_by_name['FindMountOfToken']._loaded_options = None
+  _globals['_TOKENGATESERVICE'].methods_by_name['FindMountOfToken']._serialized_options = b'\322\363\030\007gateway'
   _globals['_TOKENGATESERVICE'].methods_by_name['ResolveLoginRole']._loaded_options = None
   _globals['_TOKENGATESERVICE'].methods_by_name['ResolveLoginRole']._serialized_options = b'\322\363\030\007gateway'
   _globals['_TOKENGATESERVICE'].methods_by_name['ResolvePolicies']._loaded_options = None
@@ -60,50 +64,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENGATESERVICE'].methods_by_name['EndMovedTokens']._serialized_options = b'\322\363\030\007gateway'
   _globals['_TOKENGATESERVICE'].methods_by_name['DropMount']._loaded_options = None
   _globals['_TOKENGATESERVICE'].methods_by_name['DropMount']._serialized_options = b'\322\363\030\007gateway'
-  _globals['_RESOLVELOGINROLEREQUEST']._serialized_start=90
-  _globals['_RESOLVELOGINROLEREQUEST']._serialized_end=132
-  _globals['_RESOLVELOGINROLERESPONSE']._serialized_start=134
-  _globals['_RESOLVELOGINROLERESPONSE']._serialized_end=179
-  _globals['_RESOLVETOKENREQUEST']._serialized_start=181
-  _globals['_RESOLVETOKENREQUEST']._serialized_end=269
-  _globals['_RESOLVETOKENRESPONSE']._serialized_start=272
-  _globals['_RESOLVETOKENRESPONSE']._serialized_end=728
-  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_start=681
-  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_end=728
-  _globals['_FINISHLASTUSEREQUEST']._serialized_start=730
-  _globals['_FINISHLASTUSEREQUEST']._serialized_end=764
-  _globals['_FINISHLASTUSERESPONSE']._serialized_start=766
-  _globals['_FINISHLASTUSERESPONSE']._serialized_end=789
-  _globals['_CHECKTOKENREQUEST']._serialized_start=791
-  _globals['_CHECKTOKENREQUEST']._serialized_end=822
-  _globals['_CHECKTOKENRESPONSE']._serialized_start=824
-  _globals['_CHECKTOKENRESPONSE']._serialized_end=877
-  _globals['_RESOLVEPOLICIESREQUEST']._serialized_start=879
-  _globals['_RESOLVEPOLICIESREQUEST']._serialized_end=940
-  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_start=943
-  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_end=1157
-  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_start=1113
-  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_end=1157
-  _globals['_ADOPTROOTTOKENREQUEST']._serialized_start=1159
-  _globals['_ADOPTROOTTOKENREQUEST']._serialized_end=1203
-  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_start=1205
-  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_end=1229
-  _globals['_LISTLOCKEDNAMESREQUEST']._serialized_start=1231
-  _globals['_LISTLOCKEDNAMESREQUEST']._serialized_end=1255
-  _globals['_LISTLOCKEDNAMESRESPONSE']._serialized_start=1257
-  _globals['_LISTLOCKEDNAMESRESPONSE']._serialized_end=1297
-  _globals['_UNLOCKNAMEREQUEST']._serialized_start=1299
-  _globals['_UNLOCKNAMEREQUEST']._serialized_end=1332
-  _globals['_UNLOCKNAMERESPONSE']._serialized_start=1334
-  _globals['_UNLOCKNAMERESPONSE']._serialized_end=1354
-  _globals['_ENDMOVEDTOKENSREQUEST']._serialized_start=1356
-  _globals['_ENDMOVEDTOKENSREQUEST']._serialized_end=1428
-  _globals['_ENDMOVEDTOKENSRESPONSE']._serialized_start=1430
-  _globals['_ENDMOVEDTOKENSRESPONSE']._serialized_end=1454
-  _globals['_DROPMOUNTREQUEST']._serialized_start=1456
-  _globals['_DROPMOUNTREQUEST']._serialized_end=1494
-  _globals['_DROPMOUNTRESPONSE']._serialized_start=1496
-  _globals['_DROPMOUNTRESPONSE']._serialized_end=1515
-  _globals['_TOKENGATESERVICE']._serialized_start=1518
-  _globals['_TOKENGATESERVICE']._serialized_end=2677
+  _globals['_FINDMOUNTOFTOKENREQUEST']._serialized_start=90
+  _globals['_FINDMOUNTOFTOKENREQUEST']._serialized_end=166
+  _globals['_FINDMOUNTOFTOKENRESPONSE']._serialized_start=168
+  _globals['_FINDMOUNTOFTOKENRESPONSE']._serialized_end=214
+  _globals['_RESOLVELOGINROLEREQUEST']._serialized_start=216
+  _globals['_RESOLVELOGINROLEREQUEST']._serialized_end=258
+  _globals['_RESOLVELOGINROLERESPONSE']._serialized_start=260
+  _globals['_RESOLVELOGINROLERESPONSE']._serialized_end=305
+  _globals['_RESOLVETOKENREQUEST']._serialized_start=307
+  _globals['_RESOLVETOKENREQUEST']._serialized_end=395
+  _globals['_RESOLVETOKENRESPONSE']._serialized_start=398
+  _globals['_RESOLVETOKENRESPONSE']._serialized_end=854
+  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_start=807
+  _globals['_RESOLVETOKENRESPONSE_METADATAENTRY']._serialized_end=854
+  _globals['_FINISHLASTUSEREQUEST']._serialized_start=856
+  _globals['_FINISHLASTUSEREQUEST']._serialized_end=890
+  _globals['_FINISHLASTUSERESPONSE']._serialized_start=892
+  _globals['_FINISHLASTUSERESPONSE']._serialized_end=915
+  _globals['_CHECKTOKENREQUEST']._serialized_start=917
+  _globals['_CHECKTOKENREQUEST']._serialized_end=948
+  _globals['_CHECKTOKENRESPONSE']._serialized_start=950
+  _globals['_CHECKTOKENRESPONSE']._serialized_end=1003
+  _globals['_RESOLVEPOLICIESREQUEST']._serialized_start=1005
+  _globals['_RESOLVEPOLICIESREQUEST']._serialized_end=1066
+  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_start=1069
+  _globals['_RESOLVEPOLICIESRESPONSE']._serialized_end=1283
+  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_start=1239
+  _globals['_RESOLVEPOLICIESRESPONSE_TEXTSENTRY']._serialized_end=1283
+  _globals['_ADOPTROOTTOKENREQUEST']._serialized_start=1285
+  _globals['_ADOPTROOTTOKENREQUEST']._serialized_end=1329
+  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_start=1331
+  _globals['_ADOPTROOTTOKENRESPONSE']._serialized_end=1355
+  _globals['_LISTLOCKEDNAMESREQUEST']._serialized_start=1357
+  _globals['_LISTLOCKEDNAMESREQUEST']._serialized_end=1381
+  _globals['_LISTLOCKEDNAMESRESPONSE']._serialized_start=1383
+  _globals['_LISTLOCKEDNAMESRESPONSE']._serialized_end=1423
+  _globals['_UNLOCKNAMEREQUEST']._serialized_start=1425
+  _globals['_UNLOCKNAMEREQUEST']._serialized_end=1458
+  _globals['_UNLOCKNAMERESPONSE']._serialized_start=1460
+  _globals['_UNLOCKNAMERESPONSE']._serialized_end=1480
+  _globals['_ENDMOVEDTOKENSREQUEST']._serialized_start=1482
+  _globals['_ENDMOVEDTOKENSREQUEST']._serialized_end=1554
+  _globals['_ENDMOVEDTOKENSRESPONSE']._serialized_start=1556
+  _globals['_ENDMOVEDTOKENSRESPONSE']._serialized_end=1580
+  _globals['_DROPMOUNTREQUEST']._serialized_start=1582
+  _globals['_DROPMOUNTREQUEST']._serialized_end=1620
+  _globals['_DROPMOUNTRESPONSE']._serialized_start=1622
+  _globals['_DROPMOUNTRESPONSE']._serialized_end=1641
+  _globals['_TOKENGATESERVICE']._serialized_start=1644
+  _globals['_TOKENGATESERVICE']._serialized_end=2927
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,58 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class FindMountOfTokenRequest(_message.Message):
+    """Names a token in one of three ways."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ACCESSOR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its storage identity."""
+    token: _builtins.str
+    """Its text."""
+    accessor: _builtins.str
+    """Its accessor."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        token: _builtins.str = ...,
+        accessor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessor", b"accessor", "id", b"id", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMountOfTokenRequest: _TypeAlias = FindMountOfTokenRequest  # noqa: Y015
+
+@_typing.final
+class FindMountOfTokenResponse(_message.Message):
+    """The mount that made it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOUNT_UUID_FIELD_NUMBER: _builtins.int
+    mount_uuid: _builtins.str
+    """Its uuid; empty where no login made it."""
+    def __init__(
+        self,
+        *,
+        mount_uuid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount_uuid", b"mount_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindMountOfTokenResponse: _TypeAlias = FindMountOfTokenResponse  # noqa: Y015
+
+@_typing.final
 class ResolveLoginRoleRequest(_message.Message):
     """What a login gives; the mount is that of the request."""
 

@@ -50,6 +50,11 @@ class TokenGateServiceStub:
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.SerializeToString,
                 response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.FromString,
                 _registered_method=True)
+        self.FindMountOfToken = channel.unary_unary(
+                '/strongroom.auth.v1.TokenGateService/FindMountOfToken',
+                request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FindMountOfTokenRequest.SerializeToString,
+                response_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FindMountOfTokenResponse.FromString,
+                _registered_method=True)
         self.ResolveLoginRole = channel.unary_unary(
                 '/strongroom.auth.v1.TokenGateService/ResolveLoginRole',
                 request_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.ResolveLoginRoleRequest.SerializeToString,
@@ -108,6 +113,13 @@ class TokenGateServiceServicer:
 
     def CheckToken(self, request, context):
         """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMountOfToken(self, request, context):
+        """Names the login mount that made a token, by whose bounds it is renewed. Not an error where there is none, or no such token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +191,11 @@ def add_TokenGateServiceServicer_to_server(servicer, server):
                     servicer.CheckToken,
                     request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.FromString,
                     response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.SerializeToString,
+            ),
+            'FindMountOfToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMountOfToken,
+                    request_deserializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FindMountOfTokenRequest.FromString,
+                    response_serializer=strongroom_dot_auth_dot_v1_dot_gate__pb2.FindMountOfTokenResponse.SerializeToString,
             ),
             'ResolveLoginRole': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveLoginRole,
@@ -298,6 +315,33 @@ class TokenGateService:
             '/strongroom.auth.v1.TokenGateService/CheckToken',
             strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenRequest.SerializeToString,
             strongroom_dot_auth_dot_v1_dot_gate__pb2.CheckTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMountOfToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.auth.v1.TokenGateService/FindMountOfToken',
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.FindMountOfTokenRequest.SerializeToString,
+            strongroom_dot_auth_dot_v1_dot_gate__pb2.FindMountOfTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

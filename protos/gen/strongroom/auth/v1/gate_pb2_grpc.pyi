@@ -24,6 +24,8 @@ class TokenGateServiceStub:
     """Revokes a token whose last use this was. May be repeated."""
     CheckToken: _aio.UnaryUnaryMultiCallable[_gate_pb2.CheckTokenRequest, _gate_pb2.CheckTokenResponse]
     """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory."""
+    FindMountOfToken: _aio.UnaryUnaryMultiCallable[_gate_pb2.FindMountOfTokenRequest, _gate_pb2.FindMountOfTokenResponse]
+    """Names the login mount that made a token, by whose bounds it is renewed. Not an error where there is none, or no such token."""
     ResolveLoginRole: _aio.UnaryUnaryMultiCallable[_gate_pb2.ResolveLoginRoleRequest, _gate_pb2.ResolveLoginRoleResponse]
     """Names the role that a login is for, by what the login gives. NOT_FOUND where there is none."""
     ResolvePolicies: _aio.UnaryUnaryMultiCallable[_gate_pb2.ResolvePoliciesRequest, _gate_pb2.ResolvePoliciesResponse]
@@ -67,6 +69,14 @@ class TokenGateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_gate_pb2.CheckTokenRequest, _abc.Awaitable[_gate_pb2.CheckTokenResponse]],
     ) -> _abc.Awaitable[_gate_pb2.CheckTokenResponse]:
         """Says whether a token may still be used: it stands, and so do its ancestors. Asks etcd, not memory."""
+
+    @_abc_1.abstractmethod
+    def FindMountOfToken(
+        self,
+        request: _gate_pb2.FindMountOfTokenRequest,
+        context: _aio.ServicerContext[_gate_pb2.FindMountOfTokenRequest, _abc.Awaitable[_gate_pb2.FindMountOfTokenResponse]],
+    ) -> _abc.Awaitable[_gate_pb2.FindMountOfTokenResponse]:
+        """Names the login mount that made a token, by whose bounds it is renewed. Not an error where there is none, or no such token."""
 
     @_abc_1.abstractmethod
     def ResolveLoginRole(

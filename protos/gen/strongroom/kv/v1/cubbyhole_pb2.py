@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n strongroom/kv/v1/cubbyhole.proto\x12\x10strongroom.kv.v1\x1a#strongroom/options/v1/options.proto\"9\n\x14ReadCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"/\n\x15ReadCubbyholeResponse\x12\x16\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"R\n\x15WriteCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x16\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x18\n\x16WriteCubbyholeResponse\";\n\x16\x44\x65leteCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x19\n\x17\x44\x65leteCubbyholeResponse\"W\n\x14ListCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"%\n\x15ListCubbyholeResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"&\n\x10\x44ropMountRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\"\x13\n\x11\x44ropMountResponse\"(\n\x14\x44ropTokenDataRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"\x17\n\x15\x44ropTokenDataResponse2\x82\x04\n\x10\x43ubbyholeService\x12s\n\rReadCubbyhole\x12&.strongroom.kv.v1.ReadCubbyholeRequest\x1a\'.strongroom.kv.v1.ReadCubbyholeResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x01\x12v\n\x0eWriteCubbyhole\x12\'.strongroom.kv.v1.WriteCubbyholeRequest\x1a(.strongroom.kv.v1.WriteCubbyholeResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x04\x12y\n\x0f\x44\x65leteCubbyhole\x12(.strongroom.kv.v1.DeleteCubbyholeRequest\x1a).strongroom.kv.v1.DeleteCubbyholeResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x05\x12u\n\rListCubbyhole\x12&.strongroom.kv.v1.ListCubbyholeRequest\x1a\'.strongroom.kv.v1.ListCubbyholeResponse\"\x13\xca\xf3\x18\x0f\n\t{path=**}\n\x00\x10\x02\x1a\x0f\xca\xf3\x18\x0b\n\tcubbyhole2\xe3\x01\n\x12KvLifecycleService\x12\x61\n\tDropMount\x12\".strongroom.kv.v1.DropMountRequest\x1a#.strongroom.kv.v1.DropMountResponse\"\x0b\xd2\xf3\x18\x07gateway\x12j\n\rDropTokenData\x12&.strongroom.kv.v1.DropTokenDataRequest\x1a\'.strongroom.kv.v1.DropTokenDataResponse\"\x08\xd2\xf3\x18\x04\x61uthb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n strongroom/kv/v1/cubbyhole.proto\x12\x10strongroom.kv.v1\x1a#strongroom/options/v1/options.proto\"9\n\x14ReadCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"/\n\x15ReadCubbyholeResponse\x12\x16\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"R\n\x15WriteCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x16\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x18\n\x16WriteCubbyholeResponse\";\n\x16\x44\x65leteCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x19\n\x17\x44\x65leteCubbyholeResponse\"W\n\x14ListCubbyholeRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"%\n\x15ListCubbyholeResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\"&\n\x10\x44ropMountRequest\x12\x12\n\nmount_uuid\x18\x01 \x01(\t\"\x13\n\x11\x44ropMountResponse\"(\n\x14\x44ropTokenDataRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"\x17\n\x15\x44ropTokenDataResponse\"*\n\x19ListTokensWithDataRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\"/\n\x1aListTokensWithDataResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\t2\x82\x04\n\x10\x43ubbyholeService\x12s\n\rReadCubbyhole\x12&.strongroom.kv.v1.ReadCubbyholeRequest\x1a\'.strongroom.kv.v1.ReadCubbyholeResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x01\x12v\n\x0eWriteCubbyhole\x12\'.strongroom.kv.v1.WriteCubbyholeRequest\x1a(.strongroom.kv.v1.WriteCubbyholeResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x04\x12y\n\x0f\x44\x65leteCubbyhole\x12(.strongroom.kv.v1.DeleteCubbyholeRequest\x1a).strongroom.kv.v1.DeleteCubbyholeResponse\"\x11\xca\xf3\x18\r\n\t{path=**}\x10\x05\x12u\n\rListCubbyhole\x12&.strongroom.kv.v1.ListCubbyholeRequest\x1a\'.strongroom.kv.v1.ListCubbyholeResponse\"\x13\xca\xf3\x18\x0f\n\t{path=**}\n\x00\x10\x02\x1a\x0f\xca\xf3\x18\x0b\n\tcubbyhole2\xde\x02\n\x12KvLifecycleService\x12\x61\n\tDropMount\x12\".strongroom.kv.v1.DropMountRequest\x1a#.strongroom.kv.v1.DropMountResponse\"\x0b\xd2\xf3\x18\x07gateway\x12j\n\rDropTokenData\x12&.strongroom.kv.v1.DropTokenDataRequest\x1a\'.strongroom.kv.v1.DropTokenDataResponse\"\x08\xd2\xf3\x18\x04\x61uth\x12y\n\x12ListTokensWithData\x12+.strongroom.kv.v1.ListTokensWithDataRequest\x1a,.strongroom.kv.v1.ListTokensWithDataResponse\"\x08\xd2\xf3\x18\x04\x61uthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,6 +58,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KVLIFECYCLESERVICE'].methods_by_name['DropMount']._serialized_options = b'\322\363\030\007gateway'
   _globals['_KVLIFECYCLESERVICE'].methods_by_name['DropTokenData']._loaded_options = None
   _globals['_KVLIFECYCLESERVICE'].methods_by_name['DropTokenData']._serialized_options = b'\322\363\030\004auth'
+  _globals['_KVLIFECYCLESERVICE'].methods_by_name['ListTokensWithData']._loaded_options = None
+  _globals['_KVLIFECYCLESERVICE'].methods_by_name['ListTokensWithData']._serialized_options = b'\322\363\030\004auth'
   _globals['_READCUBBYHOLEREQUEST']._serialized_start=91
   _globals['_READCUBBYHOLEREQUEST']._serialized_end=148
   _globals['_READCUBBYHOLERESPONSE']._serialized_start=150
@@ -82,8 +84,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DROPTOKENDATAREQUEST']._serialized_end=626
   _globals['_DROPTOKENDATARESPONSE']._serialized_start=628
   _globals['_DROPTOKENDATARESPONSE']._serialized_end=651
-  _globals['_CUBBYHOLESERVICE']._serialized_start=654
-  _globals['_CUBBYHOLESERVICE']._serialized_end=1168
-  _globals['_KVLIFECYCLESERVICE']._serialized_start=1171
-  _globals['_KVLIFECYCLESERVICE']._serialized_end=1398
+  _globals['_LISTTOKENSWITHDATAREQUEST']._serialized_start=653
+  _globals['_LISTTOKENSWITHDATAREQUEST']._serialized_end=695
+  _globals['_LISTTOKENSWITHDATARESPONSE']._serialized_start=697
+  _globals['_LISTTOKENSWITHDATARESPONSE']._serialized_end=744
+  _globals['_CUBBYHOLESERVICE']._serialized_start=747
+  _globals['_CUBBYHOLESERVICE']._serialized_end=1261
+  _globals['_KVLIFECYCLESERVICE']._serialized_start=1264
+  _globals['_KVLIFECYCLESERVICE']._serialized_end=1614
 # @@protoc_insertion_point(module_scope)

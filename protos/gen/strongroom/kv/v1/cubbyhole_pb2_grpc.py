@@ -253,6 +253,11 @@ class KvLifecycleServiceStub:
                 request_serializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.DropTokenDataRequest.SerializeToString,
                 response_deserializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.DropTokenDataResponse.FromString,
                 _registered_method=True)
+        self.ListTokensWithData = channel.unary_unary(
+                '/strongroom.kv.v1.KvLifecycleService/ListTokensWithData',
+                request_serializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.ListTokensWithDataRequest.SerializeToString,
+                response_deserializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.ListTokensWithDataResponse.FromString,
+                _registered_method=True)
 
 
 class KvLifecycleServiceServicer:
@@ -273,6 +278,13 @@ class KvLifecycleServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTokensWithData(self, request, context):
+        """Lists the tokens to which something belongs, a page of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KvLifecycleServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -285,6 +297,11 @@ def add_KvLifecycleServiceServicer_to_server(servicer, server):
                     servicer.DropTokenData,
                     request_deserializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.DropTokenDataRequest.FromString,
                     response_serializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.DropTokenDataResponse.SerializeToString,
+            ),
+            'ListTokensWithData': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokensWithData,
+                    request_deserializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.ListTokensWithDataRequest.FromString,
+                    response_serializer=strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.ListTokensWithDataResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -342,6 +359,33 @@ class KvLifecycleService:
             '/strongroom.kv.v1.KvLifecycleService/DropTokenData',
             strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.DropTokenDataRequest.SerializeToString,
             strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.DropTokenDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokensWithData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.kv.v1.KvLifecycleService/ListTokensWithData',
+            strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.ListTokensWithDataRequest.SerializeToString,
+            strongroom_dot_kv_dot_v1_dot_cubbyhole__pb2.ListTokensWithDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,8 @@ class KvLifecycleServiceStub:
     """Removes everything of a mount that was disabled. May be repeated."""
     DropTokenData: _aio.UnaryUnaryMultiCallable[_cubbyhole_pb2.DropTokenDataRequest, _cubbyhole_pb2.DropTokenDataResponse]
     """Removes everything that belonged to a token. May be repeated."""
+    ListTokensWithData: _aio.UnaryUnaryMultiCallable[_cubbyhole_pb2.ListTokensWithDataRequest, _cubbyhole_pb2.ListTokensWithDataResponse]
+    """Lists the tokens to which something belongs, a page of them."""
 
 class KvLifecycleServiceServicer(metaclass=_abc_1.ABCMeta):
     """What other services ask of this one when something goes."""
@@ -89,5 +91,13 @@ class KvLifecycleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_cubbyhole_pb2.DropTokenDataRequest, _abc.Awaitable[_cubbyhole_pb2.DropTokenDataResponse]],
     ) -> _abc.Awaitable[_cubbyhole_pb2.DropTokenDataResponse]:
         """Removes everything that belonged to a token. May be repeated."""
+
+    @_abc_1.abstractmethod
+    def ListTokensWithData(
+        self,
+        request: _cubbyhole_pb2.ListTokensWithDataRequest,
+        context: _aio.ServicerContext[_cubbyhole_pb2.ListTokensWithDataRequest, _abc.Awaitable[_cubbyhole_pb2.ListTokensWithDataResponse]],
+    ) -> _abc.Awaitable[_cubbyhole_pb2.ListTokensWithDataResponse]:
+        """Lists the tokens to which something belongs, a page of them."""
 
 def add_KvLifecycleServiceServicer_to_server(servicer: KvLifecycleServiceServicer, server: _aio.Server) -> None: ...

@@ -20,6 +20,7 @@ from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.tokens import Issued, Tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
+from strongroom_runtime.mount_marks import unmoved
 from strongroom_runtime.requests import mount_of
 from strongroom_runtime.storage import Path, Transaction
 
@@ -165,7 +166,7 @@ class Logins:
             cidrs=secret.token_cidrs if secret else (),
         )
         issued, transaction = self._tokens.prepare(grant)
-        transaction.expect |= as_read
+        transaction.expect |= as_read | await unmoved(self._roles.store, mount)
         if used is not None:
             self._count(transaction, mount.uuid, name, used)
         await self._roles.store.commit(transaction)

@@ -18,6 +18,7 @@ import msgspec
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens.tokens import conflict
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.mount_marks import check_there, gone_path
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction, going_past
 
 _APPROLE = Plain("approle")
@@ -99,13 +100,14 @@ class Roles:
         """Replaces a role by what a function makes of it, with the index of its id, in one transaction.
 
         Raises:
-            ServiceError: INVALID where another role has the id.
+            ServiceError: INVALID where another role has the id; NOT_FOUND where the mount was disabled; CONFLICT.
         """
         for _ in range(self._attempts):
+            await check_there(self.store, mount)
             before, revision = await self._read(mount, name) or (None, 0)
             after = await change(before)
             transaction = Transaction(
-                expect={role_path(mount, name): revision},
+                expect={role_path(mount, name): revision, gone_path(mount): 0},
                 puts={role_path(mount, name): msgspec.msgpack.encode(after)},
             )
             if before is None or before.role_id != after.role_id:
@@ -155,13 +157,13 @@ class Roles:
         """Keeps a secret id.
 
         Raises:
-            ServiceError: INVALID where it is there already.
+            ServiceError: INVALID where it is there already; NOT_FOUND where the mount was disabled.
         """
         path = secret_path(mount, name, hashed)
         try:
             await self.store.commit(
                 Transaction(
-                    expect={path: 0},
+                    expect={path: 0, gone_path(mount): 0},
                     puts={
                         path: msgspec.msgpack.encode(secret),
                         _accessor(mount, name, secret.accessor): hashed.encode(),
@@ -169,6 +171,7 @@ class Roles:
                 )
             )
         except ConflictError:
+            await check_there(self.store, mount)
             raise invalid("secret_id: is already registered") from None
 
     async def destroy(self, mount: str, name: str, hashed: str, accessor: str) -> None:

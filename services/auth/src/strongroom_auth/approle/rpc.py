@@ -256,7 +256,7 @@ class AppRoleHandlers:
         role = await self._roles.get(token.login["mount"], token.login["name"])
         if role is None:
             raise invalid("the role of this token does not exist any more")
-        return settings.renewal(role.settings, token.ttl, token.longest)
+        return settings.renewal(role.settings)
 
 
 def _check_changes(setting: str) -> None:

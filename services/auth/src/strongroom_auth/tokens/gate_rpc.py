@@ -9,6 +9,7 @@ from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.tokens import Tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.mount_marks import Moved, mark_gone, mark_moved
 from strongroom_runtime.requests import mount_of
 from strongroom_runtime.storage import Store
 
@@ -74,6 +75,12 @@ class TokenGateHandlers:
         found = await self._tokens.records.get(request.id, reads)
         return pb.CheckTokenResponse(last_use=found is not None and found[0].used_up)
 
+    async def FindMountOfToken(
+        self, request: pb.FindMountOfTokenRequest, context: RequestContext
+    ) -> pb.FindMountOfTokenResponse:
+        token = await self._tokens.named(request.id, request.token, request.accessor)
+        return pb.FindMountOfTokenResponse(mount_uuid=token.mount if token is not None else "")
+
     async def ResolveLoginRole(
         self, request: pb.ResolveLoginRoleRequest, context: RequestContext
     ) -> pb.ResolveLoginRoleResponse:
@@ -128,6 +135,10 @@ class TokenGateHandlers:
     ) -> pb.EndMovedTokensResponse:
         if not request.mount_uuid or not request.path:
             raise invalid("mount_uuid and path: must not be empty")
+        # From here on no login makes a token under another path: each expects this record as it was.
+        moved = Moved(request.path, request.moves)
+        if not await mark_moved(self._store, request.mount_uuid, moved):
+            return pb.EndMovedTokensResponse()  # it was moved again, or disabled: that is seen to
         records, after = self._tokens.records, ""
         while token_ids := await records.of_mount(request.mount_uuid, after):
             for token_id in token_ids:
@@ -143,8 +154,9 @@ class TokenGateHandlers:
         if not request.mount_uuid:
             raise invalid("mount_uuid: must not be empty")
         records = self._tokens.records
-        # Users and roles first: a login that is under way makes no token without its own. All of this is repeated
-        # until it is done to its end.
+        # From here on nothing is made for it. Users and roles first: a login that is under way makes no token without
+        # its own. All of this is repeated until it is done to its end.
+        await mark_gone(self._store, request.mount_uuid)
         await self._drop_data(request.mount_uuid)
         while token_ids := await records.of_mount(request.mount_uuid):
             for token_id in token_ids:

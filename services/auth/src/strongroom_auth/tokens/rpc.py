@@ -6,7 +6,7 @@ from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.messages import auth_message, info_message
 from strongroom_auth.tokens.records import Token, TokenRole
 from strongroom_auth.tokens.roles import TokenRoles, role_message, role_warnings
-from strongroom_auth.tokens.tokens import Grant, Issued, RenewalRule, Tokens
+from strongroom_auth.tokens.tokens import Grant, Issued, MountBounds, RenewalRule, Tokens
 from strongroom_runtime import lifetimes
 from strongroom_runtime.context import RequestContext, TokenContext
 from strongroom_runtime.errors import denied, invalid, not_found
@@ -79,14 +79,14 @@ class TokenHandlers:
         token = await self._tokens.find(self._tokens.records.identify(request.token))
         if token is None:
             raise invalid("token not found")
-        renewed = await self._tokens.renew(token.id, request.increment, *_ttls(context))
+        renewed = await self._tokens.renew(token.id, request.increment, _bounds(context))
         auth = auth_message(renewed.token, request.token, renewed.ttl)
         return pb.RenewTokenResponse(auth=auth, warnings=renewed.warnings)
 
     async def RenewSelf(
         self, request: pb.RenewSelfRequest, context: RequestContext
     ) -> pb.RenewSelfResponse:
-        renewed = await self._tokens.renew(_caller(context).id, request.increment, *_ttls(context))
+        renewed = await self._tokens.renew(_caller(context).id, request.increment, _bounds(context))
         # The gateway knows the text, which this service does not keep.
         auth = auth_message(renewed.token, request.token, renewed.ttl)
         return pb.RenewSelfResponse(auth=auth, warnings=renewed.warnings)
@@ -95,7 +95,7 @@ class TokenHandlers:
         self, request: pb.RenewAccessorRequest, context: RequestContext
     ) -> pb.RenewAccessorResponse:
         token = await self._by_accessor(request.accessor)
-        renewed = await self._tokens.renew(token.id, request.increment, *_ttls(context))
+        renewed = await self._tokens.renew(token.id, request.increment, _bounds(context))
         auth = auth_message(renewed.token, "", renewed.ttl)
         return pb.RenewAccessorResponse(auth=auth, warnings=renewed.warnings)
 
@@ -287,6 +287,14 @@ def _ttls(context: RequestContext) -> tuple[int, int]:
     if context.mount is None:
         return SYSTEM_TTL, SYSTEM_TTL
     return context.mount.default_lease_ttl, context.mount.max_lease_ttl
+
+
+def _bounds(context: RequestContext) -> MountBounds:
+    """Returns the bounds of the mount that comes with a renewal: the token's own, where a login made it."""
+    usual, longest = _ttls(context)
+    mount = context.mount
+    login = mount is not None and mount.type != "token"
+    return MountBounds(usual, longest, mount.uuid if mount is not None and login else "")
 
 
 def _check_given(parameters: pb.TokenParameters) -> None:

@@ -31,6 +31,21 @@ class RenewalRule:
 
 
 @dataclass(frozen=True, slots=True)
+class MountBounds:
+    """How long tokens of a mount live, usually and at the most, as it is tuned now; no `mount` is auth/token."""
+
+    usual: int
+    longest: int
+    mount: str = ""
+
+    def of(self, token: Token) -> tuple[int, int]:
+        """Returns the bounds of a token: these, or those that its mount had at its login, where another asks."""
+        if token.mount == self.mount:
+            return self.usual, self.longest
+        return token.ttl, token.longest
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A token to make."""
 
@@ -176,14 +191,21 @@ class Tokens:
         found = await self.records.valid(token_id, self.now()) if token_id else None
         return found[0] if found else None
 
-    async def renew(self, token_id: str, increment: int, usual: int, longest: int) -> Renewed:
+    async def named(self, token_id: str = "", text: str = "", accessor: str = "") -> Token | None:
+        """Returns a valid token by what of the three is given."""
+        if text:
+            token_id = self.records.identify(text)
+        elif accessor:
+            token_id = await self.records.by_accessor(accessor)
+        return await self.find(token_id)
+
+    async def renew(self, token_id: str, increment: int, bounds: MountBounds) -> Renewed:
         """Lengthens a token's life.
 
         Args:
             token_id: whose.
             increment: seconds from now; 0 for what its maker says.
-            usual: what it gets where nothing is asked and its maker does not say.
-            longest: the mount's bound.
+            bounds: of a mount, as it is tuned now.
 
         Raises:
             ServiceError: DENIED where it is no more, INVALID where it cannot be renewed.
@@ -196,13 +218,14 @@ class Tokens:
             if not token.renewable:
                 raise invalid("lease is not renewable")
             rule = await self.renewers[token.login.get("method", "")](token)
+            usual, longest = bounds.of(token)
             now = self.now()
             span = lifetimes.span(
                 now=now,
                 created=token.created,
                 asked=increment,
                 usual=rule.usual or usual,
-                longest=rule.longest or longest,
+                longest=lifetimes.least(rule.longest, longest),
                 period=rule.period,
                 explicit_max=rule.explicit_max or token.explicit_max,
             )

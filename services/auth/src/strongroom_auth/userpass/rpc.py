@@ -13,6 +13,7 @@ from strongroom_auth.userpass.passwords import Passwords
 from strongroom_auth.userpass.users import User, Users, user_path
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
+from strongroom_runtime.mount_marks import unmoved
 from strongroom_runtime.requests import check_right, mount_of, page
 
 METHOD = "userpass"
@@ -143,6 +144,7 @@ class UserpassHandlers:
         )
         issued, transaction = self._tokens.prepare(grant)
         transaction.expect[user_path(mount.uuid, name)] = revision
+        transaction.expect |= await unmoved(self._users.store, mount)
         await self._users.store.commit(transaction)
         if failures is not None:
             await self._lockouts.forget(mount, name)
@@ -163,7 +165,7 @@ class UserpassHandlers:
         user = found[0]
         if rules.with_default(user.settings.policies, user.settings.no_default) != token.policies:
             raise invalid("policies have changed, not renewing")
-        return settings.renewal(user.settings, token.ttl, token.longest)
+        return settings.renewal(user.settings)
 
 
 def _clean(name: str) -> str:

@@ -12,6 +12,7 @@ from strongroom_auth import changes
 from strongroom_auth.config import Config
 from strongroom_auth.settings import Settings
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.mount_marks import check_there, gone_path
 from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
 
 _USERPASS = Plain("userpass")
@@ -46,13 +47,20 @@ class Users:
     async def change(
         self, mount: str, name: str, change: Callable[[User | None], Awaitable[User]]
     ) -> None:
-        """Replaces a user by what a function makes of it; it is asked again where another was faster."""
+        """Replaces a user by what a function makes of it; it is asked again where another was faster.
 
-        async def changed(entry: Entry | None) -> bytes:
+        Raises:
+            ServiceError: NOT_FOUND where the mount was disabled; what the function raises; CONFLICT.
+        """
+        path = user_path(mount, name)
+
+        async def changed(entry: Entry | None) -> Transaction:
+            await check_there(self.store, mount)
             before = msgspec.msgpack.decode(entry.value, type=User) if entry else None
-            return msgspec.msgpack.encode(await change(before))
+            after = msgspec.msgpack.encode(await change(before))
+            return Transaction(expect={gone_path(mount): 0}, puts={path: after})
 
-        await changes.change(self.store, user_path(mount, name), changed, self._attempts)
+        await changes.change_with(self.store, path, changed, self._attempts)
 
     async def delete(self, mount: str, name: str) -> None:
         """Removes a user."""

@@ -31,13 +31,14 @@ from strongroom_dbcreds.leases.quotas import Quotas
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import ISSUED, Kept, Leases, happened, new_key
 from strongroom_dbcreds.records import Connection, Role
-from strongroom_dbcreds.storage import Named, is_gone, moved, moved_path
+from strongroom_dbcreds.storage import Named
 from strongroom_runtime import lifetimes
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.handlers import Caller
-from strongroom_runtime.storage import ConflictError, Path
+from strongroom_runtime.mount_marks import check_there, unmoved
+from strongroom_runtime.storage import ConflictError
 
 log = logging.getLogger(__name__)
 
@@ -171,26 +172,14 @@ class Issuer:
         async with self._quotas.hold(quota):
             for _ in range(self._config.attempts):
                 guard = await self._quotas.admit(quota, lease.path)
-                guard.expect |= await self._unmoved(mount)
+                guard.expect |= await unmoved(self._leases.store, mount)
                 try:
                     return Kept(lease, await self._leases.announce(lease, guard))
                 except ConflictError:
-                    if await is_gone(self._leases.store, lease.mount):
-                        raise ServiceError(Kind.NOT_FOUND, "the mount was disabled") from None
+                    await check_there(self._leases.store, lease.mount)
                     if await self._leases.taken(lease):
                         raise _taken() from None
         raise ServiceError(Kind.CONFLICT, "others ask for leases all the time; try again")
-
-    async def _unmoved(self, mount: MountContext) -> dict[Path, int]:
-        """Returns what must hold so that the path of a lease is that of its mount.
-
-        Raises:
-            ServiceError: NOT_FOUND where the mount was moved since the request came in.
-        """
-        known, revision = await moved(self._leases.store, mount.uuid)
-        if known.path not in ("", mount.path):
-            raise ServiceError(Kind.NOT_FOUND, "the mount was moved")
-        return {moved_path(mount.uuid): revision}
 
     async def _check(self, token: TokenContext) -> None:
         request = gate_pb2.CheckTokenRequest(id=token.id)

@@ -17,9 +17,10 @@ from strongroom_dbcreds.domain.leases import Lease, State
 from strongroom_dbcreds.leases.attempts import bounded
 from strongroom_dbcreds.leases.storage import FAILED, REVOKED, Change, Kept, Leases, happened
 from strongroom_dbcreds.records import Role
-from strongroom_dbcreds.storage import Named, is_gone
+from strongroom_dbcreds.storage import Named
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.mount_marks import is_gone
 from strongroom_runtime.storage import ConflictError, Path, unreadable
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from functools import partial
 import msgspec
 
 from strongroom_dbcreds.domain.leases import Lease, State
-from strongroom_dbcreds.storage import gone_path
+from strongroom_runtime.mount_marks import gone_path
 from strongroom_runtime.requests import page_of_entries
 from strongroom_runtime.secrets import random_letters
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction

@@ -6,10 +6,10 @@ from functools import partial
 from strongroom.dbcreds.v1 import lease_pb2 as pb
 from strongroom_dbcreds.leases.revoke import Revoker
 from strongroom_dbcreds.leases.storage import Leases
-from strongroom_dbcreds.storage import Moved, mark_gone, mark_moved
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid
+from strongroom_runtime.mount_marks import Moved, mark_gone, mark_moved
 
 # (mount's uuid): removes something of a mount; may be repeated.
 Drop = Callable[[str], Awaitable[None]]

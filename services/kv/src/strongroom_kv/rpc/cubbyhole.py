@@ -11,6 +11,7 @@ from strongroom_runtime.errors import invalid, not_found
 from strongroom_runtime.requests import check_right, page
 
 _PREFIX = "cubbyhole-"
+_PAGE = 100
 
 
 def _space(context: RequestContext) -> str:
@@ -81,8 +82,15 @@ class LifecycleHandlers:
     async def DropTokenData(
         self, request: pb.DropTokenDataRequest, context: RequestContext
     ) -> pb.DropTokenDataResponse:
-        await self._secrets.drop_mount(_PREFIX + _named(request.token_id, "token_id"))
+        await self._secrets.clear(_PREFIX + _named(request.token_id, "token_id"))
         return pb.DropTokenDataResponse()
+
+    async def ListTokensWithData(
+        self, request: pb.ListTokensWithDataRequest, context: RequestContext
+    ) -> pb.ListTokensWithDataResponse:
+        spaces = await self._secrets.spaces(_PREFIX + request.after, _PAGE)
+        token_ids = [each.removeprefix(_PREFIX) for each in spaces if each.startswith(_PREFIX)]
+        return pb.ListTokensWithDataResponse(token_ids=token_ids)
 
 
 def _named(value: str, field: str) -> str:
