@@ -155,6 +155,20 @@ async def test_users_of_any_name_and_password(driver: Driver, backend: Backend, 
     assert not await backend.logs_in(name, password + "2")
 
 
+@pytest.mark.parametrize("blank", [("",), (" ",), ("[]",)])
+async def test_blank_statements_are_none(
+    driver: Driver, backend: Backend, blank: tuple[str, ...]
+) -> None:
+    name = name_of("blank")
+    await make(driver, backend, name, "first-Password")
+    await driver.renew_user(blank, name, LATER)
+    await driver.change_credential(blank, name, Password("second-Password"))
+    assert await backend.logs_in(name, "second-Password")
+    assert not await backend.logs_in(name, "first-Password")
+    await driver.drop_user(blank, name)
+    assert not await driver.has_user((CREATION[backend.kind],), name)
+
+
 async def test_a_user_changes_its_own_password(driver: Driver, backend: Backend) -> None:
     name = name_of("own")
     await make(driver, backend, name, "first-Password")

@@ -81,6 +81,11 @@ ORACLE = Dialect(
 )
 
 
+def given(statements: Iterable[str]) -> tuple[str, ...]:
+    """Returns statements without those that are blank, which say as much as none, as in Vault."""
+    return tuple(text for text in statements if text.strip())
+
+
 def texts(statements: Iterable[str]) -> list[str]:
     """Returns statements one by one: each may be a text, a JSON list of texts, or either in base64, as in Vault."""
     found: list[str] = []

@@ -91,7 +91,7 @@ class PostgresDriver:
         self, statements: Sequence[str], username: str, expiration: datetime.datetime
     ) -> None:
         """Lets a user live longer."""
-        await self._run(statements or _RENEW, username, None, expiration)
+        await self._run(templates.texts(statements) or _RENEW, username, None, expiration)
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         """Removes a user and ends its sessions; what it owns goes to the connection's own user, and is not lost."""
@@ -115,7 +115,7 @@ class PostgresDriver:
         async with self._pool.lend() as connection:
             if await _oid(connection, username) is None:
                 raise invalid("username: the database has no such user")
-        await self._run(statements or _CHANGE, username, credential, None)
+        await self._run(templates.texts(statements) or _CHANGE, username, credential, None)
 
     async def close(self) -> None:
         """Closes what is open."""

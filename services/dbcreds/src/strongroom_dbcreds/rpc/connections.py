@@ -10,6 +10,7 @@ from strongroom_dbcreds.connections import Connections
 from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain import usernames
 from strongroom_dbcreds.domain.rotations import Plan
+from strongroom_dbcreds.domain.statements import given
 from strongroom_dbcreds.domain.usernames import Known
 from strongroom_dbcreds.drivers import urls
 from strongroom_dbcreds.records import Connection
@@ -119,7 +120,7 @@ def _changed(before: Connection | None, request: pb.WriteConnectionRequest) -> C
     if request.HasField("allowed_roles"):
         changes["allowed_roles"] = tuple(request.allowed_roles.values)
     if request.HasField("root_rotation_statements"):
-        changes["root_statements"] = tuple(request.root_rotation_statements.values)
+        changes["root_statements"] = given(request.root_rotation_statements.values)
     if request.HasField("password_policy"):
         changes["password_policy"] = request.password_policy
     if request.HasField("disable_automated_rotation"):

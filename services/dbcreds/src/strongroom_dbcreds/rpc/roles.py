@@ -6,6 +6,7 @@ import msgspec
 
 from strongroom.dbcreds.v1 import role_pb2 as pb
 from strongroom_dbcreds import credentials
+from strongroom_dbcreds.domain.statements import given
 from strongroom_dbcreds.leases.issue import Issuer
 from strongroom_dbcreds.records import Connection, Role
 from strongroom_dbcreds.storage import Named
@@ -111,7 +112,7 @@ def _changed(before: Role | None, request: pb.WriteRoleRequest) -> Role:
     }
     for field, attribute in _STATEMENTS.items():
         if request.HasField(field):  # type: ignore[arg-type]
-            changes[attribute] = tuple(getattr(request, field).values)
+            changes[attribute] = given(getattr(request, field).values)
     if request.credential_config:
         changes["credential_config"] = dict(request.credential_config)
     after = msgspec.structs.replace(before or Role(""), **changes)

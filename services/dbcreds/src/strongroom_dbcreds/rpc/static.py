@@ -9,6 +9,7 @@ from strongroom.dbcreds.v1 import static_pb2 as pb
 from strongroom_dbcreds import credentials
 from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain.rotations import Plan
+from strongroom_dbcreds.domain.statements import given
 from strongroom_dbcreds.records import StaticRole
 from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rotation.subjects import StaticRoles
@@ -178,7 +179,7 @@ def _changed(before: StaticRole | None, request: pb.WriteStaticRoleRequest) -> S
     after = msgspec.structs.replace(before or StaticRole("", ""), **changes)
     changes = {"plan": plan(after.plan, request)}
     if request.HasField("rotation_statements"):
-        changes["statements"] = tuple(request.rotation_statements.values)
+        changes["statements"] = given(request.rotation_statements.values)
     if request.HasField("credential_type"):
         changes["credential_type"] = request.credential_type
     if request.credential_config:
