@@ -323,6 +323,18 @@ async def test_a_child_gets_its_parents_policies(auth: Auth) -> None:
     assert list(child.policies) == ["app", "default"]
 
 
+async def test_a_list_of_blank_names_does_not_give_the_policies_of_the_parent(auth: Auth) -> None:
+    for blank in ([""], [" ", ""]):
+        assert list((await auth.create(policies=blank)).policies) == ["default"]
+    bare = await auth.create(policies=[""], no_default_policy=True)
+    assert list(bare.policies) == []
+    app = await auth.create(policies=["app"], no_default_policy=True)
+    assert list((await auth.create(by=app.client_token, policies=[""])).policies) == []
+    role = token_pb2.TokenRole(allowed_policies=texts("app", "ops"))
+    await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=role)
+    assert list((await auth.create(role="r", policies=[""])).policies) == ["default"]
+
+
 @pytest.mark.parametrize(
     ("role", "asked", "policies"),
     [

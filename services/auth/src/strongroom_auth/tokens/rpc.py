@@ -330,24 +330,25 @@ def _check_privileged(
 def _policies(
     parameters: pb.TokenParameters, parent: Token, role: TokenRole | None, *, sudo: bool
 ) -> tuple[str, ...]:
-    wanted = rules.clean_policies(parameters.policies)
+    # Blank names alone are no policies, and not those of the parent: who fills in a template gave a list.
+    wanted = rules.clean_policies(parameters.policies) if parameters.policies else None
     free = parent.root or sudo
     if role is not None:
-        wanted = _policies_of_role(role, parameters, wanted, parent, free=free)
+        found = _policies_of_role(role, parameters, wanted, parent, free=free)
     else:
         without = parameters.no_default_policy
-        wanted = rules.inherited(wanted, parent.policies, free=free, without=without)
-        if "root" in wanted:
+        found = rules.inherited(wanted, parent.policies, free=free, without=without)
+        if "root" in found:
             return ("root",)  # others beside it would say nothing
     if parameters.no_default_policy:
-        wanted = tuple(name for name in wanted if name != "default")
-    return wanted
+        found = tuple(name for name in found if name != "default")
+    return found
 
 
 def _policies_of_role(
     role: TokenRole,
     parameters: pb.TokenParameters,
-    wanted: tuple[str, ...],
+    wanted: tuple[str, ...] | None,
     parent: Token,
     *,
     free: bool,
@@ -359,17 +360,18 @@ def _policies_of_role(
     without = parameters.no_default_policy or role.no_default or rules.role_forbids("default", role)
     own = tuple(p for p in parent.policies if p != "root")
     if not rules.limits_policies(role):
-        wanted = rules.inherited(wanted, own, free=free, without=without)
+        found = rules.inherited(wanted, own, free=free, without=without)
     elif role.allowed or role.allowed_globs:
-        wanted = rules.with_default(wanted or role.allowed, without)
+        found = rules.with_default(role.allowed if wanted is None else wanted, without)
     else:
+        wanted = own if wanted is None else wanted
         rules.check_subset(wanted, own, free=free)
-        wanted = rules.with_default(wanted or own, without)
-    for name in wanted:
+        found = rules.with_default(wanted, without)
+    for name in found:
         added = name == "default" and not without
-        if "root" in wanted or not (added or rules.role_allows(name, role)):
+        if "root" in found or not (added or rules.role_allows(name, role)):
             raise invalid("token policies must be subset of the role's allowed policies")
-    return wanted
+    return found
 
 
 def _span(

@@ -29,12 +29,12 @@ def with_default(names: Sequence[str], without: bool) -> tuple[str, ...]:
 
 
 def inherited(
-    wanted: Sequence[str], parent: Sequence[str], *, free: bool, without: bool
+    wanted: Sequence[str] | None, parent: Sequence[str], *, free: bool, without: bool
 ) -> tuple[str, ...]:
     """Returns the policies of a child: what is asked for, all of its parent's where nothing is.
 
     Args:
-        wanted: cleaned names; empty for nothing.
+        wanted: cleaned names; None where the caller gave no list.
         parent: the parent's.
         free: the caller may give others than the parent's; only then `default` comes where the parent has none.
         without: `default` is not wanted.
@@ -42,10 +42,10 @@ def inherited(
     Raises:
         ServiceError: INVALID where a policy is not the parent's to give.
     """
+    if wanted is None:
+        return tuple(parent)
     if "root" in wanted and "root" not in parent:
         raise invalid("root tokens may not be created without parent token being root")
-    if not wanted:
-        return tuple(parent)
     check_subset(wanted, parent, free=free)
     return with_default(wanted, without or not (free or "default" in parent))
 
