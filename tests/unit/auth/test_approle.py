@@ -277,18 +277,61 @@ async def test_settings_are_changed_one_by_one(roles: Roles) -> None:
     )
 
 
-async def test_the_period_has_an_old_name(roles: Roles) -> None:
-    async def period() -> int:
-        shown = (await roles("ReadRole", role_name="app")).role
-        assert not shown.HasField("period")
-        return int(shown.settings.token_period)
+@pytest.mark.parametrize(
+    ("text", "metadata"),
+    [
+        ("", {}),
+        ('{"host": "a=b"}', {"host": "a=b"}),
+        ("host=a", {"host": "a"}),
+        (" host = a=b ,zone=, ", {"host": "a=b", "zone": ""}),
+        ('{"host": 1}', None),
+        ('{"host": "a=b"', None),
+        ("host", None),
+        ("=a", None),
+    ],
+)
+async def test_metadata_of_a_secret_id_comes_as_an_object_or_in_pairs(
+    roles: Roles, text: str, metadata: dict[str, str] | None
+) -> None:
+    await roles.write()
+    if metadata is None:
+        await refused(roles.secret(metadata=text), Kind.INVALID, "metadata")
+        return
+    secret = await roles.secret(metadata=text)
+    found = await roles("LookupSecretId", role_name="app", secret_id=secret.secret_id)
+    assert dict(found.info.metadata) == metadata
 
-    await roles.write(period=60)
-    assert await period() == 60
-    await roles.write(period=70, settings={"token_period": 80})
-    assert await period() == 80
+
+async def test_a_secret_id_lives_no_longer_than_its_mount_allows(roles: Roles) -> None:
+    await roles.write(secret_id_ttl=100)
+    short = {"mount": replace(APPROLE_MOUNT, max_lease_ttl=60)}
+    made = await roles("CreateSecretId", role_name="app", context=short)
+    assert made.secret.secret_id_ttl == 60
+    await roles.write(secret_id_ttl=0)
+    for_ever = await roles("CreateSecretId", role_name="app", context=short)
+    assert for_ever.secret.secret_id_ttl == 0
+
+
+async def test_what_was_written_by_its_old_name_is_shown_by_both(roles: Roles) -> None:
+    async def shown(setting: str = "") -> tuple[int, int, list[str], list[str]]:
+        role = (
+            await roles("ReadRoleSetting", role_name="app", setting=setting)
+            if setting
+            else await roles("ReadRole", role_name="app")
+        ).role
+        policies = [list(role.settings.token_policies.values), list(role.policies.values)]
+        return (role.settings.token_period, role.period, *policies)
+
+    await roles.write(period=60, policies=texts("a"))
+    assert await shown() == (60, 60, ["a"], ["a"])
+    assert await shown("policies") == (0, 0, ["a"], ["a"])
+    await roles.write(period=70, settings={"token_period": 80, "token_policies": texts("b")})
+    assert await shown() == (80, 0, ["b"], [])
+    assert await shown("period") == (80, 0, [], [])
     await roles("WriteRoleSetting", role_name="app", setting="period", role=pb.AppRole(period=90))
-    assert await period() == 90
+    assert await shown() == (90, 90, ["b"], [])
+    await roles("DeleteRoleSetting", role_name="app", setting="period")
+    assert await shown() == (0, 0, ["b"], [])
 
 
 async def test_roles_are_listed_changed_and_removed(roles: Roles) -> None:

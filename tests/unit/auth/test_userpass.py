@@ -146,6 +146,26 @@ async def test_locked_users_are_listed_and_unlocked(auth: Auth) -> None:
     assert list((await auth("ListLockedNames", login_context())).names) == []
 
 
+async def test_what_was_written_by_its_old_name_is_shown_by_both(auth: Auth) -> None:
+    async def shown() -> tuple[list[str], list[str], int, int]:
+        user = await auth("ReadUser", login_context(), username="ann")
+        policies = [list(user.settings.token_policies.values), list(user.policies.values)]
+        return (*policies, user.settings.token_ttl, user.ttl)
+
+    await auth(
+        "WriteUser", login_context(), username="ann", password="p", policies=texts("a"), ttl=60
+    )
+    assert await shown() == (["a"], ["a"], 60, 60)
+    await auth("WriteUserPolicies", login_context(), username="ann", token_policies=texts("b"))
+    assert await shown() == (["b"], [], 60, 60)
+    await auth("WriteUserPolicies", login_context(), username="ann", policies=texts("c"))
+    assert await shown() == (["c"], ["c"], 60, 60)
+    await auth(
+        "WriteUser", login_context(), username="ann", policies=texts(), settings={"token_ttl": 5}
+    )
+    assert await shown() == ([], [], 5, 0)
+
+
 async def test_passwords_and_policies_are_changed(auth: Auth) -> None:
     await write(auth)
     await auth("WritePassword", login_context(), username="ann", password="new")

@@ -28,7 +28,11 @@ _SCALARS = {
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How the tokens of a role are made; spans in seconds, 0 for the mount's or none."""
+    """How the tokens of a role are made; spans in seconds, 0 for the mount's or none.
+
+    Args:
+        old: the settings that were written last by their older names, which are shown as well.
+    """
 
     ttl: int = 0
     max_ttl: int = 0
@@ -40,9 +44,40 @@ class Settings(msgspec.Struct, frozen=True):
     period: int = 0
     type: str = "default"
     strict_ip: bool = False
+    old: tuple[str, ...] = ()
 
 
-def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
+def changed(before: Settings, message: Any, names: Mapping[str, str]) -> Settings:
+    """Returns the settings with what a message gives, by new names or by old ones alone.
+
+    Args:
+        before: as they are.
+        message: of a role or a user, with `settings` and fields of old names.
+        names: the fields of the settings by their old names.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    given, old = login_pb2.TokenSettings(), set(before.old)
+    given.CopyFrom(message.settings)
+    for name, field in names.items():
+        if given.HasField(field):  # type: ignore[arg-type]
+            old.discard(field)
+        elif message.HasField(name):
+            old.add(field)
+            put(given, field, getattr(message, name))
+    return msgspec.structs.replace(_changed(before, given), old=tuple(sorted(old)))
+
+
+def show_old(settings: Settings, message: Any, names: Mapping[str, str]) -> None:
+    """Lets a message with `settings` show by their old names as well what was written by these, as Vault does."""
+    for name, field in names.items():
+        value = getattr(message.settings, field)
+        if field in settings.old and value != type(value)():
+            put(message, name, value)
+
+
+def _changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
     """Returns the settings with what a message gives.
 
     Raises:
@@ -71,21 +106,6 @@ def changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
     if after.max_ttl and after.ttl > after.max_ttl:
         raise invalid("token_ttl: must not be longer than token_max_ttl")
     return after
-
-
-def with_old_names(message: Any, names: Mapping[str, str]) -> login_pb2.TokenSettings:
-    """Returns the settings in a message, with what it gives by their old names alone.
-
-    Args:
-        message: of a role or a user, with `settings` and fields of old names.
-        names: the fields of the settings by their old names.
-    """
-    given = login_pb2.TokenSettings()
-    given.CopyFrom(message.settings)
-    for old, name in names.items():
-        if message.HasField(old) and not given.HasField(name):  # type: ignore[arg-type]
-            put(given, name, getattr(message, old))
-    return given
 
 
 def put(target: Any, field: str, value: Any) -> None:

@@ -318,7 +318,7 @@ def test_clients_are_generous_with_types() -> None:
 def test_absent_and_empty_lists_are_told_apart() -> None:
     absent, _ = decode(approle_pb2.WriteRoleRequest, "{}")
     assert not absent.role.settings.HasField("token_policies")
-    for empty in ('{"token_policies": []}', '{"policies": ""}'):
+    for empty in ('{"token_policies": []}', '{"token_policies": ""}'):
         message, _ = decode(approle_pb2.WriteRoleRequest, empty)
         assert message.role.settings.HasField("token_policies")
         assert list(message.role.settings.token_policies.values) == []

@@ -86,6 +86,7 @@ class AppRole(_message.Message):
     LOCAL_SECRET_IDS_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     PERIOD_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
     bind_secret_id: _builtins.bool
     """Logins need a secret id."""
     secret_id_num_uses: _builtins.int
@@ -95,7 +96,7 @@ class AppRole(_message.Message):
     local_secret_ids: _builtins.bool
     """Accepted for clients that send it: there is one cluster."""
     period: _builtins.int
-    """The old name of token_period, which wins. Taken, never given."""
+    """The old name of token_period, which wins. In answers it is left out unless it was the name last written."""
     @_builtins.property
     def secret_id_bound_cidrs(self) -> _login_pb2.TextList:
         """The addresses that secret ids may be used from, CIDR."""
@@ -103,6 +104,10 @@ class AppRole(_message.Message):
     @_builtins.property
     def settings(self) -> _login_pb2.TokenSettings:
         """How tokens are made."""
+
+    @_builtins.property
+    def policies(self) -> _login_pb2.TextList:
+        """The old name of token_policies, likewise."""
 
     def __init__(
         self,
@@ -114,10 +119,11 @@ class AppRole(_message.Message):
         local_secret_ids: _builtins.bool | None = ...,
         settings: _login_pb2.TokenSettings | None = ...,
         period: _builtins.int | None = ...,
+        policies: _login_pb2.TextList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_period", b"_period", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "period", b"period", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_period", b"_period", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "period", b"period", "policies", b"policies", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_period", b"_period", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "period", b"period", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id", "_local_secret_ids", b"_local_secret_ids", "_period", b"_period", "_secret_id_num_uses", b"_secret_id_num_uses", "_secret_id_ttl", b"_secret_id_ttl", "bind_secret_id", b"bind_secret_id", "local_secret_ids", b"local_secret_ids", "period", b"period", "policies", b"policies", "secret_id_bound_cidrs", b"secret_id_bound_cidrs", "secret_id_num_uses", b"secret_id_num_uses", "secret_id_ttl", b"secret_id_ttl", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bind_secret_id: _TypeAlias = _typing.Literal["bind_secret_id"]  # noqa: Y015
     _WhichOneofArgType__bind_secret_id: _TypeAlias = _typing.Literal["_bind_secret_id", b"_bind_secret_id"]  # noqa: Y015
@@ -395,7 +401,7 @@ class SecretIdParameters(_message.Message):
     NUM_USES_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     metadata: _builtins.str
-    """What to note in tokens: a JSON object of texts, as text."""
+    """What to note in tokens: a JSON object of texts, as text, or pairs such as key=value with commas between them."""
     num_uses: _builtins.int
     """How often it can be used; the role's limit where absent."""
     ttl: _builtins.int

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1estrongroom/auth/v1/login.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"\xcf\x02\n\x04\x41uth\x12\x1a\n\x0c\x63lient_token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x16\n\x08policies\x18\x03 \x03(\tB\x04\xe8\xf3\x18\x01\x12\x1c\n\x0etoken_policies\x18\x04 \x03(\tB\x04\xe8\xf3\x18\x01\x12\x38\n\x08metadata\x18\x05 \x03(\x0b\x32&.strongroom.auth.v1.Auth.MetadataEntry\x12\x16\n\x0elease_duration\x18\x06 \x01(\x03\x12\x11\n\trenewable\x18\x07 \x01(\x08\x12\x11\n\tentity_id\x18\x08 \x01(\t\x12\x18\n\ntoken_type\x18\t \x01(\tB\x04\xe8\xf3\x18\x01\x12\x0e\n\x06orphan\x18\n \x01(\x08\x12\x10\n\x08num_uses\x18\x0b \x01(\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbe\x04\n\rTokenSettings\x12\x1c\n\ttoken_ttl\x18\x01 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x00\x88\x01\x01\x12 \n\rtoken_max_ttl\x18\x02 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x01\x88\x01\x01\x12\x42\n\x0etoken_policies\x18\x03 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextListB\x0c\xe2\xf3\x18\x08policies\x12\x37\n\x11token_bound_cidrs\x18\x04 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12)\n\x16token_explicit_max_ttl\x18\x05 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x02\x88\x01\x01\x12$\n\x17token_no_default_policy\x18\x06 \x01(\x08H\x03\x88\x01\x01\x12\x1b\n\x0etoken_num_uses\x18\x07 \x01(\x03H\x04\x88\x01\x01\x12\x1f\n\x0ctoken_period\x18\x08 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x05\x88\x01\x01\x12\x17\n\ntoken_type\x18\t \x01(\tH\x06\x88\x01\x01\x12#\n\x16token_strictly_bind_ip\x18\n \x01(\x08H\x07\x88\x01\x01\x42\x0c\n\n_token_ttlB\x10\n\x0e_token_max_ttlB\x19\n\x17_token_explicit_max_ttlB\x1a\n\x18_token_no_default_policyB\x11\n\x0f_token_num_usesB\x0f\n\r_token_periodB\r\n\x0b_token_typeB\x19\n\x17_token_strictly_bind_ip\"\x1a\n\x08TextList\x12\x0e\n\x06values\x18\x01 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1estrongroom/auth/v1/login.proto\x12\x12strongroom.auth.v1\x1a#strongroom/options/v1/options.proto\"\xcf\x02\n\x04\x41uth\x12\x1a\n\x0c\x63lient_token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x16\n\x08policies\x18\x03 \x03(\tB\x04\xe8\xf3\x18\x01\x12\x1c\n\x0etoken_policies\x18\x04 \x03(\tB\x04\xe8\xf3\x18\x01\x12\x38\n\x08metadata\x18\x05 \x03(\x0b\x32&.strongroom.auth.v1.Auth.MetadataEntry\x12\x16\n\x0elease_duration\x18\x06 \x01(\x03\x12\x11\n\trenewable\x18\x07 \x01(\x08\x12\x11\n\tentity_id\x18\x08 \x01(\t\x12\x18\n\ntoken_type\x18\t \x01(\tB\x04\xe8\xf3\x18\x01\x12\x0e\n\x06orphan\x18\n \x01(\x08\x12\x10\n\x08num_uses\x18\x0b \x01(\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb0\x04\n\rTokenSettings\x12\x1c\n\ttoken_ttl\x18\x01 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x00\x88\x01\x01\x12 \n\rtoken_max_ttl\x18\x02 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x01\x88\x01\x01\x12\x34\n\x0etoken_policies\x18\x03 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12\x37\n\x11token_bound_cidrs\x18\x04 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12)\n\x16token_explicit_max_ttl\x18\x05 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x02\x88\x01\x01\x12$\n\x17token_no_default_policy\x18\x06 \x01(\x08H\x03\x88\x01\x01\x12\x1b\n\x0etoken_num_uses\x18\x07 \x01(\x03H\x04\x88\x01\x01\x12\x1f\n\x0ctoken_period\x18\x08 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x05\x88\x01\x01\x12\x17\n\ntoken_type\x18\t \x01(\tH\x06\x88\x01\x01\x12#\n\x16token_strictly_bind_ip\x18\n \x01(\x08H\x07\x88\x01\x01\x42\x0c\n\n_token_ttlB\x10\n\x0e_token_max_ttlB\x19\n\x17_token_explicit_max_ttlB\x1a\n\x18_token_no_default_policyB\x11\n\x0f_token_num_usesB\x0f\n\r_token_periodB\r\n\x0b_token_typeB\x19\n\x17_token_strictly_bind_ip\"\x1a\n\x08TextList\x12\x0e\n\x06values\x18\x01 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,8 +46,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSETTINGS'].fields_by_name['token_ttl']._serialized_options = b'\320\363\030\001'
   _globals['_TOKENSETTINGS'].fields_by_name['token_max_ttl']._loaded_options = None
   _globals['_TOKENSETTINGS'].fields_by_name['token_max_ttl']._serialized_options = b'\320\363\030\001'
-  _globals['_TOKENSETTINGS'].fields_by_name['token_policies']._loaded_options = None
-  _globals['_TOKENSETTINGS'].fields_by_name['token_policies']._serialized_options = b'\342\363\030\010policies'
   _globals['_TOKENSETTINGS'].fields_by_name['token_explicit_max_ttl']._loaded_options = None
   _globals['_TOKENSETTINGS'].fields_by_name['token_explicit_max_ttl']._serialized_options = b'\320\363\030\001'
   _globals['_TOKENSETTINGS'].fields_by_name['token_period']._loaded_options = None
@@ -57,7 +55,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTH_METADATAENTRY']._serialized_start=380
   _globals['_AUTH_METADATAENTRY']._serialized_end=427
   _globals['_TOKENSETTINGS']._serialized_start=430
-  _globals['_TOKENSETTINGS']._serialized_end=1004
-  _globals['_TEXTLIST']._serialized_start=1006
-  _globals['_TEXTLIST']._serialized_end=1032
+  _globals['_TOKENSETTINGS']._serialized_end=990
+  _globals['_TEXTLIST']._serialized_start=992
+  _globals['_TEXTLIST']._serialized_end=1018
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from strongroom.auth.v1 import login_pb2 as strongroom_dot_auth_dot_v1_dot_login
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!strongroom/auth/v1/userpass.proto\x12\x12strongroom.auth.v1\x1a\x1estrongroom/auth/v1/login.proto\x1a#strongroom/options/v1/options.proto\"E\n\x10ListUsersRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"!\n\x11ListUsersResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\">\n\x0fReadUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"M\n\x10ReadUserResponse\x12\x39\n\x08settings\x18\x01 \x01(\x0b\x32!.strongroom.auth.v1.TokenSettingsB\x04\xd0\xf3\x18\x04\"\xaa\x02\n\x10WriteUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x16\n\x08password\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x1b\n\rpassword_hash\x18\x03 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x39\n\x08settings\x18\x04 \x01(\x0b\x32!.strongroom.auth.v1.TokenSettingsB\x04\xd0\xf3\x18\x04\x12\x16\n\x03ttl\x18\x05 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x00\x88\x01\x01\x12\x1a\n\x07max_ttl\x18\x06 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x01\x88\x01\x01\x12\x31\n\x0b\x62ound_cidrs\x18\x07 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\x42\x06\n\x04_ttlB\n\n\x08_max_ttl\"\x13\n\x11WriteUserResponse\"@\n\x11\x44\x65leteUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x14\n\x12\x44\x65leteUserResponse\"x\n\x14WritePasswordRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x16\n\x08password\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x1b\n\rpassword_hash\x18\x03 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x17\n\x15WritePasswordResponse\"\x8b\x01\n\x18WriteUserPoliciesRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x42\n\x0etoken_policies\x18\x02 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextListB\x0c\xe2\xf3\x18\x08policies\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x1b\n\x19WriteUserPoliciesResponse\"W\n\x10LoginUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x16\n\x08password\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"Y\n\x11LoginUserResponse\x12,\n\x04\x61uth\x18\x01 \x01(\x0b\x32\x18.strongroom.auth.v1.AuthB\x04\xd8\xf3\x18\x01\x12\x16\n\x08warnings\x18\x02 \x03(\tB\x04\xd8\xf3\x18\x02\x32\xfe\x06\n\x0fUserpassService\x12g\n\tListUsers\x12$.strongroom.auth.v1.ListUsersRequest\x1a%.strongroom.auth.v1.ListUsersResponse\"\r\xca\xf3\x18\t\n\x05users\x10\x02\x12o\n\x08ReadUser\x12#.strongroom.auth.v1.ReadUserRequest\x1a$.strongroom.auth.v1.ReadUserResponse\"\x18\xca\xf3\x18\x14\n\x10users/{username}\x10\x01\x12r\n\tWriteUser\x12$.strongroom.auth.v1.WriteUserRequest\x1a%.strongroom.auth.v1.WriteUserResponse\"\x18\xca\xf3\x18\x14\n\x10users/{username}\x10\x04\x12u\n\nDeleteUser\x12%.strongroom.auth.v1.DeleteUserRequest\x1a&.strongroom.auth.v1.DeleteUserResponse\"\x18\xca\xf3\x18\x14\n\x10users/{username}\x10\x05\x12\x87\x01\n\rWritePassword\x12(.strongroom.auth.v1.WritePasswordRequest\x1a).strongroom.auth.v1.WritePasswordResponse\"!\xca\xf3\x18\x1d\n\x19users/{username}/password\x10\x03\x12\x93\x01\n\x11WriteUserPolicies\x12,.strongroom.auth.v1.WriteUserPoliciesRequest\x1a-.strongroom.auth.v1.WriteUserPoliciesResponse\"!\xca\xf3\x18\x1d\n\x19users/{username}/policies\x10\x03\x12t\n\tLoginUser\x12$.strongroom.auth.v1.LoginUserRequest\x1a%.strongroom.auth.v1.LoginUserResponse\"\x1a\xca\xf3\x18\x16\n\x10login/{username}\x10\x03\x18\x01\x1a\x10\xca\xf3\x18\x0c\n\x08userpass\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!strongroom/auth/v1/userpass.proto\x12\x12strongroom.auth.v1\x1a\x1estrongroom/auth/v1/login.proto\x1a#strongroom/options/v1/options.proto\"E\n\x10ListUsersRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"!\n\x11ListUsersResponse\x12\x0c\n\x04keys\x18\x01 \x03(\t\">\n\x0fReadUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\xf8\x01\n\x10ReadUserResponse\x12\x39\n\x08settings\x18\x01 \x01(\x0b\x32!.strongroom.auth.v1.TokenSettingsB\x04\xd0\xf3\x18\x04\x12\x16\n\x03ttl\x18\x02 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x00\x88\x01\x01\x12\x1a\n\x07max_ttl\x18\x03 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x01\x88\x01\x01\x12\x31\n\x0b\x62ound_cidrs\x18\x04 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12.\n\x08policies\x18\x05 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextListB\x06\n\x04_ttlB\n\n\x08_max_ttl\"\xda\x02\n\x10WriteUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x16\n\x08password\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x1b\n\rpassword_hash\x18\x03 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x39\n\x08settings\x18\x04 \x01(\x0b\x32!.strongroom.auth.v1.TokenSettingsB\x04\xd0\xf3\x18\x04\x12\x16\n\x03ttl\x18\x05 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x00\x88\x01\x01\x12\x1a\n\x07max_ttl\x18\x06 \x01(\x03\x42\x04\xd0\xf3\x18\x01H\x01\x88\x01\x01\x12\x31\n\x0b\x62ound_cidrs\x18\x07 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12.\n\x08policies\x18\x08 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\x42\x06\n\x04_ttlB\n\n\x08_max_ttl\"\x13\n\x11WriteUserResponse\"@\n\x11\x44\x65leteUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x14\n\x12\x44\x65leteUserResponse\"x\n\x14WritePasswordRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x16\n\x08password\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x1b\n\rpassword_hash\x18\x03 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x17\n\x15WritePasswordResponse\"\xad\x01\n\x18WriteUserPoliciesRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x34\n\x0etoken_policies\x18\x02 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12.\n\x08policies\x18\x03 \x01(\x0b\x32\x1c.strongroom.auth.v1.TextList\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"\x1b\n\x19WriteUserPoliciesResponse\"W\n\x10LoginUserRequest\x12\x16\n\x08username\x18\x01 \x01(\tB\x04\x80\xf4\x18\x01\x12\x16\n\x08password\x18\x02 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x13\n\x05mount\x18\x0f \x01(\tB\x04\xf0\xf3\x18\x01\"Y\n\x11LoginUserResponse\x12,\n\x04\x61uth\x18\x01 \x01(\x0b\x32\x18.strongroom.auth.v1.AuthB\x04\xd8\xf3\x18\x01\x12\x16\n\x08warnings\x18\x02 \x03(\tB\x04\xd8\xf3\x18\x02\x32\xfe\x06\n\x0fUserpassService\x12g\n\tListUsers\x12$.strongroom.auth.v1.ListUsersRequest\x1a%.strongroom.auth.v1.ListUsersResponse\"\r\xca\xf3\x18\t\n\x05users\x10\x02\x12o\n\x08ReadUser\x12#.strongroom.auth.v1.ReadUserRequest\x1a$.strongroom.auth.v1.ReadUserResponse\"\x18\xca\xf3\x18\x14\n\x10users/{username}\x10\x01\x12r\n\tWriteUser\x12$.strongroom.auth.v1.WriteUserRequest\x1a%.strongroom.auth.v1.WriteUserResponse\"\x18\xca\xf3\x18\x14\n\x10users/{username}\x10\x04\x12u\n\nDeleteUser\x12%.strongroom.auth.v1.DeleteUserRequest\x1a&.strongroom.auth.v1.DeleteUserResponse\"\x18\xca\xf3\x18\x14\n\x10users/{username}\x10\x05\x12\x87\x01\n\rWritePassword\x12(.strongroom.auth.v1.WritePasswordRequest\x1a).strongroom.auth.v1.WritePasswordResponse\"!\xca\xf3\x18\x1d\n\x19users/{username}/password\x10\x03\x12\x93\x01\n\x11WriteUserPolicies\x12,.strongroom.auth.v1.WriteUserPoliciesRequest\x1a-.strongroom.auth.v1.WriteUserPoliciesResponse\"!\xca\xf3\x18\x1d\n\x19users/{username}/policies\x10\x03\x12t\n\tLoginUser\x12$.strongroom.auth.v1.LoginUserRequest\x1a%.strongroom.auth.v1.LoginUserResponse\"\x1a\xca\xf3\x18\x16\n\x10login/{username}\x10\x03\x18\x01\x1a\x10\xca\xf3\x18\x0c\n\x08userpass\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READUSERREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
   _globals['_READUSERRESPONSE'].fields_by_name['settings']._loaded_options = None
   _globals['_READUSERRESPONSE'].fields_by_name['settings']._serialized_options = b'\320\363\030\004'
+  _globals['_READUSERRESPONSE'].fields_by_name['ttl']._loaded_options = None
+  _globals['_READUSERRESPONSE'].fields_by_name['ttl']._serialized_options = b'\320\363\030\001'
+  _globals['_READUSERRESPONSE'].fields_by_name['max_ttl']._loaded_options = None
+  _globals['_READUSERRESPONSE'].fields_by_name['max_ttl']._serialized_options = b'\320\363\030\001'
   _globals['_WRITEUSERREQUEST'].fields_by_name['username']._loaded_options = None
   _globals['_WRITEUSERREQUEST'].fields_by_name['username']._serialized_options = b'\200\364\030\001'
   _globals['_WRITEUSERREQUEST'].fields_by_name['password']._loaded_options = None
@@ -69,8 +73,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRITEPASSWORDREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
   _globals['_WRITEUSERPOLICIESREQUEST'].fields_by_name['username']._loaded_options = None
   _globals['_WRITEUSERPOLICIESREQUEST'].fields_by_name['username']._serialized_options = b'\200\364\030\001'
-  _globals['_WRITEUSERPOLICIESREQUEST'].fields_by_name['token_policies']._loaded_options = None
-  _globals['_WRITEUSERPOLICIESREQUEST'].fields_by_name['token_policies']._serialized_options = b'\342\363\030\010policies'
   _globals['_WRITEUSERPOLICIESREQUEST'].fields_by_name['mount']._loaded_options = None
   _globals['_WRITEUSERPOLICIESREQUEST'].fields_by_name['mount']._serialized_options = b'\360\363\030\001'
   _globals['_LOGINUSERREQUEST'].fields_by_name['username']._loaded_options = None
@@ -105,28 +107,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTUSERSRESPONSE']._serialized_end=230
   _globals['_READUSERREQUEST']._serialized_start=232
   _globals['_READUSERREQUEST']._serialized_end=294
-  _globals['_READUSERRESPONSE']._serialized_start=296
-  _globals['_READUSERRESPONSE']._serialized_end=373
-  _globals['_WRITEUSERREQUEST']._serialized_start=376
-  _globals['_WRITEUSERREQUEST']._serialized_end=674
-  _globals['_WRITEUSERRESPONSE']._serialized_start=676
-  _globals['_WRITEUSERRESPONSE']._serialized_end=695
-  _globals['_DELETEUSERREQUEST']._serialized_start=697
-  _globals['_DELETEUSERREQUEST']._serialized_end=761
-  _globals['_DELETEUSERRESPONSE']._serialized_start=763
-  _globals['_DELETEUSERRESPONSE']._serialized_end=783
-  _globals['_WRITEPASSWORDREQUEST']._serialized_start=785
-  _globals['_WRITEPASSWORDREQUEST']._serialized_end=905
-  _globals['_WRITEPASSWORDRESPONSE']._serialized_start=907
-  _globals['_WRITEPASSWORDRESPONSE']._serialized_end=930
-  _globals['_WRITEUSERPOLICIESREQUEST']._serialized_start=933
-  _globals['_WRITEUSERPOLICIESREQUEST']._serialized_end=1072
-  _globals['_WRITEUSERPOLICIESRESPONSE']._serialized_start=1074
-  _globals['_WRITEUSERPOLICIESRESPONSE']._serialized_end=1101
-  _globals['_LOGINUSERREQUEST']._serialized_start=1103
-  _globals['_LOGINUSERREQUEST']._serialized_end=1190
-  _globals['_LOGINUSERRESPONSE']._serialized_start=1192
-  _globals['_LOGINUSERRESPONSE']._serialized_end=1281
-  _globals['_USERPASSSERVICE']._serialized_start=1284
-  _globals['_USERPASSSERVICE']._serialized_end=2178
+  _globals['_READUSERRESPONSE']._serialized_start=297
+  _globals['_READUSERRESPONSE']._serialized_end=545
+  _globals['_WRITEUSERREQUEST']._serialized_start=548
+  _globals['_WRITEUSERREQUEST']._serialized_end=894
+  _globals['_WRITEUSERRESPONSE']._serialized_start=896
+  _globals['_WRITEUSERRESPONSE']._serialized_end=915
+  _globals['_DELETEUSERREQUEST']._serialized_start=917
+  _globals['_DELETEUSERREQUEST']._serialized_end=981
+  _globals['_DELETEUSERRESPONSE']._serialized_start=983
+  _globals['_DELETEUSERRESPONSE']._serialized_end=1003
+  _globals['_WRITEPASSWORDREQUEST']._serialized_start=1005
+  _globals['_WRITEPASSWORDREQUEST']._serialized_end=1125
+  _globals['_WRITEPASSWORDRESPONSE']._serialized_start=1127
+  _globals['_WRITEPASSWORDRESPONSE']._serialized_end=1150
+  _globals['_WRITEUSERPOLICIESREQUEST']._serialized_start=1153
+  _globals['_WRITEUSERPOLICIESREQUEST']._serialized_end=1326
+  _globals['_WRITEUSERPOLICIESRESPONSE']._serialized_start=1328
+  _globals['_WRITEUSERPOLICIESRESPONSE']._serialized_end=1355
+  _globals['_LOGINUSERREQUEST']._serialized_start=1357
+  _globals['_LOGINUSERREQUEST']._serialized_end=1444
+  _globals['_LOGINUSERRESPONSE']._serialized_start=1446
+  _globals['_LOGINUSERRESPONSE']._serialized_end=1535
+  _globals['_USERPASSSERVICE']._serialized_start=1538
+  _globals['_USERPASSSERVICE']._serialized_end=2432
 # @@protoc_insertion_point(module_scope)

@@ -106,20 +106,47 @@ class ReadUserResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SETTINGS_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    MAX_TTL_FIELD_NUMBER: _builtins.int
+    BOUND_CIDRS_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    ttl: _builtins.int
+    """The same as token_ttl, left out unless it was last written by this, its old name."""
+    max_ttl: _builtins.int
+    """The same of token_max_ttl."""
     @_builtins.property
     def settings(self) -> _login_pb2.TokenSettings:
         """How tokens are made."""
+
+    @_builtins.property
+    def bound_cidrs(self) -> _login_pb2.TextList:
+        """The same of token_bound_cidrs."""
+
+    @_builtins.property
+    def policies(self) -> _login_pb2.TextList:
+        """The same of token_policies."""
 
     def __init__(
         self,
         *,
         settings: _login_pb2.TokenSettings | None = ...,
+        ttl: _builtins.int | None = ...,
+        max_ttl: _builtins.int | None = ...,
+        bound_cidrs: _login_pb2.TextList | None = ...,
+        policies: _login_pb2.TextList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "policies", b"policies", "settings", b"settings", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "policies", b"policies", "settings", b"settings", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_ttl: _TypeAlias = _typing.Literal["max_ttl"]  # noqa: Y015
+    _WhichOneofArgType__max_ttl: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl"]  # noqa: Y015
+    _WhichOneofReturnType__ttl: _TypeAlias = _typing.Literal["ttl"]  # noqa: Y015
+    _WhichOneofArgType__ttl: _TypeAlias = _typing.Literal["_ttl", b"_ttl"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_ttl) -> _WhichOneofReturnType__max_ttl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl) -> _WhichOneofReturnType__ttl | None: ...
 
 Global___ReadUserResponse: _TypeAlias = ReadUserResponse  # noqa: Y015
 
@@ -136,6 +163,7 @@ class WriteUserRequest(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     MAX_TTL_FIELD_NUMBER: _builtins.int
     BOUND_CIDRS_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The name."""
@@ -157,6 +185,10 @@ class WriteUserRequest(_message.Message):
     def bound_cidrs(self) -> _login_pb2.TextList:
         """The old name of token_bound_cidrs, which wins."""
 
+    @_builtins.property
+    def policies(self) -> _login_pb2.TextList:
+        """The old name of token_policies, which wins."""
+
     def __init__(
         self,
         *,
@@ -167,11 +199,12 @@ class WriteUserRequest(_message.Message):
         ttl: _builtins.int | None = ...,
         max_ttl: _builtins.int | None = ...,
         bound_cidrs: _login_pb2.TextList | None = ...,
+        policies: _login_pb2.TextList | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "settings", b"settings", "ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "policies", b"policies", "settings", b"settings", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "mount", b"mount", "password", b"password", "password_hash", b"password_hash", "settings", b"settings", "ttl", b"ttl", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl", "_ttl", b"_ttl", "bound_cidrs", b"bound_cidrs", "max_ttl", b"max_ttl", "mount", b"mount", "password", b"password", "password_hash", b"password_hash", "policies", b"policies", "settings", b"settings", "ttl", b"ttl", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_ttl: _TypeAlias = _typing.Literal["max_ttl"]  # noqa: Y015
     _WhichOneofArgType__max_ttl: _TypeAlias = _typing.Literal["_max_ttl", b"_max_ttl"]  # noqa: Y015
@@ -303,6 +336,7 @@ class WriteUserPoliciesRequest(_message.Message):
 
     USERNAME_FIELD_NUMBER: _builtins.int
     TOKEN_POLICIES_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
     MOUNT_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The user's name."""
@@ -312,16 +346,21 @@ class WriteUserPoliciesRequest(_message.Message):
     def token_policies(self) -> _login_pb2.TextList:
         """The policies."""
 
+    @_builtins.property
+    def policies(self) -> _login_pb2.TextList:
+        """The old name of token_policies, which wins."""
+
     def __init__(
         self,
         *,
         username: _builtins.str = ...,
         token_policies: _login_pb2.TextList | None = ...,
+        policies: _login_pb2.TextList | None = ...,
         mount: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["token_policies", b"token_policies"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies", "token_policies", b"token_policies"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "token_policies", b"token_policies", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount", b"mount", "policies", b"policies", "token_policies", b"token_policies", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

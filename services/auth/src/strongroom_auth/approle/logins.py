@@ -28,8 +28,16 @@ METHOD = "approle"
 _WRONG = "invalid role or secret ID"
 
 
-def new_secret_id(role: Role, parameters: pb.SecretIdParameters, now: float) -> SecretId:
+def new_secret_id(
+    role: Role, parameters: pb.SecretIdParameters, now: float, longest: int
+) -> SecretId:
     """Returns a secret id for a role.
+
+    Args:
+        role: it.
+        parameters: what was asked for.
+        now: the time.
+        longest: how many seconds it may live at the most, unless it lives for ever.
 
     Raises:
         ServiceError: INVALID for parameters that are wrong, or wider than the role's.
@@ -42,6 +50,7 @@ def new_secret_id(role: Role, parameters: pb.SecretIdParameters, now: float) -> 
         raise invalid("num_uses: must not exceed the role's secret_id_num_uses")
     if role.secret_id_ttl and not 0 < ttl <= role.secret_id_ttl:
         raise invalid("ttl: must not exceed the role's secret_id_ttl")
+    ttl = min(ttl, longest)
     for field, given, outer in (
         ("cidr_list", parameters.cidr_list, role.secret_id_cidrs),
         ("token_bound_cidrs", parameters.token_bound_cidrs, role.settings.cidrs),
@@ -63,12 +72,18 @@ def new_secret_id(role: Role, parameters: pb.SecretIdParameters, now: float) -> 
 
 
 def _metadata(text: str) -> dict[str, str]:
-    if not text:
-        return {}
-    try:
-        metadata = msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.DecodeError:
-        raise invalid("metadata: takes a JSON object of texts, as text") from None
+    """Returns what a text says: a JSON object of texts, or key=value pairs with commas between them."""
+    wrong = invalid("metadata: takes a JSON object of texts, as text, or pairs such as key=value")
+    if text.lstrip().startswith("{"):
+        try:
+            metadata = msgspec.json.decode(text, type=dict[str, str])
+        except msgspec.DecodeError:
+            raise wrong from None
+    else:
+        pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+        if not all(key.strip() and separator for key, separator, _ in pairs):
+            raise wrong
+        metadata = {key.strip(): value.strip() for key, _, value in pairs}
     bounds.check_meta("metadata", metadata)
     return metadata
 

@@ -37,6 +37,7 @@ TOKEN_SETTINGS = {
     "token-bound-cidrs": "token_bound_cidrs",
     "period": "token_period",
 }
+_OLD_NAMES = {"period": "token_period", "policies": "token_policies"}
 
 
 def changed(before: Role, message: pb.AppRole) -> Role:
@@ -53,7 +54,7 @@ def changed(before: Role, message: pb.AppRole) -> Role:
     if message.HasField("secret_id_bound_cidrs"):
         changes["secret_id_cidrs"] = tuple(message.secret_id_bound_cidrs.values)
         bounds.check_ranges("secret_id_bound_cidrs", changes["secret_id_cidrs"])
-    changes["settings"] = settings.changed(before.settings, _token_settings(message))
+    changes["settings"] = settings.changed(before.settings, message, _OLD_NAMES)
     after = msgspec.structs.replace(before, **changes)
     if min(after.secret_id_uses, after.secret_id_ttl) < 0:
         raise invalid("secret_id_num_uses and secret_id_ttl must not be negative")
@@ -71,6 +72,7 @@ def role_message(role: Role) -> pb.AppRole:
     )
     for field, attribute in _SCALARS.items():
         setattr(message, field, getattr(role, attribute))
+    settings.show_old(role.settings, message, _OLD_NAMES)
     return message
 
 
@@ -84,7 +86,11 @@ def only(message: pb.AppRole, setting: str) -> pb.AppRole:
     if setting in ROLE_SETTINGS:
         _copy(message, result, ROLE_SETTINGS[setting])
     elif setting in TOKEN_SETTINGS:
-        _copy(_token_settings(message), result.settings, TOKEN_SETTINGS[setting])
+        field = TOKEN_SETTINGS[setting]
+        _copy(message.settings, result.settings, field)
+        for old, name in _OLD_NAMES.items():
+            if name == field:
+                _copy(message, result, old)
     else:
         raise not_found("unsupported path")
     return result
@@ -121,10 +127,6 @@ def info_message(secret: SecretId) -> pb.SecretIdInfo:
         secret_id_ttl=secret.ttl,
         token_bound_cidrs=secret.token_cidrs,
     )
-
-
-def _token_settings(message: pb.AppRole) -> login_pb2.TokenSettings:
-    return settings.with_old_names(message, {"period": "token_period"})
 
 
 def _copy(source: Any, target: Any, field: str) -> None:

@@ -231,8 +231,9 @@ class AppRoleHandlers:
         name, role = await self._role(name, context)
         if not role.bind_secret_id:
             raise invalid("bind_secret_id is not set on the role")
-        secret = new_secret_id(role, parameters, self._tokens.now())
-        await self._roles.add_secret_id(mount_of(context).uuid, name, hash_of(role, text), secret)
+        mount = mount_of(context)
+        secret = new_secret_id(role, parameters, self._tokens.now(), mount.max_lease_ttl)
+        await self._roles.add_secret_id(mount.uuid, name, hash_of(role, text), secret)
         return secret
 
     async def _secret(self, name: str, hashed: str, context: RequestContext) -> SecretId | None:

@@ -1,6 +1,5 @@
 """UserpassService: the contract to and from users."""
 
-from strongroom.auth.v1 import login_pb2
 from strongroom.auth.v1 import userpass_pb2 as pb
 from strongroom_auth import changes, settings
 from strongroom_auth.lockout import LONGEST_COUNTED, Lockouts
@@ -22,6 +21,7 @@ _OLD_NAMES = {
     "ttl": "token_ttl",
     "max_ttl": "token_max_ttl",
     "bound_cidrs": "token_bound_cidrs",
+    "policies": "token_policies",
 }
 
 
@@ -49,13 +49,14 @@ class UserpassHandlers:
         found = await self._users.get(mount_of(context).uuid, _clean(request.username))
         if found is None:
             raise not_found()
-        return pb.ReadUserResponse(settings=settings.message(found[0].settings))
+        response = pb.ReadUserResponse(settings=settings.message(found[0].settings))
+        settings.show_old(found[0].settings, response, _OLD_NAMES)
+        return response
 
     async def WriteUser(
         self, request: pb.WriteUserRequest, context: RequestContext
     ) -> pb.WriteUserResponse:
         password = await self._given(request.password, request.password_hash)
-        given = settings.with_old_names(request, _OLD_NAMES)
         name = _clean(request.username)
 
         async def change(before: User | None) -> User:
@@ -66,7 +67,7 @@ class UserpassHandlers:
                 raise invalid("missing password")
             known = before.settings if before else Settings()
             hashed = password or (before.password if before else b"")
-            return User(hashed, settings.changed(known, given))
+            return User(hashed, settings.changed(known, request, _OLD_NAMES))
 
         await self._users.change(mount_of(context).uuid, name, change)
         return pb.WriteUserResponse()
@@ -95,10 +96,14 @@ class UserpassHandlers:
     ) -> pb.WriteUserPoliciesResponse:
         async def change(before: User | None) -> User:
             user = _existing(before)
-            given = login_pb2.TokenSettings()
-            if request.HasField("token_policies"):  # without them nothing is changed, as in Vault
-                given.token_policies.CopyFrom(request.token_policies)
-            return User(user.password, settings.changed(user.settings, given))
+            given = (
+                pb.WriteUserRequest()
+            )  # of both names none may be there: then nothing is changed, as in Vault
+            if request.HasField("token_policies"):
+                given.settings.token_policies.CopyFrom(request.token_policies)
+            if request.HasField("policies"):
+                given.policies.CopyFrom(request.policies)
+            return User(user.password, settings.changed(user.settings, given, _OLD_NAMES))
 
         await self._users.change(mount_of(context).uuid, _clean(request.username), change)
         return pb.WriteUserPoliciesResponse()
