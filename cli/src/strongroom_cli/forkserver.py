@@ -1,9 +1,11 @@
 """A process that has loaded what every server needs, and makes servers of copies of itself by fork(2).
 
-To load it takes 0.6 s of CPU, to fork 20 ms, and what was loaded is in memory once. The other side is
+To load it takes 0.6 s of CPU, to fork 20 ms, and what was loaded is in memory once. It is a copy of the supervisor
+itself, from before that has begun anything; where it ended, it is run as a program. The other side is
 `strongroom_cli.spawning`; what was weighed is in `docs/decisions/0043-fork-server.md`.
 """
 
+import contextlib
 import errno
 import gc
 import json
@@ -12,6 +14,8 @@ import socket
 import sys
 import threading
 import time
+import traceback
+from typing import NoReturn
 
 import setproctitle
 
@@ -103,25 +107,79 @@ def _become(arguments: list[str], supervisor: int) -> None:
     setproctitle.setproctitle(" ".join(["strongroom", *arguments]))
 
 
-def _load() -> None:
-    """Loads what all servers need, and puts it where no collection of garbage touches, and so copies, its pages."""
+def load() -> None:
+    """Loads what all servers need, and puts it where no collection of garbage touches, and so copies, its pages.
+
+    Raises:
+        RuntimeError: there are threads, which fork(2) does not copy.
+    """
     poll_in_waiting_threads()
     import strongroom_cli.serve  # noqa: F401
 
     if threading.active_count() != 1:
-        raise RuntimeError("a module has started a thread, which fork(2) does not copy")
+        raise RuntimeError("something has started a thread, which fork(2) does not copy")
     gc.collect()
     gc.freeze()
 
 
-def begin() -> None:
-    """Runs a fork server on the socket that the command line names, and whatever becomes of its copies."""
-    with socket.socket(fileno=int(sys.argv[1])) as channel:
-        _load()
-        arguments = run(channel)
-    if arguments is not None:
-        main(arguments, prog_name="strongroom")
+def fork_from_here() -> tuple[int, socket.socket]:
+    """Makes a fork server of this process as it is, which is not to have begun anything.
+
+    Returns:
+        Its id, and the socket to it.
+
+    Raises:
+        OSError: the system does not let it.
+    """
+    load()
+    supervisor = os.getpid()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            child = os.fork()
+        except OSError:
+            ours.close()
+            raise
+        if child == 0:
+            ours.close()
+            _become_fork_server(supervisor)
+            _serve(theirs)
+        return child, ours
+
+
+def _become_fork_server(supervisor: int) -> None:
+    """Makes of this copy what a program would be that the supervisor had started."""
+    os.setsid()  # a terminal's Ctrl-C is for the supervisor, which passes it on
+    if not end_with(supervisor):
+        os._exit(1)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    setproctitle.setproctitle("strongroom fork-server")
+
+
+def _serve(channel: socket.socket) -> NoReturn:
+    """Runs a fork server, and whatever becomes of its copies; each ends here.
+
+    What called this, in the process that was copied, has things to clear up that are not theirs.
+    """
+    status = 1
+    try:
+        with channel:
+            arguments = run(channel)
+        if arguments is not None:
+            main(arguments, prog_name="strongroom")
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":
-    begin()
+    load()
+    _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -238,6 +238,7 @@ def _config(flags: dict[str, Any], **defaults: Any) -> ServerConfig:
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written as JSON when ready.")
 def server(ready_file: Path | None, **flags: Any) -> None:
     """Run the platform, or some of its services, on this machine."""
+    poll_in_waiting_threads()  # servers are copies of this process
     from strongroom_cli import platform
 
     config = _config(flags)
@@ -266,6 +267,7 @@ def _root_token(context: click.Context, parameter: click.Parameter, value: str) 
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written as JSON when ready.")
 def dev(no_tls: bool, root_token: str, ready_file: Path | None, **flags: Any) -> None:
     """Run a platform for trying out: initialised, unsealed, with secret/ and an audit file."""
+    poll_in_waiting_threads()  # servers are copies of this process
     from strongroom_cli import platform
 
     start = platform.Start(

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import grpc.aio
 
+from strongroom_cli import spawning
 from strongroom_cli.bootstrap import Platform, Secrets
 from strongroom_cli.outside_etcd import refusal
 from strongroom_cli.places import (
@@ -62,13 +63,16 @@ def run(config: ServerConfig, start: Start) -> int:
         check_places(config)
         if start.ready_file is not None:
             check_ready_file(start.ready_file)
+        spawner = spawning.prepare()
     except ConfigError as error:
         return _refuse(str(error))
-    return asyncio.run(_run(config, start))
+    except OSError as error:
+        return _refuse(explained(error, config))
+    return asyncio.run(_run(config, start, spawner))
 
 
-async def _run(config: ServerConfig, start: Start) -> int:
-    supervisor = Supervisor(config)
+async def _run(config: ServerConfig, start: Start, spawner: spawning.Spawner) -> int:
+    supervisor = Supervisor(config, spawner)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -91,13 +91,17 @@ class Forking:
 
     Args:
         program: the fork server, to which a descriptor is given.
+        first: the id of a fork server that is a child of this process already, and the socket to it.
     """
 
     def __init__(
-        self, program: Sequence[str] = (sys.executable, "-m", "strongroom_cli.forkserver")
+        self,
+        program: Sequence[str] = (sys.executable, "-m", "strongroom_cli.forkserver"),
+        first: tuple[int, socket.socket] | None = None,
     ) -> None:
         self._program = program
-        self._server: asyncio.subprocess.Process | None = None
+        self._first = first
+        self._server: Running | None = None
         self._channel: socket.socket | None = None
         self._one = asyncio.Lock()
 
@@ -113,8 +117,14 @@ class Forking:
         return True
 
     async def begin(self) -> None:
-        """Starts the fork server, which goes on loading what it needs. See `Spawner`."""
-        self._channel = await self._start()
+        """Starts the fork server, unless it is there. See `Spawner`."""
+        if self._first is None:
+            self._channel = await self._start()
+            return
+        adopt_orphans()
+        server, self._channel = self._first
+        self._channel.setblocking(False)
+        self._server = Forked(server)
 
     async def spawn(self, arguments: Sequence[str], descriptor: int) -> Running:
         """See `Spawner`."""
@@ -176,6 +186,19 @@ class Forking:
         if (server := int(answer)) < 0:
             raise OSError(-server, os.strerror(-server))
         return server
+
+
+def prepare() -> Spawner:
+    """Returns the best that this system has, for a process that has begun nothing: see `forkserver.fork_from_here`.
+
+    Raises:
+        OSError: the system does not let it.
+    """
+    if not Forking.possible():
+        return Executing()
+    from strongroom_cli import forkserver
+
+    return Forking(first=forkserver.fork_from_here())
 
 
 async def _execute(command: Sequence[str], descriptor: int) -> asyncio.subprocess.Process:

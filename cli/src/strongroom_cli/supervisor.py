@@ -13,7 +13,7 @@ from strongroom_cli.claims import check_address, claim_folder
 from strongroom_cli.mortality import Living, bury_dead
 from strongroom_cli.outside_etcd import etcd_config
 from strongroom_cli.settings import SERVICES, ServerConfig
-from strongroom_cli.spawning import Executing, Forking, Running, Spawner
+from strongroom_cli.spawning import Running, Spawner
 from strongroom_runtime.children import HURRY, LEAVE
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig
@@ -70,12 +70,12 @@ class Supervisor:
 
     Args:
         config: of the platform; its targets are spread over processes.
-        spawner: what starts the servers; by default the best that the system has.
+        spawner: what starts the servers.
     """
 
-    def __init__(self, config: ServerConfig, spawner: Spawner | None = None) -> None:
+    def __init__(self, config: ServerConfig, spawner: Spawner) -> None:
         self._config = config
-        self._spawner = spawner or (Forking() if Forking.possible() else Executing())
+        self._spawner = spawner
         self._etcd: EmbeddedEtcd | None = None
         self._etcd_tasks: list[asyncio.Task[None]] = []
         self._upkeep: Upkeep | None = None

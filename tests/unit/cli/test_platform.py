@@ -13,6 +13,7 @@ from strongroom_cli import platform
 from strongroom_cli.bootstrap import Secrets
 from strongroom_cli.platform import Start
 from strongroom_cli.settings import ServerConfig
+from strongroom_cli.spawning import Executing
 from strongroom_cli.supervisor import Supervisor
 
 
@@ -25,7 +26,7 @@ async def test_it_says_that_a_start_took_too_long(
 
     monkeypatch.setattr(platform, "Supervisor", Slow)
     start = Start(initialise=True, furnish=False)
-    assert await platform._run(ServerConfig(data_dir=tmp_path), start) == 1
+    assert await platform._run(ServerConfig(data_dir=tmp_path), start, Executing()) == 1
     assert capsys.readouterr().err == "strongroom: cannot start: it took too long\n"
 
 

@@ -222,3 +222,56 @@ async def test_the_fork_server_of_a_platform_has_one_thread_and_runs_commands(
     assert spawner._server is not None
     assert len(list(Path(f"/proc/{spawner._server.pid}/task").iterdir())) == 1
     await spawner.close()
+
+
+COPYING = """
+import asyncio, os, sys, tempfile
+from pathlib import Path
+from strongroom_cli import spawning
+
+async def refused(spawner):
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    running = await spawner.spawn(["health", "--health-listen=127.0.0.1:1"], descriptor)
+    return await running.wait()
+
+async def start(folder):
+    spawner = spawning.prepare()
+    await spawner.begin()
+    copy = spawner._server
+    print(await refused(spawner), Path(folder).exists())
+    print(len(os.listdir(f"/proc/{copy.pid}/task")), os.getsid(copy.pid) == copy.pid)
+    print(os.readlink(f"/proc/{copy.pid}/fd/0"))
+    copy.kill()
+    await copy.wait()
+    print(await refused(spawner), spawner._server.pid != copy.pid)
+    await spawner.close()
+
+with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+    asyncio.run(start(folder))
+"""
+
+
+@linux
+def test_the_first_fork_server_is_a_copy_that_clears_nothing_up(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COPYING, str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    # Nobody answers the command; once it has ended, what is the parent's to clear up is still there.
+    assert done.stdout.splitlines() == ["1 True", "1 True", os.devnull, "1 True"]
+
+
+@linux
+async def test_the_copy_ends_with_the_one_that_it_is_of() -> None:
+    script = (
+        "from strongroom_cli.forkserver import fork_from_here; "
+        "copy, channel = fork_from_here(); print(copy, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        copy = int(parent.stdout.readline())
+        assert lives(copy)
+        parent.kill()
+    await until(lambda: not lives(copy))

@@ -62,7 +62,8 @@ async def test_etcd_is_started_again_as_soon_as_the_system_lets_it(
     etcd = EmbeddedEtcd(tmp_path)
     await etcd.start()
     first = etcd.pid
-    watching = asyncio.create_task(Supervisor(ServerConfig(data_dir=tmp_path))._watch_etcd(etcd))
+    running = Supervisor(ServerConfig(data_dir=tmp_path), Executing())
+    watching = asyncio.create_task(running._watch_etcd(etcd))
     await asyncio.sleep(0)
     refused = refusing(monkeypatch, times=3)
     await etcd.kill()
