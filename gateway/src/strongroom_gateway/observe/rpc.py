@@ -9,7 +9,6 @@ import msgspec
 from strongroom.sys.v1 import observe_pb2 as pb
 from strongroom_gateway.mounts.table import REMOVING, Mount, MountTable
 from strongroom_gateway.observe import loggers
-from strongroom_gateway.observe.host import host_info
 from strongroom_gateway.observe.monitor import lines
 from strongroom_gateway.observe.observer import Observer
 from strongroom_gateway.observe.shown_metrics import as_json, as_prometheus
@@ -52,6 +51,9 @@ class ObserveHandlers:
     async def ReadHostInfo(
         self, request: pb.ReadHostInfoRequest, context: RequestContext
     ) -> pb.ReadHostInfoResponse:
+        # Seldom asked for, and what it needs takes a twentieth of a gateway's start to load.
+        from strongroom_gateway.observe.host import host_info
+
         info = await asyncio.to_thread(host_info)
         return pb.ReadHostInfoResponse(document=msgspec.json.encode(info))
 
