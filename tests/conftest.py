@@ -34,9 +34,19 @@ def shared_folder(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files that take minutes before those that fill what is left: nobody waits for one of them in the end."""
+    """Puts files that take minutes before those that fill what is left: nobody waits for one of them in the end.
+
+    Those that share platforms come one after the other, so that these run no longer than they are of use.
+    """
+    sharing = {
+        item.path
+        for item in items
+        if isinstance(item, pytest.Function) and "platforms" in item.fixturenames
+    }
     items.sort(
         key=lambda item: (
-            item.path.name != "test_two_platforms.py", "integration" not in item.path.parts
+            item.path.name != "test_two_platforms.py",
+            "integration" not in item.path.parts,
+            item.path in sharing,
         )
-    )  # fmt: skip
+    )

@@ -10,9 +10,10 @@ from tests.integration.databases import Postgres, postgres
 from tests.integration.platforms import TOPOLOGIES, Platform, start
 
 
-@pytest.fixture(scope="session")
+# Not of the session: idle platforms take some of a small machine, and unit tests come after these.
+@pytest.fixture(scope="package")
 def platforms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Platform]]:
-    """Starts each when it is first asked for: a parameter of the session would end one to start the other."""
+    """Starts each when it is first asked for: a parameter of the package would end one to start the other."""
     with contextlib.ExitStack() as running:
         yield functools.cache(
             lambda topology: running.enter_context(
@@ -26,7 +27,7 @@ def platform(request: pytest.FixtureRequest, platforms: Callable[[str], Platform
     return platforms(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def database() -> Iterator[Postgres]:
     """A PostgreSQL server, shared by the tests that leave it running."""
     with postgres() as server:
