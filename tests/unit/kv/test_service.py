@@ -232,6 +232,18 @@ async def test_versions_delete_themselves(kv: Kv) -> None:
     assert (await kv("ReadConfig")).delete_version_after == 60
 
 
+async def test_what_is_undeleted_deletes_itself_again(kv: Kv) -> None:
+    await kv("WriteConfig", delete_version_after=60)
+    await kv.put("a", {"n": 1})
+    kv.clock.advance(61)
+    await refused(kv.get("a"), Kind.NOT_FOUND)
+    await kv("UndeleteVersions", path="a", versions=[1])
+    kv.clock.advance(59)
+    assert await kv.get("a") == {"n": 1}
+    kv.clock.advance(2)
+    await refused(kv.get("a"), Kind.NOT_FOUND)
+
+
 async def test_a_mount_can_switch_off_that_versions_delete_themselves(kv: Kv) -> None:
     await kv("WriteMetadata", path="a", delete_version_after=60)
     await kv("WriteConfig", delete_version_after=-7)
@@ -256,6 +268,8 @@ async def test_a_patch_changes_what_it_names(kv: Kv) -> None:
     )
     await kv("DeleteLatest", path="a")
     await refused(kv("PatchSecret", path="a", data=b"{}"), Kind.NOT_FOUND)
+    none = kv("PatchSecret", path="none", data=b"{}", options=options)
+    await refused(none, Kind.NOT_FOUND)
 
 
 async def test_custom_metadata(kv: Kv) -> None:

@@ -102,10 +102,7 @@ def add(secret: Secret | None, config: MountConfig, now: float) -> tuple[Secret,
     """Returns the secret with a new current version, and the versions that make room for it."""
     before = secret or Secret(created=now, updated=now)
     number = before.current + 1
-    off = config.delete_after < 0
-    spans = [s for s in (before.delete_after, config.delete_after) if s > 0 and not off]
-    deleted = now + min(spans) if spans else 0.0
-    versions = {**before.versions, number: Version(now, deleted)}
+    versions = {**before.versions, number: Version(now, _deletion(before, config, now))}
     keep = max(before.max_versions, config.max_versions) or DEFAULT_MAX_VERSIONS
     pruned = sorted(versions)[:-keep]
     for old in pruned:
@@ -118,6 +115,12 @@ def add(secret: Secret | None, config: MountConfig, now: float) -> tuple[Secret,
         filled=before.filled or len(versions) == keep,
     )
     return changed, pruned
+
+
+def _deletion(secret: Secret, config: MountConfig, now: float) -> float:
+    """Returns when a version that is there from now on is to be deleted; 0 for never."""
+    spans = [s for s in (secret.delete_after, config.delete_after) if s > 0]
+    return now + min(spans) if spans and config.delete_after >= 0 else 0.0
 
 
 def overwrite(secret: Secret | None, now: float) -> Secret:
@@ -139,10 +142,15 @@ def delete(secret: Secret, numbers: list[int], now: float) -> Secret:
     )
 
 
-def undelete(secret: Secret, numbers: list[int], now: float) -> Secret:
-    """Returns the secret with the mark of deletion taken from versions; destroyed ones stay so."""
+def undelete(secret: Secret, numbers: list[int], config: MountConfig, now: float) -> Secret:
+    """Returns the secret with the mark of deletion taken from versions; destroyed ones stay so.
+
+    Where versions are deleted after a time, that begins anew, as in Vault.
+    """
+    deleted = _deletion(secret, config, now)
+    known = _named(secret, numbers)
     return _change(
-        secret, {n: Version(v.created) for n, v in _named(secret, numbers) if not v.destroyed}, now
+        secret, {n: Version(v.created, deleted) for n, v in known if not v.destroyed}, now
     )
 
 

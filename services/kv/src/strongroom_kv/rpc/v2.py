@@ -97,12 +97,11 @@ class KvV2Handlers:
         mount, path = mount_of(context).uuid, secret_path(request.path)
         config = await self._secrets.config(mount)
         cas = request.options.cas if request.options.HasField("cas") else None
-        if cas == 0:
-            raise invalid("options.cas: a patch needs a version to patch, greater than 0")
         written: list[Secret] = []
 
         async def decide(before: Secret | None) -> Change:
-            versions.check_cas(before, config, cas)
+            if before is not None:  # else it is not found, whatever was expected
+                versions.check_cas(before, config, cas)
             now = self._clock.now()
             secret, number, _ = _find(before, 0, now)
             # A version's document never changes; were the secret removed meanwhile, the write would conflict.
@@ -150,11 +149,13 @@ class KvV2Handlers:
         self, request: pb.UndeleteVersionsRequest, context: RequestContext
     ) -> pb.UndeleteVersionsResponse:
         numbers = _numbers(list(request.versions))
+        config = await self._secrets.config(mount_of(context).uuid)
 
         async def decide(before: Secret | None) -> Change | None:
             if before is None:
                 return None
-            return _unless_same(before, versions.undelete(before, numbers, self._clock.now()))
+            now = self._clock.now()
+            return _unless_same(before, versions.undelete(before, numbers, config, now))
 
         await self._change(request.path, context, decide)
         return pb.UndeleteVersionsResponse()
