@@ -42,19 +42,20 @@ class Client:
     Args:
         address: as `https://HOST:PORT`.
         ca: a file with the certificate that signed that of the server.
+        timeout: seconds without an answer after which there is none.
     """
 
-    def __init__(self, address: str, ca: str) -> None:
+    def __init__(self, address: str, ca: str, timeout: float = _TIMEOUT_SECONDS) -> None:
         parts = urlsplit(address)
         self._connection = (
             http.client.HTTPSConnection(
                 parts.hostname or "",
                 parts.port,
-                timeout=_TIMEOUT_SECONDS,
+                timeout=timeout,
                 context=_trusting(Path(ca).read_text()),
             )
             if parts.scheme == "https"
-            else http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_SECONDS)
+            else http.client.HTTPConnection(parts.netloc, timeout=timeout)
         )
 
     def __enter__(self) -> "Client":
