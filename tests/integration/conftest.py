@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.integration import mortal_dbcreds
 from tests.integration.databases import Postgres, postgres
 from tests.integration.platforms import TOPOLOGIES, Platform, start
 
@@ -32,3 +33,10 @@ def database() -> Iterator[Postgres]:
     """A PostgreSQL server, shared by the tests that leave it running."""
     with postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def die() -> Iterator[mortal_dbcreds.Die]:
+    """Runs a dbcreds service that kills itself: see `mortal_dbcreds`."""
+    with mortal_dbcreds.processes() as die:
+        yield die

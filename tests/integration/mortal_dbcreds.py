@@ -1,16 +1,18 @@
-"""A dbcreds service in a process of its own that kills itself at a step: python mortal_dbcreds.py FILE.
+"""A dbcreds service in a process of its own that kills itself at a step.
 
-The file says how to reach etcd and the database, what to call, and after how many steps to die. There is one before
-and one after each transaction, each creation and removal of a user, and each change of a password.
+It is told how to reach etcd, what to call, and after how many steps to die. There is one before and one after each
+transaction, each creation and removal of a user, and each change of a password. To load the service takes longer than
+to run it: the processes are copies of one that has.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -47,6 +49,8 @@ CONFIG = Config(
     change_claim_seconds=0.5,
 )
 NEVER = 1_000_000
+Die = Callable[[dict[str, Any]], bool]
+_SECONDS = 60
 EXPIRY = "expiry"  # instead of a call: ends what is due
 CALLS: dict[str, tuple[str, Message]] = {
     "creds": ("RoleService/CreateCredentials", role_pb2.CreateCredentialsRequest(name="app")),
@@ -136,5 +140,38 @@ async def run(told: dict[str, Any]) -> None:
     await client.close()
 
 
+@contextlib.contextmanager
+def processes() -> Iterator[Die]:
+    """Gives what runs a process that kills itself, and returns whether it had answered before."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.mortal_dbcreds"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as origin:  # fmt: skip
+        told, said = origin.stdin, origin.stdout
+        assert told is not None and said is not None
+
+        def die(what: dict[str, Any]) -> bool:
+            told.write(json.dumps(what) + "\n")
+            told.flush()
+            line = said.readline()
+            answered = line == "answered\n"
+            ended = said.readline() if answered else line
+            assert ended == f"ended {0 if answered else -signal.SIGKILL}\n", ended
+            return answered
+
+        yield die
+
+
+def copy_for_each() -> None:
+    """Runs a copy of this process for each line that it is told, and says how that ended."""
+    for line in sys.stdin:
+        copy = os.fork()
+        if copy == 0:
+            asyncio.run(asyncio.wait_for(run(json.loads(line)), _SECONDS))
+            os._exit(0)
+        _, status = os.waitpid(copy, 0)
+        print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(run(json.loads(Path(sys.argv[1]).read_text())))
+    copy_for_each()

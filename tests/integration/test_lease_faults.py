@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -206,13 +203,13 @@ async def etcd(tmp_path: Path) -> AsyncIterator[EmbeddedEtcd]:
 
 
 async def test_kill_at_every_step_ends_with_a_lease_or_without_a_user(
-    etcd: EmbeddedEtcd, own: Postgres, tmp_path: Path
+    etcd: EmbeddedEtcd, own: Postgres, die: mortal.Die
 ) -> None:
     client, keys, survivor = await one_that_survives(etcd, own)
     before, left_by_the_dead = own.users(), []
     for steps in range(8):
         told = {"etcd": etcd.config.endpoints[0], "keys": keys, "steps": steps}
-        answered = await asyncio.to_thread(die, tmp_path / f"{steps}.json", told)
+        answered = await asyncio.to_thread(die, told)
         left_by_the_dead.append((answered, len(own.users() - before)))
         before = own.users()
     assert [answered for answered, _ in left_by_the_dead] == [False] * 6 + [True] * 2
@@ -232,7 +229,7 @@ async def test_kill_at_every_step_ends_with_a_lease_or_without_a_user(
 
 
 async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
-    etcd: EmbeddedEtcd, own: Postgres, tmp_path: Path
+    etcd: EmbeddedEtcd, own: Postgres, die: mortal.Die
 ) -> None:
     client, keys, survivor = await one_that_survives(etcd, own)
     before, left = own.users(), []
@@ -253,7 +250,7 @@ async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
             "steps": steps,
             "call": mortal.EXPIRY,
         }
-        answered = await asyncio.to_thread(die, tmp_path / f"{steps}.json", told)
+        answered = await asyncio.to_thread(die, told)
         left.append((answered, len(own.users() & made)))
         async with asyncio.timeout(60):
             while await leases(survivor):
@@ -272,18 +269,6 @@ async def test_kill_at_every_step_of_a_batch_ends_all_of_it(
     assert left[-1] == (True, 0)
     assert 11 <= len(left) <= 15
     await client.close()
-
-
-def die(file: Path, told: dict[str, Any]) -> bool:
-    """Runs a process that kills itself; returns whether it had answered before."""
-    file.write_text(json.dumps(told))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.mortal_dbcreds", str(file)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    answered = "answered" in done.stdout
-    assert done.returncode == (0 if answered else -signal.SIGKILL), done.stderr
-    return answered
 
 
 async def call(service: DbcredsService, of: str, method: str, request: Any) -> Any:

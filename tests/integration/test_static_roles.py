@@ -15,8 +15,9 @@ from strongroom_dbcreds.service import DbcredsService
 from strongroom_runtime.errors import ServiceError
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from tests.integration.databases import Postgres
+from tests.integration.mortal_dbcreds import Die
 from tests.integration.platforms import ROOT, Platform, until
-from tests.integration.test_lease_faults import call, die, one_that_survives
+from tests.integration.test_lease_faults import call, one_that_survives
 
 FIRST = "first-Password-1"
 PERIOD = {"rotation_period": "1h"}
@@ -190,7 +191,7 @@ async def until_rotated(service: DbcredsService) -> None:
 
 @pytest.mark.parametrize("which", ["role", "root"])
 async def test_kill_at_every_step_ends_with_a_password_that_is_known(
-    etcd: EmbeddedEtcd, database: Postgres, tmp_path: Path, which: str
+    etcd: EmbeddedEtcd, database: Postgres, die: Die, which: str
 ) -> None:
     for user, rights in (("boss", "SUPERUSER"), ("app", "")):
         database.sql(f"DROP ROLE IF EXISTS {user}")
@@ -207,7 +208,7 @@ async def test_kill_at_every_step_ends_with_a_password_that_is_known(
     answers = []
     for steps in range(8):
         told = {"etcd": etcd.config.endpoints[0], "keys": keys, "steps": steps, "call": which}
-        answers.append(await asyncio.to_thread(die, tmp_path / f"{steps}.json", told))
+        answers.append(await asyncio.to_thread(die, told))
         # Another replica finds out which password the database has; with it both users are served again.
         await until_rotated(survivor)
         wanted = static_pb2.ReadStaticCredentialsRequest(name="static")
