@@ -32,7 +32,7 @@ segments = st.sampled_from(["a", "b", "ab", "abc", "c", "", "a+", "+a"])
 path = st.lists(segments, min_size=1, max_size=5).map("/".join)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(policies, path, st.sampled_from(OPERATIONS), st.sampled_from([0.0, 1.0, 1.5, 2.0, 9.0]))
 def test_decides_as_the_naive_model(
     given_policies: list[Policy], path: str, operation: str, now: float
@@ -53,7 +53,7 @@ def test_decides_as_the_naive_model(
     assert compiled.capabilities(path) == (sorted(listed) or ["deny"])
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(policies, path, st.floats(0, 4), st.floats(0, 4))
 def test_what_was_compiled_holds_until_it_says_that_it_ends(
     given_policies: list[Policy], path: str, now: float, passed: float
@@ -87,7 +87,7 @@ constrained = st.builds(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(
     st.lists(constrained, min_size=1, max_size=3),
     st.sampled_from(["update", "delete"]),
