@@ -36,6 +36,10 @@ class Living:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return name, descriptor
 
+    def any(self) -> bool:
+        """Returns whether one of the processes lives."""
+        return any(_locked(file) for file in self._folder.glob("*"))
+
     def dead(self) -> list[str]:
         """Returns the names of the processes that have ended and were not forgotten yet."""
         return [file.name for file in self._folder.glob("*") if not _locked(file)]

@@ -37,6 +37,7 @@ _HOPELESS_FAILURES, _HOPELESS_SECONDS = 30, 30.0
 _STABLE_SECONDS = 10.0
 _RENEW_SECONDS = 86_400.0  # of certificates that have 275 days left when they are due
 _BURY_SECONDS = 2.0
+_LEFTOVER_SECONDS, _LOOK_SECONDS = 10.0, 0.05
 _LOG_SECONDS = 60.0
 _STOP_SECONDS = 25.0  # beside the time that streams have
 
@@ -109,8 +110,7 @@ class Supervisor:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim = claim_folder(config.data_dir)
         if "gateway" in config.targets:
-            check_address("listen", config.listen)
-            check_address("grpc_listen", config.grpc_listen)
+            await self._check_addresses()
         if config.pki_dir is None:
             self.renew_certificates()
             self._renewal = asyncio.create_task(self._renew_daily(), name="renew-certificates")
@@ -148,9 +148,10 @@ class Supervisor:
         self._stopping = True
         if self._renewal is not None:
             await end(self._renewal)
-        for child in self._children:
-            if child.task is not None:
-                child.task.cancel()
+        watching = [child.task for child in self._children if child.task is not None]
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         first = [child for child in self._children if child.leaves_first]
         for some in (first, [child for child in self._children if not child.leaves_first]):
             self._ending = some
@@ -241,11 +242,34 @@ class Supervisor:
                 log.error("etcd does not start", extra={"reason": str(error)})
                 await asyncio.sleep(_BACK_OFF[-1])
 
+    async def _check_addresses(self) -> None:
+        """Returns once the addresses are free: servers of a supervisor that was killed are about to end.
+
+        Raises:
+            RuntimeError: something else has one, or it is none of this machine.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LEFTOVER_SECONDS
+        while True:
+            try:
+                check_address("listen", self._config.listen)
+                check_address("grpc_listen", self._config.grpc_listen)
+                return
+            except RuntimeError:
+                if not self._living.any() or loop.time() > deadline:
+                    raise
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def _spawn(self, child: Child) -> None:
+        """Starts a process, and does so to the end: nobody would tell one to end that is not known."""
         name, descriptor = self._living.name()
         try:
             arguments = [*child.arguments, f"--member={name}"]
-            child.process = await self._spawner.spawn(arguments, descriptor)
+            spawning = asyncio.ensure_future(self._spawner.spawn(arguments, descriptor))
+            try:
+                await asyncio.shield(spawning)
+            finally:
+                child.process = await spawning
         finally:
             os.close(descriptor)
 
