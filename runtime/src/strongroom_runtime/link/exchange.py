@@ -80,5 +80,7 @@ class Exchange:
                     frame, first = first, link_pb2.ExchangeResponse()
                     frame.replies.extend(part)
                     await self._context.write(frame)
+        except grpc.aio.BaseError:
+            pass  # the stream is over, and with it the waiting of who made the calls
         finally:
             self._writer = None

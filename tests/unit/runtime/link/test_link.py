@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import msgspec
@@ -12,11 +14,13 @@ import pytest
 from tests.garbage import no_frames_left
 from tests.unit.runtime.link.echo import NAME, SERVICE, Echo, Text, table
 
+from strongroom.link.v1 import link_pb2
 from strongroom_runtime.clock import SystemClock
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.link import LinkServer, RemoteCaller
 from strongroom_runtime.link.client import response_classes
+from strongroom_runtime.link.exchange import Exchange
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.certificates import Identity, Renewable
 from strongroom_runtime.transport.credentials import SERVER_OPTIONS, Connector, Identities
@@ -308,3 +312,27 @@ async def test_a_client_of_another_authority_is_refused(served: Served, tmp_path
         await echo(Text(value="x"), timeout=5)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await channel.close()
+
+
+class Broken:
+    """A stream whose other side is gone."""
+
+    async def write(self, frame: link_pb2.ExchangeResponse) -> None:
+        raise grpc.aio.InternalError("the message was not sent")
+
+
+async def test_nothing_is_said_of_replies_to_a_process_that_is_gone() -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+
+    async def run(call: link_pb2.Call) -> link_pb2.Reply:
+        return link_pb2.Reply()
+
+    context: Any = Broken()
+    exchange = Exchange(run, context)
+    exchange.announce(link_pb2.Direct())
+    await asyncio.sleep(0.01)
+    exchange.take(link_pb2.ExchangeRequest(calls=[link_pb2.Call()]))
+    await exchange.finish()
+    gc.collect()
+    assert said == []
