@@ -17,6 +17,13 @@ from strongroom_cli.settings import SERVICES, ServerConfig, check, reachable
 @click.version_option(package_name="strongroom-cli", prog_name="strongroom")
 def main() -> None:
     """Strongroom: secrets management as gRPC microservices."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        # What starts here starts others, which find no folder of theirs, and cannot say which one is meant.
+        raise click.ClickException(
+            "the working folder was removed: go to one that is there, such as by `cd`, and try again"
+        ) from None
 
 
 @main.group()

@@ -1,5 +1,7 @@
 """What the handlers of several services ask of a request."""
 
+from collections.abc import Collection
+
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
 from strongroom_runtime.storage import Path, Plain, Store
@@ -26,6 +28,28 @@ def check_right(context: RequestContext, exists: bool) -> None:
     """
     if not (context.may_update if exists else context.may_create):
         raise denied()
+
+
+def check_length(field: str, text: str, most: int) -> None:
+    """Raises for a text that is longer than what is kept of its kind.
+
+    Raises:
+        ServiceError: INVALID; it names the field and the bound.
+    """
+    if len(text) > most:
+        raise invalid(f"{field}: may have at most {most} characters")
+
+
+def check_texts(field: str, texts: Collection[str], most: int, most_characters: int) -> None:
+    """Raises for a list of more texts than are kept of its kind, or of longer ones.
+
+    Raises:
+        ServiceError: INVALID; it names the field and the bound.
+    """
+    if len(texts) > most:
+        raise invalid(f"{field}: at most {most} may be given")
+    for text in texts:
+        check_length(field, text, most_characters)
 
 
 async def page_of_entries(

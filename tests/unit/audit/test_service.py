@@ -112,6 +112,18 @@ async def test_a_file_that_cannot_be_is_refused(platform: Platform, name: str) -
         assert list(platform.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(("field", "most"), [("path", 512), ("description", 4_096)])
+async def test_what_is_kept_of_a_device_is_bounded(
+    platform: Platform, field: str, most: int
+) -> None:
+    async with platform.running() as service:
+        given = {"path": "f", "type": "file", field: "x" * (most + 1)}
+        request = pb.EnableDeviceRequest(**given, options={"file_path": "f.log"})  # type: ignore[arg-type]
+        with pytest.raises(ServiceError, match=f"{field}: may have at most {most} characters"):
+            await platform.ask(service, "AuditService/EnableDevice", request)
+        assert list(platform.folder.iterdir()) == []
+
+
 async def test_a_name_alone_is_a_file_in_the_folder_of_each_process(
     platform: Platform, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

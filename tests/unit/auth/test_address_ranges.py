@@ -17,6 +17,7 @@ RANGES = [
     (["10.0.0.0/8"], "::ffff:10.1.2.3", ["::ffff:11.0.0.1"]),
     (["::ffff:10.0.0.0/104"], "10.1.2.3", ["11.0.0.1"]),
     (["0.0.0.0/0"], "198.51.100.1", ["2001:db8::1"]),
+    (["fe80::/64"], "fe80::1%eth0", ["fe80:0:0:1::1%eth0"]),
     (["::/0"], "2001:db8::1", ["10.0.0.1", "::ffff:10.0.0.1"]),
 ]
 BAD = ["office", "10.0.0.0/33", "2001:db8::/129", "10.0.0", "127.0.0.1:80"]
@@ -108,8 +109,17 @@ async def test_ranges_within_those_of_the_role_may_be_written_in_either_way(auth
         await refused(secret(auth, cidr_list=[wider]), Kind.INVALID, "cidr_list: must lie within")
 
 
-@pytest.mark.parametrize("bad", BAD)
-async def test_what_is_no_range_is_refused_and_nothing_changed(auth: Auth, bad: str) -> None:
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        *((each, "takes addresses or ranges") for each in BAD),
+        ("fe80::1%eth0", "an address range has no zone"),
+        ("fe80::%eth0/64", "an address range has no zone"),
+    ],
+)
+async def test_what_is_no_range_is_refused_and_nothing_changed(
+    auth: Auth, bad: str, said: str
+) -> None:
     ranges = texts("10.0.0.0/8", bad)
     kept = {"secret_id_bound_cidrs": texts("192.0.2.0/24")}
     await role(auth, **kept, settings={"token_bound_cidrs": texts("192.0.2.0/25")})
@@ -119,7 +129,7 @@ async def test_what_is_no_range_is_refused_and_nothing_changed(auth: Auth, bad: 
         ("cidr_list", secret(auth, cidr_list=ranges.values)),
         ("token_bound_cidrs", secret(auth, token_bound_cidrs=ranges.values)),
     ):
-        await refused(write, Kind.INVALID, f"{field}: takes addresses or ranges")
+        await refused(write, Kind.INVALID, f"{field}: {said}")
     shown = (await auth("ReadRole", login_context(), role_name="app")).role
     assert list(shown.secret_id_bound_cidrs.values) == ["192.0.2.0/24"]
     assert list(shown.settings.token_bound_cidrs.values) == ["192.0.2.0/25"]

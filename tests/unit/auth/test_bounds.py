@@ -148,6 +148,30 @@ async def test_secret_ids_are_bounded(auth: Auth) -> None:
         await refused(secret(**given), Kind.INVALID, message)
 
 
+async def test_ids_that_are_chosen_are_bounded(auth: Auth) -> None:
+    context, role = login_context(), approle_pb2.AppRole()
+    await auth("WriteRole", context, role_name="app", role=role)
+    await auth("WriteRoleId", context, role_name="app", role_id="r" * 512)
+    for call in (
+        auth("WriteRoleId", context, role_name="app", role_id="r" * 513),
+        auth("WriteRole", context, role_name="late", role_id="r" * 513, role=role),
+    ):
+        await refused(call, Kind.INVALID, "role_id: may have at most 512 characters")
+    assert (await auth("ReadRoleId", context, role_name="app")).role_id == "r" * 512
+    await auth("CreateCustomSecretId", context, role_name="app", secret_id="s" * 4_096)
+    call = auth("CreateCustomSecretId", context, role_name="app", secret_id="s" * 4_097)
+    await refused(call, Kind.INVALID, "secret_id: may have at most 4096 characters")
+
+
+async def test_what_stands_behind_the_path_of_a_token_is_bounded(auth: Auth) -> None:
+    async def write(suffix: str) -> None:
+        role = token_pb2.TokenRole(path_suffix=suffix)
+        await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=role)
+
+    await write("s" * 512)
+    await refused(write("s" * 513), Kind.INVALID, "path_suffix: may have at most 512 characters")
+
+
 async def test_what_was_stored_before_there_were_bounds_still_logs_in(auth: Auth) -> None:
     await auth("WriteUser", login_context(), username="ann", password="secret")
     path = ("userpass", "login-mount", "u", "ann")

@@ -641,6 +641,23 @@ async def test_a_role_that_promises_more_than_its_mount_is_warned_of(auth: Auth)
         assert len(said.warnings) == warned
 
 
+@pytest.mark.parametrize("glob", ["dev?", "dev[ab]"])
+async def test_only_an_asterisk_stands_for_others_in_a_policy_of_a_role(
+    auth: Auth, glob: str
+) -> None:
+    context = await auth.context(ROOT)
+    role = token_pb2.TokenRole(allowed_policies_glob=texts(glob))
+    said = (await auth("WriteTokenRole", context, role_name="r", role=role)).warnings
+    assert [text.partition(":")[0] for text in said] == ["allowed_policies_glob"]
+    await auth.create(role="r", policies=[glob])
+    call = auth.create(role="r", policies=["deva"])
+    await refused(call, Kind.INVALID, "subset of the role's allowed policies")
+    role = token_pb2.TokenRole(disallowed_policies_glob=texts(glob))
+    await auth("WriteTokenRole", context, role_name="not", role=role)
+    await auth.create(role="not", policies=["deva"])
+    await refused(auth.create(role="not", policies=[glob]), Kind.INVALID, "subset")
+
+
 async def test_globs_of_a_role_are_in_lower_case_like_policies(auth: Auth) -> None:
     role = token_pb2.TokenRole(allowed_policies_glob=texts("Team-*"))
     await auth("WriteTokenRole", await auth.context(ROOT), role_name="r", role=role)

@@ -28,6 +28,21 @@ from strongroom_runtime.transport.leaving import STREAM_SECONDS
 from strongroom_runtime.version import VERSION, shown
 
 
+@pytest.mark.parametrize(
+    "arguments", [["dev", "--no-tls"], ["server"], ["pki", "init"], ["etcd", "users"]]
+)
+def test_a_working_folder_that_was_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: the working folder was removed: ")
+
+
 def test_pki_init_makes_what_is_missing(tmp_path: Path) -> None:
     arguments = ["pki", "init", "--dir", str(tmp_path / "pki"), "--service", "kv"]
     first = CliRunner().invoke(main, arguments)

@@ -33,6 +33,12 @@ async def test_a_quota_refuses_and_nothing_is_made(dbcreds: Dbcreds) -> None:
     await dbcreds.creds()
 
 
+async def test_what_is_kept_of_a_quota_is_bounded(dbcreds: Dbcreds) -> None:
+    await refused(quota(dbcreds, "q", 1, "x" * 513), Kind.INVALID, "path: may have at most 512")
+    call = quota(dbcreds, "q", 1, "database/", "x" * 513)
+    await refused(call, Kind.INVALID, "role: may have at most 512 characters")
+
+
 async def test_the_most_specific_quota_binds(dbcreds: Dbcreds) -> None:
     await quota(dbcreds, "everything", 1)
     await quota(dbcreds, "mount", 3, "database/")

@@ -7,15 +7,9 @@ import msgspec
 from strongroom.auth.v1 import login_pb2
 from strongroom.sys.v1 import mounts_pb2 as pb
 from strongroom_gateway.mounts.table import REMOVING, Mount
-from strongroom_gateway.mounts.tunable import TOKEN_TYPES, check_plugin_version
+from strongroom_gateway.mounts.tunable import LISTS, TOKEN_TYPES, check_plugin_version
 from strongroom_runtime.errors import invalid
 
-_LISTS = (
-    "audit_non_hmac_request_keys",
-    "audit_non_hmac_response_keys",
-    "passthrough_request_headers",
-    "allowed_response_headers",
-)
 _LOCKOUT = ("lockout_threshold", "lockout_duration", "lockout_counter_reset", "lockout_disable")
 
 
@@ -83,7 +77,7 @@ def tuned(mount: Mount, config: pb.MountTuning) -> Mount:
     for name in (*_texts(mount), "force_no_cache"):
         if config.HasField(name):  # type: ignore[arg-type]
             tuning[name] = getattr(config, name)
-    for name in _LISTS:
+    for name in LISTS:
         if config.HasField(name):  # type: ignore[arg-type]
             tuning[name] = list(getattr(config, name).values)
     if config.HasField("user_lockout_config"):
@@ -114,7 +108,7 @@ def _tuning(mount: Mount) -> pb.MountTuning:
             setattr(config, name, mount.tuning[name])
     if mount.auth and config.token_type in ("", "default"):
         config.token_type = "default-service"  # noqa: S105 (a kind of token, not one)
-    for name in _LISTS:
+    for name in LISTS:
         values: Any = mount.tuning.get(name)
         if values:
             getattr(config, name).CopyFrom(login_pb2.TextList(values=values))

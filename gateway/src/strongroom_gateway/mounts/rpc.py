@@ -23,7 +23,9 @@ from strongroom_gateway.mounts.table import (
 )
 from strongroom_gateway.mounts.tunable import (
     changed_options,
+    check_new_path,
     check_plugin_version,
+    check_size,
     check_tunable,
     first_options,
 )
@@ -136,6 +138,7 @@ class MountHandlers:
         if not getattr(request, "from") or not request.to:
             raise invalid("both 'from' and 'to' path must be specified as a string")
         source, target = _path(getattr(request, "from")), _path(request.to)
+        check_new_path(target)
         if source == target:
             raise invalid(f'path already in use at "{target}"')
 
@@ -248,6 +251,8 @@ class MountHandlers:
         kind = (request.type or request.plugin_name).strip().lower()
         options = dict(request.options)
         check_plugin_version(request.plugin_version)
+        check_size(request)
+        check_new_path(path)
         if kind == "plugin":
             kind = request.plugin_name
         if kind == "kv-v2":
@@ -326,6 +331,7 @@ class MountHandlers:
     async def _tune(self, path: str, request: Any) -> list[str]:
         """Changes how a mount is tuned; returns what clients are to be told of it."""
         warnings: list[str] = []
+        check_size(request)
 
         def change(mounts: Mounts) -> Mounts:
             mount = mounts.get(path)

@@ -6,8 +6,19 @@ from typing import Any
 from strongroom.sys.v1 import mounts_pb2 as pb
 from strongroom_gateway.mounts.table import Mount
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.requests import check_length, check_texts
 
+# All mounts are one record: what one of them takes, others have not.
+_MOST_TEXTS, _MOST_TEXT_CHARACTERS = 256, 512  # in lists, and of options
+_MOST_DESCRIPTION_CHARACTERS = 4_096
+_MOST_PATH_CHARACTERS = 512
 TOKEN_TYPES = ("", "default-service", "service")
+LISTS = (
+    "audit_non_hmac_request_keys",
+    "audit_non_hmac_response_keys",
+    "passthrough_request_headers",
+    "allowed_response_headers",
+)
 # What sys/ and cubbyhole/ are asked to be tuned by in vain: they belong to the platform.
 _NOT_OF_THE_PLATFORM = (
     "default_lease_ttl",
@@ -38,6 +49,29 @@ def check_tunable(mount: Mount, request: Any) -> None:
             raise invalid("'token_type' can only be modified on auth mounts")
         if mount.builtin:
             raise invalid("'token_type' cannot be set for 'token' or 'ns_token' auth mounts")
+
+
+def check_size(request: Any) -> None:
+    """Raises where a mount is given more than is kept of one.
+
+    Raises:
+        ServiceError: INVALID; it names the setting and the bound.
+    """
+    check_length("description", request.description, _MOST_DESCRIPTION_CHARACTERS)
+    texts = [text for pair in request.options.items() for text in pair]
+    check_texts("options", texts, 2 * _MOST_TEXTS, _MOST_TEXT_CHARACTERS)
+    for name in LISTS:
+        values = getattr(request.config, name).values
+        check_texts(name, values, _MOST_TEXTS, _MOST_TEXT_CHARACTERS)
+
+
+def check_new_path(path: str) -> None:
+    """Raises for a path that no mount is given any more.
+
+    Raises:
+        ServiceError: INVALID.
+    """
+    check_length("path", path, _MOST_PATH_CHARACTERS)
 
 
 def check_plugin_version(version: str) -> None:

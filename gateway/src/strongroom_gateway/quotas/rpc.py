@@ -8,9 +8,11 @@ from strongroom_gateway.quotas.limits import RateLimit
 from strongroom_gateway.settings.store import Settings, SettingsStore
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid, not_found
+from strongroom_runtime.requests import check_length, check_texts
 
 MAX_QUOTAS = 1_000
 _MAX_SECONDS = 86_400 * 365
+_MAX_CHARACTERS = 512  # of a name, a path or a role: all settings are one record
 
 
 class QuotaHandlers:
@@ -36,6 +38,7 @@ class QuotaHandlers:
         changes: dict[str, object] = {}
         if request.HasField("rate_limit_exempt_paths"):
             paths = request.rate_limit_exempt_paths.values
+            check_texts("rate_limit_exempt_paths", paths, MAX_QUOTAS, _MAX_CHARACTERS)
             changes["exempt"] = tuple(path.strip("/") for path in paths)
         if request.HasField("enable_rate_limit_audit_logging"):
             changes["audit_refused"] = request.enable_rate_limit_audit_logging
@@ -77,6 +80,8 @@ class QuotaHandlers:
     async def WriteRateLimit(
         self, request: pb.WriteRateLimitRequest, context: RequestContext
     ) -> pb.WriteRateLimitResponse:
+        for name in ("name", "path", "role"):
+            check_length(name, getattr(request, name), _MAX_CHARACTERS)
         limit = _limit(request, await self._mounts.current())
 
         def change(settings: Settings) -> Settings:

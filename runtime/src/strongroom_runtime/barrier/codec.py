@@ -17,13 +17,15 @@ import struct
 from cryptography.exceptions import InvalidTag
 
 from strongroom_runtime.barrier.keyring import KeyHolder, KeyRing
-from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.storage import Path, Plain
 
 _VERSION = 1
 _HEADER = struct.Struct(">BI12s")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _MARK = "~"
+# Of a path: more than the path of a request has, and in its longest form less than a request to etcd may have.
+_MOST_CHARACTERS = 100_000
 # Bytes that the objects of one take, however long it is.
 _NAME_OBJECTS, _PATH_OBJECTS = 200, 400
 
@@ -45,7 +47,7 @@ class BarrierCodec:
         """Returns the storage key of a path.
 
         Raises:
-            ServiceError: SEALED.
+            ServiceError: SEALED; INVALID for one that is longer than etcd takes.
             ValueError: an empty segment, or a `Plain` one with other characters than it may have.
         """
         name = (path, *map(type, path))
@@ -53,6 +55,8 @@ class BarrierCodec:
 
     def _key(self, path: Path, name: tuple[object, ...]) -> bytes:
         ring = self._keys.ring  # sealed is sealed, even for a path without a name in it
+        if sum(map(len, path)) > _MOST_CHARACTERS:
+            raise invalid(f"a name or path may have at most {_MOST_CHARACTERS} characters")
         names = self._keys.segments
         segments = [
             _checked(segment)

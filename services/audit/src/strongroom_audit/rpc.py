@@ -11,7 +11,11 @@ from strongroom_audit.register import ChainRecord, ChainRegister
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.requests import check_length
 from strongroom_runtime.timestamps import rfc3339
+
+# All devices are one record, which is in the memory of every gateway.
+_MOST_PATH_CHARACTERS, _MOST_DESCRIPTION_CHARACTERS = 512, 4_096
 
 
 class AuditHandlers:
@@ -32,6 +36,8 @@ class AuditHandlers:
     async def EnableDevice(
         self, request: pb.EnableDeviceRequest, context: RequestContext
     ) -> pb.EnableDeviceResponse:
+        check_length("path", request.path, _MOST_PATH_CHARACTERS)
+        check_length("description", request.description, _MOST_DESCRIPTION_CHARACTERS)
         device = self._devices.new(
             request.type, dict(request.options), request.description, local=request.local
         )

@@ -1,14 +1,11 @@
 """What is stored of connections, roles and quotas."""
 
-import fnmatch
-import re
 from typing import Any
 
 import msgspec
 
 from strongroom_dbcreds.domain.rotations import Account, Plan
-
-_LITERAL = re.compile(r"[\[?]")  # what `fnmatch` knows beside `*`, and Vault does not
+from strongroom_runtime.globs import matches_any
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -43,7 +40,7 @@ class Connection(msgspec.Struct, frozen=True):
 
     def allows(self, role: str) -> bool:
         """Whether a role may use it."""
-        return any(_matches(pattern, role) for pattern in self.allowed_roles)
+        return matches_any(role, self.allowed_roles)
 
 
 class Role(msgspec.Struct, frozen=True):
@@ -95,7 +92,3 @@ class Quota(msgspec.Struct, frozen=True):
     path: str
     role: str
     most: int
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return fnmatch.fnmatchcase(name, _LITERAL.sub(r"[\g<0>]", pattern))

@@ -81,6 +81,45 @@ async def test_secret_engines_stay_out_of_what_is_the_platforms(mounts: Mounts, 
     await refused(mounts("EnableMount", path=path, type="kv"), f'cannot mount "{path}/"')
 
 
+LONG = "x" * 513
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"description": "x" * 4_097}, "description: may have at most 4096 characters"),
+        ({"options": {"a": LONG}}, "options: may have at most 512 characters"),
+        ({"options": {LONG: "a"}}, "options: may have at most 512 characters"),
+        ({"options": {str(n): "a" for n in range(257)}}, "options: at most"),
+        (
+            {"config": {"audit_non_hmac_request_keys": {"values": [LONG]}}},
+            "audit_non_hmac_request_keys: may have at most 512 characters",
+        ),
+        (
+            {"config": {"passthrough_request_headers": {"values": ["x"] * 257}}},
+            "passthrough_request_headers: at most 256 may be given",
+        ),
+    ],
+)
+async def test_what_is_kept_of_a_mount_is_bounded(
+    mounts: Mounts, fields: dict[str, Any], said: str
+) -> None:
+    """All are one record: what one takes, others have not."""
+    before = (await mounts.table.current()).mounts
+    await refused(mounts("EnableMount", path="new", type="kv", **fields), said)
+    await refused(mounts("EnableAuth", path="new", type="userpass", **fields), said)
+    await refused(mounts("TuneMount", path="secret", **fields), said)
+    await refused(mounts("TuneAuth", path="people", **fields), said)
+    assert (await mounts.table.current()).mounts == before
+
+
+async def test_a_path_of_a_mount_is_bounded(mounts: Mounts) -> None:
+    said = "path: may have at most 512 characters"
+    await refused(mounts("EnableMount", path=LONG, type="kv"), said)
+    await refused(mounts("EnableAuth", path=LONG, type="userpass"), said)
+    await refused(mounts("Remount", **{"from": "secret", "to": LONG}), said)
+
+
 async def test_a_login_method_is_disabled_by_its_own_path_alone(mounts: Mounts) -> None:
     # sys/mounts asks for no sudo, sys/auth does.
     await refused(mounts("DisableMount", path="auth/people"), 'cannot unmount "auth/people/"')

@@ -161,12 +161,23 @@ async def test_quotas_are_written_read_and_removed(gateway: Gateway) -> None:
         ({"rate": 1, "interval": -1}, "interval"),
         ({"rate": 1, "block_interval": -1}, "block_interval"),
         ({"rate": 1, "type": "lease-count"}, "type"),
+        ({"rate": 1, "path": "cubbyhole/" + "x" * 503}, "path: may have at most 512 characters"),
+        ({"rate": 1, "role": "x" * 513}, "role: may have at most 512 characters"),
     ],
 )
 async def test_bad_quotas_are_refused(gateway: Gateway, fields: dict[str, Any], field: str) -> None:
     await gateway("WriteRateLimit", name="known", rate=1, path="cubbyhole")
     await refused(gateway("WriteRateLimit", name="new", **fields), field)
     assert list((await gateway("ListRateLimits")).keys) == ["known"]
+
+
+async def test_what_quotas_pass_over_is_bounded(gateway: Gateway) -> None:
+    for paths, said in (
+        (["x"] * 1_001, "rate_limit_exempt_paths: at most 1000 may be given"),
+        (["x" * 513], "rate_limit_exempt_paths: may have at most 512 characters"),
+    ):
+        values = quotas_pb2.QuotaPaths(values=paths)
+        await refused(gateway("WriteQuotaConfig", rate_limit_exempt_paths=values), said)
 
 
 async def test_the_settings_of_quotas_keep_what_is_not_given(gateway: Gateway) -> None:

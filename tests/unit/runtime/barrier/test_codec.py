@@ -196,3 +196,12 @@ def test_no_key_is_printed() -> None:
 def test_keys_of_the_wrong_length_are_refused(terms: dict[int, bytes], names: bytes) -> None:
     with pytest.raises(ValueError, match="bytes"):
         KeyRing(terms, names)
+
+
+def test_a_path_longer_than_etcd_takes_is_refused_before_it_is_asked() -> None:
+    barrier = codec()
+    assert barrier.encode_path((Plain("m"), "x" * 99_999))
+    for path in ((Plain("m"), "x" * 100_000), (Plain("m"), *["x" * 1_000] * 100)):
+        with pytest.raises(ServiceError, match="at most 100000 characters") as caught:
+            barrier.encode_path(path)
+        assert caught.value.kind is Kind.INVALID

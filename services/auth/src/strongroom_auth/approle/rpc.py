@@ -16,7 +16,7 @@ from strongroom_auth.tokens.records import Token
 from strongroom_auth.tokens.tokens import RenewalRule, Tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
-from strongroom_runtime.requests import check_right, mount_of, page
+from strongroom_runtime.requests import check_length, check_right, mount_of, page
 
 
 class AppRoleHandlers:
@@ -58,6 +58,7 @@ class AppRoleHandlers:
             ):
                 raise invalid("local_secret_ids can only be modified during role creation")
             if request.role_id:
+                check_length("role_id", request.role_id, bounds.MAX_ROLE_ID_CHARACTERS)
                 role = msgspec.structs.replace(role, role_id=request.role_id)
             return messages.changed(role, request.role)
 
@@ -81,6 +82,7 @@ class AppRoleHandlers:
     ) -> pb.WriteRoleIdResponse:
         if not request.role_id:
             raise invalid("missing role_id")
+        check_length("role_id", request.role_id, bounds.MAX_ROLE_ID_CHARACTERS)
         await self._update(
             request.role_name,
             context,
@@ -231,6 +233,7 @@ class AppRoleHandlers:
         name, role = await self._role(name, context)
         if not role.bind_secret_id:
             raise invalid("bind_secret_id is not set on the role")
+        check_length("secret_id", text, bounds.MAX_SECRET_ID_CHARACTERS)
         mount = mount_of(context)
         secret = new_secret_id(role, parameters, self._tokens.now(), mount.max_lease_ttl)
         await self._roles.add_secret_id(mount.uuid, name, hash_of(role, text), secret)

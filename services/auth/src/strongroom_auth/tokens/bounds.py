@@ -15,7 +15,9 @@ MAX_RANGES = 1_000
 MAX_META_KEYS, MAX_META_KEY_BYTES, MAX_META_VALUE_BYTES = 64, 128, 512
 MAX_DISPLAY_NAME_BYTES = 512
 MAX_ID_CHARACTERS = 512
-MAX_NAME_CHARACTERS = 512  # of roles and users
+MAX_NAME_CHARACTERS = 512  # of roles and users, and of what is put behind the path of a token
+MAX_ROLE_ID_CHARACTERS = 512
+MAX_SECRET_ID_CHARACTERS = 4_096
 _NAME = re.compile(r"\w([\w.-]*\w)?", re.ASCII)  # as in Vault
 NAMES = "takes letters, digits, _, - and ., the last two not at its ends"
 
@@ -33,13 +35,18 @@ def check_policies(field: str, names: Collection[str]) -> None:
 
 
 def check_ranges(field: str, cidrs: Collection[str]) -> None:
-    """Raises for more address ranges than are looked through with each request.
+    """Raises for more address ranges than are looked through with each request, and for one with a zone.
+
+    Where a client comes from is compared without its zone, which is one of this machine's: a range that named one
+    would be wider than it looks.
 
     Raises:
         ServiceError: INVALID; it names the field and the bound.
     """
     if len(cidrs) > MAX_RANGES:
         raise invalid(f"{field}: at most {MAX_RANGES} address ranges may be given")
+    if any("%" in cidr for cidr in cidrs):
+        raise invalid(f"{field}: an address range has no zone, such as %eth0")
 
 
 def check_meta(field: str, meta: Mapping[str, str]) -> None:

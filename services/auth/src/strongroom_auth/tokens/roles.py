@@ -8,7 +8,7 @@ from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.records import TokenRole
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import invalid
-from strongroom_runtime.requests import check_right
+from strongroom_runtime.requests import check_length, check_right
 from strongroom_runtime.storage import Entry, Path, Plain, Store, Transaction
 
 _TYPES = ("", "default", "default-service", "service")
@@ -114,6 +114,11 @@ def role_warnings(message: token_pb2.TokenRole, role: TokenRole, longest: int) -
         for old, field in _OLD.items()
         if message.HasField(old) and message.HasField(field)  # type: ignore[arg-type]
     ]
+    said += [
+        f"{field}: only * stands for other characters; ? and [ stand for themselves"
+        for field in ("allowed_policies_glob", "disallowed_policies_glob")
+        if any(set("?[") & set(glob) for glob in getattr(message, field).values)
+    ]
     if role.explicit_max > longest:
         said.append(
             f"Given explicit max TTL of {role.explicit_max} is greater than system/mount allowed value of {longest}"
@@ -151,6 +156,8 @@ def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
     rules.check_strict_ip(role.cidrs, strict=role.strict_ip)
     if role.path_suffix and not bounds.is_name(role.path_suffix):
         raise invalid(f"path_suffix: {bounds.NAMES}")
+    if message.HasField("path_suffix"):
+        check_length("path_suffix", message.path_suffix, bounds.MAX_NAME_CHARACTERS)
     if "root" in role.allowed:
         raise invalid("allowed_policies: root cannot be allowed by a role")
     return role

@@ -1,12 +1,12 @@
 """The rules for tokens, without I/O: which policies a token may have, and where it may be used from."""
 
-import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
 from strongroom_auth.tokens.records import TokenRole
 from strongroom_runtime.addresses import Range, parse_address, parse_range
 from strongroom_runtime.errors import denied, invalid
+from strongroom_runtime.globs import matches_any
 
 _NOT_SHOWN = re.compile("[^a-zA-Z0-9-]")
 
@@ -137,7 +137,7 @@ def limits_policies(role: TokenRole) -> bool:
 
 def role_forbids(name: str, role: TokenRole) -> bool:
     """Returns whether a token role names a policy among those that no token of it has."""
-    return name in role.disallowed or _matches(name, role.disallowed_globs)
+    return name in role.disallowed or matches_any(name, role.disallowed_globs)
 
 
 def role_allows(name: str, role: TokenRole) -> bool:
@@ -145,12 +145,8 @@ def role_allows(name: str, role: TokenRole) -> bool:
     if role_forbids(name, role):
         return False
     anything = not (role.allowed or role.allowed_globs)
-    return anything or name in role.allowed or _matches(name, role.allowed_globs)
+    return anything or name in role.allowed or matches_any(name, role.allowed_globs)
 
 
 def _lies_in(inner: Range, outer: Range) -> bool:
     return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
-
-
-def _matches(name: str, globs: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, glob.replace("[", "[[]")) for glob in globs)

@@ -5,6 +5,9 @@ from strongroom_dbcreds.leases.quotas import Quotas
 from strongroom_dbcreds.records import Quota
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import not_found
+from strongroom_runtime.requests import check_length
+
+_MOST_CHARACTERS = 512  # of a path or a role
 
 
 class LeaseQuotaHandlers:
@@ -39,6 +42,8 @@ class LeaseQuotaHandlers:
     async def WriteLeaseQuota(
         self, request: pb.WriteLeaseQuotaRequest, context: RequestContext
     ) -> pb.WriteLeaseQuotaResponse:
+        for name in ("path", "role"):
+            check_length(name, getattr(request, name), _MOST_CHARACTERS)
         path = request.path.strip("/")
         quota = Quota(path + "/" if path else "", request.role, request.max_leases)
         await self._quotas.write(request.name, quota)
