@@ -10,7 +10,7 @@ from tests.unit.dbcreds.harness import CONTEXT, Dbcreds, refused, texts
 from tests.unit.dbcreds.test_leases import Killed, MortalStore
 
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import Plain
+from strongroom_runtime.storage import Plain, Transaction
 
 ROOT = {"username": "root", "password": "first"}
 
@@ -320,6 +320,63 @@ async def test_calls_at_once_on_two_replicas_end_with_one_password(dbcreds: Dbcr
     dbcreds.clock.advance(3601)
     await asyncio.gather(dbcreds.service.rotator.step(), twin.service.rotator.step())
     assert len(dbcreds.database.calls) == calls + 2
+
+
+@pytest.mark.parametrize("others", ["write another", "write it anew", "rotate it"])
+async def test_a_role_that_others_wrote_stays_though_its_first_import_is_refused(
+    dbcreds: Dbcreds, others: str
+) -> None:
+    """Its password is known nowhere else."""
+    commit = dbcreds.store.commit
+
+    async def late(transaction: Transaction) -> int:
+        """The moment before the role is taken back."""
+        if any(path[0] == "static" for path in transaction.deletes):
+            dbcreds.store.commit = commit  # type: ignore[method-assign]
+            dbcreds.database.refuses = ""
+            if others == "write another":
+                await dbcreds("DeleteStaticRole", name="app")
+                await static(dbcreds, username="second")
+            elif others == "write it anew":
+                await static(dbcreds, rotation_period=7_200)
+            else:
+                await dbcreds("RotateRole", name="app")
+        return await commit(transaction)
+
+    dbcreds.store.commit = late  # type: ignore[method-assign]
+    dbcreds.database.refuses = "no such user"
+    await refused(static(dbcreds), Kind.INVALID, "no such user")
+    shown = await dbcreds("ReadStaticRole", name="app")
+    assert (shown.username, shown.rotation_period) == (
+        "second" if others == "write another" else "app",
+        7_200 if others == "write it anew" else 3_600,
+    )
+    if others != "write it anew":
+        assert await known(dbcreds) == dbcreds.database.passwords[shown.username]
+
+
+async def test_a_role_stays_whose_import_another_replica_has_taken_over(dbcreds: Dbcreds) -> None:
+    twin, commit, tasks = dbcreds.twin(), dbcreds.store.commit, list[asyncio.Task[Any]]()
+    await twin.prepare()
+    free = asyncio.Event()
+
+    async def wait(call: str) -> None:
+        await free.wait()
+
+    async def late(transaction: Transaction) -> int:
+        if any(path[0] == "static" for path in transaction.deletes):
+            dbcreds.store.commit = commit  # type: ignore[method-assign]
+            dbcreds.database.refuses, dbcreds.database.before = "", wait
+            tasks.append(asyncio.create_task(twin("RotateRole", name="app")))
+            await asyncio.sleep(0.05)
+        return await commit(transaction)
+
+    dbcreds.store.commit = late  # type: ignore[method-assign]
+    dbcreds.database.refuses = "no such user"
+    await refused(static(dbcreds), Kind.INVALID, "no such user")
+    free.set()
+    await tasks[0]
+    assert await known(dbcreds) == dbcreds.database.passwords["app"]
 
 
 async def test_a_role_that_the_database_refuses_is_not_written(dbcreds: Dbcreds) -> None:

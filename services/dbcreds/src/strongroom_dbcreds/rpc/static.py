@@ -23,6 +23,10 @@ from strongroom_runtime.timestamps import rfc3339
 _FIXED = {"username": "username", "db_name": "database"}
 
 
+class _OthersWroteItError(Exception):
+    """A role is not the one that was made any more."""
+
+
 class StaticRoleHandlers:
     """Answers requests to static-roles/, static-creds/, rotate-role/ and rotate-root/."""
 
@@ -62,26 +66,28 @@ class StaticRoleHandlers:
     async def WriteStaticRole(
         self, request: pb.WriteStaticRoleRequest, context: RequestContext
     ) -> pb.WriteStaticRoleResponse:
-        mount, new = mount_of(context).uuid, False
+        mount, made = mount_of(context).uuid, list[StaticRole]()
         begun = self._clock.now()
 
         async def change(before: StaticRole | None) -> StaticRole:
-            nonlocal new
+            made.clear()
             check_right(context, before is not None)
             if before is not None and request.self_managed_password:
                 domain.check_idle(before.account, self._clock.now())
-            new = before is None
             after = _changed(before, request)
             await self._roles.connection(mount, request.name, after)
             account = domain.planned(after.account, after.plan, begun)
             if not after.skip_import:
                 # Should this process die now, another one does it.
                 account = domain.imported(account, begun)
-            return msgspec.structs.replace(after, account=account)
+            after = msgspec.structs.replace(after, account=account)
+            if before is None:
+                made.append(after)
+            return after
 
         await self._records.change(mount, request.name, change)
-        if new and not request.skip_import_rotation:
-            await self._import(mount, request.name, begun)
+        if made and not request.skip_import_rotation:
+            await self._import(mount, request.name, made[0], begun)
         return pb.WriteStaticRoleResponse()
 
     async def DeleteStaticRole(
@@ -131,17 +137,31 @@ class StaticRoleHandlers:
             raise self._roles.unknown(name)
         return found[0]
 
-    async def _import(self, mount: str, name: str, since: float) -> None:
+    async def _import(self, mount: str, name: str, made: StaticRole, since: float) -> None:
         """Changes the password of a new role; takes the role back where the database refuses."""
+
+        def check(record: StaticRole) -> None:
+            if not _same(record, made) or record.account.claimed(self._clock.now()):
+                raise _OthersWroteItError
+
         try:
             await self._rotator.rotate(STATIC, mount, name, since)
         except ServiceError as error:
             if error.kind is Kind.INVALID:
-                await self._records.delete(mount, name)
+                # What others made of it meanwhile may have a password that is known nowhere else.
+                with contextlib.suppress(_OthersWroteItError):
+                    await self._records.delete(mount, name, check)
                 raise
             raise ServiceError(
                 error.kind, f"the role is written, and is rotated later: {error.message}"
             ) from None
+
+
+def _same(record: StaticRole, made: StaticRole) -> bool:
+    """Returns whether a role is as it was made, whatever attempts there were to change its password."""
+    return record.account.current == made.account.current and (
+        msgspec.structs.replace(record, account=made.account) == made
+    )
 
 
 def plan(before: Plan, request: Any) -> Plan:
