@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import random
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -61,9 +61,16 @@ class Transit:
         answer = await self("Decrypt", name=name, ciphertext=ciphertext, **fields)
         return bytes(answer.plaintext)
 
-    async def duplex(self, method: str, requests: list[Any]) -> bytes:
+    async def duplex(
+        self,
+        method: str,
+        requests: list[Any],
+        before_last: Callable[[], Awaitable[Any]] | None = None,
+    ) -> bytes:
         async def sent() -> AsyncIterator[Any]:
-            for request in requests:
+            for number, request in enumerate(requests, start=1):
+                if number == len(requests) and before_last is not None:
+                    await before_last()
                 yield request
 
         name = f"/strongroom.transit.v1.StreamCipherService/{method}"
@@ -360,6 +367,58 @@ async def test_streams_of_any_length(transit: Transit, size: int) -> None:
     assert await transit.duplex("Decrypt", [begin, *(give(data=p) for p in cut)]) == data
     for wrong in (sealed[:-1], sealed[:-17] + b"\0" * 17, sealed[1:], sealed[:20]):
         await refused(transit.duplex("Decrypt", [begin, give(data=wrong)]), "data: ")
+
+
+async def _another_of_its_name(transit: Transit) -> None:
+    await transit("DeleteKey", name="k")
+    await transit("CreateKey", name="k")
+
+
+CHANGES: list[tuple[Callable[[Transit], Awaitable[Any]], str, str]] = [
+    (lambda transit: transit("DeleteKey", name="k"), "not found", "not found"),
+    (_another_of_its_name, "not found", "not found"),
+    (lambda transit: transit("SoftDeleteKey", name="k"), "soft-deleted", "soft-deleted"),
+    (
+        lambda transit: transit("ConfigureKey", name="k", min_encryption_version=2),
+        "less than the minimum encryption key version",
+        "",
+    ),
+    (
+        lambda transit: transit("ConfigureKey", name="k", min_decryption_version=2),
+        "less than the minimum decryption key version",
+        "too old",
+    ),
+    (lambda transit: transit("RotateKey", name="k"), "", ""),
+]
+
+
+@pytest.mark.parametrize("method", ["Encrypt", "Decrypt"])
+@pytest.mark.parametrize(("change", "encrypting", "decrypting"), CHANGES)
+async def test_a_stream_ends_with_the_version_of_a_key_that_it_rests_on(
+    transit: Transit,
+    change: Callable[[Transit], Awaitable[Any]],
+    encrypting: str,
+    decrypting: str,
+    method: str,
+) -> None:
+    """As single requests do, of which each looks at the key anew."""
+    await transit("CreateKey", name="k")
+    await transit("ConfigureKey", name="k", deletion_allowed=True)
+    ask, give = (
+        stream_pb2.StreamCipherServiceEncryptRequest,
+        stream_pb2.StreamCipherServiceDecryptRequest,
+    )
+    pieces: list[Any] = [ask(name="k", key_version=1), ask(data=b"some"), ask(data=b"more")]
+    sealed = await transit.duplex("Encrypt", pieces)
+    await transit("RotateKey", name="k")
+    if method == "Decrypt":
+        pieces = [give(name="k", data=sealed[:-1]), give(data=sealed[-1:])]
+    said = encrypting if method == "Encrypt" else decrypting
+    stream = transit.duplex(method, pieces, lambda: change(Transit(transit.store)))
+    if said:
+        await refused(stream, said)
+    else:
+        assert await stream
 
 
 @pytest.mark.parametrize("fields", [{}, {"derived": True}, {"type": "rsa-2048"}])

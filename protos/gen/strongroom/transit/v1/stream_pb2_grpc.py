@@ -304,7 +304,8 @@ class StreamCipherServiceStub:
 
     Both methods take data in pieces of any length up to 4 MiB and answer as soon as something is ready. The whole stream
     is answered by one replica; where that leaves, the stream ends with UNAVAILABLE and is to be begun anew. Every message
-    stands in the audit log, data as its HMAC, before it goes on.
+    stands in the audit log, data as its HMAC, before it goes on. Where the key is deleted meanwhile, or the version that wraps the data key
+    may not be used any more, the stream ends with INVALID_ARGUMENT before the next piece; a rotation changes nothing.
     """
 
     def __init__(self, channel):
@@ -331,7 +332,8 @@ class StreamCipherServiceServicer:
 
     Both methods take data in pieces of any length up to 4 MiB and answer as soon as something is ready. The whole stream
     is answered by one replica; where that leaves, the stream ends with UNAVAILABLE and is to be begun anew. Every message
-    stands in the audit log, data as its HMAC, before it goes on.
+    stands in the audit log, data as its HMAC, before it goes on. Where the key is deleted meanwhile, or the version that wraps the data key
+    may not be used any more, the stream ends with INVALID_ARGUMENT before the next piece; a rotation changes nothing.
     """
 
     def Encrypt(self, request_iterator, context):
@@ -376,7 +378,8 @@ class StreamCipherService:
 
     Both methods take data in pieces of any length up to 4 MiB and answer as soon as something is ready. The whole stream
     is answered by one replica; where that leaves, the stream ends with UNAVAILABLE and is to be begun anew. Every message
-    stands in the audit log, data as its HMAC, before it goes on.
+    stands in the audit log, data as its HMAC, before it goes on. Where the key is deleted meanwhile, or the version that wraps the data key
+    may not be used any more, the stream ends with INVALID_ARGUMENT before the next piece; a rotation changes nothing.
     """
 
     @staticmethod

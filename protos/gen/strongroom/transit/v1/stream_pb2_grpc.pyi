@@ -94,7 +94,8 @@ class StreamCipherServiceStub:
 
     Both methods take data in pieces of any length up to 4 MiB and answer as soon as something is ready. The whole stream
     is answered by one replica; where that leaves, the stream ends with UNAVAILABLE and is to be begun anew. Every message
-    stands in the audit log, data as its HMAC, before it goes on.
+    stands in the audit log, data as its HMAC, before it goes on. Where the key is deleted meanwhile, or the version that wraps the data key
+    may not be used any more, the stream ends with INVALID_ARGUMENT before the next piece; a rotation changes nothing.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -111,7 +112,8 @@ class StreamCipherServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Both methods take data in pieces of any length up to 4 MiB and answer as soon as something is ready. The whole stream
     is answered by one replica; where that leaves, the stream ends with UNAVAILABLE and is to be begun anew. Every message
-    stands in the audit log, data as its HMAC, before it goes on.
+    stands in the audit log, data as its HMAC, before it goes on. Where the key is deleted meanwhile, or the version that wraps the data key
+    may not be used any more, the stream ends with INVALID_ARGUMENT before the next piece; a rotation changes nothing.
     """
 
     @_abc_1.abstractmethod

@@ -3,8 +3,9 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from strongroom.transit.v1 import stream_pb2 as pb
 from strongroom_client.sealed_stream import Header, HeaderReader
@@ -14,11 +15,14 @@ from strongroom_runtime.errors import invalid
 from strongroom_transit.config import Config
 from strongroom_transit.domain import ciphers, signatures
 from strongroom_transit.domain.ciphers import each
+from strongroom_transit.domain.keys import Key
 from strongroom_transit.domain.keyset import Keyset, version_in, versions_in
 from strongroom_transit.domain.signatures import Signed
 from strongroom_transit.rpc.common import outcomes, run, usable
 from strongroom_transit.rpc.signatures import scheme_of
 from strongroom_transit.storage import Keys
+
+T = TypeVar("T")
 
 _DATA_KEY_BYTES = 32
 
@@ -99,8 +103,52 @@ class TransitStreamHandlers:
         return pb.HmacStreamResponse(key_version=number, items=outcomes(items, results, _with_hmac))
 
 
+@dataclass(frozen=True, slots=True)
+class _Wrapping:
+    """The key version that wraps the data key of a stream: what is done under the data key is done under this.
+
+    Args:
+        keys: of all mounts.
+        name: of the key.
+        uuid: of the key: another of its name is another.
+        version: of the key.
+        context: of the request.
+    """
+
+    keys: Keys
+    name: str
+    uuid: str
+    version: int
+    context: RequestContext
+
+    async def check_encrypts(self) -> None:
+        """Raises where the version encrypts no more.
+
+        Raises:
+            ServiceError: INVALID; the key is gone or softly deleted, or the version too old.
+        """
+        (await self._key()).version_for_encryption(self.version)
+
+    async def check_decrypts(self) -> None:
+        """Raises where the version decrypts no more.
+
+        Raises:
+            ServiceError: as `check_encrypts`.
+        """
+        (await self._key()).check_decryption(self.version)
+
+    async def _key(self) -> Key:
+        keyset = await _encrypting(self.keys, self.name, {self.version}, self.context)
+        if keyset.key.uuid != self.uuid:
+            raise invalid("encryption key not found")
+        return keyset.key
+
+
 class StreamCipherHandlers:
-    """Encrypts and decrypts data of any length; a stream stays with one replica."""
+    """Encrypts and decrypts data of any length; a stream stays with one replica.
+
+    It ends where the key that wraps its data key may not be used any more, before anything more is done.
+    """
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -110,15 +158,19 @@ class StreamCipherHandlers:
         requests: AsyncIterator[pb.StreamCipherServiceEncryptRequest],
         context: RequestContext,
     ) -> AsyncIterator[pb.StreamCipherServiceEncryptResponse]:
-        encryptor: Encryptor | None = None
+        begun: tuple[_Wrapping, Encryptor] | None = None
         async for request in requests:
-            if encryptor is None:
-                header, data_key = await self._new_header(request, context)
-                encryptor = header.encryptor(data_key, request.associated_data)
+            if begun is None:
+                wrapping, header, data_key = await self._new_header(request, context)
+                begun = wrapping, header.encryptor(data_key, request.associated_data)
                 yield pb.StreamCipherServiceEncryptResponse(data=header.encode())
+            wrapping, encryptor = begun
+            await wrapping.check_encrypts()
             if ready := encryptor.update(request.data):
                 yield pb.StreamCipherServiceEncryptResponse(data=ready)
-        yield pb.StreamCipherServiceEncryptResponse(data=_begun(encryptor).finalize())
+        wrapping, encryptor = _begun(begun)
+        await wrapping.check_encrypts()
+        yield pb.StreamCipherServiceEncryptResponse(data=encryptor.finalize())
 
     async def Decrypt(
         self,
@@ -126,42 +178,49 @@ class StreamCipherHandlers:
         context: RequestContext,
     ) -> AsyncIterator[pb.StreamCipherServiceDecryptResponse]:
         first: pb.StreamCipherServiceDecryptRequest | None = None
-        reader, decryptor = HeaderReader(), None
+        reader, begun = HeaderReader(), None
         async for request in requests:
             first, data = first or request, request.data
-            if decryptor is None:
+            if begun is None:
                 with _named_errors():
                     found = reader.update(data)
                 if found is None:
                     continue
                 header, data = found
-                decryptor = await self._decryptor(header, first, context)
+                begun = await self._decryptor(header, first, context)
+            wrapping, decryptor = begun
+            await wrapping.check_decrypts()
             if ready := _checked(decryptor.update, data):
                 yield pb.StreamCipherServiceDecryptResponse(data=ready)
+        wrapping, decryptor = _begun(begun)
+        await wrapping.check_decrypts()
         with _named_errors():
-            last = _begun(decryptor).finalize()
+            last = decryptor.finalize()
         yield pb.StreamCipherServiceDecryptResponse(data=last)
 
     async def _new_header(
         self, request: pb.StreamCipherServiceEncryptRequest, context: RequestContext
-    ) -> tuple[Header, bytes]:
+    ) -> tuple[_Wrapping, Header, bytes]:
         keyset = await _encrypting(self._keys, request.name, {request.key_version}, context)
+        number = keyset.key.version_for_encryption(request.key_version)
         data_key = os.urandom(_DATA_KEY_BYTES)
-        wrapped = ciphers.seal(keyset, data_key, request.context, b"", request.key_version)
-        return Header(request.name, wrapped.ciphertext), data_key
+        wrapped = ciphers.seal(keyset, data_key, request.context, b"", number)
+        wrapping = _Wrapping(self._keys, request.name, keyset.key.uuid, number, context)
+        return wrapping, Header(request.name, wrapped.ciphertext), data_key
 
     async def _decryptor(
         self,
         header: Header,
         first: pb.StreamCipherServiceDecryptRequest,
         context: RequestContext,
-    ) -> Decryptor:
-        versions = {version_in(header.wrapped_key)}
-        keyset = await _encrypting(self._keys, first.name, versions, context)
+    ) -> tuple[_Wrapping, Decryptor]:
+        number = version_in(header.wrapped_key)
+        keyset = await _encrypting(self._keys, first.name, {number}, context)
         wrapped = pb.DecryptStreamItem(ciphertext=header.wrapped_key, context=first.context)
         data_key = ciphers.decrypt(keyset, wrapped)
+        wrapping = _Wrapping(self._keys, first.name, keyset.key.uuid, number, context)
         with _named_errors():
-            return header.decryptor(data_key, first.associated_data)
+            return wrapping, header.decryptor(data_key, first.associated_data)
 
 
 async def _encrypting(keys: Keys, name: str, versions: set[int], context: RequestContext) -> Keyset:
@@ -170,10 +229,10 @@ async def _encrypting(keys: Keys, name: str, versions: set[int], context: Reques
     return keyset
 
 
-def _begun(cipher: Any) -> Any:
-    if cipher is None:
+def _begun(stream: T | None) -> T:
+    if stream is None:
         raise invalid("data: the stream ended before it began")
-    return cipher
+    return stream
 
 
 def _checked(update: Callable[[bytes], bytes], data: bytes) -> bytes:
