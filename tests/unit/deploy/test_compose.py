@@ -4,14 +4,13 @@ import re
 from dataclasses import fields
 
 import pytest
-import yaml
-from tests.unit.deploy.manifests import DEPLOY
+from tests.unit.deploy.manifests import DEPLOY, read
 
 from strongroom_cli import outside_etcd
 from strongroom_cli.settings import SERVICES, ServerConfig, check
 from strongroom_runtime.config import load
 
-DOCUMENT = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+(DOCUMENT,) = read(DEPLOY / "compose.yaml")
 CONTAINERS = DOCUMENT["services"]
 MEMBERS = ("etcd-0", "etcd-1", "etcd-2")
 

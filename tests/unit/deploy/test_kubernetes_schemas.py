@@ -5,8 +5,7 @@ from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
-import yaml
-from tests.unit.deploy.manifests import KUBERNETES, Document
+from tests.unit.deploy.manifests import KUBERNETES, Document, read
 
 # The oldest that deploy/kubernetes/README.md names, and the newest that there are schemas of.
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
@@ -16,8 +15,7 @@ ELSEWHERE = {"cert-manager.io/v1"}
 
 
 def resources(file: Path) -> list[Document]:
-    found = [each for each in yaml.safe_load_all(file.read_text()) if each]
-    return [each for each in found if each["apiVersion"] not in ELSEWHERE]
+    return [each for each in read(file) if each["apiVersion"] not in ELSEWHERE]
 
 
 RESOURCES = [
