@@ -304,8 +304,8 @@ async def _reporting(context: ServicerContext, name: str) -> AsyncIterator[None]
         yield
     except ServiceError as error:
         await abort(context, error)
-    except grpc.aio.AbortError:
-        raise
+    except (grpc.aio.AbortError, grpc.aio.InternalError):
+        raise  # gRPC's own: the call was ended, or its caller is gone
     except Exception:
         log.exception("handler failed", extra={"method": name})
         await abort(context, ServiceError(Kind.INTERNAL, "internal error"))

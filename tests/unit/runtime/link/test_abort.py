@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.link.server import abort
+from strongroom_runtime.link.server import _reporting, abort
 
 
 class Request:
@@ -68,3 +68,13 @@ async def test_what_was_refused_is_in_memory_no_more(method: str) -> None:
     finally:
         gc.enable()
         await server.stop(None)
+
+
+async def test_a_caller_that_is_gone_is_no_failure_of_a_handler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    context: Any = None  # nothing more is sent
+    with pytest.raises(grpc.aio.InternalError):
+        async with _reporting(context, "/refusing/One"):
+            raise grpc.aio.InternalError("the answer was not sent")
+    assert not caplog.records
