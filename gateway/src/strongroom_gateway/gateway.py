@@ -53,7 +53,7 @@ from strongroom_runtime.service import BackgroundTasks
 from strongroom_runtime.shared_clock import SharedClock
 from strongroom_runtime.storage import Store
 from strongroom_runtime.telemetry import Telemetry
-from strongroom_runtime.version import VERSION
+from strongroom_runtime.version import version
 
 # How long to wait, at the start, for another gateway to say what time it is.
 _CLOCK_SECONDS = 0.3
@@ -164,7 +164,7 @@ class Gateway:
             raise
         self._tasks.start(self._mount_handlers.finish_changes(), "mount-removals")
         self._tasks.start(self._wrapping.sweep(), "wrap-sweep")
-        await self._versions.note(VERSION, self._clock.now())
+        await self._versions.note(version(), self._clock.now())
 
     async def stop(self) -> None:
         """Ends background work."""

@@ -25,7 +25,7 @@ from strongroom_runtime.config import load
 from strongroom_runtime.etcd.server import QUOTA_MIB
 from strongroom_runtime.ports import address_towards, hostport
 from strongroom_runtime.transport.leaving import STREAM_SECONDS
-from strongroom_runtime.version import VERSION, shown
+from strongroom_runtime.version import shown, version
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_a_quota_that_etcd_cannot_live_with_is_refused(mebibytes: int) -> None:
 
 def test_clients_are_told_a_version_of_vault_and_ours_or_ours_alone() -> None:
     assert check(ServerConfig(vault_version=""), {}) == []
-    assert shown(ServerConfig().vault_version) == f"1.19.0+strongroom.{VERSION}"
-    assert shown("") == VERSION
+    assert shown(ServerConfig().vault_version) == f"1.19.0+strongroom.{version()}"
+    assert shown("") == version()
 
 
 def test_a_setting_that_was_emptied_reaches_the_processes() -> None:

@@ -11,7 +11,7 @@ from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import SECONDS, Field
 from strongroom_gateway.contract.routes import MethodSpec, MountKind, RouteTable
 from strongroom_runtime.handlers import Shape
-from strongroom_runtime.version import VERSION
+from strongroom_runtime.version import version
 
 _VERBS: dict[int, str] = {
     options.OPERATION_READ: "get",
@@ -51,7 +51,7 @@ def describe(routes: RouteTable, mounts: Sequence[tuple[str, MountKind]] | None 
         "info": {
             "title": "Strongroom",
             "description": "HTTP API, as of Vault",
-            "version": VERSION,
+            "version": version(),
             "license": {"name": "MPL-2.0"},
         },
         "paths": paths,

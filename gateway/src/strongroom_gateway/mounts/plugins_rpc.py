@@ -5,7 +5,7 @@ from strongroom_gateway.mounts.engines import DATABASES, LOGINS, SECRETS
 from strongroom_gateway.mounts.table import ACTIVE, MountTable
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
-from strongroom_runtime.version import VERSION
+from strongroom_runtime.version import version
 
 CATALOG: dict[str, list[str]] = {
     "auth": sorted(LOGINS),
@@ -29,7 +29,11 @@ class PluginHandlers:
     ) -> pb.ReadCatalogResponse:
         detailed = [
             pb.Plugin(
-                type=kind, name=name, version=VERSION, builtin=True, deprecation_status="supported"
+                type=kind,
+                name=name,
+                version=version(),
+                builtin=True,
+                deprecation_status="supported",
             )
             for kind, names in CATALOG.items()
             for name in names
@@ -49,7 +53,7 @@ class PluginHandlers:
         if request.name not in CATALOG.get(request.type, ()):
             raise not_found()
         return pb.ReadPluginResponse(
-            name=request.name, version=VERSION, builtin=True, deprecation_status="supported"
+            name=request.name, version=version(), builtin=True, deprecation_status="supported"
         )
 
     async def ReloadPlugin(

@@ -1,9 +1,9 @@
 """The seal service's configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from strongroom_runtime.version import VERSION
+from strongroom_runtime.version import version
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,6 @@ class Config:
 
     static_key_file: Path | None = None
     cluster_name: str = "strongroom"
-    version: str = VERSION
+    version: str = field(default_factory=version)
     adopt_seconds: float = 10.0
     rotation_check_seconds: float = 300.0
