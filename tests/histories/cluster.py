@@ -21,7 +21,7 @@ from tests.integration.platforms import BIN, until
 from tests.ports import free_port
 
 _START_SECONDS = 90.0
-_STOP_SECONDS = 60.0
+_STOP_SECONDS = 90.0
 _AUDIT_LOG = "audit.log"
 
 

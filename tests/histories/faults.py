@@ -51,7 +51,7 @@ class Nemesis(threading.Thread):
             self.error = error
             raise
 
-    def end(self, seconds: float = 120.0) -> None:
+    def end(self, seconds: float = 180.0) -> None:
         """Returns once what it hurt is healed."""
         self._ending.set()
         self.join(seconds)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import json
 import random
 import re
@@ -101,8 +102,8 @@ def play(folder: Path, what: Play) -> Ending:
             _hurt(hurt, what)
             hurt.wait_until_all_serve(_HEALED_SECONDS)
             (watches,) = (w for w in workloads if isinstance(w, Watches))
-            _write_last(hurt, history)
-            until(lambda: len(watches.at_the_end) == watches.clients, _HEALED_SECONDS)
+            last = _write_last(hurt, history)
+            until(lambda: min(watches.last) == last, _HEALED_SECONDS)
         hurt.start_all_again()
         hurt.wait_until_all_serve(_HEALED_SECONDS)
         versions = _versions(hurt, history)
@@ -128,14 +129,22 @@ def _hurt(hurt: Estate, what: Play) -> None:
     keeper.end()
 
 
-def _write_last(hurt: Estate, history: History) -> None:
+def _write_last(hurt: Estate, history: History) -> int:
+    """Writes the secret by which watches know that all is over; returns its version."""
     session = Session(hurt.gateways, history, LAST)
-    last = session.begin("write", LAST, (0, None))
-    session.do(
-        last, "POST", f"{SECRETS}/data/{LAST}", {"data": {"v": 0}},
-        result=lambda answer: answer.json()["data"]["version"],
-    )  # fmt: skip
-    assert last.ok, last
+    values = itertools.count()
+
+    def write() -> int | None:
+        value = next(values)
+        last = session.do(
+            session.begin("write", LAST, (value, None)),
+            "POST", f"{SECRETS}/data/{LAST}", {"data": {"v": value}},
+            result=lambda answer: answer.json()["data"]["version"],
+        )  # fmt: skip
+        version: int | None = last.result
+        return version
+
+    return int(until(write, _HEALED_SECONDS))
 
 
 def _versions(hurt: Estate, history: History) -> dict[str, dict[int, Any]]:

@@ -97,7 +97,7 @@ class Watches(Workload):
             for address in self.gateways.grpc_addresses
         ]
         self._next = [next(iter(self._watch(session, 0))).revision + 1] * self.clients
-        self.at_the_end: set[int] = set()
+        self.last = [0] * self.clients  # the version of the last secret that each was told of
 
     def _watch(self, session: Session, from_revision: int) -> Iterator[Any]:
         request = kv2_pb2.WatchSecretsRequest(mount=f"{SECRETS}/", from_revision=from_revision)
@@ -115,7 +115,7 @@ class Watches(Workload):
                     told = session.begin("told", change.path, number)
                     told.complete(Outcome.OK, change.current_version)
                     if change.path == LAST:
-                        self.at_the_end.add(number)
+                        self.last[number] = change.current_version
                 self._next[number] = message.revision + 1
 
 
