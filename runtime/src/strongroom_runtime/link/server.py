@@ -328,3 +328,5 @@ async def abort(context: ServicerContext, error: ServiceError) -> None:
         await context.abort_with_status(rpc_status.to_status(status))
     except grpc.aio.AbortError as ended:
         ended.__traceback__ = ended.__context__ = None
+    except grpc.aio.InternalError:
+        pass  # the client has left, and gRPC has not said so yet: nobody is there to be told
