@@ -1,6 +1,5 @@
 """What OpenBao encrypts, signs and authenticates with a key opens here with the same key, and the other way round."""
 
-import subprocess
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +24,8 @@ from strongroom_transit.domain.material import (
 )
 from strongroom_transit.domain.signatures import Scheme
 from strongroom_transit.domain.transfer import wrap
-from tests.integration.platforms import BAO, b64, until
-from tests.ports import free_port
+from tests.integration.openbao import TOKEN, openbao
+from tests.integration.platforms import b64
 from tests.unit.transit.test_service import Transit
 
 CIPHERS = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "rsa-2048"]
@@ -35,23 +34,10 @@ SIGNERS = ["ed25519", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048"]
 
 @pytest.fixture(scope="module")
 def bao(shared_folder: Path) -> Iterator[Any]:
-    home, port = shared_folder, free_port()
-    command = [BAO, "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token"]
-    with Path(home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, f"-dev-listen-address=127.0.0.1:{port}"],
-            env={"HOME": str(home)},
-            stdout=log,
-            stderr=log,
-        )
-    client = hvac.Client(url=f"http://127.0.0.1:{port}", token="root")
-    try:
-        until(lambda: client.sys.read_health_status(method="GET")["initialized"])
+    with openbao(shared_folder) as address:
+        client = hvac.Client(url=address, token=TOKEN)
         client.sys.enable_secrets_engine("transit")
         yield client
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def brought_along(bao: Any, kind: str, **settings: Any) -> tuple[Any, Keyset]:
