@@ -170,7 +170,7 @@ async def test_passwords_and_policies_are_changed(auth: Auth) -> None:
     await write(auth)
     await auth("WritePassword", login_context(), username="ann", password="new")
     await refused(login(auth), Kind.INVALID, WRONG)
-    hashed = bcrypt.hashpw(b"third", bcrypt.gensalt(4)).decode()
+    hashed = bcrypt.hashpw(b"third", bcrypt.gensalt(5)).decode()
     await auth("WritePassword", login_context(), username="ann", password_hash=hashed)
     await auth("WriteUserPolicies", login_context(), username="ann", token_policies=texts("ops"))
     assert list((await login(auth, password="third")).auth.policies) == ["default", "ops"]
@@ -193,6 +193,10 @@ async def test_passwords_and_policies_are_changed(auth: Auth) -> None:
         ({"password": "x" * 73}, "72 bytes"),
         ({"password": "a", "password_hash": "b"}, "only one"),
         ({"password_hash": "nonsense"}, "bcrypt"),
+        ({"password_hash": f"$2b$31${'a' * 53}"}, "cost from 5 to 12"),
+        ({"password_hash": f"$2b$04${'a' * 53}"}, "cost from 5 to 12"),
+        ({"password_hash": f"$2b$32${'a' * 53}"}, "cost from 5 to 12"),
+        ({"password_hash": f"$2b$10${'a' * 52}"}, "bcrypt"),
         ({"password": "a", "settings": {"token_type": "batch"}}, "token_type"),
         ({"password": "a", "settings": {"token_ttl": -1}}, "negative"),
         ({"password": "a", "settings": {"token_policies": texts("Root ")}}, "root tokens"),

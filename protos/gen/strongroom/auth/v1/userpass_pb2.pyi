@@ -170,7 +170,7 @@ class WriteUserRequest(_message.Message):
     password: _builtins.str
     """The password, at most 72 bytes."""
     password_hash: _builtins.str
-    """A bcrypt hash in place of the password."""
+    """A bcrypt hash in place of the password, with a cost from 5 to 12."""
     ttl: _builtins.int
     """The old name of token_ttl, which wins."""
     max_ttl: _builtins.int
@@ -292,7 +292,7 @@ class WritePasswordRequest(_message.Message):
     password: _builtins.str
     """The password, at most 72 bytes."""
     password_hash: _builtins.str
-    """A bcrypt hash in place of the password."""
+    """A bcrypt hash in place of the password, with a cost from 5 to 12."""
     mount: _builtins.str
     """The path of the mount, such as auth/userpass/. Only over gRPC."""
     def __init__(

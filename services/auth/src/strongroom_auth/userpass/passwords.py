@@ -6,6 +6,7 @@ only so many wait.
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 _MAX_BYTES = 72  # what bcrypt looks at
 _DIGEST_CHARACTERS = 31  # behind the salt
+# A hash that a client gives says itself what it costs: at 31 to check one takes days. The bounds are OpenBao's.
+_GIVEN = re.compile(r"\$2[abxy]\$(\d\d)\$[./A-Za-z0-9]{53}")
+_CHEAPEST, _DEAREST = 5, 12
 _WAITING = 100  # for each thread: some seconds
 
 
@@ -60,6 +64,23 @@ class Passwords:
         found = await self._run(lambda: bcrypt.checkpw(text, known or self._nobody))
         return found and known is not None and len(password.encode()) <= _MAX_BYTES
 
+    async def given(self, known: str) -> bytes:
+        """Returns a hash that a client gave.
+
+        Raises:
+            ServiceError: INVALID where it is none, or costs too little or too much; EXHAUSTED where too many wait.
+        """
+        found = _GIVEN.fullmatch(known)
+        if found is None:
+            raise invalid("password_hash: must be a bcrypt hash")
+        if not _CHEAPEST <= int(found[1]) <= _DEAREST:
+            raise invalid(f"password_hash: must have a cost from {_CHEAPEST} to {_DEAREST}")
+        try:
+            await self._run(lambda: bcrypt.checkpw(b"", known.encode()))
+        except ValueError:
+            raise invalid("password_hash: must be a bcrypt hash") from None
+        return known.encode()
+
     async def _run(self, work: Callable[[], T]) -> T:
         if self._under_way >= self._most:
             raise ServiceError(Kind.EXHAUSTED, "too many logins at once; try again")
@@ -68,16 +89,3 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._under_way -= 1
-
-    @staticmethod
-    def given(known: str) -> bytes:
-        """Returns a hash that a client gave.
-
-        Raises:
-            ServiceError: INVALID where it is none.
-        """
-        try:
-            bcrypt.checkpw(b"", known.encode())
-        except ValueError:
-            raise invalid("password_hash: must be a bcrypt hash") from None
-        return known.encode()

@@ -160,7 +160,7 @@ class UserpassHandlers:
         if password and password_hash:
             raise invalid("password and password_hash: only one may be given")
         if password_hash:
-            return self._passwords.given(password_hash)
+            return await self._passwords.given(password_hash)
         return await self._passwords.hash(password) if password else None
 
     async def _renewal(self, token: Token) -> RenewalRule:
