@@ -1,9 +1,11 @@
 """Passwords, and the policies by which they are made (Vault documentation, "Password policies")."""
 
 import functools
+import secrets
 import string
 from dataclasses import dataclass
 
+from strongroom_dbcreds.domain.compositions import Compositions, TooManyError
 from strongroom_runtime.errors import invalid
 from strongroom_runtime.policy import hcl
 from strongroom_runtime.policy.model import PolicyError
@@ -12,7 +14,6 @@ from strongroom_runtime.tools import base64_text
 
 SHORTEST, LONGEST = 4, 100
 _LONGEST_CHARSET = 200
-_TRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,6 @@ class Rule:
     least: int = 0
 
 
-@functools.lru_cache(maxsize=64)
-def _charset(rules: tuple[Rule, ...]) -> str:
-    return "".join(sorted({letter for rule in rules for letter in rule.charset}))
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How long a password is, and what it is made of: the characters of all rules together."""
@@ -35,10 +31,12 @@ class Policy:
     length: int
     rules: tuple[Rule, ...]
 
-    @property
-    def charset(self) -> str:
-        """All characters, each once."""
-        return _charset(self.rules)
+
+@functools.lru_cache(maxsize=64)
+def _compositions(policy: Policy) -> Compositions:
+    charset = "".join(sorted({letter for rule in policy.rules for letter in rule.charset}))
+    rules = [(rule.charset, rule.least) for rule in policy.rules]
+    return Compositions(policy.length, charset, rules)
 
 
 USUAL = Policy(
@@ -75,27 +73,24 @@ def parse(text: str) -> Policy:
     if not rules:
         raise invalid('policy: at least one rule "charset" is needed')
     policy = Policy(length, tuple(rules))
-    if sum(rule.least for rule in rules) > length:
+    try:
+        found = _compositions(policy).texts
+    except TooManyError:
+        raise invalid("policy: its rules share too many characters in too many ways") from None
+    if not found:
         raise invalid("policy: the rules ask for more characters than length has")
-    generate(policy)
     return policy
 
 
 def generate(policy: Policy) -> str:
-    """Returns a password, each that the policy allows as likely as any other.
-
-    Raises:
-        ServiceError: INVALID where chance does not meet the rules in reasonable time.
-    """
-    charset = policy.charset
-    # Drawn anew as a whole: to put missing characters in afterwards would make some passwords likelier.
-    for _ in range(_TRIES):
-        password = random_letters(charset, policy.length)
-        if all(sum(c in rule.charset for c in password) >= rule.least for rule in policy.rules):
-            return password
-    raise invalid(
-        "policy: its rules are met by chance too rarely; ask for less, or a greater length"
-    )
+    """Returns a password, each that the policy allows as likely as any other."""
+    letters = [
+        letter
+        for charset, many in _compositions(policy).draw()
+        for letter in random_letters(charset, many)
+    ]
+    secrets.SystemRandom().shuffle(letters)
+    return "".join(letters)
 
 
 def _rules(item: hcl.Item) -> list[Rule]:
