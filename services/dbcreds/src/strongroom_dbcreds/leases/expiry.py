@@ -47,6 +47,8 @@ class Expiry:
         work = Repeated("the expiry of leases")
         try:
             while True:
+                # Before what may fail at once, as it does while sealed: it would not rest, and let nothing else run.
+                self._revoker.wake.clear()
                 with work.turn():
                     await self.step(await self._known_queues())
                 await self._rest()
@@ -55,7 +57,6 @@ class Expiry:
 
     async def step(self, queues: Iterable[Queue] | None = None) -> None:
         """Begins what is due in some queues, None for all there are, as far as their databases have room."""
-        self._revoker.wake.clear()
         queues = await self._leases.queues() if queues is None else list(queues)
         self._revoking.only(queues)
         now = self._clock.now()
