@@ -144,3 +144,46 @@ def test_a_login_mount_that_moves_ends_the_tokens_that_it_gave(platform: Platfor
     again = platform.http("POST", "auth/arrived/login", None, json=body).json()["auth"]
     assert alive(platform, again["client_token"])
     assert leases(platform, "auth/arrived") == ["login/"]
+
+
+def test_a_login_is_renewed_within_the_bounds_that_its_mount_has_then(platform: Platform) -> None:
+    """As in OpenBao: `sys/auth/…/tune` counts for tokens that there are already."""
+    platform.http("POST", "sys/auth/tuned", json={"type": "userpass"})
+    platform.http("POST", "auth/tuned/users/ann", json={"password": "secret"})
+    made = platform.http("POST", "auth/tuned/login/ANN", None, json={"password": "secret"})
+    token, accessor = (made.json()["auth"][name] for name in ("client_token", "accessor"))
+    config = {"default_lease_ttl": "10m", "max_lease_ttl": "20m"}
+    assert platform.http("POST", "sys/auth/tuned/tune", json=config).ok
+    for path, body in (
+        ("renew-self", {}),
+        ("renew", {"token": token}),
+        ("renew-accessor", {"accessor": accessor}),
+    ):
+        for increment, most in ((None, 600), ("1h", 1_200)):
+            asked = {**body, **({"increment": increment} if increment else {})}
+            by = token if path == "renew-self" else ROOT
+            answer = platform.http("POST", f"auth/token/{path}", by, json=asked)
+            assert most - 120 < answer.json()["auth"]["lease_duration"] <= most
+    platform.http("DELETE", "sys/auth/tuned")
+
+
+def test_capabilities_are_what_requests_to_a_path_get(platform: Platform) -> None:
+    policy = """
+    path "auth/folded/users/*" { capabilities = ["read"] }
+    path "auth/folded/users/admin" { capabilities = ["deny"] }
+    """
+    platform.http("POST", "sys/auth/folded", json={"type": "userpass"})
+    platform.http("POST", "sys/policies/acl/folded", json={"policy": policy})
+    body = {"policies": ["folded"], "ttl": "5m"}
+    made = platform.http("POST", "auth/token/create", json=body).json()["auth"]
+    path = "auth/folded/users/ADMIN"
+    for method, by, named in (
+        ("capabilities-self", made["client_token"], {}),
+        ("capabilities", ROOT, {"token": made["client_token"]}),
+        ("capabilities-accessor", ROOT, {"accessor": made["accessor"]}),
+    ):
+        told = platform.http("POST", f"sys/{method}", by, json={"paths": [path], **named})
+        assert told.json()["data"] == {path: ["deny"], "capabilities": ["deny"]}
+    assert platform.http("GET", path, made["client_token"]).status_code == 403
+    assert platform.http("GET", "auth/folded/users/Ann", made["client_token"]).status_code == 404
+    platform.http("DELETE", "sys/auth/folded")
