@@ -290,7 +290,8 @@ def test_no_use_is_counted_twice_or_forgotten_by_a_platform_that_is_killed(
     at_once(12, use)
     # What the killed one had counted for its six clients and not answered is used up.
     assert 14 <= statuses.count(200) <= 20
-    assert set(statuses) <= {200, 403, 503}
+    # Where processes die one after the other, what no audit device took is a 500.
+    assert set(statuses) <= {200, 403, 500, 503}
     assert first.http("GET", "secret/data/few", token).status_code == 403
     comes_back(second)
     assert Session(second)("GET", "secret/data/few", token).status_code == 403
