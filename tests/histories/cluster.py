@@ -270,10 +270,12 @@ class Estate:
         return True
 
     def start_all_again(self) -> None:
-        """Kills everything at once, and starts it."""
+        """Kills all processes at once, ends etcd, and starts everything."""
         for site in self.sites:
             site.kill()
-        self.etcd.kill()
+        for member in self.etcd.members:
+            member.process.terminate()
+            member.process.wait()
         for member in self.etcd.members:
             member.start()
         for site in self.sites:
