@@ -2,7 +2,7 @@
 BIN := .venv/bin
 LOCAL := protos runtime services/audit services/auth services/dbcreds services/kv services/seal services/transit clients/python gateway cli
 
-.PHONY: help setup run dev test test-containers lint protos protos-check bench lock clean
+.PHONY: help setup run dev test test-containers test-histories lint protos protos-check bench lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,15 @@ dev: setup ## Run a platform for trying out, in a temporary folder
 # Much of the time is spent waiting: leases that end, processes that stop and wake up. Files run side by side, in the order
 # of tests/conftest.py.
 test: setup ## Run the tests that need no containers; T=path picks some
-	$(BIN)/pytest -q $(if $(T),$(T),-n 3 --dist loadfile --no-loadscope-reorder tests --ignore tests/containers)
+	$(BIN)/pytest -q $(if $(T),$(T),-n 3 --dist loadfile --no-loadscope-reorder tests --ignore tests/containers --ignore tests/histories)
 
 # Ports are published on loopback, and containers end with the tests: no helper image has to be pulled.
 test-containers: setup ## Run the tests on containers (needs a Docker engine)
 	TESTCONTAINERS_CONNECTION_MODE=docker_host TESTCONTAINERS_RYUK_DISABLED=true $(BIN)/pytest -q tests/containers
+
+# What is hurt, and when, differs from run to run: what a run finds is a fault, but not always of the last change.
+test-histories: setup ## Hurt platforms at random under load, and judge what clients saw
+	$(BIN)/pytest -q tests/histories
 
 lint: setup ## Check style, types, import rules, contracts and generated code
 	$(BIN)/ruff format --check .
