@@ -83,9 +83,10 @@ class PostgresDriver:
 
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         """Makes a user by the role's statements."""
-        if not templates.texts(statements):
+        texts = templates.texts(statements)
+        if not texts:
             raise invalid("creation_statements: the role has none")
-        await self._run(statements, user.username, user.credential, user.expiration)
+        await self._run(texts, user.username, user.credential, user.expiration)
 
     async def renew_user(
         self, statements: Sequence[str], username: str, expiration: datetime.datetime
@@ -101,8 +102,8 @@ class PostgresDriver:
                 # An attempt before this one may have ended between the two steps below.
                 await _end(connection, _END_ORPHANS)
                 return
-            if templates.texts(statements):
-                await _execute(connection, statements, {"name": username})
+            if texts := templates.texts(statements):
+                await _execute(connection, texts, {"name": username})
             else:
                 await _drop(connection, username, role)
             # Afterwards: nobody can log in any more, and who had logged in before is cut off.
@@ -125,7 +126,7 @@ class PostgresDriver:
 
     async def _run(
         self,
-        statements: Sequence[str],
+        texts: Sequence[str],
         username: str,
         credential: Credential | None,
         expiration: datetime.datetime | None,
@@ -138,7 +139,7 @@ class PostgresDriver:
         try:
             async with self._pool.lend() as connection:
                 values |= self._shown(connection, username, credential)
-                await _execute(connection, statements, values)
+                await _execute(connection, texts, values)
         except NotReachedError:
             raise
         except ServiceError as error:
@@ -225,14 +226,14 @@ async def _oid(connection: _Connection, username: str) -> tuple[object, ...] | N
 
 
 async def _execute(
-    connection: _Connection, statements: Sequence[str], values: Mapping[str, str]
+    connection: _Connection, texts: Sequence[str], values: Mapping[str, str]
 ) -> None:
-    texts = [templates.fill(text, values) for text in templates.texts(statements)]
-    if len(texts) == 1:
-        await _execute_one(connection, texts[0])
+    filled = [templates.fill(text, values) for text in texts]
+    if len(filled) == 1:
+        await _execute_one(connection, filled[0])
         return
     async with connection.transaction():
-        for text in texts:
+        for text in filled:
             await connection.execute(text.encode())
 
 

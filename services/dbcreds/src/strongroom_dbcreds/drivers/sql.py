@@ -33,16 +33,17 @@ class SqlDriver(ABC):
 
     async def create_user(self, statements: Sequence[str], user: NewUser) -> None:
         """Makes a user by the role's statements."""
-        if not templates.texts(statements):
+        texts = templates.texts(statements)
+        if not texts:
             raise invalid("creation_statements: the role has none")
-        await self._run(statements, user.username, user.credential, user.expiration)
+        await self._run(texts, user.username, user.credential, user.expiration)
 
     async def renew_user(
         self, statements: Sequence[str], username: str, expiration: datetime.datetime
     ) -> None:
         """Lets a user live longer: the database knows no end of users, so that without statements nothing is done."""
-        if templates.texts(statements):
-            await self._run(statements, username, None, expiration)
+        if texts := templates.texts(statements):
+            await self._run(texts, username, None, expiration)
 
     async def change_credential(
         self, statements: Sequence[str], username: str, credential: Credential
@@ -56,7 +57,7 @@ class SqlDriver(ABC):
 
     async def _run(
         self,
-        statements: Sequence[str],
+        texts: Sequence[str],
         username: str,
         credential: Credential | None,
         expiration: datetime.datetime | None,
@@ -67,7 +68,7 @@ class SqlDriver(ABC):
         hidden = credential.password if isinstance(credential, Password) else ""
         try:
             async with self._pool.lend() as connection:
-                await self._execute(connection, templates.texts(statements), values)
+                await self._execute(connection, texts, values)
         except NotReachedError:
             raise
         except ServiceError as error:
@@ -76,10 +77,10 @@ class SqlDriver(ABC):
             raise ServiceError(error.kind, text) from None
 
     async def _execute(
-        self, connection: Any, statements: Sequence[str], values: Mapping[str, str]
+        self, connection: Any, texts: Sequence[str], values: Mapping[str, str]
     ) -> None:
         # All are filled in before any is run: a text that cannot be is refused as a whole.
-        filled = [templates.split(text, values, self.dialect) for text in statements]
+        filled = [templates.split(text, values, self.dialect) for text in texts]
         for statement in [each for text in filled for each in text]:
             await self._query(connection, statement)
         await connection.commit()
