@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from strongroom.auth.v1 import login_pb2
+from strongroom_auth import old_names
 from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.tokens import Grant, RenewalRule
 from strongroom_runtime import lifetimes
@@ -58,23 +59,10 @@ def changed(before: Settings, message: Any, names: Mapping[str, str]) -> Setting
     Raises:
         ServiceError: INVALID.
     """
-    given, old = login_pb2.TokenSettings(), set(before.old)
+    given = login_pb2.TokenSettings()
     given.CopyFrom(message.settings)
-    for name, field in names.items():
-        if given.HasField(field):  # type: ignore[arg-type]
-            old.discard(field)
-        elif message.HasField(name):
-            old.add(field)
-            put(given, field, getattr(message, name))
-    return msgspec.structs.replace(_changed(before, given), old=tuple(sorted(old)))
-
-
-def show_old(settings: Settings, message: Any, names: Mapping[str, str]) -> None:
-    """Lets a message with `settings` show by their old names as well what was written by these, as Vault does."""
-    for name, field in names.items():
-        value = getattr(message.settings, field)
-        if field in settings.old and value != type(value)():
-            put(message, name, value)
+    old = old_names.take(given, message, names, before.old)
+    return msgspec.structs.replace(_changed(before, given), old=old)
 
 
 def _changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
@@ -106,14 +94,6 @@ def _changed(before: Settings, message: login_pb2.TokenSettings) -> Settings:
     if after.max_ttl and after.ttl > after.max_ttl:
         raise invalid("token_ttl: must not be longer than token_max_ttl")
     return after
-
-
-def put(target: Any, field: str, value: Any) -> None:
-    """Gives a field of a message a scalar or a list of texts."""
-    if isinstance(value, login_pb2.TextList):
-        getattr(target, field).CopyFrom(value)
-    else:
-        setattr(target, field, value)
 
 
 def message(settings: Settings) -> login_pb2.TokenSettings:

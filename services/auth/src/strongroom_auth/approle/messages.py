@@ -6,7 +6,7 @@ import msgspec
 
 from strongroom.auth.v1 import approle_pb2 as pb
 from strongroom.auth.v1 import login_pb2
-from strongroom_auth import settings
+from strongroom_auth import old_names, settings
 from strongroom_auth.approle.roles import Role, SecretId, new_role
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import bounds, rules
@@ -72,7 +72,7 @@ def role_message(role: Role) -> pb.AppRole:
     )
     for field, attribute in _SCALARS.items():
         setattr(message, field, getattr(role, attribute))
-    settings.show_old(role.settings, message, _OLD_NAMES)
+    old_names.show(message, message.settings, _OLD_NAMES, role.settings.old)
     return message
 
 
@@ -131,4 +131,4 @@ def info_message(secret: SecretId) -> pb.SecretIdInfo:
 
 def _copy(source: Any, target: Any, field: str) -> None:
     if source.HasField(field):
-        settings.put(target, field, getattr(source, field))
+        old_names.put(target, field, getattr(source, field))

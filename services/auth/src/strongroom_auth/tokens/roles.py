@@ -3,6 +3,7 @@
 import msgspec
 
 from strongroom.auth.v1 import login_pb2, token_pb2
+from strongroom_auth import old_names
 from strongroom_auth.changes import change
 from strongroom_auth.tokens import bounds, rules
 from strongroom_auth.tokens.records import TokenRole
@@ -87,12 +88,9 @@ def role_message(name: str, role: TokenRole) -> token_pb2.TokenRole:
         getattr(message, field).CopyFrom(values)
     for field, attribute in _SCALARS.items():
         setattr(message, field, getattr(role, attribute))
-    for old, field in _OLD.items():
-        if field in role.old:
-            _copy(message, field, old)
+    old_names.show(message, message, _OLD, role.old)
     if not role.cidrs:
         message.ClearField("token_bound_cidrs")
-        message.ClearField("bound_cidrs")
     if not role.uses:
         message.ClearField("token_num_uses")
     if role.aliases is not None:
@@ -130,14 +128,7 @@ def role_warnings(message: token_pb2.TokenRole, role: TokenRole, longest: int) -
 def _changed(before: TokenRole, message: token_pb2.TokenRole) -> TokenRole:
     given = token_pb2.TokenRole()
     given.CopyFrom(message)
-    old = set(before.old)
-    for name, field in _OLD.items():
-        if given.HasField(field):  # type: ignore[arg-type]
-            old.discard(field)
-        elif given.HasField(name):  # type: ignore[arg-type]
-            old.add(field)
-            _copy(given, name, field)
-    changes: dict[str, object] = {"old": tuple(sorted(old))}
+    changes: dict[str, object] = {"old": old_names.take(given, given, _OLD, before.old)}
     for descriptor, value in given.ListFields():
         if descriptor.name in _LISTS:
             changes[_LISTS[descriptor.name]] = _taken(descriptor.name, value)
@@ -171,14 +162,6 @@ def _taken(field: str, given: login_pb2.TextList) -> tuple[str, ...]:
     names = rules.clean_policies(given.values)
     bounds.check_policies(field, names)
     return names
-
-
-def _copy(message: token_pb2.TokenRole, source: str, target: str) -> None:
-    value = getattr(message, source)
-    if isinstance(value, login_pb2.TextList):
-        getattr(message, target).CopyFrom(value)
-    else:
-        setattr(message, target, value)
 
 
 def _path(name: str) -> Path:

@@ -1,7 +1,7 @@
 """UserpassService: the contract to and from users."""
 
 from strongroom.auth.v1 import userpass_pb2 as pb
-from strongroom_auth import changes, settings
+from strongroom_auth import changes, old_names, settings
 from strongroom_auth.lockout import LONGEST_COUNTED, Lockouts
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens import bounds, rules
@@ -49,8 +49,9 @@ class UserpassHandlers:
         found = await self._users.get(mount_of(context).uuid, _clean(request.username))
         if found is None:
             raise not_found()
-        response = pb.ReadUserResponse(settings=settings.message(found[0].settings))
-        settings.show_old(found[0].settings, response, _OLD_NAMES)
+        known = found[0].settings
+        response = pb.ReadUserResponse(settings=settings.message(known))
+        old_names.show(response, response.settings, _OLD_NAMES, known.old)
         return response
 
     async def WriteUser(
@@ -96,9 +97,8 @@ class UserpassHandlers:
     ) -> pb.WriteUserPoliciesResponse:
         async def change(before: User | None) -> User:
             user = _existing(before)
-            given = (
-                pb.WriteUserRequest()
-            )  # of both names none may be there: then nothing is changed, as in Vault
+            # Of both names none may be there: then nothing is changed, as in Vault.
+            given = pb.WriteUserRequest()
             if request.HasField("token_policies"):
                 given.settings.token_policies.CopyFrom(request.token_policies)
             if request.HasField("policies"):
