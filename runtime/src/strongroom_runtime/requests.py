@@ -1,6 +1,6 @@
 """What the handlers of several services ask of a request."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
@@ -50,6 +50,21 @@ def check_texts(field: str, texts: Collection[str], most: int, most_characters: 
         raise invalid(f"{field}: at most {most} may be given")
     for text in texts:
         check_length(field, text, most_characters)
+
+
+def key_values(pairs: Iterable[str]) -> dict[str, str]:
+    """Returns what texts such as key=value say; blank ones say nothing.
+
+    Raises:
+        ValueError: one of them is no pair.
+    """
+    found: dict[str, str] = {}
+    for pair in filter(str.strip, pairs):
+        key, separator, value = pair.partition("=")
+        if not (separator and key.strip()):
+            raise ValueError("takes pairs such as key=value")
+        found[key.strip()] = value.strip()
+    return found
 
 
 async def page_of_entries(

@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_runtime.durations import format_seconds, parse_exact_seconds, parse_seconds
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.requests import key_values
 from strongroom_runtime.tools import base64_bytes
 
 # Formats of seconds that are taken as a number or as text such as 1h30m.
@@ -196,16 +197,14 @@ def read_map(value: Any, read: Callable[[Any], Any], name: str) -> dict[str, Any
     if isinstance(value, Mapping):
         return {str(key): read(each) for key, each in value.items()}
     pairs = value.split(",") if isinstance(value, str) else value
+    wrong = f"{name}: takes an object, or text such as key=value"
     if not isinstance(pairs, list) or not all(isinstance(p, str) for p in pairs):
-        raise invalid(f"{name}: takes an object, or text such as key=value")
-    result = {}
-    for pair in pairs:
-        key, separator, each = pair.partition("=")
-        if pair.strip() and not (separator and key.strip()):
-            raise invalid(f"{name}: takes an object, or text such as key=value")
-        if pair.strip():
-            result[key.strip()] = read(each.strip())
-    return result
+        raise invalid(wrong)
+    try:
+        found = key_values(pairs)
+    except ValueError:
+        raise invalid(wrong) from None
+    return {key: read(each) for key, each in found.items()}
 
 
 def _text(value: Any, name: str) -> str:

@@ -21,7 +21,7 @@ from strongroom_auth.tokens.tokens import Issued, Tokens
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import denied, invalid
 from strongroom_runtime.mount_marks import unmoved
-from strongroom_runtime.requests import mount_of
+from strongroom_runtime.requests import key_values, mount_of
 from strongroom_runtime.storage import Path, Transaction
 
 METHOD = "approle"
@@ -73,17 +73,15 @@ def new_secret_id(
 
 def _metadata(text: str) -> dict[str, str]:
     """Returns what a text says: a JSON object of texts, or key=value pairs with commas between them."""
-    wrong = invalid("metadata: takes a JSON object of texts, as text, or pairs such as key=value")
-    if text.lstrip().startswith("{"):
-        try:
+    try:
+        if text.lstrip().startswith("{"):
             metadata = msgspec.json.decode(text, type=dict[str, str])
-        except msgspec.DecodeError:
-            raise wrong from None
-    else:
-        pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-        if not all(key.strip() and separator for key, separator, _ in pairs):
-            raise wrong
-        metadata = {key.strip(): value.strip() for key, _, value in pairs}
+        else:
+            metadata = key_values(text.split(","))
+    except ValueError:  # as that of msgspec is
+        raise invalid(
+            "metadata: takes a JSON object of texts, as text, or pairs such as key=value"
+        ) from None
     bounds.check_meta("metadata", metadata)
     return metadata
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.requests import check_length
 
 MAX_POLICIES, MAX_POLICY_CHARACTERS = 256, 512
 MAX_RANGES = 1_000
@@ -79,8 +80,7 @@ def check_new_name(field: str, name: str) -> None:
         raise invalid(f"{field}: must not be empty")
     if not is_name(name):
         raise invalid(f"{field}: {NAMES}")
-    if len(name) > MAX_NAME_CHARACTERS:
-        raise invalid(f"{field}: may have at most {MAX_NAME_CHARACTERS} characters")
+    check_length(field, name, MAX_NAME_CHARACTERS)
 
 
 def check_names(display_name: str, token_id: str) -> None:
@@ -91,5 +91,4 @@ def check_names(display_name: str, token_id: str) -> None:
     """
     if len(display_name.encode()) > MAX_DISPLAY_NAME_BYTES:
         raise invalid(f"display_name: may have at most {MAX_DISPLAY_NAME_BYTES} bytes")
-    if len(token_id) > MAX_ID_CHARACTERS:
-        raise invalid(f"id: may have at most {MAX_ID_CHARACTERS} characters")
+    check_length("id", token_id, MAX_ID_CHARACTERS)
