@@ -165,11 +165,7 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         (approle_pb2, "AppRoleService", AppRoleHandlers(roles, logins, tokens)),
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
-    listeners = {
-        name: listener(host.peers[name])
-        for name, listener in _LISTENERS.items()
-        if name in host.peers
-    }
+    listeners = _listeners(host)
     swept: list[Sweeps] = [*lockouts.values(), roles]
     if "kv" in listeners:
         swept.append(Cubbyholes(tokens.records, host.peers["kv"], listeners["kv"]))
@@ -184,6 +180,15 @@ def build(host: Host, config: Config | None = None) -> AuthService:
         GoneMarks(host.store, host.clock, drop_data),
         config.lockout_tidy_seconds,
     )
+
+
+def _listeners(host: Host) -> dict[str, Listener]:
+    """Returns what tells the other services of tokens that ended, by their names."""
+    return {
+        name: listener(host.peers[name])
+        for name, listener in _LISTENERS.items()
+        if name in host.peers
+    }
 
 
 def _kv_listener(kv: Caller) -> Listener:

@@ -39,10 +39,9 @@ class Compositions:
         self._classes = sorted(classes.items())
         # A rule is settled once the last class that counts for it is.
         self._last = {r: at for at, (counts_for, _) in enumerate(self._classes) for r in counts_for}
+        # Of each class and those after it.
         sizes = [len(some) for _, some in self._classes]
-        self._sizes = [
-            sum(sizes[at:]) for at in range(len(sizes) + 1)
-        ]  # of each class and those after it
+        self._sizes = [sum(sizes[at:]) for at in range(len(sizes) + 1)]
         self._whole = (0, length, tuple(least for _, least in kept))
         self._known: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
         if len(kept) > _MOST_RULES or len(self._classes) > _MOST_CLASSES:
