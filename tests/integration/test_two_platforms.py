@@ -238,8 +238,13 @@ def test_a_platform_that_was_stopped_refuses_first(
 
 
 def kill(platform: Platform) -> None:
-    for name in platform.pids:
-        platform.kill(name)
+    """Kills all servers at once, the gateway first: none answers for what others still did.
+
+    Those that the supervisor has not yet started again, after an earlier kill, are waited for.
+    """
+    names = sorted(platform.pids, key=lambda name: name != "gateway")
+    for pid in until(lambda: [platform.child(name) for name in names], 60):
+        os.kill(pid, signal.SIGKILL)
 
 
 def comes_back(platform: Platform) -> None:
@@ -288,9 +293,10 @@ def test_no_use_is_counted_twice_or_forgotten_by_a_platform_that_is_killed(
         return number
 
     at_once(12, use)
-    # What the killed one had counted for its six clients and not answered is used up.
-    assert 14 <= statuses.count(200) <= 20
-    # Where processes die one after the other, what no audit device took is a 500.
+    # What the killed one had counted for its six clients and not answered is used up. Where the audit
+    # service of a new one begins last, what no audit device took is a 500, and used up as well.
+    unanswered = 6 + statuses.count(500) + statuses.count(503)
+    assert 20 - unanswered <= statuses.count(200) <= 20
     assert set(statuses) <= {200, 403, 500, 503}
     assert first.http("GET", "secret/data/few", token).status_code == 403
     comes_back(second)
