@@ -181,6 +181,25 @@ def test_wrapping_opens_once(platform: Platform) -> None:
     assert platform.run_bao("token", "lookup", wrapping).returncode == 2
 
 
+def test_older_clients_open_an_answer_by_reading_it(platform: Platform) -> None:
+    """As the Ruby client does: with the token at `cubbyhole/response`."""
+    platform.http("POST", "cubbyhole/response", json={"own": "document"})
+    headers = {"X-Vault-Wrap-TTL": "60"}
+    wrapped = platform.http("POST", "sys/wrapping/wrap", json={"v": "hidden"}, headers=headers)
+    wrapping = wrapped.json()["wrap_info"]["token"]
+    assert platform.http("GET", "cubbyhole/other", wrapping).status_code == 403
+    assert platform.http("POST", "cubbyhole/response", wrapping, json={"v": 2}).status_code == 403
+    opened = platform.http("GET", "cubbyhole/response", wrapping).json()
+    assert json.loads(opened["data"]["response"])["data"] == {"v": "hidden"}
+    assert "deprecated" in opened["warnings"][0]
+    assert platform.http("GET", "cubbyhole/response", wrapping).status_code == 403
+    assert platform.http("GET", "cubbyhole/response").json()["data"] == {"own": "document"}
+    entries = platform.audit_log.read_text()
+    assert wrapping not in entries
+    assert "hidden" not in entries
+    platform.http("DELETE", "cubbyhole/response")
+
+
 def test_audit_devices(platform: Platform) -> None:
     platform.bao("audit", "enable", "-path=second", "file", "file_path=second.log")
     platform.bao("kv", "put", "secret/audited", "v=audited-value")

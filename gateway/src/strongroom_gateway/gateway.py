@@ -40,6 +40,7 @@ from strongroom_gateway.system.locked_rpc import LockedUserHandlers
 from strongroom_gateway.system.rpc import SystemHandlers
 from strongroom_gateway.tokens import TokenGate
 from strongroom_gateway.wrapping.beside_tokens import WithWrappingTokens
+from strongroom_gateway.wrapping.older_unwrap import OlderUnwrap
 from strongroom_gateway.wrapping.rpc import WrappingHandlers
 from strongroom_gateway.wrapping.storage import WrapStore
 from strongroom_runtime.clock import Clock, SystemClock
@@ -146,6 +147,7 @@ class Gateway:
             settings,
             host.clock,
             admission.check_seal,
+            OlderUnwrap(self.routes, wraps),
         )
         self.grpc = GrpcWire(self.routes, self._mounts, self.pipeline, self.streams, host.clock)
         self._tasks = BackgroundTasks()

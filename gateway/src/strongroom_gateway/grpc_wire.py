@@ -219,7 +219,7 @@ class GrpcWire(grpc.GenericRpcHandler):
             setattr(message, name, captures.get(name, ""))
         if spec.mount is None and not spec.works_sealed:
             contexts = (await self._mounts.current()).contexts
-            mount = contexts["sys/" if path.startswith("sys/") else "auth/token/"]
+            mount = contexts["auth/token/" if path.startswith("auth/token/") else "sys/"]
         trace, foreign = trace_of(metadata.get("traceparent"), fresh_trace)
         return Call(
             spec=spec if missing is None else None,

@@ -12,6 +12,7 @@ from strongroom_gateway.http.wire import HttpWire
 from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.observe.observer import Observer
 from strongroom_gateway.pipeline import Pipeline
+from strongroom_gateway.wrapping.older_unwrap import OlderUnwrap
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.metrics import Metrics
 from strongroom_runtime.telemetry import Telemetry
@@ -28,7 +29,9 @@ def wire(policy: str, audit: Audit, seal: Seal | None = None) -> HttpWire:
         Observer(Telemetry("gateway"), Metrics()),
     )  # fmt: skip
     mounts, clock = MountTable(MemoryStore()), ManualClock()
-    return HttpWire(ROUTES, mounts, pipeline, NOTHING, NOTHING, clock, seal.check)
+    return HttpWire(
+        ROUTES, mounts, pipeline, NOTHING, NOTHING, clock, seal.check, OlderUnwrap(ROUTES, NOTHING)
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for
 from strongroom_gateway.grpc_wire import GrpcWire
 from strongroom_gateway.http.wire import HttpRequest, HttpWire
 from strongroom_gateway.mounts.table import MountTable, new_mount
+from strongroom_gateway.wrapping.older_unwrap import OlderUnwrap
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.durations import format_seconds
 from strongroom_runtime.errors import ServiceError
@@ -37,10 +38,12 @@ MOUNTS = {
     ("approle", ""): "auth/approle",
     ("userpass", ""): "auth/people",
 }
+# ?help=1 over HTTP, and what wrapping tokens alone find there.
+OTHERWISE = ("/ReadHelp", "/UnwrapAsText")
 BOTH = {
     name: spec
     for name, spec in ROUTES.methods.items()
-    if spec.shape is Shape.UNARY and not name.endswith("/ReadHelp")  # ?help=1 over HTTP
+    if spec.shape is Shape.UNARY and not name.endswith(OTHERWISE)
 }
 VERBS: dict[int, str] = {
     options.OPERATION_READ: "GET",
@@ -85,7 +88,16 @@ class Wires:
         mounts = MountTable(MemoryStore())
         clock: Any = ManualClock()
         self._mounts = mounts
-        self.http = HttpWire(ROUTES, mounts, NOTHING, NOTHING, NOTHING, clock, lambda: None)
+        self.http = HttpWire(
+            ROUTES,
+            mounts,
+            NOTHING,
+            NOTHING,
+            NOTHING,
+            clock,
+            lambda: None,
+            OlderUnwrap(ROUTES, NOTHING),
+        )
         self.grpc = GrpcWire(ROUTES, mounts, NOTHING, NOTHING, clock)
 
     async def mount(self) -> None:

@@ -20,6 +20,7 @@ from strongroom_gateway.mounts.table import MountTable
 from strongroom_gateway.pipeline import Answer, Pipeline
 from strongroom_gateway.settings.store import SettingsStore
 from strongroom_gateway.streams import Streams
+from strongroom_gateway.wrapping.older_unwrap import OlderUnwrap
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.handlers import Shape
@@ -94,6 +95,7 @@ class HttpWire:
         settings: who of other origins may ask, and headers of answers.
         clock: for deadlines.
         check_seal: raises SEALED where there are no keys.
+        older_unwrap: knows requests that open wrapped answers in the older way.
     """
 
     def __init__(
@@ -105,12 +107,14 @@ class HttpWire:
         settings: SettingsStore,
         clock: Clock,
         check_seal: Callable[[], None],
+        older_unwrap: OlderUnwrap,
     ) -> None:
         self._pipeline = pipeline
         self._streams = streams
         self._settings = settings
         self._clock = clock
         self._check_seal = check_seal
+        self._older_unwrap = older_unwrap
         self._targets = Targets(routes, mounts)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
@@ -129,6 +133,7 @@ class HttpWire:
                     return HttpResponse(200, headers=extra)
             check_namespace(namespace)
             call = await self._call(request)
+            await self._older_unwrap.lead(call)
             if call.spec is not None and call.spec.shape is not Shape.UNARY:
                 return await self._stream(call, extra)
             answer = await self._pipeline.handle(call)

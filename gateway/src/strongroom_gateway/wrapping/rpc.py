@@ -6,11 +6,12 @@ from strongroom.sys.v1 import wrapping_pb2 as pb
 from strongroom_gateway.wrapping.storage import Wrapped, WrapStore
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.documents import refuse_repeated_keys
-from strongroom_runtime.errors import invalid
+from strongroom_runtime.errors import Kind, ServiceError, denied, invalid
 from strongroom_runtime.repeated import Repeated
 from strongroom_runtime.timestamps import timestamp
 
 _SWEEP_SECONDS = 5.0
+_OLD_WAY = "Reading from 'cubbyhole/response' is deprecated. Please use sys/wrapping/unwrap to unwrap responses."
 
 
 def wrap_info(text: str, wrapped: Wrapped, wrapped_accessor: str = "") -> pb.WrapInfo:
@@ -42,6 +43,16 @@ class WrappingHandlers:
     async def Unwrap(self, request: pb.UnwrapRequest, context: RequestContext) -> pb.UnwrapResponse:
         wrapped = await self._wraps.open(_token(request.token))
         return pb.UnwrapResponse(document=wrapped.body)
+
+    async def UnwrapAsText(
+        self, request: pb.UnwrapAsTextRequest, context: RequestContext
+    ) -> pb.UnwrapAsTextResponse:
+        try:
+            wrapped = await self._wraps.open(_token(request.token))
+        except ServiceError as error:
+            # It is a token that this path does not know, as those are that have ended.
+            raise denied() if error.kind is Kind.INVALID else error from None
+        return pb.UnwrapAsTextResponse(response=wrapped.body.decode(), warnings=[_OLD_WAY])
 
     async def LookupWrapping(
         self, request: pb.LookupWrappingRequest, context: RequestContext

@@ -13,6 +13,7 @@ from strongroom_gateway.call import Call
 from strongroom_gateway.contract.routes import RouteTable
 from strongroom_gateway.http.wire import HttpRequest, HttpWire
 from strongroom_gateway.mounts.table import MountTable
+from strongroom_gateway.wrapping.older_unwrap import OlderUnwrap
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.errors import Kind, ServiceError, denied
 
@@ -54,7 +55,9 @@ class Seal:
 
 def wire(seal: Seal, mounts: Any = NOTHING, pipeline: Any = NOTHING) -> HttpWire:
     clock: Any = ManualClock()
-    return HttpWire(ROUTES, mounts, pipeline, NOTHING, NOTHING, clock, seal.check)
+    return HttpWire(
+        ROUTES, mounts, pipeline, NOTHING, NOTHING, clock, seal.check, OlderUnwrap(ROUTES, NOTHING)
+    )
 
 
 class Pipeline:

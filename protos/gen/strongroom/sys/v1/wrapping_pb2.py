@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from strongroom.options.v1 import options_pb2 as strongroom_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n strongroom/sys/v1/wrapping.proto\x12\x11strongroom.sys.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#strongroom/options/v1/options.proto\"\xbc\x01\n\x08WrapInfo\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x0b\n\x03ttl\x18\x03 \x01(\x03\x12\x31\n\rcreation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcreation_path\x18\x05 \x01(\t\x12\x1d\n\x10wrapped_accessor\x18\x06 \x01(\tH\x00\x88\x01\x01\x42\x13\n\x11_wrapped_accessor\")\n\x0bWrapRequest\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"*\n\x0cWrapResponse\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"$\n\rUnwrapRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\",\n\x0eUnwrapResponse\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\",\n\x15LookupWrappingRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"x\n\x16LookupWrappingResponse\x12\x15\n\rcreation_path\x18\x01 \x01(\t\x12\x31\n\rcreation_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63reation_ttl\x18\x03 \x01(\x03\"/\n\x18LookupOwnWrappingRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"{\n\x19LookupOwnWrappingResponse\x12\x15\n\rcreation_path\x18\x01 \x01(\t\x12\x31\n\rcreation_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63reation_ttl\x18\x03 \x01(\x03\"$\n\rRewrapRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"F\n\x0eRewrapResponse\x12\x34\n\twrap_info\x18\x01 \x01(\x0b\x32\x1b.strongroom.sys.v1.WrapInfoB\x04\xd8\xf3\x18\x06\x32\xf1\x04\n\x0fWrappingService\x12\x65\n\x04Wrap\x12\x1e.strongroom.sys.v1.WrapRequest\x1a\x1f.strongroom.sys.v1.WrapResponse\"\x1c\xca\xf3\x18\x18\n\x12/sys/wrapping/wrap\x10\x03(\x01\x12o\n\x06Unwrap\x12 .strongroom.sys.v1.UnwrapRequest\x1a!.strongroom.sys.v1.UnwrapResponse\" \xca\xf3\x18\x1c\n\x14/sys/wrapping/unwrap\x10\x03\x18\x01(\x02\x12\x87\x01\n\x0eLookupWrapping\x12(.strongroom.sys.v1.LookupWrappingRequest\x1a).strongroom.sys.v1.LookupWrappingResponse\" \xca\xf3\x18\x1c\n\x14/sys/wrapping/lookup\x10\x03\x18\x01\x38\x01\x12\x8e\x01\n\x11LookupOwnWrapping\x12+.strongroom.sys.v1.LookupOwnWrappingRequest\x1a,.strongroom.sys.v1.LookupOwnWrappingResponse\"\x1e\xca\xf3\x18\x1a\n\x14/sys/wrapping/lookup\x10\x01\x18\x01\x12k\n\x06Rewrap\x12 .strongroom.sys.v1.RewrapRequest\x1a!.strongroom.sys.v1.RewrapResponse\"\x1c\xca\xf3\x18\x18\n\x14/sys/wrapping/rewrap\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n strongroom/sys/v1/wrapping.proto\x12\x11strongroom.sys.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#strongroom/options/v1/options.proto\"\xbc\x01\n\x08WrapInfo\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x10\n\x08\x61\x63\x63\x65ssor\x18\x02 \x01(\t\x12\x0b\n\x03ttl\x18\x03 \x01(\x03\x12\x31\n\rcreation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcreation_path\x18\x05 \x01(\t\x12\x1d\n\x10wrapped_accessor\x18\x06 \x01(\tH\x00\x88\x01\x01\x42\x13\n\x11_wrapped_accessor\")\n\x0bWrapRequest\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"*\n\x0cWrapResponse\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"$\n\rUnwrapRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\",\n\x0eUnwrapResponse\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\x0c\x42\x08\xc8\xf3\x18\x01\xd0\xf3\x18\x04\"*\n\x13UnwrapAsTextRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"F\n\x14UnwrapAsTextResponse\x12\x16\n\x08response\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\x12\x16\n\x08warnings\x18\x02 \x03(\tB\x04\xd8\xf3\x18\x02\",\n\x15LookupWrappingRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"x\n\x16LookupWrappingResponse\x12\x15\n\rcreation_path\x18\x01 \x01(\t\x12\x31\n\rcreation_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63reation_ttl\x18\x03 \x01(\x03\"/\n\x18LookupOwnWrappingRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"{\n\x19LookupOwnWrappingResponse\x12\x15\n\rcreation_path\x18\x01 \x01(\t\x12\x31\n\rcreation_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63reation_ttl\x18\x03 \x01(\x03\"$\n\rRewrapRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xc8\xf3\x18\x01\"F\n\x0eRewrapResponse\x12\x34\n\twrap_info\x18\x01 \x01(\x0b\x32\x1b.strongroom.sys.v1.WrapInfoB\x04\xd8\xf3\x18\x06\x32\xf4\x05\n\x0fWrappingService\x12\x65\n\x04Wrap\x12\x1e.strongroom.sys.v1.WrapRequest\x1a\x1f.strongroom.sys.v1.WrapResponse\"\x1c\xca\xf3\x18\x18\n\x12/sys/wrapping/wrap\x10\x03(\x01\x12o\n\x06Unwrap\x12 .strongroom.sys.v1.UnwrapRequest\x1a!.strongroom.sys.v1.UnwrapResponse\" \xca\xf3\x18\x1c\n\x14/sys/wrapping/unwrap\x10\x03\x18\x01(\x02\x12\x80\x01\n\x0cUnwrapAsText\x12&.strongroom.sys.v1.UnwrapAsTextRequest\x1a\'.strongroom.sys.v1.UnwrapAsTextResponse\"\x1f\xca\xf3\x18\x1b\n\x13/cubbyhole/response\x10\x01\x18\x01H\x01\x12\x87\x01\n\x0eLookupWrapping\x12(.strongroom.sys.v1.LookupWrappingRequest\x1a).strongroom.sys.v1.LookupWrappingResponse\" \xca\xf3\x18\x1c\n\x14/sys/wrapping/lookup\x10\x03\x18\x01\x38\x01\x12\x8e\x01\n\x11LookupOwnWrapping\x12+.strongroom.sys.v1.LookupOwnWrappingRequest\x1a,.strongroom.sys.v1.LookupOwnWrappingResponse\"\x1e\xca\xf3\x18\x1a\n\x14/sys/wrapping/lookup\x10\x01\x18\x01\x12k\n\x06Rewrap\x12 .strongroom.sys.v1.RewrapRequest\x1a!.strongroom.sys.v1.RewrapResponse\"\x1c\xca\xf3\x18\x18\n\x14/sys/wrapping/rewrap\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNWRAPREQUEST'].fields_by_name['token']._serialized_options = b'\310\363\030\001'
   _globals['_UNWRAPRESPONSE'].fields_by_name['document']._loaded_options = None
   _globals['_UNWRAPRESPONSE'].fields_by_name['document']._serialized_options = b'\310\363\030\001\320\363\030\004'
+  _globals['_UNWRAPASTEXTREQUEST'].fields_by_name['token']._loaded_options = None
+  _globals['_UNWRAPASTEXTREQUEST'].fields_by_name['token']._serialized_options = b'\310\363\030\001'
+  _globals['_UNWRAPASTEXTRESPONSE'].fields_by_name['response']._loaded_options = None
+  _globals['_UNWRAPASTEXTRESPONSE'].fields_by_name['response']._serialized_options = b'\310\363\030\001'
+  _globals['_UNWRAPASTEXTRESPONSE'].fields_by_name['warnings']._loaded_options = None
+  _globals['_UNWRAPASTEXTRESPONSE'].fields_by_name['warnings']._serialized_options = b'\330\363\030\002'
   _globals['_LOOKUPWRAPPINGREQUEST'].fields_by_name['token']._loaded_options = None
   _globals['_LOOKUPWRAPPINGREQUEST'].fields_by_name['token']._serialized_options = b'\310\363\030\001'
   _globals['_LOOKUPOWNWRAPPINGREQUEST'].fields_by_name['token']._loaded_options = None
@@ -55,6 +61,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRAPPINGSERVICE'].methods_by_name['Wrap']._serialized_options = b'\312\363\030\030\n\022/sys/wrapping/wrap\020\003(\001'
   _globals['_WRAPPINGSERVICE'].methods_by_name['Unwrap']._loaded_options = None
   _globals['_WRAPPINGSERVICE'].methods_by_name['Unwrap']._serialized_options = b'\312\363\030\034\n\024/sys/wrapping/unwrap\020\003\030\001(\002'
+  _globals['_WRAPPINGSERVICE'].methods_by_name['UnwrapAsText']._loaded_options = None
+  _globals['_WRAPPINGSERVICE'].methods_by_name['UnwrapAsText']._serialized_options = b'\312\363\030\033\n\023/cubbyhole/response\020\001\030\001H\001'
   _globals['_WRAPPINGSERVICE'].methods_by_name['LookupWrapping']._loaded_options = None
   _globals['_WRAPPINGSERVICE'].methods_by_name['LookupWrapping']._serialized_options = b'\312\363\030\034\n\024/sys/wrapping/lookup\020\003\030\0018\001'
   _globals['_WRAPPINGSERVICE'].methods_by_name['LookupOwnWrapping']._loaded_options = None
@@ -71,18 +79,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNWRAPREQUEST']._serialized_end=439
   _globals['_UNWRAPRESPONSE']._serialized_start=441
   _globals['_UNWRAPRESPONSE']._serialized_end=485
-  _globals['_LOOKUPWRAPPINGREQUEST']._serialized_start=487
-  _globals['_LOOKUPWRAPPINGREQUEST']._serialized_end=531
-  _globals['_LOOKUPWRAPPINGRESPONSE']._serialized_start=533
-  _globals['_LOOKUPWRAPPINGRESPONSE']._serialized_end=653
-  _globals['_LOOKUPOWNWRAPPINGREQUEST']._serialized_start=655
-  _globals['_LOOKUPOWNWRAPPINGREQUEST']._serialized_end=702
-  _globals['_LOOKUPOWNWRAPPINGRESPONSE']._serialized_start=704
-  _globals['_LOOKUPOWNWRAPPINGRESPONSE']._serialized_end=827
-  _globals['_REWRAPREQUEST']._serialized_start=829
-  _globals['_REWRAPREQUEST']._serialized_end=865
-  _globals['_REWRAPRESPONSE']._serialized_start=867
-  _globals['_REWRAPRESPONSE']._serialized_end=937
-  _globals['_WRAPPINGSERVICE']._serialized_start=940
-  _globals['_WRAPPINGSERVICE']._serialized_end=1565
+  _globals['_UNWRAPASTEXTREQUEST']._serialized_start=487
+  _globals['_UNWRAPASTEXTREQUEST']._serialized_end=529
+  _globals['_UNWRAPASTEXTRESPONSE']._serialized_start=531
+  _globals['_UNWRAPASTEXTRESPONSE']._serialized_end=601
+  _globals['_LOOKUPWRAPPINGREQUEST']._serialized_start=603
+  _globals['_LOOKUPWRAPPINGREQUEST']._serialized_end=647
+  _globals['_LOOKUPWRAPPINGRESPONSE']._serialized_start=649
+  _globals['_LOOKUPWRAPPINGRESPONSE']._serialized_end=769
+  _globals['_LOOKUPOWNWRAPPINGREQUEST']._serialized_start=771
+  _globals['_LOOKUPOWNWRAPPINGREQUEST']._serialized_end=818
+  _globals['_LOOKUPOWNWRAPPINGRESPONSE']._serialized_start=820
+  _globals['_LOOKUPOWNWRAPPINGRESPONSE']._serialized_end=943
+  _globals['_REWRAPREQUEST']._serialized_start=945
+  _globals['_REWRAPREQUEST']._serialized_end=981
+  _globals['_REWRAPRESPONSE']._serialized_start=983
+  _globals['_REWRAPRESPONSE']._serialized_end=1053
+  _globals['_WRAPPINGSERVICE']._serialized_start=1056
+  _globals['_WRAPPINGSERVICE']._serialized_end=1812
 # @@protoc_insertion_point(module_scope)

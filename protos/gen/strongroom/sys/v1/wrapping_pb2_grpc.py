@@ -45,6 +45,11 @@ class WrappingServiceStub:
                 request_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapRequest.SerializeToString,
                 response_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapResponse.FromString,
                 _registered_method=True)
+        self.UnwrapAsText = channel.unary_unary(
+                '/strongroom.sys.v1.WrappingService/UnwrapAsText',
+                request_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapAsTextRequest.SerializeToString,
+                response_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapAsTextResponse.FromString,
+                _registered_method=True)
         self.LookupWrapping = channel.unary_unary(
                 '/strongroom.sys.v1.WrappingService/LookupWrapping',
                 request_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.LookupWrappingRequest.SerializeToString,
@@ -75,6 +80,14 @@ class WrappingServiceServicer:
 
     def Unwrap(self, request, context):
         """Returns what a wrapping token keeps, once: the original answer as a whole. INVALID_ARGUMENT where the token is not valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnwrapAsText(self, request, context):
+        """Returns what the wrapping token keeps that the request comes with, once, as text: so older clients ask for it. Over HTTP
+        tokens of other kinds read their own cubbyhole there. PERMISSION_DENIED where the token is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +126,11 @@ def add_WrappingServiceServicer_to_server(servicer, server):
                     servicer.Unwrap,
                     request_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapRequest.FromString,
                     response_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapResponse.SerializeToString,
+            ),
+            'UnwrapAsText': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnwrapAsText,
+                    request_deserializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapAsTextRequest.FromString,
+                    response_serializer=strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapAsTextResponse.SerializeToString,
             ),
             'LookupWrapping': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupWrapping,
@@ -185,6 +203,33 @@ class WrappingService:
             '/strongroom.sys.v1.WrappingService/Unwrap',
             strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapRequest.SerializeToString,
             strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnwrapAsText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.sys.v1.WrappingService/UnwrapAsText',
+            strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapAsTextRequest.SerializeToString,
+            strongroom_dot_sys_dot_v1_dot_wrapping__pb2.UnwrapAsTextResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,10 @@ class WrappingServiceStub:
     """Gives back what it is given: wrapped, since a time to live in the request is required."""
     Unwrap: _aio.UnaryUnaryMultiCallable[_wrapping_pb2.UnwrapRequest, _wrapping_pb2.UnwrapResponse]
     """Returns what a wrapping token keeps, once: the original answer as a whole. INVALID_ARGUMENT where the token is not valid."""
+    UnwrapAsText: _aio.UnaryUnaryMultiCallable[_wrapping_pb2.UnwrapAsTextRequest, _wrapping_pb2.UnwrapAsTextResponse]
+    """Returns what the wrapping token keeps that the request comes with, once, as text: so older clients ask for it. Over HTTP
+    tokens of other kinds read their own cubbyhole there. PERMISSION_DENIED where the token is not valid.
+    """
     LookupWrapping: _aio.UnaryUnaryMultiCallable[_wrapping_pb2.LookupWrappingRequest, _wrapping_pb2.LookupWrappingResponse]
     """Tells what is known of a wrapping token, and leaves it as it is."""
     LookupOwnWrapping: _aio.UnaryUnaryMultiCallable[_wrapping_pb2.LookupOwnWrappingRequest, _wrapping_pb2.LookupOwnWrappingResponse]
@@ -45,6 +49,16 @@ class WrappingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_wrapping_pb2.UnwrapRequest, _abc.Awaitable[_wrapping_pb2.UnwrapResponse]],
     ) -> _abc.Awaitable[_wrapping_pb2.UnwrapResponse]:
         """Returns what a wrapping token keeps, once: the original answer as a whole. INVALID_ARGUMENT where the token is not valid."""
+
+    @_abc_1.abstractmethod
+    def UnwrapAsText(
+        self,
+        request: _wrapping_pb2.UnwrapAsTextRequest,
+        context: _aio.ServicerContext[_wrapping_pb2.UnwrapAsTextRequest, _abc.Awaitable[_wrapping_pb2.UnwrapAsTextResponse]],
+    ) -> _abc.Awaitable[_wrapping_pb2.UnwrapAsTextResponse]:
+        """Returns what the wrapping token keeps that the request comes with, once, as text: so older clients ask for it. Over HTTP
+        tokens of other kinds read their own cubbyhole there. PERMISSION_DENIED where the token is not valid.
+        """
 
     @_abc_1.abstractmethod
     def LookupWrapping(

@@ -2,7 +2,11 @@
 
 # What a token may do that opens a wrapped answer. The name stands for those tokens: others are never given it, and
 # nobody can change it.
-RESPONSE_WRAPPING = """path "sys/wrapping/unwrap" {
+RESPONSE_WRAPPING = """path "cubbyhole/response" {
+    capabilities = ["read"]
+}
+
+path "sys/wrapping/unwrap" {
     capabilities = ["update"]
 }
 
