@@ -282,26 +282,6 @@ def test_path_help(platform: Platform) -> None:
     assert platform.http("GET", "secret/nowhere?help=1").status_code == 404
 
 
-def test_the_description_of_the_api(platform: Platform) -> None:
-    asked = ("", "?generic_mount_paths=true")
-    for query, mount in zip(asked, ("secret", "{kv_mount_path}"), strict=True):
-        document = platform.http("GET", f"sys/internal/specs/openapi{query}").json()
-        assert document["openapi"].startswith("3.0")
-        write = document["paths"][f"/{mount}/data/{{path}}"]["post"]
-        assert write["summary"].startswith("Writes a new version")
-        assert not any("watch" in path.lower() for path in document["paths"])
-        items = document["paths"].values()
-        every = [o for item in items for o in item.values() if isinstance(o, dict)]
-        assert all(operation["summary"] for operation in every)
-    # Whoever may not see a mount does not find its paths.
-    policy = 'path "sys/internal/specs/openapi" { capabilities = ["read"] }'
-    platform.bao("policy", "write", "describe", "-", input=policy)
-    token = platform.bao("token", "create", "-policy=describe", "-field=token").strip()
-    shown = platform.http("GET", "sys/internal/specs/openapi", token).json()["paths"]
-    assert "/secret/data/{path}" not in shown
-    assert "/cubbyhole/{path}" in shown
-
-
 def test_a_token_is_looked_up_by_reading_and_by_writing(platform: Platform) -> None:
     made = platform.http("POST", "auth/token/create", json={"policies": ["default"]}).json()["auth"]
     token, other = made["client_token"], {"token": made["client_token"]}

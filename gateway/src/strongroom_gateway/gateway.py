@@ -1,5 +1,6 @@
 """Builds the gateway."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -195,7 +196,7 @@ class Gateway:
 
         acl = await self._acl_of(context)
         if generic or acl is None:
-            return describe(self.routes)
+            return await asyncio.to_thread(describe, self.routes)
         mounts = (await self._mounts.current()).mounts
         shown = [(path, m.kind) for path, m in mounts.items() if acl.any_below(path)]
-        return describe(self.routes, shown)
+        return await asyncio.to_thread(describe, self.routes, shown)

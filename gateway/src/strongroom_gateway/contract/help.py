@@ -3,8 +3,8 @@
 from strongroom.options.v1 import options_pb2 as options
 from strongroom_gateway.contract.comments import comment
 from strongroom_gateway.contract.fields import Field
-from strongroom_gateway.contract.openapi import schema
 from strongroom_gateway.contract.routes import MountKind, RouteTable
+from strongroom_gateway.contract.schemas import Schemas
 from strongroom_runtime.handlers import Shape
 
 _VERBS: dict[int, str] = {
@@ -54,6 +54,8 @@ def _first(text: str) -> str:
 
 
 def _field(field: Field) -> str:
-    described = schema(field)
-    kind = described.get("format") or described["type"]
+    described = Schemas().given(field)
+    kind = described.get("type", "object")
+    if described.get("format") == "duration":
+        kind = "duration"
     return f"    {field.name} ({_KINDS.get(kind, kind)})\n        {comment(field.descriptor.full_name)}"
