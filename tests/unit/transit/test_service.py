@@ -114,7 +114,8 @@ async def test_what_is_encrypted_is_decrypted_and_what_was_changed_is_not(
 
 
 @settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     kind=st.sampled_from(AEADS),
