@@ -21,6 +21,9 @@ settings.load_profile("repeatable")
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join([*filter(None, [os.environ.get(_name)]), "127.0.0.1", "localhost"])
 
+# What tests kill are processes, never the machine: what etcd has written is there without waiting for a disk.
+os.environ.setdefault("ETCD_UNSAFE_NO_FSYNC", "true")
+
 # As a server does: see strongroom_cli.serve.
 grpc.aio.init_grpc_aio()
 
