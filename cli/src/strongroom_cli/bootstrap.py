@@ -16,7 +16,7 @@ from strongroom.seal.v1 import seal_pb2, seal_pb2_grpc
 from strongroom.sys.v1 import mounts_pb2, mounts_pb2_grpc
 from strongroom_runtime.transport.credentials import DIRECTLY
 
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0  # of a machine that is busy; what never comes is said then
 _AGAIN_SECONDS = 0.05
 
 

@@ -16,7 +16,7 @@ from strongroom_runtime.etcd.session import Login
 from strongroom_runtime.ports import SOCKET, free_port, keep_port
 from strongroom_runtime.transport.certificates import Identity
 
-_READY_SECONDS = 20.0
+_READY_SECONDS = 60.0  # on a disk that is slow or busy
 _LOOK_SECONDS = 0.05
 _STOP_SECONDS = 10.0
 # By variables, not by flags: a release that does not know one says so in its log, and starts.
