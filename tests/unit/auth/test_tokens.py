@@ -771,7 +771,7 @@ async def test_tokens_end_by_one_clock_whatever_a_machine_says(auth: Auth, offse
     other = await Auth(auth.store, ManualClock(auth.clock.now() + offset)).prepare()
     clocks = [each.service.clock for each in (auth, other)]
     running = [asyncio.create_task(clock.run()) for clock in clocks]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while abs(clocks[0].now() - clocks[1].now()) > 1:
             await asyncio.sleep(0.01)
     for maker, user in ((auth, other), (other, auth)):
@@ -896,7 +896,7 @@ async def test_jobs_that_fail_or_hang_keep_no_other_waiting(
     hanging, failing = set(ids[:hang]), set(ids[hang:300])
     for token_id in ids:
         await service._tokens.revoke(token_id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while set(told) != set(ids[300:]):
             await asyncio.sleep(0.01)
     await service.stop()
@@ -915,7 +915,7 @@ async def test_tokens_end_while_all_jobs_hang(auth: Auth) -> None:
         await service._tokens.revoke(made.token.id)
     await service._tokens.create(Grant(("app",), "x", "x", ttl=60))
     auth.clock.advance(61)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await auth.stored("due"):
             await asyncio.sleep(0.01)
     await service.stop()

@@ -249,7 +249,7 @@ async def test_members_wait_for_each_other_with_their_own_rights_alone(
     before = gateway._key
     await store.commit(Transaction(puts={(Plain("a"),): b"x"}))
     assert gateway._key != before or not gateway.certain()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while gateway._key == before or not view.certain():
             await asyncio.sleep(0.01)
     await auth.stop()

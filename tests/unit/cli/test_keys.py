@@ -80,7 +80,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def eventually(check: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.01)
 
@@ -166,7 +166,7 @@ async def test_a_process_ends_while_the_keys_go() -> None:
         {"kv": grpc.aio.insecure_channel}, lambda: [seal.address], {"kv": KeyHolder()}, [slow]
     )
     keys.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not slow.started:
             await asyncio.sleep(0.01)
         await seal.say(CLOSED)

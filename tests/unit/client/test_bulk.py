@@ -88,9 +88,7 @@ async def client(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     await server.start()
     counter = itertools.count(1)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield BulkTransit(
-            channel, lambda: f"token-{next(counter)}", "transit/", patience_seconds=0.5
-        )
+        yield BulkTransit(channel, lambda: f"token-{next(counter)}", "transit/")
     await server.stop(0)
 
 
@@ -165,6 +163,7 @@ async def test_what_is_refused_is_not_tried_again(client: BulkTransit, platform:
 async def test_patience_ends_where_nothing_is_answered(
     client: BulkTransit, platform: Platform
 ) -> None:
+    client._patience = 1.0
     platform.before = lambda number: grpc.StatusCode.UNAVAILABLE if number > 2 else None
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await encrypted(client, texts(200))

@@ -65,7 +65,7 @@ async def client(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Watches(channel, lambda: f"token-{len(platform.asked)}", patience_seconds=0.2)
+        yield Watches(channel, lambda: f"token-{len(platform.asked)}")
     await server.stop(0)
 
 
@@ -97,6 +97,7 @@ async def test_a_watch_begins_where_one_ended(platform: Platform, client: Watche
 
 
 async def test_a_gateway_that_stays_away_is_given_up(platform: Platform, client: Watches) -> None:
+    client._patience = 1.0
     platform.plans = [([11], AWAY)]
     assert await seen(client.secrets()) == ([10, 11], AWAY)
     assert len(platform.asked) > 2

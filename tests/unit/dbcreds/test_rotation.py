@@ -67,7 +67,7 @@ async def test_a_role_is_removed_after_the_end_of_a_rotation(dbcreds: Dbcreds) -
     dbcreds.database.before = wait
     twin = await dbcreds.twin().prepare()
     rotation = asyncio.create_task(dbcreds("RotateRole", name="app"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await begun.wait()
     removal = asyncio.create_task(twin("DeleteStaticRole", name="app"))
     await asyncio.sleep(0.3)
@@ -494,7 +494,7 @@ async def test_a_database_that_hangs_keeps_no_other_waiting(dbcreds: Dbcreds) ->
     dbcreds.database.hanging = "slow"
     dbcreds.clock.advance(3601)
     await dbcreds.service.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await known(dbcreds) == before:
             await asyncio.sleep(0.01)
     assert (await dbcreds("ReadStaticRole", name="stuck-0")).HasField("last_vault_rotation")

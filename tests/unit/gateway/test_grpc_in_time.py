@@ -97,17 +97,18 @@ async def test_calls_whose_message_comes_are_answered(
 async def test_calls_whose_message_does_not_come_are_ended(
     serve: Serve,
 ) -> None:
-    channel = await serve(streams=True, seconds=0.2)
+    channel = await serve(streams=True, seconds=2)
     echo = channel.stream_unary("/test.Service/Echo")
     twice = channel.stream_stream("/test.Service/Twice")
     each = channel.stream_stream("/test.Service/Each")
-    for call in (
+    calls = (
         echo(nothing()),
         all_of(twice(nothing())),
         all_of(each(nothing())),
         all_of(each(then_nothing(b"a"))),
-    ):
-        assert await refused(call) is grpc.StatusCode.DEADLINE_EXCEEDED
+    )
+    codes = await asyncio.gather(*(refused(call) for call in calls))
+    assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 4
     assert await channel.unary_unary("/test.Service/Echo")(b"a") == b"a"
 
 

@@ -51,7 +51,7 @@ def test_it_does_not_begin_where_the_parent_is_gone() -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -31,7 +31,7 @@ async def test_a_replica_takes_the_time_of_those_that_run() -> None:
     first = SharedClock(store, right, 0.05)
     async with running(first):
         for offset in (300.0, -300.0):
-            late = SharedClock(store, ManualClock(right.now() + offset), 0.05)
+            late = SharedClock(store, ManualClock(right.now() + offset), patience=60)
             await late.find()
             assert late.now() == first.now()
 
@@ -72,7 +72,7 @@ async def test_of_two_timelines_the_elder_wins() -> None:
     await second.find()
     assert second.now() == first.now() + 300
     async with running(first, second):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while second.now() != first.now():
                 await asyncio.sleep(0.01)
     assert first.now() == right.now()
@@ -85,7 +85,7 @@ async def test_two_that_start_at_once_agree() -> None:
         SharedClock(store, ManualClock(right.now() + offset), patience=0.05)
         for offset in (0.0, 300.0)
     ]
-    async with running(*pair), asyncio.timeout(5):
+    async with running(*pair), asyncio.timeout(60):
         while pair[0].now() != pair[1].now():
             await asyncio.sleep(0.01)
 

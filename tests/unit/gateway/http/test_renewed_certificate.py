@@ -72,7 +72,7 @@ class Client:
 
 async def connect(folder: Path, port: int) -> Client:
     context = ssl.create_default_context(cafile=folder / "ca.pem")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 streams = await asyncio.open_connection("localhost", port, ssl=context)
@@ -150,7 +150,7 @@ async def test_connections_that_are_not_used_are_ended_in_the_end(
     server, _, port = served
     client = await connect(tmp_path, port)
     await server.renew(*read(pairs[1]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await client.ended()
     assert "200" in await (await connect(tmp_path, port)).ask()
 

@@ -67,7 +67,7 @@ async def test_a_stream_ends_when_the_client_leaves(
     _, writer = await ask(port)
     assert wire.open == 1
     writer.close()
-    await until(lambda: wire.open == 0, 10)
+    await until(lambda: wire.open == 0)
 
 
 async def test_a_client_of_http2_that_says_nothing_is_asked_whether_it_is_there(
@@ -94,7 +94,7 @@ async def test_a_stream_does_not_keep_the_server_from_ending(
 ) -> None:
     wire, server, port = listening
     reader, _ = await ask(port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await server.stop()
         while await reader.read(1000):
             pass
@@ -208,7 +208,7 @@ async def test_requests_of_one_connection_keep_their_order(echoing: int) -> None
 @pytest.mark.parametrize("begun", [POST % 5 + b"hel", CHUNKED + b"3\r\nhel\r\n"])
 async def test_a_body_that_does_not_arrive_ends_its_request(echoing: int, begun: bytes) -> None:
     reader, writer = await send(echoing, begun)
-    assert await asyncio.wait_for(answer(reader), 10) == (504, b"refused")
+    assert await asyncio.wait_for(answer(reader), 60) == (504, b"refused")
     writer.close()
 
 

@@ -267,7 +267,7 @@ async def test_a_move_is_over_once_what_was_given_before_it_is_certain_to_end(
     assert await status(moved.migration_id) == "in-progress"
     mounts.engines.away = False
     task = asyncio.create_task(mounts.handlers.finish_changes())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await status(moved.migration_id) == "in-progress":
             await asyncio.sleep(0.01)
     task.cancel()

@@ -24,6 +24,7 @@ from strongroom_runtime.record import Record
 from strongroom_runtime.storage import ConflictError, Entry, Plain, Transaction
 
 RING = KeyRing({1: os.urandom(32)}, os.urandom(64))
+SHORT = 2  # seconds: of the leases whose end a test waits for
 A = (Plain("m"), "a")
 B = (Plain("m"), "b")
 
@@ -76,6 +77,8 @@ class Node:
 
 @dataclass
 class Platform:
+    """Members whose leases outlast what keeps a machine busy, where a test does not wait for their end."""
+
     server: EmbeddedEtcd
     network: Network
     join: Callable[..., Awaitable[Node]]
@@ -88,7 +91,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
     network = Network()
     nodes: list[Node] = []
 
-    async def join(name: str, process: str = "", ttl_seconds: int = 2) -> Node:
+    async def join(name: str, process: str = "", ttl_seconds: int = 60) -> Node:
         client = EtcdClient(server.config)
         cluster = Cluster(client, network.confirm, ttl_seconds=ttl_seconds)
         keys = KeyHolder(RING)
@@ -173,7 +176,7 @@ async def test_many_writes_share_confirmations(platform: Platform) -> None:
 
 
 async def test_a_stopped_member_never_serves_what_was_revoked(platform: Platform) -> None:
-    writer, stopped = await platform.join("a"), await platform.join("b")
+    writer, stopped = [await platform.join(name, ttl_seconds=SHORT) for name in ("a", "b")]
     await writer.write(b"old")
     assert await stopped.value() == b"old"
     platform.network.cut.add("b")
@@ -227,7 +230,7 @@ async def test_a_leader_that_is_one_no_more_renews_no_membership(
 
 
 async def test_a_member_that_cannot_be_reached_is_asked_to_withdraw(platform: Platform) -> None:
-    writer, cut_off = await platform.join("a"), await platform.join("b")
+    writer, cut_off = [await platform.join(name, ttl_seconds=SHORT) for name in ("a", "b")]
     await writer.write(b"old")
     assert await cut_off.value() == b"old"
     platform.network.cut.add("b")
@@ -245,14 +248,14 @@ async def test_a_member_that_leaves_is_not_waited_for(platform: Platform) -> Non
     writer, leaving = await platform.join("a"), await platform.join("b")
     platform.network.cut.add("b")
     await leaving.cluster.stop()
-    await asyncio.wait_for(writer.write(b"x"), 1)
+    await asyncio.wait_for(writer.write(b"x"), 30)  # its lease would last longer
     assert await leaving.value() == b"x"  # it still answers, by asking etcd
 
 
 async def test_a_member_that_is_known_to_be_dead_is_not_waited_for(platform: Platform) -> None:
-    writer = await platform.join("a", "p1", ttl_seconds=600)
+    writer = await platform.join("a", "p1")
     dead = await platform.join("b", "p2", ttl_seconds=600)
-    alive = await platform.join("c", "p22", ttl_seconds=600)
+    alive = await platform.join("c", "p22")
     dead.stop_like_a_stopped_process()
     platform.network.cut.add("b")
     writing = asyncio.create_task(writer.write(b"x"))
@@ -268,7 +271,7 @@ async def test_a_member_that_is_known_to_be_dead_is_not_waited_for(platform: Pla
 
 
 async def test_a_write_waits_for_a_member_whose_record_cannot_be_read(platform: Platform) -> None:
-    writer, other = await platform.join("a"), await platform.join("b")
+    writer, other = [await platform.join(name, ttl_seconds=SHORT) for name in ("a", "b")]
     await writer.write(b"old")
     assert await other.value() == b"old"
     # As a later version might write it. The member behind it serves from memory, and nobody knows where to ask.
@@ -283,11 +286,11 @@ async def test_a_write_waits_for_a_member_whose_record_cannot_be_read(platform: 
 
 
 async def test_a_member_whose_record_is_written_over_registers_anew(platform: Platform) -> None:
-    writer, other = await platform.join("a"), await platform.join("b")
+    writer, other = [await platform.join(name, ttl_seconds=SHORT) for name in ("a", "b")]
     before = other.cluster._key
     await put(writer.client, before, b"no record", 0)
     for number in range(5):
-        await asyncio.wait_for(writer.write(b"%d" % number), 30)
+        await asyncio.wait_for(writer.write(b"%d" % number), 60)
         assert await other.value() == b"%d" % number
     await other.serves_from_memory()
     assert other.cluster._key != before
@@ -296,10 +299,10 @@ async def test_a_member_whose_record_is_written_over_registers_anew(platform: Pl
 async def test_what_is_no_members_record_keeps_no_write_waiting_for_ever(
     platform: Platform,
 ) -> None:
-    writer = await platform.join("a")
+    writer = await platform.join("a", ttl_seconds=SHORT)
     key = MEMBERS + b"kv/none"
     await put(writer.client, key, b"no record", 0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await writer.write(b"1")
         await writer.write(b"2")
     assert (
@@ -310,13 +313,13 @@ async def test_what_is_no_members_record_keeps_no_write_waiting_for_ever(
 async def test_an_address_that_cannot_be_asked_is_one_that_does_not_answer(
     platform: Platform,
 ) -> None:
-    writer, other = await platform.join("a"), await platform.join("b")
+    writer, other = [await platform.join(name, ttl_seconds=SHORT) for name in ("a", "b")]
 
     async def broken(*_: object) -> None:
         raise ValueError("no address")
 
     writer.cluster._confirm = broken
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await writer.write(b"new")
     assert await other.value() == b"new"
 
@@ -329,7 +332,7 @@ async def put(client: EtcdClient, key: bytes, value: bytes, lease: int) -> None:
 
 
 async def test_members_agree_again_after_etcd_was_killed(platform: Platform) -> None:
-    one, other = await platform.join("a"), await platform.join("b")
+    one, other = [await platform.join(name, ttl_seconds=SHORT) for name in ("a", "b")]
     await one.write(b"before")
     assert await other.value() == b"before"
     await platform.server.kill()
@@ -415,15 +418,15 @@ async def test_what_was_begun_before_a_change_is_not_kept(platform: Platform) ->
 
 
 async def test_what_is_made_does_not_outlive_certainty(platform: Platform) -> None:
-    stopped = await platform.join("a")
+    stopped = await platform.join("a", ttl_seconds=SHORT)
     record = Record(stopped.store, A, lambda entry: entry.value if entry else b"")
     await stopped.write(b"before")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         # The watch tells of the write as well, mostly before it returns.
         while stopped.store.made() != {record: b"before"}:
             assert await record.current() == b"before"
     stopped.stop_like_a_stopped_process()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while stopped.cluster.certain():
             await asyncio.sleep(0.05)
     assert stopped.store.made() is None
@@ -434,7 +437,8 @@ async def test_what_is_made_does_not_outlive_certainty(platform: Platform) -> No
 
 async def test_an_answer_is_kept_only_while_its_keys_stand(platform: Platform) -> None:
     auth = await platform.join("a")
-    gateway = Cluster(EtcdClient(platform.server.config), platform.network.confirm)
+    client = EtcdClient(platform.server.config)
+    gateway = Cluster(client, platform.network.confirm, ttl_seconds=60)
     changed: list[bytes] = []
     forgotten: list[bool] = []
     view = gateway.view("kv/")

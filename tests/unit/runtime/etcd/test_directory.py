@@ -34,8 +34,8 @@ async def client(etcd: EmbeddedEtcd) -> AsyncIterator[EtcdClient]:
     await client.close()
 
 
-async def member(client: EtcdClient, address: str, *services: str) -> Cluster:
-    cluster = Cluster(client, _never, ttl_seconds=1)
+async def member(client: EtcdClient, address: str, *services: str, ttl_seconds: int = 6) -> Cluster:
+    cluster = Cluster(client, _never, ttl_seconds=ttl_seconds)
     await cluster.start(address, services[0])
     await cluster.announce(services)
     return cluster
@@ -62,7 +62,7 @@ async def test_members_are_found_while_they_serve(client: EtcdClient) -> None:
 
 
 async def test_one_that_died_is_gone_with_its_lease(client: EtcdClient) -> None:
-    dead = await member(client, "a:1", "transit")
+    dead = await member(client, "a:1", "transit", ttl_seconds=1)
     directory = Directory(client)
     directory.start()
     await until(lambda: directory.addresses("transit") == {"a:1"})

@@ -85,7 +85,7 @@ async def test_what_rests_on_a_restored_etcd_is_served_no_more(
         with pytest.raises(ServiceError, match="restored or replaced") as caught:
             await ask()
         assert caught.value.kind is Kind.UNAVAILABLE
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await process.stop()
     assert process.breaks == 1
     assert len([each for each in caplog.records if each.levelname == "CRITICAL"]) == 1

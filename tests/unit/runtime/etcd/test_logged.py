@@ -84,7 +84,7 @@ def test_releases_are_known(version: str, early: bool) -> None:
 async def test_a_transaction_returns_once_it_is_logged(fake: FakeEtcd) -> None:
     client: EtcdClient = fake.client  # type: ignore[attr-defined]
     running = asyncio.create_task(client.transaction(put(b"1")))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not fake.reads:
             await asyncio.sleep(0.01)
         assert not running.done()
@@ -97,7 +97,7 @@ async def test_an_etcd_that_was_started_again_meanwhile_has_acknowledged_nothing
 ) -> None:
     client: EtcdClient = fake.client  # type: ignore[attr-defined]
     running = asyncio.create_task(client.transaction(put(b"1")))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not fake.reads:
             await asyncio.sleep(0.01)
         fake.term += 1

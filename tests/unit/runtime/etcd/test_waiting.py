@@ -85,7 +85,7 @@ async def test_what_nobody_answers_is_asked_again(
             await client.grant(3)
             raise AssertionError("nobody answers")
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await Waiting(stop).until_done(work) == "done"
         assert len(asked) == 1
         await client.close()
@@ -109,7 +109,7 @@ async def test_it_ends_at_once_when_it_is_told_to(stop: asyncio.Event) -> None:
         await asyncio.sleep(0.05)
         assert not working.done()
         stop.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(EndedError):
                 await working
     assert ended.is_set()
@@ -156,7 +156,7 @@ async def refused(stop: asyncio.Event, client: EtcdClient) -> RefusedError:
         raise AssertionError("there is no other member")
 
     cluster = Cluster(client, confirm)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(RefusedError) as caught:
             await Waiting(stop).until_done(lambda: cluster.start("127.0.0.1:1", "kv"))
     await client.close()

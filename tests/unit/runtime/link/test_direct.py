@@ -166,7 +166,8 @@ async def test_calls_take_it_and_fall_back_to_the_stream(folder: Path) -> None:
     server = InternalServer(table(echo), Identities(folder, DOMAIN, ["echo"]), drain_seconds=1)
     port = await server.start("127.0.0.1:0")
     connector = Identities(folder, DOMAIN, ["gateway"]).connector("gateway", "echo")
-    remote = RemoteCaller(connector, [f"127.0.0.1:{port}"], response_classes(SERVICE))
+    responses = response_classes(SERVICE)
+    remote = RemoteCaller(connector, [f"127.0.0.1:{port}"], responses, wait_seconds=60)
 
     async def call(method: str, text: str = "") -> str:
         answer = await remote.call(f"/{NAME}/{method}", Text(value=text), RequestContext("r"))
@@ -174,7 +175,7 @@ async def test_calls_take_it_and_fall_back_to_the_stream(folder: Path) -> None:
 
     assert await call("Echo", "first") == "first"
     replica = next(iter(remote._replicas.values()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while replica._direct is None:
             await asyncio.sleep(0.01)
     assert await call("WhoAmI") == "gateway r  "
@@ -199,7 +200,8 @@ async def called(folder: Path, **direct: str) -> AsyncIterator[tuple[RemoteCalle
     server = InternalServer(table(), Identities(folder, DOMAIN, ["echo"]), drain_seconds=1)
     port = await server.start("127.0.0.1:0", **direct)
     connector = Identities(folder, DOMAIN, ["gateway"]).connector("gateway", "echo")
-    remote = RemoteCaller(connector, [f"127.0.0.1:{port}"], response_classes(SERVICE))
+    responses = response_classes(SERVICE)
+    remote = RemoteCaller(connector, [f"127.0.0.1:{port}"], responses, wait_seconds=60)
     yield remote, next(iter(remote._replicas.values()))
     await remote.close()
     await server.stop()
@@ -212,7 +214,7 @@ async def ask(remote: RemoteCaller) -> str:
 
 async def joined(replica: Replica) -> tuple[str, int]:
     """Returns where the connection beside the stream goes, once there is one."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while replica._direct is None or replica._direct._transport is None:
             await asyncio.sleep(0.01)
     host, port = replica._direct._transport.get_extra_info("peername")[:2]
@@ -308,7 +310,7 @@ async def test_what_swallows_it_delays_nothing(
     monkeypatch.setattr(module, "_JOIN_SECONDS", 1.0)
     async with called(folder, direct_reached=f"127.0.0.1:{relay.port}") as (remote, replica):
         answers = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while replica._joining is None or not replica._joining.done():
                 assert await ask(remote) == "asked"
                 answers += 1
@@ -325,7 +327,7 @@ async def test_what_leads_to_another_replica_fails_no_call(
     """As a name that stands for all replicas of a service: the other one does not know the ticket."""
     reached = f"127.0.0.1:{listener.port}"
     async with called(folder, direct_reached=reached) as (remote, replica):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while replica._joining is None or not replica._joining.done():
                 assert await ask(remote) == "asked"
         assert replica._direct is None

@@ -65,7 +65,7 @@ async def ask(remote: RemoteCaller) -> str:
 async def joined(remote: RemoteCaller) -> None:
     """Returns once the connection beside the stream is there."""
     (replica,) = remote._replicas.values()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while replica._direct is None:
             await asyncio.sleep(0.01)
 

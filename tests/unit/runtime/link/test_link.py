@@ -69,7 +69,7 @@ async def served(identities: Path) -> AsyncIterator[Served]:
     await served.server.stop(None)
 
 
-def caller(folder: Path, name: str, *ports: int, wait_seconds: float = 2.0) -> RemoteCaller:
+def caller(folder: Path, name: str, *ports: int, wait_seconds: float = 60.0) -> RemoteCaller:
     connect = Identities(folder, DOMAIN, [name]).connector(name, "echo")
     addresses = [f"127.0.0.1:{port}" for port in ports]
     return RemoteCaller(connect, addresses, response_classes(SERVICE), wait_seconds=wait_seconds)
@@ -149,8 +149,9 @@ async def test_a_caller_that_the_contract_does_not_name_is_refused(
 async def test_a_deadline_ends_the_call_on_both_sides(
     gateway: RemoteCaller, served: Served
 ) -> None:
+    await send(gateway, "Echo")
     with pytest.raises(ServiceError) as caught:
-        await send(gateway, "Wait", seconds=0.1)
+        await send(gateway, "Wait", seconds=0.5)
     assert caught.value.kind is Kind.DEADLINE
     assert await send(gateway, "Echo", "still there") == "still there"
 
@@ -175,7 +176,7 @@ async def test_a_stream_that_is_given_up_on_this_side_comes_back(
     (replica,) = gateway._replicas.values()
     # gRPC cancels the stream, which whoever reads from it sees as a cancellation of its own.
     replica._outbox.put("no call")  # type: ignore[arg-type]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while gateway.usable:
             await asyncio.sleep(0.001)
     assert await send(gateway, "Echo", "after") == "after"
@@ -221,7 +222,7 @@ async def test_a_replica_that_is_starting_gets_no_calls_until_it_takes_them(
         assert await send(both, "Echo", "x") == "x"
         await asyncio.sleep(0.02)  # as often as the caller tries to reach it
     starting.takes = True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(await both.call_each(f"/{NAME}/Echo", request, CONTEXT)) < 2:
             await asyncio.sleep(0.02)
     await both.close()
@@ -235,7 +236,7 @@ async def test_a_stream_that_was_refused_leaves_no_task(served: Served, identiti
     await send(both, "Echo", "x")
     refused = both._replicas[f"127.0.0.1:{starting.port}"]
     outboxes: set[object] = set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(outboxes) < 5:  # one for each stream
             outboxes.add(refused._outbox)
             await asyncio.sleep(0.01)
@@ -266,9 +267,9 @@ async def test_a_draining_replica_gets_no_new_calls_and_answers_the_old(
 async def test_a_call_to_each_reaches_every_replica(served: Served, identities: Path) -> None:
     second = Served(identities, Echo(), refuses=Kind.SEALED)
     await second.start()
-    both = caller(identities, "gateway", served.port, second.port)
+    both = caller(identities, "gateway", served.port, second.port, wait_seconds=2)
     request = Text(value="x")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(answers := await both.call_each(f"/{NAME}/Echo", request, CONTEXT)) < 2:
             await asyncio.sleep(0.02)
     kinds = {a.kind if isinstance(a, ServiceError) else a.value for a in answers}
@@ -279,7 +280,7 @@ async def test_a_call_to_each_reaches_every_replica(served: Served, identities: 
         assert answer.value == "x"
     await served.server.stop(0)
     with pytest.raises(ServiceError) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 await both.call(f"/{NAME}/Echo", request, CONTEXT, passing_over=Kind.SEALED)
     assert caught.value.kind in (Kind.SEALED, Kind.UNAVAILABLE)
@@ -309,7 +310,7 @@ async def test_a_client_of_another_authority_is_refused(served: Served, tmp_path
     channel = Connector(Renewable(stranger), f"echo.{DOMAIN}")(f"127.0.0.1:{served.port}")
     echo = channel.unary_unary(f"/{NAME}/Echo", Text.SerializeToString, Text.FromString)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await echo(Text(value="x"), timeout=5)
+        await echo(Text(value="x"), timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await channel.close()
 

@@ -163,10 +163,12 @@ async def test_a_draining_replica_refuses_streams_and_another_takes_them(
 async def test_replicas_come_and_go_and_no_call_is_lost(served: Served, identities: Path) -> None:
     second = Served(identities, Echo())
     await second.start()
-    remote = caller(identities, "gateway")
+    alone = caller(identities, "gateway", wait_seconds=0.1)
     with pytest.raises(ServiceError) as caught:
-        await remote.call(f"/{NAME}/Echo", Text(value="x"), CONTEXT)
+        await alone.call(f"/{NAME}/Echo", Text(value="x"), CONTEXT)
     assert caught.value.kind is Kind.UNAVAILABLE
+    await alone.close()
+    remote = caller(identities, "gateway")
     remote.use([f"127.0.0.1:{served.port}"])
     waiting = asyncio.create_task(remote.call(f"/{NAME}/Wait", Text(value="old"), CONTEXT))
     await served.echo.waiting.wait()
