@@ -214,7 +214,9 @@ def test_patch_needs_its_content_type(platform: Platform) -> None:
     assert answer.status_code == 415
 
 
-@pytest.mark.parametrize("code", ["1", "99", "199", "600", "999", "1000", "-1", "many"])
+@pytest.mark.parametrize(
+    "code", ["1", "99", "199", "600", "999", "1000", "-1", "4294967296", "many"]
+)
 def test_health_takes_no_status_that_is_none(platform: Platform, code: str) -> None:
     for name in ("activecode", "standbycode", "sealedcode", "uninitcode"):
         answer = platform.http("GET", f"sys/health?{name}={code}", None)

@@ -28,13 +28,14 @@ SECONDS = (
 )
 _TRUE = {"1", "t", "true", "yes", "on"}
 _FALSE = {"0", "f", "false", "no", "off", ""}
+# By type, what its fields hold.
 _INTEGERS = {
-    FieldDescriptor.TYPE_INT32,
-    FieldDescriptor.TYPE_INT64,
-    FieldDescriptor.TYPE_UINT32,
-    FieldDescriptor.TYPE_UINT64,
-    FieldDescriptor.TYPE_SINT32,
-    FieldDescriptor.TYPE_SINT64,
+    FieldDescriptor.TYPE_INT32: range(-(1 << 31), 1 << 31),
+    FieldDescriptor.TYPE_INT64: range(-(1 << 63), 1 << 63),
+    FieldDescriptor.TYPE_UINT32: range(1 << 32),
+    FieldDescriptor.TYPE_UINT64: range(1 << 64),
+    FieldDescriptor.TYPE_SINT32: range(-(1 << 31), 1 << 31),
+    FieldDescriptor.TYPE_SINT64: range(-(1 << 63), 1 << 63),
 }
 TIMESTAMP = "google.protobuf.Timestamp"
 # What stands in JSON for a field that is not set; nothing for those of other formats.
@@ -150,7 +151,8 @@ def scalar_reader(field: Field) -> Callable[[Any], Any]:
     if kind == FieldDescriptor.TYPE_BOOL:
         return lambda value: _boolean(value, name)
     if kind in _INTEGERS:
-        return lambda value: _integer(value, name)
+        held = _INTEGERS[kind]
+        return lambda value: _integer(value, held, name)
     if kind in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
         return lambda value: _number(value, name)
     if kind == FieldDescriptor.TYPE_BYTES:
@@ -228,14 +230,14 @@ def _boolean(value: Any, name: str) -> bool:
     raise invalid(f"{name}: takes true or false")
 
 
-def _integer(value: Any, name: str) -> int:
+def _integer(value: Any, held: range, name: str) -> int:
     try:
         if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise ValueError
         number = int(value) if not isinstance(value, str) else int(value.strip() or "0", 10)
     except (TypeError, ValueError, OverflowError):
         raise invalid(f"{name}: takes a whole number") from None
-    if not -(1 << 63) <= number < 1 << 63:
+    if number not in held:
         raise invalid(f"{name}: the number is too large")
     return number
 
