@@ -21,6 +21,7 @@ from strongroom_runtime.service import Host
 from strongroom_runtime.storage import Plain, Transaction
 
 MOUNT = MountContext("secret/", "kv", "mount-1", "kv_1", {"version": "2"})
+USUAL = 2_764_800  # seconds: 32 days
 CONTEXT = RequestContext("r", mount=MOUNT, token=TokenContext("token-1", "accessor"))
 
 
@@ -412,13 +413,29 @@ async def test_create_and_update_are_rights_of_their_own(kv: Kv) -> None:
         await kv(method, updater, **fields)
 
 
+@pytest.mark.parametrize(
+    ("document", "seconds"),
+    [
+        (b'{"ttl":"1h"}', 3600), (b'{"ttl":90}', 90), (b'{"ttl":"90"}', 90), (b'{"lease":"1h"}', 3600),
+        (b'{"ttl":"100ms"}', 0), (b'{"ttl":"1900ms"}', 1), (b'{"ttl":""}', 0), (b'{"ttl":null}', 0),
+        (b'{"ttl":"","lease":"1h"}', 0), (b'{"ttl":"junk"}', USUAL), (b'{"ttl":"junk","lease":"1h"}', USUAL),
+        (b'{"ttl":1.9}', USUAL), (b'{"ttl":[]}', USUAL), (b'{"ttl":true}', USUAL), (b'{"TTL":"1h"}', USUAL),
+    ],
+)  # fmt: skip
+async def test_how_long_unversioned_secrets_say_they_hold(
+    kv: Kv, document: bytes, seconds: int
+) -> None:
+    await kv("WriteValue", path="app", data=document)
+    assert (await kv("ReadValue", path="app")).lease_duration == seconds
+
+
 async def test_unversioned_secrets(kv: Kv) -> None:
     await kv("WriteValue", path="app", data=b'{"k":"v","ttl":"1h"}')
     answer = await kv("ReadValue", path="app")
     assert (answer.data, answer.lease_duration) == (b'{"k":"v","ttl":"1h"}', 3600)
     await kv("WriteValue", path="app", data=b'{"k":2}')
     answer = await kv("ReadValue", path="app")
-    assert (answer.data, answer.lease_duration) == (b'{"k":2}', 2_764_800)
+    assert (answer.data, answer.lease_duration) == (b'{"k":2}', USUAL)
     await kv("WriteValue", path="app/deep", data=b'{"k":2}')
     assert list((await kv("ListValues")).keys) == ["app", "app/"]
     assert list((await kv("ScanValues")).keys) == ["app", "app/deep"]

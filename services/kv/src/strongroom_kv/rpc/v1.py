@@ -9,14 +9,14 @@ from strongroom_kv.rpc.common import folder_path, secret_path
 from strongroom_kv.storage import Change, Secrets
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
-from strongroom_runtime.durations import parse_seconds
+from strongroom_runtime.durations import parse_exact_seconds
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
 from strongroom_runtime.requests import check_right, mount_of, page
 
 
 class _Ttl(msgspec.Struct):
-    ttl: msgspec.Raw = msgspec.Raw(b"null")
-    lease: msgspec.Raw = msgspec.Raw(b"null")
+    ttl: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    lease: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class KvV1Handlers:
@@ -92,13 +92,20 @@ def _check_unversioned(secret: Secret | None) -> None:
 
 
 def _ttl(document: bytes, default: int) -> int:
-    """Returns the document's own `ttl` (or `lease`, as of old), in seconds, where it is one."""
+    """Returns the document's own `ttl` (or, without one, `lease`, as of old), in whole seconds, where it is a time.
+
+    An empty one is none, as in OpenBao, and so is a part of a second.
+    """
     fields = msgspec.json.decode(document, type=_Ttl)
-    for raw in (fields.ttl, fields.lease):
-        value = msgspec.json.decode(raw)
-        if isinstance(value, str | int) and not isinstance(value, bool):
-            try:
-                return parse_seconds(value)
-            except ValueError:
-                continue
-    return default
+    raw = fields.lease if fields.ttl is msgspec.UNSET else fields.ttl
+    if raw is msgspec.UNSET:
+        return default
+    value = msgspec.json.decode(raw)
+    if value is None or value == "":
+        return 0
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return default
+    try:
+        return int(parse_exact_seconds(value))
+    except ValueError:
+        return default
