@@ -124,6 +124,27 @@ async def test_what_is_kept_of_a_device_is_bounded(
         assert list(platform.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path": "given.log"},
+        {"file_path": "given.log"},
+        {"file_path": "./given.log", "sync": "always", "mode": "0600", "hmac_accessor": "false"},
+    ],
+)
+async def test_options_are_shown_as_they_were_given(
+    platform: Platform, options: dict[str, str]
+) -> None:
+    """Who compares them with what was asked for, as Terraform does, would else make the device anew each time."""
+    async with platform.running() as service:
+        request = pb.EnableDeviceRequest(path="given", type="file", options=options)
+        await platform.ask(service, "AuditService/EnableDevice", request)
+    async with platform.running() as service:
+        listed = await platform.ask(service, "AuditService/ListDevices", pb.ListDevicesRequest())
+        assert dict(listed.devices["given/"].options) == options
+    assert (platform.folder / "given.log").exists()
+
+
 async def test_a_name_alone_is_a_file_in_the_folder_of_each_process(
     platform: Platform, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -26,6 +26,7 @@ def info(mount: Mount) -> pb.MountInfo:
         options=mount.options,
         local=mount.local,
         seal_wrap=mount.seal_wrap,
+        external_entropy_access=mount.external_entropy_access,
         deprecation_status="supported",
     )
     if mount.state == REMOVING:

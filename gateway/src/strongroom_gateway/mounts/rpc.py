@@ -268,6 +268,7 @@ class MountHandlers:
             options=first_options(kind, options, auth=path.startswith("auth/")),
             local=request.local,
             seal_wrap=request.seal_wrap,
+            external_entropy_access=request.external_entropy_access,
         )
         mount = messages.tuned(mount, request.config)
 

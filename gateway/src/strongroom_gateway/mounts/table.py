@@ -41,6 +41,7 @@ class Mount(msgspec.Struct, frozen=True):
     max_ttl: int = 0
     local: bool = False
     seal_wrap: bool = False
+    external_entropy_access: bool = False
     state: str = ACTIVE
     moves: int = 0
     settling: bool = False

@@ -13,10 +13,12 @@ import msgspec
 from strongroom_audit.config import Config
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.record import Record
+from strongroom_runtime.requests import check_length
 from strongroom_runtime.storage import ConflictError, Entry, Path, Plain, Store, Transaction
 from strongroom_runtime.text_hash import TextHash
 
 _DEVICES: Path = (Plain("devices"),)
+_MOST_OPTION_CHARACTERS = 4_096  # as many as a path has in Linux
 _OPTIONS = {"file_path", "path", "sync", "mode", "log_raw", "hmac_accessor", "format", "prefix"}
 
 
@@ -30,6 +32,7 @@ class Device(msgspec.Struct, frozen=True):
     sync_always: bool = False
     local: bool = False
     plain_accessors: bool = False
+    options: dict[str, str] = {}  # as they were given, which is how they are shown
 
     def __repr__(self) -> str:
         return f"Device({self.type}, {self.file})"
@@ -97,9 +100,10 @@ class DeviceStore:
         """
         if kind != "file":
             raise invalid("type: only file devices are supported")
-        for name in options:
+        for name, text in options.items():
             if name not in _OPTIONS:
                 raise invalid(f"options: unknown; known are {', '.join(sorted(_OPTIONS))}")
+            check_length(f"options.{name}", text, _MOST_OPTION_CHARACTERS)
         if options.get("prefix"):
             raise invalid("options.prefix: entries have no prefix")
         if options.get("log_raw", "false").lower() not in ("false", "0", ""):
@@ -119,6 +123,7 @@ class DeviceStore:
             sync_always=sync == "always",
             local=local,
             plain_accessors=options.get("hmac_accessor", "true").lower() in ("false", "0"),
+            options=options,
         )
 
     def file(self, device: Device) -> FilePath:

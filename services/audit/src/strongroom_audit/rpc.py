@@ -115,14 +115,12 @@ class AuditLogHandlers:
 
 
 def _message(path: str, device: Device) -> pb.Device:
-    options = {
-        "file_path": device.file,
-        "sync": "always" if device.sync_always else "background",
-    }
+    # Those of an earlier version were not kept.
+    sync = {"sync": "always"} if device.sync_always else {}
     return pb.Device(
         type=device.type,
         description=device.description,
-        options=options,
+        options=device.options or {"file_path": device.file, **sync},
         local=device.local,
         path=path,
     )

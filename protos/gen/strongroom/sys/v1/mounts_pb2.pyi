@@ -72,7 +72,7 @@ class MountInfo(_message.Message):
     seal_wrap: _builtins.bool
     """As it was asked for."""
     external_entropy_access: _builtins.bool
-    """Always false."""
+    """As it was asked for."""
     plugin_version: _builtins.str
     """Always empty: engines are part of the product."""
     running_plugin_version: _builtins.str
@@ -485,6 +485,7 @@ class EnableMountRequest(_message.Message):
     SEAL_WRAP_FIELD_NUMBER: _builtins.int
     PLUGIN_VERSION_FIELD_NUMBER: _builtins.int
     PLUGIN_NAME_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ENTROPY_ACCESS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Where to mount it."""
     type: _builtins.str
@@ -499,6 +500,8 @@ class EnableMountRequest(_message.Message):
     """Must be empty: engines are part of the product."""
     plugin_name: _builtins.str
     """Another name for type, as of old."""
+    external_entropy_access: _builtins.bool
+    """Accepted and kept: randomness is the operating system's."""
     @_builtins.property
     def config(self) -> Global___MountTuning:
         """How it is tuned."""
@@ -519,10 +522,11 @@ class EnableMountRequest(_message.Message):
         seal_wrap: _builtins.bool = ...,
         plugin_version: _builtins.str = ...,
         plugin_name: _builtins.str = ...,
+        external_entropy_access: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "local", b"local", "options", b"options", "path", b"path", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "seal_wrap", b"seal_wrap", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "external_entropy_access", b"external_entropy_access", "local", b"local", "options", b"options", "path", b"path", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "seal_wrap", b"seal_wrap", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -893,6 +897,7 @@ class EnableAuthRequest(_message.Message):
     SEAL_WRAP_FIELD_NUMBER: _builtins.int
     PLUGIN_VERSION_FIELD_NUMBER: _builtins.int
     PLUGIN_NAME_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ENTROPY_ACCESS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Where to mount it."""
     type: _builtins.str
@@ -907,6 +912,8 @@ class EnableAuthRequest(_message.Message):
     """Must be empty: engines are part of the product."""
     plugin_name: _builtins.str
     """Another name for type, as of old."""
+    external_entropy_access: _builtins.bool
+    """Accepted and kept: randomness is the operating system's."""
     @_builtins.property
     def config(self) -> Global___MountTuning:
         """How it is tuned."""
@@ -927,10 +934,11 @@ class EnableAuthRequest(_message.Message):
         seal_wrap: _builtins.bool = ...,
         plugin_version: _builtins.str = ...,
         plugin_name: _builtins.str = ...,
+        external_entropy_access: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "local", b"local", "options", b"options", "path", b"path", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "seal_wrap", b"seal_wrap", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "description", b"description", "external_entropy_access", b"external_entropy_access", "local", b"local", "options", b"options", "path", b"path", "plugin_name", b"plugin_name", "plugin_version", b"plugin_version", "seal_wrap", b"seal_wrap", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
