@@ -70,6 +70,18 @@ async def mounts() -> Mounts:
     return mounts
 
 
+async def test_what_was_asked_for_is_shown_though_it_does_nothing(mounts: Mounts) -> None:
+    """Who compares it with what is there, as Terraform does, would else mount it anew each time."""
+    asked = {"local": True, "seal_wrap": True, "external_entropy_access": True}
+    await mounts("EnableMount", path="asked", type="kv", **asked)
+    await mounts("EnableAuth", path="asked", type="userpass", **asked)
+    for answer in (
+        await mounts("ReadMount", path="asked"),
+        await mounts("ReadAuth", path="asked"),
+    ):
+        assert {name: getattr(answer.mount, name) for name in asked} == asked
+
+
 async def refused(call: Any, text: str, kind: Kind = Kind.INVALID) -> None:
     with pytest.raises(ServiceError) as caught:
         await call
