@@ -46,14 +46,14 @@ class Postgres:
         return f"postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{self.port}/postgres"
 
     def dsn(self, user: str = ADMIN, password: str = PASSWORD) -> str:
-        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/postgres?connect_timeout=5"
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/postgres?connect_timeout=60"
 
     def sql(self, statement: str, user: str = ADMIN, password: str = PASSWORD) -> list[str]:
         """Returns the rows of a statement, as psql writes them; raises where it fails."""
         done = subprocess.run(
             [str(BINARIES / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1",
              "-c", statement, self.dsn(user, password)],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(done.stderr.strip())
@@ -86,7 +86,7 @@ class Postgres:
             stdout=subprocess.DEVNULL, stderr=(self.folder / "postgres.log").open("ab"),
             user=user, group=group,
         )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             with contextlib.suppress(RuntimeError):
                 self.sql("SELECT 1")
@@ -100,7 +100,7 @@ class Postgres:
         if self.process is not None:
             self._signal(signal.SIGCONT)
             self._signal(signal.SIGQUIT)
-            self.process.wait(60)
+            self.process.wait(120)
             self.process = None
 
     def freeze(self) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import hvac
@@ -27,6 +27,9 @@ BIN = Path(sys.executable).parent
 BAO = get_binary_path()
 ROOT = "integration-root-token"
 TOPOLOGIES = ("all", "split")
+# For what takes a second or two where nothing else runs. It counts only where a test is about to fail.
+_PATIENCE_SECONDS = 120.0
+T = TypeVar("T")
 
 
 @dataclass
@@ -87,7 +90,7 @@ class Platform:
             environment["BAO_TOKEN"] = token
         return subprocess.run(
             [BAO, *arguments],
-            env=environment, capture_output=True, text=True, timeout=60, input=input, check=False,
+            env=environment, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, input=input, check=False,
         )  # fmt: skip
 
     def channel(self) -> grpc.Channel:
@@ -101,11 +104,16 @@ class Platform:
             answer = health.Check(health_pb2.HealthCheckRequest(service=name))
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def kill(self, name: str) -> None:
-        os.kill(self.child(name), signal.SIGKILL)
+    def kill(self, *names: str) -> None:
+        """Kills processes at once: none does anything after it was seen that another is gone."""
+        for pid in [self.child(name) for name in names]:
+            os.kill(pid, signal.SIGKILL)
 
     def child(self, name: str) -> int:
-        """Returns the id of a process as it is now, after restarts too."""
+        """Returns the id of a process as it is now; waits for one that ended and is to be started again."""
+        return int(until(lambda: self._child(name)))
+
+    def _child(self, name: str) -> int:
         for line in subprocess.run(
             ["ps", "-ww", "--ppid", str(self.process.pid), "-o", "pid=,args="],
             capture_output=True, text=True, check=True,
@@ -125,7 +133,7 @@ class Platform:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(40)
+            self.process.wait(_PATIENCE_SECONDS)
         if self.process.returncode is None:
             self.process.kill()
             self.process.wait()
@@ -136,7 +144,7 @@ def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def until(check: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(check: Callable[[], Any], seconds: float = _PATIENCE_SECONDS) -> Any:
     """Returns what a check gives once it is true; its last error if it never is."""
     deadline = time.monotonic() + seconds
     error: Exception | None = None
@@ -149,6 +157,21 @@ def until(check: Callable[[], Any], seconds: float = 30.0) -> Any:
             error = caught
         time.sleep(0.05)
     raise error or TimeoutError("it did not come true")
+
+
+def while_it_lasts(check: Callable[[int], T], seconds: int) -> T:
+    """Returns what a check gives that makes something which lasts so many seconds, and looks at it meanwhile.
+
+    Where the machine took longer than that, what it saw says nothing: it is called again, for more seconds.
+    """
+    for lasting in (seconds, 4 * seconds):
+        began = time.monotonic()
+        try:
+            return check(lasting)
+        except (AssertionError, LookupError):
+            if time.monotonic() - began < lasting - 1:  # spans may be cut to whole seconds
+                raise
+    return check(16 * seconds)
 
 
 @contextlib.contextmanager
@@ -176,7 +199,7 @@ def start(
     with (folder / "output.log").open("ab") as log, (folder / "said.txt").open("ab") as said:
         variables = {**os.environ, **(environment or {})}
         process = subprocess.Popen(arguments, stdout=said, stderr=log, env=variables)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 2 * _PATIENCE_SECONDS  # it gives up by itself, and says why
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
@@ -192,6 +215,16 @@ def start(
         yield platform
     finally:
         platform.stop()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Returns what is in the files below a folder, of a server that may put one away at any moment."""
+    found: dict[Path, bytes] = {}
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if file.is_file():
+                found[file] = file.read_bytes()
+    return found
 
 
 def beside(platform: Platform) -> tuple[str, ...]:
@@ -223,7 +256,7 @@ def services(folder: Path, target: str, *options: str) -> Iterator["subprocess.P
         yield running
     finally:
         running.send_signal(signal.SIGTERM)
-        running.wait(40)
+        running.wait(_PATIENCE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ def running(platform: Platform, folder: Path, command: str, config: str) -> Iter
     """Runs the agent or the proxy of `bao` with AppRole auto-auth; yields its log."""
     platform.bao("policy", "write", "agent", "-", input=POLICY)
     platform.http("POST", "sys/auth/agents", json={"type": "approle"})
-    role = {"token_policies": "agent", "token_ttl": "8s", "token_max_ttl": "24s"}
+    role = {"token_policies": "agent", "token_ttl": "18s", "token_max_ttl": "40s"}
     platform.http("POST", "auth/agents/role/app", json=role)
     made = platform.http("GET", "auth/agents/role/app/role-id").json()["data"]
     (folder / "role").write_text(made["role_id"])
@@ -58,7 +58,7 @@ def running(platform: Platform, folder: Path, command: str, config: str) -> Iter
         yield log
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         platform.http("DELETE", "sys/auth/agents")
 
 
@@ -74,11 +74,11 @@ def test_the_agent_renders_templates_and_logs_in_again(platform: Platform, tmp_p
     with running(platform, tmp_path, "agent", template) as log:
         rendered = tmp_path / "rendered"
         until(lambda: rendered.read_text() == "first")
-        token = (tmp_path / "token").read_text()
+        token = until(lambda: (tmp_path / "token").read_text())
         platform.bao("kv", "put", "secret/agent/app", "password=second")
         until(lambda: rendered.read_text() == "second")
-        # Its token lives 8 seconds, and is renewed up to 24; after that it needs a new one.
-        until(lambda: (tmp_path / "token").read_text() != token, 60)
+        # Its token lives 18 seconds, and is renewed up to 40; after that it needs a new one.
+        until(lambda: (tmp_path / "token").read_text() != token)
         platform.bao("kv", "put", "secret/agent/app", "password=third")
         until(lambda: rendered.read_text() == "third")
         assert "renewed auth token" in log.read_text()
@@ -100,7 +100,7 @@ def test_the_proxy_adds_its_token(platform: Platform, tmp_path: Path) -> None:
     with running(platform, tmp_path, "proxy", proxy):
 
         def ask(path: str, **headers: str) -> requests.Response:
-            return requests.get(f"http://127.0.0.1:{port}/v1/{path}", headers=headers, timeout=10)
+            return requests.get(f"http://127.0.0.1:{port}/v1/{path}", headers=headers, timeout=60)
 
         guard = {"X-Vault-Request": "true"}
         until(lambda: ask("secret/data/agent/app", **guard).ok)

@@ -1,5 +1,6 @@
 """Processes die; nothing that was acknowledged is lost, and the platform comes back by itself."""
 
+import contextlib
 import json
 import os
 import random
@@ -110,9 +111,7 @@ def test_a_killed_service_comes_back_and_nothing_is_lost(
     split.kill(service)
     until(lambda: split.child(service) != pid)
     before = [len(each.acknowledged) for each in writers]
-    until(
-        lambda: all(len(w.acknowledged) > n + 10 for w, n in zip(writers, before, strict=True)), 60
-    )
+    until(lambda: all(len(w.acknowledged) > n + 10 for w, n in zip(writers, before, strict=True)))
     for each in writers:
         each.end()
     written = {answer["version"]: number for number, answer in writer.acknowledged}
@@ -134,7 +133,7 @@ def test_a_killed_service_comes_back_and_nothing_is_lost(
     assert {user["username"] for _, user in asker.acknowledged} <= database.users() - before_all
     # No user without a lease, also of those whose answer was lost, and none once all are revoked.
     until(lambda: len(database.users() - before_all) <= leases(split))
-    until(lambda: split.http("PUT", "sys/leases/revoke-prefix/database").status_code == 204, 60)
+    until(lambda: split.http("PUT", "sys/leases/revoke-prefix/database").status_code == 204)
     assert database.users() <= before_all
     assert leases(split) == 0
 
@@ -183,12 +182,12 @@ def test_a_platform_that_has_lost_its_store_answers_nothing_from_memory(split: P
     os.kill(etcd, signal.SIGSTOP)
     try:
         # While its lease is certain nobody else can have changed anything.
-        until(lambda: read() != 200, 120)
+        until(lambda: read() != 200)
         for _ in range(3):
             assert read() >= 500
     finally:
         os.kill(etcd, signal.SIGCONT)
-    until(lambda: read() == 200, 120)
+    until(lambda: read() == 200)
 
 
 @pytest.mark.parametrize("topology", ["all", "split"])
@@ -208,32 +207,45 @@ def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, topology: 
 @pytest.mark.parametrize("topology", ["all", "split"])
 def test_nobody_waits_for_the_leases_of_the_dead(tmp_path: Path, topology: str) -> None:
     log = tmp_path / "output.log"
-    ended = "the membership of a dead process was ended"
+
+    def ended() -> int:
+        return log.read_text().count("the membership of a dead process was ended")
+
+    # On a busy machine some leases run out before the supervisor comes to them; hardly those of three attempts.
     with start(tmp_path, topology) as platform:
-        # One that its supervisor finds dead.
-        platform.kill("server" if topology == "all" else "kv")
-        until(lambda: ended in log.read_text())
-        until(lambda: platform.http("POST", "secret/data/kept", json={"data": {"v": 1}}).ok)
-        # All at once, as when the machine loses its power; stopped first, the supervisor starts none again.
-        platform.process.send_signal(signal.SIGSTOP)
-        for name in platform.pids:
-            platform.kill(name)
-        platform.process.kill()
-        platform.process.wait()
-    assert log.read_text().count(ended) == 1
-    with start(tmp_path, topology, command="server") as again:
-        assert again.http("GET", "secret/data/kept").ok
-        servers = len(again.pids) - 1  # without etcd
-        # On a slow machine some leases run out before the supervisor comes to them.
-        assert 1 < log.read_text().count(ended) <= 1 + servers
+        for _ in range(3):  # one that its supervisor finds dead
+            platform.kill("server" if topology == "all" else "kv")
+            with contextlib.suppress(TimeoutError):
+                until(ended, 15)
+            until(lambda: platform.http("POST", "secret/data/kept", json={"data": {"v": 1}}).ok)
+            if ended():
+                break
+        assert ended()
+        lose_power(platform)
+    for _ in range(3):  # all of them
+        before = ended()
+        with start(tmp_path, topology, command="server") as again:
+            assert again.http("GET", "secret/data/kept").ok
+            found, servers = ended() - before, len(again.pids) - 1  # without etcd
+            lose_power(again)
+        if found:
+            break
+    assert 1 <= found <= servers
+
+
+def lose_power(platform: Platform) -> None:
+    """Kills everything; the supervisor is stopped first, so that it starts nothing again."""
+    platform.process.send_signal(signal.SIGSTOP)
+    platform.kill(*platform.pids)
+    platform.process.kill()
+    platform.process.wait()
 
 
 def test_the_state_survives_the_end_of_everything(tmp_path: Path) -> None:
     with start(tmp_path, "all") as platform:
         platform.bao("kv", "put", "secret/kept", "v=1")
         token = platform.http("POST", "auth/token/create", json={"policies": ["default"]}).json()
-        for name in platform.pids:
-            platform.kill(name)
+        platform.kill(*platform.pids)
         until(lambda: platform.http("GET", "secret/data/kept").status_code == 200)
     with start(tmp_path, "split", command="server") as again:
         assert again.bao("kv", "get", "-field=v", "secret/kept") == "1"

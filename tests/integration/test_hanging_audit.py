@@ -7,6 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
+
 from tests.integration.client import AskError
 from tests.integration.platforms import ROOT, Platform, start, until
 
@@ -22,6 +24,7 @@ class Load(threading.Thread):
         self._number = number
         self._ending = threading.Event()
         self.answered: list[str] = []  # request ids
+        self.times: list[tuple[float, float]] = []  # when each of these was begun, and was answered
         self.failed: list[int] = []
 
     def run(self) -> None:
@@ -29,12 +32,14 @@ class Load(threading.Thread):
         while not self._ending.is_set():
             count += 1
             method = "POST" if count % 2 else "GET"
+            began = time.monotonic()
             try:
                 body = {"data": {"n": count}} if count % 2 else None
                 answer = client.ask(method, f"secret/data/load-{self._number}", ROOT, json=body)
             except AskError:
                 continue
             if answer.ok:
+                self.times.append((began, time.monotonic()))
                 self.answered.append(answer.json()["request_id"])
             else:
                 self.failed.append(answer.status_code)
@@ -55,12 +60,15 @@ def test_nothing_passes_while_the_audit_service_hangs(tmp_path: Path) -> None:
         audit = platform.child("audit")
         os.kill(audit, signal.SIGSTOP)
         try:
-            time.sleep(1)  # what was written before the stop is answered by then
-            before = sum(len(load.answered) for load in loads)
-            time.sleep(HANGS_SECONDS - 1)
-            assert sum(len(load.answered) for load in loads) == before
+            until(lambda: psutil.Process(audit).status() == psutil.STATUS_STOPPED)
+            stopped = time.monotonic()
+            time.sleep(HANGS_SECONDS)
         finally:
+            hung = time.monotonic()
             os.kill(audit, signal.SIGCONT)
+        # What was written before the stop may be answered after it.
+        times = [each for load in loads for each in load.times]
+        assert [each for each in times if each[0] > stopped and each[1] < hung] == []
         after = [len(load.answered) for load in loads]
         until(
             lambda: all(

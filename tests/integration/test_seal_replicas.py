@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 from click.testing import CliRunner
 
 from strongroom_cli.main import main
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from tests.integration.client import AskError
-from tests.integration.platforms import Platform, services, start, until
+from tests.integration.platforms import Platform, contents, services, start, until
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,12 @@ def test_shares_add_up_whichever_gateway_they_are_given_to(
 ) -> None:
     folder = etcd.folder.parent
     with contextlib.ExitStack() as stack:
+        health = [f"127.0.0.1:{free_port()}" for _ in range(2)]
         seals = [
-            stack.enter_context(services(folder / f"seal{n}", "seal", *common)) for n in (0, 1)
+            stack.enter_context(
+                services(folder / f"seal{n}", "seal", *common, f"--health-listen={address}")
+            )
+            for n, address in enumerate(health)
         ]
         others = "audit,kv,transit,dbcreds,auth"
         stack.enter_context(services(folder / "services", others, *common))
@@ -67,6 +73,17 @@ def test_shares_add_up_whichever_gateway_they_are_given_to(
         assert answer.json()["sealed"] is False
         token = made["root_token"]
 
+        def all_are_open() -> bool:
+            """Gives the shares again where one was not reached yet."""
+            asked = [requests.get(f"http://{address}/ready", timeout=60) for address in health]
+            if all(answer.ok for answer in asked):
+                return True
+            for share in made["keys"][:3]:
+                one.http("POST", "sys/unseal", None, json={"key": share})
+            return False
+
+        until(all_are_open)
+
         def works(gateway: Platform) -> bool:
             return gateway.http("GET", "sys/mounts", token).status_code == 200
 
@@ -78,7 +95,7 @@ def test_shares_add_up_whichever_gateway_they_are_given_to(
             assert gateway.http("POST", "sys/rotate/root", token).status_code == 204
         # Both seals are open: either may go.
         seals[0].send_signal(signal.SIGTERM)
-        seals[0].wait(40)
+        seals[0].wait(120)
         until(lambda: one.http("GET", "sys/key-status", token).status_code == 200)
         # One that comes back is closed, and the other speaks for both.
         stack.enter_context(services(folder / "seal2", "seal", *common))
@@ -96,8 +113,7 @@ def test_shares_add_up_whichever_gateway_they_are_given_to(
         for share, gateway in zip(made["keys"][2:], (other, other, one), strict=False):
             gateway.http("POST", "sys/unseal", None, json={"key": share})
         until(lambda: works(one) and works(other))
-    for file in etcd.folder.rglob("*"):
-        content = file.read_bytes() if file.is_file() else b""
+    for content in contents(etcd.folder).values():
         for share in made["keys"]:
             assert bytes.fromhex(share) not in content
             assert share.encode() not in content
