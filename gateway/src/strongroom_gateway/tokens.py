@@ -12,6 +12,8 @@ from strongroom_runtime.context import RequestContext, TokenContext
 from strongroom_runtime.errors import denied
 from strongroom_runtime.etcd.prefix import PrefixView
 from strongroom_runtime.handlers import Caller
+from strongroom_runtime.locks import KeyedLocks
+from strongroom_runtime.long_policies import acl_of, are_long
 from strongroom_runtime.policy import Acl, ParsedPolicies
 
 _GATE = "/strongroom.auth.v1.TokenGateService/"
@@ -59,6 +61,7 @@ class TokenGate:
         self._parsed = ParsedPolicies()
         self._tokens: Kept[Identity] = Kept(view, _TOKENS_BYTES)
         self._acls: Kept[tuple[Acl, float]] = Kept(view, _ACLS_BYTES)  # until when
+        self._reading = KeyedLocks()
 
     async def resolve(self, text: str, address: str, context: RequestContext) -> Identity:
         """Returns who a token is; where its uses are limited, this is one of them.
@@ -92,21 +95,33 @@ class TokenGate:
 
     async def acl(self, policies: tuple[str, ...], context: RequestContext) -> Acl:
         """Returns what policies allow together. Those that do not exist allow nothing."""
-        known = self._acls.get(policies)
+        known = self._known(policies)
         if known is not None:
-            acl, ends = known
-            if self._clock.monotonic() < ends:
-                return acl
+            return known
         asked = self._clock.monotonic()
         response = await self._policies(policies, context, linearizable=False)
         if self._acls.stale(response.dependencies, response.as_of):
             response = await self._policies(policies, context, linearizable=True)
+        if not are_long(response.texts.values()):
+            return await self._compile(policies, response, asked)
+        # It is read once for all who ask meanwhile.
+        async with self._reading.hold(policies):
+            return self._known(policies) or await self._compile(policies, response, asked)
+
+    def _known(self, policies: tuple[str, ...]) -> Acl | None:
+        known = self._acls.get(policies)
+        if known is None:
+            return None
+        acl, ends = known
+        return acl if self._clock.monotonic() < ends else None
+
+    async def _compile(
+        self, policies: tuple[str, ...], response: gate_pb2.ResolvePoliciesResponse, asked: float
+    ) -> Acl:
+        """Returns what the texts of policies say, and keeps it."""
         # Where an earlier version of the auth service answers, this machine's time has to do.
         now = response.now or self._clock.now()
-        policies_now = (
-            self._parsed.parse(n, text).render({}) for n, text in response.texts.items()
-        )
-        acl = Acl.compile(policies_now, now)
+        acl = await acl_of(response.texts, self._parsed, now)
         ends = asked + min(response.seconds_left or math.inf, acl.ends - now)
         size = _ACL_TIMES * response.ByteSize() + _ACL_OBJECTS
         self._acls.keep(policies, (acl, ends), list(response.dependencies), response.as_of, size)

@@ -5,6 +5,7 @@ import base64
 import datetime
 import json
 import math
+import threading
 from typing import Any
 
 import msgspec
@@ -13,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.auth.harness import ROOT, Auth, count, refused
 
+from strongroom_auth.policies import storage
 from strongroom_auth.policies.records import PolicyRecord
 from strongroom_runtime.errors import Kind, ServiceError
+from strongroom_runtime.policy import Policy, parse_policy
 from strongroom_runtime.storage import Plain, Transaction
 
 TEXT = 'path "secret/*" { capabilities = ["read", "list"] }'
@@ -50,6 +53,22 @@ async def test_a_policy_comes_back_as_it_was_written(auth: Auth) -> None:
     await auth("DeletePolicy", name="App ")
     await refused(auth("ReadPolicy", name="app"), Kind.NOT_FOUND)
     await auth("DeletePolicyOld", name="app")
+
+
+async def test_a_long_policy_is_checked_beside_the_event_loop(
+    auth: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[threading.Thread] = []
+
+    def noted(name: str, text: str) -> Policy:
+        used.append(threading.current_thread())
+        return parse_policy(name, text)
+
+    monkeypatch.setattr(storage, "parse_policy", noted)
+    await auth("WritePolicy", name="short", policy=TEXT)
+    await auth("WritePolicy", name="long", policy=TEXT + "#" * 100_000)
+    await refused(auth("WritePolicy", name="long", policy=TEXT * 1_000 + "{"), Kind.INVALID)
+    assert [each is threading.current_thread() for each in used] == [True, False, False]
 
 
 @pytest.mark.parametrize("text", [TEXT, "#\n" + TEXT * 9, '{"path": {"ä": {"policy": "read"}}}'])

@@ -1,5 +1,6 @@
 """What the gateway keeps of tokens, and until when."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from strongroom_gateway.tokens import TokenGate
 from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import ServiceError
+from strongroom_runtime.policy import Policy, parse_policy, parsed
 
 CONTEXT = RequestContext("r")
 
@@ -103,6 +105,25 @@ async def test_policies_are_kept_until_the_first_of_them_ends() -> None:
     clock.advance(1e9)
     await gate.acl(("p",), CONTEXT)
     assert policies.asked == 2
+
+
+async def test_a_long_policy_is_read_once_for_all_who_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, read = ManualClock(), 0
+
+    def counted(name: str, text: str) -> Policy:
+        nonlocal read
+        read += 1
+        return parse_policy(name, text)
+
+    monkeypatch.setattr(parsed, "parse_policy", counted)
+    policies = Policies(clock, 0.0, 1e9, end="#" * 20_000 + "\n")
+    gate = TokenGate(policies, View(), clock)  # type: ignore[arg-type]
+    first, *others = await asyncio.gather(*(gate.acl(("p",), CONTEXT) for _ in range(5)))
+    assert first.capabilities("a") == ["read"]
+    assert all(each is first for each in others)
+    assert read == 1
 
 
 async def test_a_policy_that_is_missing_allows_nothing_and_takes_nothing_from_others() -> None:

@@ -29,19 +29,35 @@ class ParsedPolicies:
         Raises:
             PolicyError: as `parse_policy`.
         """
+        return self.known(name, text) or self.keep(name, text, *sized_policy(name, text))
+
+    def known(self, name: str, text: str) -> Policy | None:
+        """Returns the policy of a text that is kept."""
         known = self._kept.get((name, text))
-        if known is not None:
-            self._kept.move_to_end((name, text))
-            return known[0]
-        policy = parse_policy(name, text)
-        size = _size_of(name, text, policy) + _ENTRY_BYTES
-        if size <= self._most // _LARGEST_SHARE:
+        if known is None:
+            return None
+        self._kept.move_to_end((name, text))
+        return known[0]
+
+    def keep(self, name: str, text: str, policy: Policy, size: int) -> Policy:
+        """Keeps the policy of a text, if it is not too large; returns it."""
+        if size <= self._most // _LARGEST_SHARE and (name, text) not in self._kept:
             self._kept[name, text] = policy, size
             self._held += size
         while self._held > self._most:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._held -= dropped
         return policy
+
+
+def sized_policy(name: str, text: str) -> tuple[Policy, int]:
+    """Returns the policy of a text, and about how many bytes it takes.
+
+    Raises:
+        PolicyError: as `parse_policy`.
+    """
+    policy = parse_policy(name, text)
+    return policy, _size_of(name, text, policy) + _ENTRY_BYTES
 
 
 def _size_of(*values: object) -> int:

@@ -12,7 +12,8 @@ from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.durations import parse_seconds
 from strongroom_runtime.errors import denied, invalid, not_found
-from strongroom_runtime.policy import Acl, ParsedPolicies, Policy, Rule
+from strongroom_runtime.long_policies import acl_of
+from strongroom_runtime.policy import Acl, ParsedPolicies, Rule
 from strongroom_runtime.requests import page
 from strongroom_runtime.timestamps import parse_time, timestamp
 
@@ -168,12 +169,9 @@ class PolicyHandlers:
         return msgspec.json.encode(judged)
 
     async def _acl(self, names: tuple[str, ...]) -> Acl:
-        compiled: list[Policy] = []
-        for name in names:
-            text = await self._policies.text(name)
-            if text is not None:
-                compiled.append(self._parsed.parse(name, text).render({}))
-        return Acl.compile(compiled, self._clock.now())
+        found = {name: await self._policies.text(name) for name in names}
+        texts = {name: text for name, text in found.items() if text is not None}
+        return await acl_of(texts, self._parsed, self._clock.now())
 
 
 def _fields(name: str, record: PolicyRecord) -> dict[str, Any]:

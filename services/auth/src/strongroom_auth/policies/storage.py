@@ -1,5 +1,7 @@
 """Where policies are kept."""
 
+import asyncio
+
 import msgspec
 
 from strongroom_auth import changes
@@ -15,6 +17,7 @@ from strongroom_auth.policies.records import (
 )
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import invalid
+from strongroom_runtime.long_policies import are_long
 from strongroom_runtime.policy import PolicyError, parse_policy
 from strongroom_runtime.storage import Entry, ReadSet, Store, Transaction
 from strongroom_runtime.tools import base64_text
@@ -81,7 +84,9 @@ class PolicyStore:
             raise invalid(f'cannot update "{name}" policy')
         if not 0 < len(name) <= MAX_NAME:
             raise invalid(f"name: must have 1 to {MAX_NAME} characters")
-        text = _checked(name, change.text or "") if change.text is not None or not patch else None
+        text = None
+        if change.text is not None or not patch:
+            text = await _checked(name, change.text or "")
 
         async def changed(entry: Entry | None) -> Transaction:
             stored = decoded(entry.value) if entry is not None else None
@@ -134,12 +139,15 @@ def _replaced(name: str, before: PolicyRecord | None, after: PolicyRecord | None
     return transaction
 
 
-def _checked(name: str, text: str) -> str:
+async def _checked(name: str, text: str) -> str:
     text = _decoded(text)
     if not text.strip():
         raise invalid("'policy' parameter not supplied or empty")
     try:
-        parse_policy(name, text)
+        if are_long([text]):  # others are answered meanwhile
+            await asyncio.to_thread(parse_policy, name, text)
+        else:
+            parse_policy(name, text)
     except PolicyError as error:
         raise invalid(f"failed to parse policy: {error}") from error
     return text
