@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from strongroom_seal.seal import Seal
 
 _WATCH = "/strongroom.seal.v1.KeyService/WatchKeyRing"
+_CONFIRM = "/strongroom.seal.v1.KeyService/ConfirmKeyRing"
 _RETRY_SECONDS = 0.2
 _CONNECT_SECONDS = 5.0
 
@@ -233,14 +234,29 @@ class _Follower:
             seal_pb2.WatchKeyRingRequest.SerializeToString,
             seal_pb2.WatchKeyRingResponse.FromString,
         )
-        async for message in watch(seal_pb2.WatchKeyRingRequest()):
+        async for message in watch(seal_pb2.WatchKeyRingRequest(confirms=True)):
             if not message.sealed:
                 self._not_open.clear()
                 self._work.only(())
                 self._take(message)
+                await _confirm(channel, message)
                 continue
             self._not_open.add(seal)
             if self._not_open.issuperset(self._seals()):
                 self._take(message)
+                await _confirm(channel, message)
             if len(self._seals()) > 1:
                 return
+
+
+async def _confirm(channel: grpc.aio.Channel, message: seal_pb2.WatchKeyRingResponse) -> None:
+    """Tells a seal that what it said was done: who opened or closed it waits for that."""
+    if not message.stream_id:  # of an earlier version
+        return
+    confirm = channel.unary_unary(
+        _CONFIRM,
+        seal_pb2.ConfirmKeyRingRequest.SerializeToString,
+        seal_pb2.ConfirmKeyRingResponse.FromString,
+    )
+    request = seal_pb2.ConfirmKeyRingRequest(stream_id=message.stream_id, change=message.change)
+    await confirm(request, timeout=_CONNECT_SECONDS)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -26,6 +26,8 @@ class FakeSeal:
         self._server = grpc.aio.server()
         self.address = ""
         self.watchers = self.asked = 0
+        self.confirmed: list[tuple[str, int]] = []
+        self.on_confirmation: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         handler = grpc.unary_stream_rpc_method_handler(
@@ -33,7 +35,15 @@ class FakeSeal:
             seal_pb2.WatchKeyRingRequest.FromString,
             seal_pb2.WatchKeyRingResponse.SerializeToString,
         )
-        handlers = {"WatchKeyRing": handler}
+        confirm = grpc.unary_unary_rpc_method_handler(
+            self._confirm,
+            seal_pb2.ConfirmKeyRingRequest.FromString,
+            seal_pb2.ConfirmKeyRingResponse.SerializeToString,
+        )
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "WatchKeyRing": handler,
+            "ConfirmKeyRing": confirm,
+        }
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler("strongroom.seal.v1.KeyService", handlers)]
         )
@@ -60,6 +70,11 @@ class FakeSeal:
                     await self._changed.wait_for(lambda s=said: self._says is not s)  # type: ignore[misc]
         finally:
             self.watchers -= 1
+
+    async def _confirm(self, request: Any, context: Any) -> Any:
+        self.on_confirmation()
+        self.confirmed.append((request.stream_id, request.change))
+        return seal_pb2.ConfirmKeyRingResponse()
 
 
 class Recorded(KeyHolder):
@@ -251,3 +266,31 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_search_for_keys() -
     await eventually(lambda: not holder.sealed)
     await keys.stop()
     await seal.stop()
+
+
+async def test_what_a_seal_says_is_confirmed_once_it_is_done() -> None:
+    closed, opened = seal_pb2.WatchKeyRingResponse(), seal_pb2.WatchKeyRingResponse()
+    closed.CopyFrom(CLOSED)
+    opened.CopyFrom(OPEN)
+    closed.stream_id = opened.stream_id = "s"
+    closed.change, opened.change = 1, 2
+    seal = FakeSeal(closed)
+    seen: list[bool] = []
+    async with following(seal) as holder:
+        seal.on_confirmation = lambda: seen.append(holder.sealed)
+        await eventually(lambda: seal.confirmed == [("s", 1)])
+        await seal.say(opened)
+        await eventually(lambda: seal.confirmed == [("s", 1), ("s", 2)])
+        closed.change = 3
+        await seal.say(closed)
+        await eventually(lambda: len(seal.confirmed) == 3)
+    assert seen[1:] == [False, True]
+
+
+async def test_a_seal_that_is_closed_has_no_confirmation_while_another_may_be_open() -> None:
+    closed = seal_pb2.WatchKeyRingResponse(sealed=True, stream_id="s", change=1)
+    first, other = FakeSeal(closed), FakeSeal(OPEN)
+    async with following(first, other) as holder:
+        await eventually(lambda: not holder.sealed)
+        assert first.asked
+        assert not first.confirmed

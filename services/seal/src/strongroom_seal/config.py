@@ -16,6 +16,7 @@ class Config:
         cluster_name: shown to clients.
         version: shown to clients.
         adopt_seconds: how long an initialisation waits for its root token to be usable; then it answers all the same.
+        settle_seconds: how long who opens or closes the seal waits until all processes know, and no longer.
         rotation_check_seconds: how often the rotation policy is looked at.
     """
 
@@ -23,4 +24,5 @@ class Config:
     cluster_name: str = "strongroom"
     version: str = field(default_factory=version)
     adopt_seconds: float = 10.0
+    settle_seconds: float = 5.0
     rotation_check_seconds: float = 300.0

@@ -4,6 +4,7 @@ from strongroom.seal.v1 import rekey_pb2, rotation_pb2, seal_pb2
 from strongroom_runtime.handlers import HandlerTable
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_seal.config import Config
+from strongroom_seal.followers import Followers
 from strongroom_seal.rekey import Rekey
 from strongroom_seal.rotation import Rotation
 from strongroom_seal.rpc.rekey import RekeyHandlers
@@ -46,11 +47,11 @@ def build(host: Host, config: Config | None = None) -> SealService:
     """Returns the service. Its store is unencrypted; `host.peers` has `auth`."""
     config = config or Config()
     seal = Seal(host.store, host.peers["auth"], config, host.clock)
-    rotation = Rotation(seal, host.clock)
+    rotation, followers = Rotation(seal, host.clock), Followers()
     handlers = HandlerTable()
     for module, name, implementation in (
-        (seal_pb2, "SealService", SealHandlers(seal, config, rotation)),
-        (seal_pb2, "KeyService", KeyHandlers(seal)),
+        (seal_pb2, "SealService", SealHandlers(seal, followers, config, rotation)),
+        (seal_pb2, "KeyService", KeyHandlers(seal, followers)),
         (rotation_pb2, "RotationPolicyService", RotationPolicyHandlers(seal, rotation)),
         (rekey_pb2, "RekeyService", RekeyHandlers(seal, Rekey(seal))),
     ):

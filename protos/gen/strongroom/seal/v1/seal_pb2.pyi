@@ -918,12 +918,17 @@ class WatchKeyRingRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    CONFIRMS_FIELD_NUMBER: _builtins.int
+    confirms: _builtins.bool
+    """The caller confirms what it is told, by ConfirmKeyRing."""
     def __init__(
         self,
+        *,
+        confirms: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirms", b"confirms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -959,12 +964,18 @@ class WatchKeyRingResponse(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     NAME_KEY_FIELD_NUMBER: _builtins.int
     ACTIVE_TERM_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     sealed: _builtins.bool
     """This seal is closed: whoever knows of none that is open forgets the keys. The other fields are empty."""
     name_key: _builtins.bytes
     """The AES-SIV key for names."""
     active_term: _builtins.int
     """The term that encrypts."""
+    stream_id: _builtins.str
+    """Names this stream in its confirmations; empty where they are not waited for."""
+    change: _builtins.int
+    """Counts the changes of the seal's keys; confirmed once they are taken, or forgotten."""
     @_builtins.property
     def terms(self) -> _containers.ScalarMap[_builtins.int, _builtins.bytes]:
         """AES-256-GCM keys by term, among them one that is not in use yet."""
@@ -976,11 +987,56 @@ class WatchKeyRingResponse(_message.Message):
         terms: _abc.Mapping[_builtins.int, _builtins.bytes] | None = ...,
         name_key: _builtins.bytes = ...,
         active_term: _builtins.int = ...,
+        stream_id: _builtins.str = ...,
+        change: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_term", b"active_term", "name_key", b"name_key", "sealed", b"sealed", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_term", b"active_term", "change", b"change", "name_key", b"name_key", "sealed", b"sealed", "stream_id", b"stream_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchKeyRingResponse: _TypeAlias = WatchKeyRingResponse  # noqa: Y015
+
+@_typing.final
+class ConfirmKeyRingRequest(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    stream_id: _builtins.str
+    """As it was in the answer."""
+    change: _builtins.int
+    """As it was in the answer."""
+    def __init__(
+        self,
+        *,
+        stream_id: _builtins.str = ...,
+        change: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmKeyRingRequest: _TypeAlias = ConfirmKeyRingRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmKeyRingResponse(_message.Message):
+    """It was noted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmKeyRingResponse: _TypeAlias = ConfirmKeyRingResponse  # noqa: Y015

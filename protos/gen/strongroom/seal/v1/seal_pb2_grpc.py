@@ -777,6 +777,11 @@ class KeyServiceStub:
                 request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.WatchKeyRingRequest.SerializeToString,
                 response_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.WatchKeyRingResponse.FromString,
                 _registered_method=True)
+        self.ConfirmKeyRing = channel.unary_unary(
+                '/strongroom.seal.v1.KeyService/ConfirmKeyRing',
+                request_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ConfirmKeyRingRequest.SerializeToString,
+                response_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ConfirmKeyRingResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -790,6 +795,13 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmKeyRing(self, request, context):
+        """Says that the caller has done what an answer of WatchKeyRing says. Whoever closes or opens the seal is answered after that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -797,6 +809,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.WatchKeyRing,
                     request_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.WatchKeyRingRequest.FromString,
                     response_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.WatchKeyRingResponse.SerializeToString,
+            ),
+            'ConfirmKeyRing': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmKeyRing,
+                    request_deserializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ConfirmKeyRingRequest.FromString,
+                    response_serializer=strongroom_dot_seal_dot_v1_dot_seal__pb2.ConfirmKeyRingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -827,6 +844,33 @@ class KeyService:
             '/strongroom.seal.v1.KeyService/WatchKeyRing',
             strongroom_dot_seal_dot_v1_dot_seal__pb2.WatchKeyRingRequest.SerializeToString,
             strongroom_dot_seal_dot_v1_dot_seal__pb2.WatchKeyRingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmKeyRing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strongroom.seal.v1.KeyService/ConfirmKeyRing',
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.ConfirmKeyRingRequest.SerializeToString,
+            strongroom_dot_seal_dot_v1_dot_seal__pb2.ConfirmKeyRingResponse.FromString,
             options,
             channel_credentials,
             insecure,

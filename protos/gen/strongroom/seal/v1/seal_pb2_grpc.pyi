@@ -192,6 +192,8 @@ class KeyServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchKeyRing: _aio.UnaryStreamMultiCallable[_seal_pb2.WatchKeyRingRequest, _seal_pb2.WatchKeyRingResponse]
     """Sends the caller's key ring at once and after each rotation, and says when the seal closes."""
+    ConfirmKeyRing: _aio.UnaryUnaryMultiCallable[_seal_pb2.ConfirmKeyRingRequest, _seal_pb2.ConfirmKeyRingResponse]
+    """Says that the caller has done what an answer of WatchKeyRing says. Whoever closes or opens the seal is answered after that."""
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hands keys to the services. Each gets its own alone, by the identity in its certificate."""
@@ -203,5 +205,13 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_seal_pb2.WatchKeyRingRequest, _abc.AsyncIterator[_seal_pb2.WatchKeyRingResponse]],
     ) -> _abc.AsyncIterator[_seal_pb2.WatchKeyRingResponse]:
         """Sends the caller's key ring at once and after each rotation, and says when the seal closes."""
+
+    @_abc_1.abstractmethod
+    def ConfirmKeyRing(
+        self,
+        request: _seal_pb2.ConfirmKeyRingRequest,
+        context: _aio.ServicerContext[_seal_pb2.ConfirmKeyRingRequest, _abc.Awaitable[_seal_pb2.ConfirmKeyRingResponse]],
+    ) -> _abc.Awaitable[_seal_pb2.ConfirmKeyRingResponse]:
+        """Says that the caller has done what an answer of WatchKeyRing says. Whoever closes or opens the seal is answered after that."""
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _aio.Server) -> None: ...

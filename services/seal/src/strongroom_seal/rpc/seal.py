@@ -4,6 +4,7 @@ import asyncio
 import base64
 import string
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from secrets import SystemRandom
 
 from strongroom.seal.v1 import seal_pb2 as pb
@@ -16,6 +17,7 @@ from strongroom_seal import pgp
 from strongroom_seal.attempts import Attempts
 from strongroom_seal.config import Config
 from strongroom_seal.domain import ceremony
+from strongroom_seal.followers import Followers
 from strongroom_seal.rotation import Rotation
 from strongroom_seal.seal import Seal
 from strongroom_seal.storage import GENERATE, Attempt, SealConfig
@@ -26,8 +28,11 @@ _OTP_LENGTH = len(new_token())
 class SealHandlers:
     """Answers clients."""
 
-    def __init__(self, seal: Seal, config: Config, rotation: Rotation) -> None:
+    def __init__(
+        self, seal: Seal, followers: Followers, config: Config, rotation: Rotation
+    ) -> None:
         self._seal = seal
+        self._followers = followers
         self._config = config
         self._rotation = rotation
         self._attempts = Attempts(seal, GENERATE, "root generation")
@@ -51,6 +56,7 @@ class SealHandlers:
         token_key = request.root_token_pgp_key
         token_keys = pgp.read_keys("root_token_pgp_key", [token_key] if token_key else [])
         unseal, recovery, token = await self._seal.initialise(shares, threshold)
+        await self._known_everywhere()
         unseal = pgp.encrypt_shares(holders, unseal) if unseal else []
         recovery = pgp.encrypt_shares(holders, recovery) if recovery else []
         return pb.InitializeResponse(
@@ -77,10 +83,14 @@ class SealHandlers:
             raise invalid("'key' must be specified in request body as JSON, or 'reset' set to true")
         else:
             await self._seal.add_share(request.key)
+            await self._known_everywhere()
         return pb.UnsealResponse(status=await self._status())
 
     async def Seal(self, request: pb.SealRequest, context: RequestContext) -> pb.SealResponse:
-        await self._seal.seal()
+        try:
+            await self._seal.seal()
+        finally:
+            await self._known_everywhere()
         return pb.SealResponse()
 
     async def ReadKeyStatus(
@@ -154,6 +164,13 @@ class SealHandlers:
         token = ceremony.decode_with_password(request.encoded_token, request.otp)
         return pb.DecodeTokenResponse(token=token)
 
+    async def _known_everywhere(self) -> None:
+        """Returns once the processes that have their keys from here know whether there are any.
+
+        Not from a seal elsewhere, which is told through the store.
+        """
+        await self._followers.settled(self._config.settle_seconds)
+
     async def _start(self, otp: str, pgp_key: str) -> pb.GenerateRootStatus:
         if pgp_key:
             if otp:
@@ -221,8 +238,10 @@ class SealHandlers:
 class KeyHandlers:
     """Hands out keys."""
 
-    def __init__(self, seal: Seal) -> None:
+    def __init__(self, seal: Seal, followers: Followers) -> None:
         self._seal = seal
+        self._followers = followers
+        seal.subscribe(followers.changed)
 
     async def WatchKeyRing(
         self, request: pb.WatchKeyRingRequest, context: RequestContext
@@ -231,13 +250,25 @@ class KeyHandlers:
         await self._seal.started.wait()
         changed = asyncio.Event()
         unsubscribe = self._seal.subscribe(changed.set)
+        service = context.caller
+        # Those of an earlier version do not say what they have done.
+        confirmed = self._followers.following(service) if request.confirms else nullcontext("")
         try:
-            while True:
-                changed.clear()
-                yield self._keys(context.caller)
-                await changed.wait()
+            with confirmed as stream_id:
+                while True:
+                    changed.clear()
+                    keys = self._keys(service)
+                    keys.stream_id, keys.change = stream_id, self._followers.change
+                    yield keys
+                    await changed.wait()
         finally:
             unsubscribe()
+
+    async def ConfirmKeyRing(
+        self, request: pb.ConfirmKeyRingRequest, context: RequestContext
+    ) -> pb.ConfirmKeyRingResponse:
+        self._followers.confirm(context.caller, request.stream_id, request.change)
+        return pb.ConfirmKeyRingResponse()
 
     def _keys(self, service: str) -> pb.WatchKeyRingResponse:
         if self._seal.sealed:
