@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.unit.auth.harness import (
 from strongroom.auth.v1 import approle_pb2 as pb
 from strongroom.auth.v1 import login_pb2
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import Transaction
+from strongroom_runtime.storage import ConflictError, Transaction
 
 WRONG = "invalid role or secret ID"
 APPROLE_MOUNT = replace(LOGIN_MOUNT, type="approle")
@@ -394,6 +395,53 @@ async def test_what_is_made_while_its_mount_is_disabled_goes_with_it(
     await refused(call, Kind.NOT_FOUND, "the mount was disabled")
     await refused(roles.write("later"), Kind.NOT_FOUND, "the mount was disabled")
     assert await roles.auth.stored("approle") == 0
+
+
+async def test_no_secret_id_is_left_of_a_role_that_goes_while_one_is_made(roles: Roles) -> None:
+    """A later role of the same name would list it."""
+    await roles.write()
+    delete = partial(roles, "DeleteRole", role_name="app")
+    before_the_next("approle", roles.auth, delete)
+    await refused(roles.secret(), Kind.NOT_FOUND)
+    assert await roles.auth.stored("approle") == 0
+    # Nor does what was asked of one role come to another, which may allow less.
+    await roles.write(secret_id_num_uses=0)
+
+    async def replace_role() -> None:
+        await delete()
+        await roles.write(secret_id_num_uses=1)
+
+    before_the_next("approle", roles.auth, replace_role)
+    await refused(roles.secret(), Kind.NOT_FOUND)
+    await refused(roles("ListSecretIds", role_name="app"), Kind.NOT_FOUND)
+    # A change that leaves the role is no obstacle.
+    before_the_next("approle", roles.auth, lambda: roles.write(secret_id_ttl=60))
+    role_id = await roles.write()
+    assert (await roles.login(role_id, (await roles.secret()).secret_id)).client_token
+
+
+async def test_a_secret_id_made_anew_outlives_the_removal_of_the_one_before(roles: Roles) -> None:
+    """Two replicas remove what has ended, and between them somebody registers the same text again."""
+    role_id = await roles.write()
+    custom = {"role_name": "app", "secret_id": "text"}
+    await roles("CreateCustomSecretId", **custom, parameters=pb.SecretIdParameters(ttl=60))
+    roles.auth.clock.advance(61)
+    commit = roles.auth.store.commit
+    late: list[Transaction] = []
+
+    async def held(transaction: Transaction) -> int:
+        late.append(transaction)
+        return 0
+
+    roles.auth.store.commit = held  # type: ignore[method-assign]
+    await roles("TidySecretIds")
+    roles.auth.store.commit = commit  # type: ignore[method-assign]
+    await roles("TidySecretIds")
+    await roles("CreateCustomSecretId", **custom)
+    (removal,) = late
+    with pytest.raises(ConflictError):
+        await commit(removal)
+    assert (await roles.login(role_id, "text")).client_token
 
 
 async def test_a_disabled_mount_leaves_nothing(roles: Roles) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from strongroom_auth.settings import Settings
 from strongroom_auth.tokens.tokens import conflict
-from strongroom_runtime.errors import invalid
+from strongroom_runtime.errors import invalid, not_found
 from strongroom_runtime.mount_marks import check_there, gone_path
 from strongroom_runtime.storage import ConflictError, Path, Plain, Store, Transaction, going_past
 
@@ -153,26 +153,34 @@ class Roles:
         children = await self.store.children((_APPROLE, Plain(mount), Plain("a"), name))
         return [accessor for accessor, _ in children]
 
-    async def add_secret_id(self, mount: str, name: str, hashed: str, secret: SecretId) -> None:
-        """Keeps a secret id.
+    async def add_secret_id(
+        self, mount: str, name: str, role: Role, hashed: str, secret: SecretId
+    ) -> None:
+        """Keeps a secret id of a role, as long as that stands: what is made for one that is gone, nobody would remove.
 
         Raises:
-            ServiceError: INVALID where it is there already; NOT_FOUND where the mount was disabled.
+            ServiceError: INVALID where it is there already; NOT_FOUND where the role is gone, or the mount was
+                disabled; CONFLICT.
         """
         path = secret_path(mount, name, hashed)
-        try:
-            await self.store.commit(
-                Transaction(
-                    expect={path: 0, gone_path(mount): 0},
-                    puts={
-                        path: msgspec.msgpack.encode(secret),
-                        _accessor(mount, name, secret.accessor): hashed.encode(),
-                    },
-                )
-            )
-        except ConflictError:
+        puts = {
+            path: msgspec.msgpack.encode(secret),
+            _accessor(mount, name, secret.accessor): hashed.encode(),
+        }
+        for _ in range(self._attempts):
+            found = await self._read(mount, name)
+            # Another role of the same name has another salt.
+            if found is None or found[0].salt != role.salt:
+                await check_there(self.store, mount)
+                raise not_found()
+            expect = {path: 0, role_path(mount, name): found[1], gone_path(mount): 0}
+            with contextlib.suppress(ConflictError):
+                await self.store.commit(Transaction(expect=expect, puts=puts))
+                return
             await check_there(self.store, mount)
-            raise invalid("secret_id: is already registered") from None
+            if await self.secret_id(mount, name, hashed) is not None:
+                raise invalid("secret_id: is already registered")
+        raise conflict()
 
     async def destroy(self, mount: str, name: str, hashed: str, accessor: str) -> None:
         """Removes a secret id."""
@@ -192,7 +200,11 @@ class Roles:
                     secret = msgspec.msgpack.decode(entry.value, type=SecretId)
                     if not secret.alive(now):
                         _, mount, _, name, hashed = entry.path
-                        await self.destroy(mount, name, hashed, secret.accessor)
+                        gone = removal(mount, name, hashed, secret.accessor)
+                        # By a text that people chose, one may be made again as soon as another replica has removed it.
+                        gone.expect[entry.path] = entry.revision
+                        with contextlib.suppress(ConflictError):
+                            await self.store.commit(gone)
 
     async def drop_mount(self, mount: str) -> None:
         """Removes everything of a mount; may be repeated."""

@@ -236,7 +236,7 @@ class AppRoleHandlers:
         check_length("secret_id", text, bounds.MAX_SECRET_ID_CHARACTERS)
         mount = mount_of(context)
         secret = new_secret_id(role, parameters, self._tokens.now(), mount.max_lease_ttl)
-        await self._roles.add_secret_id(mount.uuid, name, hash_of(role, text), secret)
+        await self._roles.add_secret_id(mount.uuid, name, role, hash_of(role, text), secret)
         return secret
 
     async def _secret(self, name: str, hashed: str, context: RequestContext) -> SecretId | None:
