@@ -1,9 +1,11 @@
 """What clients should not send: Vault's status codes and error bodies, and nothing changed."""
 
+import base64
 import http.client
 import json
 import socket
 import ssl
+import uuid
 from urllib.parse import urlsplit
 
 import pytest
@@ -68,6 +70,8 @@ def test_paths(platform: Platform, method: str, path: str, status: int, text: st
         (b'{"data":' + b"[" * 1000 + b"]" * 1000 + b"}", 400, "nested"),
         (b'{"data":{"x":"' + b"y" * (1 << 20) + b'"}}', 413, "1048576"),
         (b" " * (33 << 20), 413, "too large"),
+        (b" " * (5 << 20), 413, "at most 4 MiB"),
+        (b'{"data":{"x":[' + b"1," * 2_000_001 + b"1]}}", 400, "values"),
     ],
 )
 def test_bodies(platform: Platform, body: bytes, status: int, text: str) -> None:
@@ -75,6 +79,32 @@ def test_bodies(platform: Platform, body: bytes, status: int, text: str) -> None
     assert answer == status, content
     assert text in "".join(json.loads(content)["errors"])
     assert raw(platform, "GET", "/v1/secret/data/bad")[0] == 404
+
+
+def test_large_bodies_are_for_those_who_compute_with_them(platform: Platform) -> None:
+    """Without a token they are not even read: one of 30 MiB took more than a second, in which nobody was answered."""
+    mount = f"large-{uuid.uuid4().hex[:8]}"
+    platform.http("POST", f"sys/mounts/{mount}", json={"type": "transit"})
+    platform.http("POST", f"{mount}/keys/k", json={})
+    body = json.dumps({"plaintext": base64.b64encode(bytes(5 << 20)).decode()})
+    try:
+        for path, token, status in (
+            (f"{mount}/encrypt/k", ROOT, 200),
+            (f"{mount}/encrypt/k", None, 403),
+            # Who has no right learns of no limit by which a path is told from others.
+            (f"{mount}/encrypt/k", "made-up", 403),
+            ("secret/data/large", "made-up", 403),
+            ("nomount/x", "made-up", 403),
+            ("secret/data/large", ROOT, 413),
+            ("auth/userpass/login/somebody", None, 403),  # of no login mount
+            ("sys/unseal", None, 413),
+            ("sys/wrapping/unwrap", None, 413),
+        ):
+            assert platform.http("POST", path, token, data=body).status_code == status, path
+        answer = platform.http("POST", "sys/tools/hash", data=body.replace("plaintext", "input"))
+        assert answer.status_code == 200
+    finally:
+        platform.http("DELETE", f"sys/mounts/{mount}")
 
 
 def test_parameters_of_the_query(platform: Platform) -> None:

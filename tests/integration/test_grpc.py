@@ -304,7 +304,7 @@ def test_what_anybody_may_send_is_bounded(platform: Platform) -> None:
 def test_what_would_be_far_larger_in_memory_is_not_read(platform: Platform) -> None:
     number = cipher_pb2.EncryptRequest.DESCRIPTOR.fields_by_name["batch_input"].number
     empty_items = bytes([number << 3 | 2, 0]) * (15 << 20)  # two gigabytes, if anybody made them
-    nested = b"[" + b"[]," * (5 << 20) + b"[]]"
+    nested = b"[" + b"[]," * 1_200_000 + b"[]]"
     with platform.channel() as channel:
         encrypt: Any = channel.unary_unary("/strongroom.transit.v1.CipherService/Encrypt")
         kv = stub(kv2_pb2_grpc.KvV2ServiceStub, channel)
@@ -327,7 +327,11 @@ def test_large_logins_of_one_moment_break_nothing(platform: Platform) -> None:
     with platform.channel() as channel:
         approle = stub(approle_pb2_grpc.AppRoleServiceStub, channel)
         calls = [approle.LoginAppRole.future(login, timeout=120) for _ in range(12)]
-        assert {call.exception().code() for call in calls} == {grpc.StatusCode.INVALID_ARGUMENT}
+        assert {call.exception().code() for call in calls} == {grpc.StatusCode.OUT_OF_RANGE}
+        login.secret_id = "s" * (3 << 20)
+        with pytest.raises(grpc.RpcError) as caught:
+            approle.LoginAppRole(login, timeout=120)
+        assert code_of(caught.value) is grpc.StatusCode.INVALID_ARGUMENT
     platform.http("DELETE", "sys/auth/large")
 
 

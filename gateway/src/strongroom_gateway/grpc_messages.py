@@ -37,9 +37,7 @@ def reader(spec: MethodSpec, most: int) -> Callable[[bytes], Read]:
 
     def read(data: bytes) -> Read:
         if len(data) > most:
-            text = (
-                f"a message of a stream may have at most {most >> 20} MiB: send more, smaller ones"
-            )
+            text = f"the message may have at most {most >> 20} MiB; of a stream, send more, smaller ones"
             return Refused(ServiceError(Kind.TOO_LARGE, text))
         if counting.has_too_many_fields(data, shape):
             return Refused(invalid(f"the message has more than {counting.MOST_FIELDS} fields"))

@@ -19,7 +19,6 @@ from google.protobuf.message import Message
 
 from strongroom.sys.v1 import wrapping_pb2
 from strongroom_gateway.call import Call, names, trace_of, wrap_ttl_of
-from strongroom_gateway.contract.bodies import MAX_BODY
 from strongroom_gateway.contract.routes import MethodSpec, RouteTable, path_for, respelled
 from strongroom_gateway.grpc_messages import Read, checked, reader
 from strongroom_gateway.http.paths import PREFIX, canonical, check_folder, check_namespace
@@ -92,7 +91,7 @@ class GrpcWire(grpc.GenericRpcHandler):
         if spec.shape is Shape.STREAM:
             return grpc.unary_stream_rpc_method_handler(
                 self._watching(spec),
-                request_deserializer=reader(spec, MAX_BODY),
+                request_deserializer=reader(spec, spec.most_bytes),
                 response_serializer=spec.response.SerializeToString,
             )
         if spec.shape is not Shape.UNARY:
@@ -107,7 +106,7 @@ class GrpcWire(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(
             behaviour,
-            request_deserializer=reader(spec, MAX_BODY),
+            request_deserializer=reader(spec, spec.most_bytes),
             response_serializer=spec.response.SerializeToString,
         )
 

@@ -10,11 +10,13 @@ import msgspec
 
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 
-MAX_BODY = 32 << 20
+MAX_BODY = 32 << 20  # of what is computed with
+MAX_KEPT_BODY = 4 << 20  # of everything else: what is kept may have less than half of that
 MAX_FORM = 1 << 20
 MAX_DEPTH = 300
 MAX_STRINGS = 1_000_000
 MAX_CONTAINERS = 1_000_000  # lists and objects: empty ones take twenty times their text
+MAX_COMMAS = 2_000_000  # between values, and in texts: numbers take five times their text
 
 # A text, or what begins as one and does not end: passed over once, whatever is in it.
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -104,6 +106,8 @@ def _check_bounds(body: bytes) -> None:
         raise invalid(f"JSON has more than {MAX_CONTAINERS} lists and objects")
     if body.count(b'"') > 2 * MAX_STRINGS:
         raise invalid(f"JSON has more than {MAX_STRINGS} texts")
+    if body.count(b",") > MAX_COMMAS:
+        raise invalid(f"JSON has more than {MAX_COMMAS} values")
     if opened > MAX_DEPTH and not _is_flat(body) and _depth(body) > MAX_DEPTH:
         raise invalid(f"JSON is nested deeper than {MAX_DEPTH}")
 

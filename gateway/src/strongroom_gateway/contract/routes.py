@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from strongroom.options.v1 import options_pb2 as options
+from strongroom_gateway.contract.bodies import MAX_BODY, MAX_KEPT_BODY
 from strongroom_gateway.contract.decode import RequestPlan
 from strongroom_gateway.contract.encode import ResponsePlan
 from strongroom_gateway.contract.given import GivenPlan
@@ -35,6 +36,7 @@ WITH_BODY = (
 )
 
 MountKind = tuple[str, str]  # type and version
+_HASH = "/strongroom.sys.v1.SystemService/Hash"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +72,11 @@ class MethodSpec:
     def lists(self) -> bool:
         """Whether its policy path ends with a slash."""
         return self.operation in LISTS
+
+    @property
+    def most_bytes(self) -> int:
+        """How large a request may be."""
+        return MAX_BODY if self.area == "transit" or self.name == _HASH else MAX_KEPT_BODY
 
 
 @dataclass(slots=True)

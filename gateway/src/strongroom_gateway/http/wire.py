@@ -1,7 +1,9 @@
 """From an HTTP request to a call of the pipeline, and from its answer to an HTTP response."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,7 +12,12 @@ import msgspec
 from strongroom.options.v1 import options_pb2 as options
 from strongroom.sys.v1 import system_pb2
 from strongroom_gateway.call import Call, names, trace_of, wrap_ttl_of
-from strongroom_gateway.contract.bodies import form_as_json, parameters_of, parse_body
+from strongroom_gateway.contract.bodies import (
+    MAX_KEPT_BODY,
+    form_as_json,
+    parameters_of,
+    parse_body,
+)
 from strongroom_gateway.contract.routes import LISTS, WITH_BODY, MethodSpec, RouteTable
 from strongroom_gateway.http import envelope
 from strongroom_gateway.http.cors import HeaderList, check
@@ -28,6 +35,7 @@ from strongroom_runtime.handlers import Shape
 JSON = "application/json"
 MAX_SECONDS = 90.0
 MAX_TOKEN = 8 << 10
+_LARGE = 256 << 10  # what is read in a thread: others are answered meanwhile
 _FORM = "application/x-www-form-urlencoded"
 _MERGE_PATCH = "application/merge-patch+json"
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f", "")
@@ -192,10 +200,19 @@ class HttpWire:
             body = await request.body()
         elif operation in LISTS and query.get("limit") == "max":
             query["limit"] = "0"  # as many as policies let the caller have
+        target = await self._targets.of(request.path, operation, helps=helps)
+        token = _token(header)
+        large = len(body) > _LARGE
+        excess = _excess(body, target.spec, token) if large else None
+        if excess is not None:
+            body = b""
         if body and _is_form(header, body):
             body = form_as_json(body)
-        target = await self._targets.of(request.path, operation, helps=helps)
-        members = parse_body(body) if body else {}
+        members: Mapping[str, Any] = {}
+        if body and large:
+            members = await asyncio.to_thread(parse_body, body)
+        elif body:
+            members = parse_body(body)
         request_id, fresh_trace = next(names)
         # A request that came without a trace context gets one of its own: audit entries name it.
         trace, foreign = trace_of(header("traceparent"), fresh_trace)
@@ -204,7 +221,7 @@ class HttpWire:
             message=None,
             path=target.path,
             mount=target.mount,
-            token_text=_token(header),
+            token_text=token,
             client_address=request.client_address,
             operation=target.capability,
             parameters=lambda: parameters_of(members) if members else dict(query),
@@ -218,9 +235,15 @@ class HttpWire:
             method=request.method,
             header=header,
         )
-        if target.spec is not None:
+        if target.spec is not None and excess is not None:
+            call.missing = excess
+        elif target.spec is not None:
             try:
-                self._fill(call, target.spec, body, members, query, target.captures)
+                fill = partial(self._fill, call, target.spec, body, members, query, target.captures)
+                if large:
+                    await asyncio.to_thread(fill)
+                else:
+                    fill()
             except ServiceError as error:
                 # Said only to those whom the policies let through: they come before what a request says.
                 call.message, call.missing = None, error.again()
@@ -261,6 +284,16 @@ def _parameters(text: str) -> dict[str, str]:
     if len(query) != len(pairs):
         raise invalid("the query has a parameter twice")
     return query
+
+
+def _excess(body: bytes, spec: MethodSpec | None, token: str) -> ServiceError | None:
+    """Returns what to say of a body that is larger than what may be sent to a method, and without a token."""
+    most = spec.most_bytes if spec is not None and token else MAX_KEPT_BODY
+    if len(body) <= most:
+        return None
+    return ServiceError(
+        Kind.TOO_LARGE, f"http: request body too large: at most {most >> 20} MiB are taken here"
+    )
 
 
 def _says(raw: msgspec.Raw, text: str) -> bool:
