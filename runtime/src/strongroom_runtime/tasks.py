@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+_going_on: set[asyncio.Task[Any]] = set()  # the event loop holds none of them
+
+
 class EndedError(Exception):
     """Work was ended before it was done."""
 
@@ -34,6 +37,24 @@ async def ended(task: asyncio.Task[Any]) -> None:
     await asyncio.wait({task})
     if not task.cancelled():
         task.result()
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Returns what work gives. It goes on even if the one who waits is cancelled.
+
+    Raises:
+        Exception: what the work raised.
+    """
+    task = asyncio.create_task(work)
+    _going_on.add(task)
+    task.add_done_callback(_over)
+    return await asyncio.shield(task)
+
+
+def _over(task: asyncio.Task[Any]) -> None:
+    _going_on.discard(task)
+    if not task.cancelled():
+        task.exception()  # is nobody's to look at where the one who waited is gone
 
 
 async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:

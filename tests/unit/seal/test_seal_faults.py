@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 from tests.fakes.store import MemoryStore
-from tests.unit.seal.harness import ONE, RECOVERY, Auth, processes, until
+from tests.unit.seal.harness import (
+    ONE,
+    RECOVERY,
+    TWO_OF_THREE,
+    Auth,
+    processes,
+    refused,
+    unseal,
+    until,
+)
 
 from strongroom_runtime.barrier import BarrierCodec, KeyHolder
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.storage import ConflictError, Entry, Path, Transaction
-from strongroom_seal.storage import KEYRING, SEALED
+from strongroom_seal.storage import KEYRING, ROOT, SEALED
 
 
 class FaultyStore(MemoryStore):
@@ -153,6 +162,57 @@ async def test_new_shares_are_not_lost_where_the_commit_is_in_doubt(
     assert not one.sealed
     restarted = await process()
     assert not (await restarted("Unseal", key=done.keys[0])).status.sealed
+
+
+async def test_new_shares_are_not_lost_with_who_gave_the_last_old_one(
+    process: Any, store: FaultyStore
+) -> None:
+    """Its request may end in the middle: then nobody would have shares of the key that counts from then on."""
+    one = await process()
+    old = (await one("Initialize", **TWO_OF_THREE)).keys
+    await unseal(one, old[:2])
+    nonce = (await one("StartRekey", **ONE)).status.nonce
+    await one("UpdateRekey", key=old[0], nonce=nonce)
+    commit, committed, go = store.commit, asyncio.Event(), asyncio.Event()
+
+    async def slow(transaction: Transaction) -> int:
+        revision = await commit(transaction)
+        if ROOT in transaction.puts:
+            committed.set()
+            await go.wait()
+        return revision
+
+    store.commit = slow  # type: ignore[method-assign]
+    last = {"key": old[1], "nonce": nonce}
+    asked = asyncio.create_task(one("UpdateRekey", **last))
+    await committed.wait()
+    asked.cancel()
+    await asyncio.wait({asked})
+    assert asked.cancelled()
+    go.set()
+    again = await one("UpdateRekey", **last)
+    assert (again.complete, again.nonce, len(again.keys)) == (True, nonce, 1)
+    assert list((await one("UpdateRekey", **last)).keys) == list(again.keys)
+    assert not one.sealed
+    other = await process()
+    await unseal(other, again.keys)
+    # Who has another share, or knows the nonce alone, is told nothing; nor is anybody later.
+    await refused(one("UpdateRekey", key=old[0], nonce=nonce), "no rekey in progress")
+    await one("Seal")
+    await unseal(one, again.keys)
+    await refused(one("UpdateRekey", **last), "no rekey in progress")
+
+
+async def test_new_shares_that_were_given_up_are_not_told_again(process: Any) -> None:
+    one = await process()
+    (old,) = (await one("Initialize", **ONE)).keys
+    await unseal(one, [old])
+    nonce = (await one("StartRekey", require_verification=True, **ONE)).status.nonce
+    first = await one("UpdateRekey", key=old, nonce=nonce)
+    assert first.keys
+    assert await one("UpdateRekey", key=old, nonce=nonce) == first
+    await one("CancelRekey")
+    await refused(one("UpdateRekey", key=old, nonce=nonce), "no rekey in progress")
 
 
 async def test_the_first_root_token_survives_a_crash_before_auth_had_it(

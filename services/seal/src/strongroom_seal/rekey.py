@@ -7,8 +7,13 @@ again by themselves. Who has old shares and an old copy of the store still has t
 Where verification is asked for, the new key waits in the attempt, under the old root key, until people have shown
 that they have their shares. Until then nothing has changed: the old shares open the seal, and the change can be
 given up.
+
+What is done with the last share goes on when who gave it is gone: cut off in between, this process would not know the
+new root key, and close for good. Its answer has the new shares, and is seen once. So it is kept for some minutes, in
+the memory of this process, for who gives the same share with the same nonce again.
 """
 
+import asyncio
 import os
 import uuid
 from collections.abc import Sequence
@@ -19,6 +24,7 @@ import msgspec
 from strongroom_runtime.errors import Kind, ServiceError, invalid
 from strongroom_runtime.secrets import equal
 from strongroom_runtime.storage import Path, Transaction
+from strongroom_runtime.tasks import to_its_end
 from strongroom_seal import pgp
 from strongroom_seal.attempts import Attempts
 from strongroom_seal.domain import ceremony
@@ -38,11 +44,27 @@ from strongroom_seal.storage import (
 )
 
 
+_ANSWER_SECONDS = 600.0
+
+
 class Made(NamedTuple):
     """New shares as their holders get them; none before enough of the old ones were given."""
 
     attempt: Attempt
     shares: list[bytes]
+
+
+class _Answer:
+    """What the last share of a change was answered with."""
+
+    def __init__(self, text: str, nonce: str, made: Made) -> None:
+        self._text = text
+        self._nonce = nonce
+        self.made = made
+
+    def is_of(self, text: str, nonce: str) -> bool:
+        """Returns whether a share is the same of the same change."""
+        return equal(text, self._text) and equal(nonce, self._nonce)
 
 
 class Rekey:
@@ -51,6 +73,9 @@ class Rekey:
     def __init__(self, seal: Seal) -> None:
         self._seal = seal
         self.attempts = Attempts(seal, REKEY, "rekey")
+        self._adding = asyncio.Lock()
+        self._answer: _Answer | None = None
+        seal.subscribe(self._forget_if_sealed)
 
     async def begin(
         self, shares: int, threshold: int, pgp_keys: Sequence[str], backup: bool, verify: bool
@@ -87,6 +112,39 @@ class Rekey:
         Raises:
             ServiceError: as `Attempts.add`.
         """
+        return await to_its_end(self._add_once(text, nonce))
+
+    async def _add_once(self, text: str, nonce: str) -> Made:
+        """Takes a share as `add`, or returns what it was answered with before."""
+        async with self._adding:
+            answer = self._answer
+            if answer is not None and answer.is_of(text, nonce) and await self._stands(answer.made):
+                return answer.made
+            made = await self._add(text, nonce)
+            if made.shares:
+                self._keep(_Answer(text, nonce, made))
+            return made
+
+    async def _stands(self, made: Made) -> bool:
+        """Returns whether new shares were not given up before their verification."""
+        if made.attempt.verification is None:
+            return True
+        current = await self.attempts.current()
+        return current is not None and current.nonce == made.attempt.nonce
+
+    def _keep(self, answer: _Answer) -> None:
+        self._answer = answer
+        asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._forget, answer)
+
+    def _forget(self, answer: _Answer) -> None:
+        if self._answer is answer:
+            self._answer = None
+
+    def _forget_if_sealed(self) -> None:
+        if self._seal.sealed:
+            self._answer = None
+
+    async def _add(self, text: str, nonce: str) -> Made:
         made: list[bytes] = []
         waiting: list[Attempt] = []
 
@@ -125,7 +183,7 @@ class Rekey:
         Raises:
             ServiceError: INVALID for a share or nonce that is wrong, and without a verification; SEALED.
         """
-        return await self.attempts.repeat(lambda: self._verify(text, nonce))
+        return await to_its_end(self.attempts.repeat(lambda: self._verify(text, nonce)))
 
     async def restart_verification(self) -> Attempt:
         """Forgets the new shares given so far; returns the change.

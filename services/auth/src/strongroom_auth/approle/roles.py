@@ -156,7 +156,7 @@ class Roles:
     async def add_secret_id(
         self, mount: str, name: str, role: Role, hashed: str, secret: SecretId
     ) -> None:
-        """Keeps a secret id of a role, as long as that stands: what is made for one that is gone, nobody would remove.
+        """Keeps a secret id of a role, if that stands: what is made for one that is gone, nobody would remove.
 
         Raises:
             ServiceError: INVALID where it is there already; NOT_FOUND where the role is gone, or the mount was
@@ -201,7 +201,7 @@ class Roles:
                     if not secret.alive(now):
                         _, mount, _, name, hashed = entry.path
                         gone = removal(mount, name, hashed, secret.accessor)
-                        # By a text that people chose, one may be made again as soon as another replica has removed it.
+                        # By a text that people chose, one may be made again once another replica has removed it.
                         gone.expect[entry.path] = entry.revision
                         with contextlib.suppress(ConflictError):
                             await self.store.commit(gone)
