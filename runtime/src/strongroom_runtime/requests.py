@@ -52,6 +52,16 @@ def check_texts(field: str, texts: Collection[str], most: int, most_characters: 
         check_length(field, text, most_characters)
 
 
+def check_total(field: str, texts: Iterable[str], most: int) -> None:
+    """Raises for texts that are longer together than what is kept of their kind.
+
+    Raises:
+        ServiceError: INVALID; it names the field and the bound.
+    """
+    if sum(map(len, texts)) > most:
+        raise invalid(f"{field}: may have at most {most} characters in all")
+
+
 def key_values(pairs: Iterable[str]) -> dict[str, str]:
     """Returns what texts such as key=value say; blank ones say nothing.
 

@@ -1,5 +1,7 @@
 """Connections and roles as they are written and read, and the drivers that are open for them."""
 
+from typing import Any
+
 import msgspec
 import pytest_asyncio
 from tests.unit.dbcreds.harness import CONTEXT, Dbcreds, refused, texts
@@ -39,6 +41,35 @@ async def test_nothing_is_written_where_the_database_cannot_be_logged_in_to(
     assert list((await dbcreds("ListConnections")).keys) == ["db", "x"]
     await dbcreds("DeleteConnection", name="x")
     await dbcreds("DeleteConnection", name="x")
+
+
+async def test_what_is_too_long_is_named_before_anything_is_done(dbcreds: Dbcreds) -> None:
+    """Else a transaction that is too large would say so, and of which field nobody would know."""
+    opened, long = dbcreds.database.opened, "x" * (32 << 10)
+    many = texts(*[long] * 3)
+    role: dict[str, Any] = {"name": "new", "db_name": "db"}
+    for method, field, fields in (
+        ("WriteConnection", "tls_ca", {"details": pb.ConnectionDetails(tls_ca=long + "x")}),
+        ("WriteConnection", "allowed_roles", {"allowed_roles": many}),
+        ("WriteConnection", "root_rotation_statements", {"root_rotation_statements": many}),
+        ("WriteRole", "creation_statements", {"creation_statements": many}),
+        ("WriteRole", "credential_config", {"credential_config": {"a": long, "b": long}}),
+        ("WriteStaticRole", "rotation_statements", {"username": "u", "rotation_statements": many}),
+        ("WriteStaticRole", "username", {"username": long + "x"}),
+    ):
+        connection: dict[str, Any] = {"name": "new", "plugin_name": "fake"}
+        given = connection if method == "WriteConnection" else role
+        await refused(
+            dbcreds(method, **given, **fields), Kind.INVALID, f"{field}: may have at most"
+        )
+    assert dbcreds.database.opened == opened
+    assert list((await dbcreds("ListConnections")).keys) == ["db"]
+    # As long as all may be, it is written.
+    statements: dict[str, Any] = {
+        f"{kind}_statements": texts("\U0001f511" * (64 << 10))
+        for kind in ("creation", "revocation", "rollback", "renew")
+    }
+    await dbcreds("WriteRole", **role, **statements)
 
 
 async def test_one_driver_is_open_for_a_connection_until_it_changes(dbcreds: Dbcreds) -> None:

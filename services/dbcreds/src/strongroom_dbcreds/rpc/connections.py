@@ -10,17 +10,17 @@ from strongroom_dbcreds.connections import Connections
 from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain import usernames
 from strongroom_dbcreds.domain.rotations import Plan
-from strongroom_dbcreds.domain.statements import given
 from strongroom_dbcreds.domain.usernames import Known
 from strongroom_dbcreds.drivers import urls
 from strongroom_dbcreds.records import Connection
 from strongroom_dbcreds.rotation.rotate import Rotator
+from strongroom_dbcreds.rpc import bounds
 from strongroom_dbcreds.rpc.static import plan
 from strongroom_dbcreds.storage import CONFIG
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
-from strongroom_runtime.requests import check_right, mount_of, page
+from strongroom_runtime.requests import check_right, check_total, mount_of, page
 from strongroom_runtime.timestamps import rfc3339
 
 # Of a connection's details, what is never shown.
@@ -113,14 +113,19 @@ def _changed(before: Connection | None, request: pb.WriteConnectionRequest) -> C
     """
     if before is None and not request.plugin_name:
         raise invalid("plugin_name: must be given for a new connection")
+    details = _given(request.details)
+    bounds.check_details(details)
     after = before or Connection(request.plugin_name)
-    changes: dict[str, Any] = {"details": {**after.details, **_given(request.details)}}
+    changes: dict[str, Any] = {"details": {**after.details, **details}}
     if request.HasField("plugin_name"):
         changes["plugin"] = request.plugin_name
     if request.HasField("allowed_roles"):
+        check_total("allowed_roles", request.allowed_roles.values, bounds.MAX_LIST)
         changes["allowed_roles"] = tuple(request.allowed_roles.values)
     if request.HasField("root_rotation_statements"):
-        changes["root_statements"] = given(request.root_rotation_statements.values)
+        changes["root_statements"] = bounds.statements_of(
+            "root_rotation_statements", request.root_rotation_statements.values
+        )
     if request.HasField("password_policy"):
         changes["password_policy"] = request.password_policy
     if request.HasField("disable_automated_rotation"):

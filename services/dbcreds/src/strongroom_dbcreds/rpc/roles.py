@@ -6,9 +6,9 @@ import msgspec
 
 from strongroom.dbcreds.v1 import role_pb2 as pb
 from strongroom_dbcreds import credentials
-from strongroom_dbcreds.domain.statements import given
 from strongroom_dbcreds.leases.issue import Issuer
 from strongroom_dbcreds.records import Connection, Role
+from strongroom_dbcreds.rpc import bounds
 from strongroom_dbcreds.storage import Named
 from strongroom_runtime.context import MountContext, RequestContext
 from strongroom_runtime.errors import denied, invalid, not_found
@@ -112,9 +112,11 @@ def _changed(before: Role | None, request: pb.WriteRoleRequest) -> Role:
     }
     for field, attribute in _STATEMENTS.items():
         if request.HasField(field):  # type: ignore[arg-type]
-            changes[attribute] = given(getattr(request, field).values)
+            changes[attribute] = bounds.statements_of(field, getattr(request, field).values)
     if request.credential_config:
-        changes["credential_config"] = dict(request.credential_config)
+        changes["credential_config"] = bounds.settings_of(
+            "credential_config", request.credential_config
+        )
     after = msgspec.structs.replace(before or Role(""), **changes)
     if not after.database:
         raise invalid("db_name: must name a connection")

@@ -9,15 +9,15 @@ from strongroom.dbcreds.v1 import static_pb2 as pb
 from strongroom_dbcreds import credentials
 from strongroom_dbcreds.domain import rotations as domain
 from strongroom_dbcreds.domain.rotations import Plan
-from strongroom_dbcreds.domain.statements import given
 from strongroom_dbcreds.records import StaticRole
 from strongroom_dbcreds.rotation.rotate import Rotator
 from strongroom_dbcreds.rotation.subjects import StaticRoles
+from strongroom_dbcreds.rpc import bounds
 from strongroom_dbcreds.storage import CONFIG, STATIC
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.context import RequestContext
 from strongroom_runtime.errors import Kind, ServiceError, invalid, not_found
-from strongroom_runtime.requests import check_right, mount_of, page
+from strongroom_runtime.requests import check_length, check_right, mount_of, page
 from strongroom_runtime.timestamps import rfc3339
 
 _FIXED = {"username": "username", "db_name": "database"}
@@ -188,6 +188,8 @@ def plan(before: Plan, request: Any) -> Plan:
 
 def _changed(before: StaticRole | None, request: pb.WriteStaticRoleRequest) -> StaticRole:
     changes: dict[str, Any] = {}
+    for field in ("username", "self_managed_password"):
+        check_length(field, getattr(request, field), bounds.MAX_DETAIL)
     for field, attribute in _FIXED.items():
         value = getattr(request, field)
         if before is not None and value and value != getattr(before, attribute):
@@ -199,11 +201,15 @@ def _changed(before: StaticRole | None, request: pb.WriteStaticRoleRequest) -> S
     after = msgspec.structs.replace(before or StaticRole("", ""), **changes)
     changes = {"plan": plan(after.plan, request)}
     if request.HasField("rotation_statements"):
-        changes["statements"] = given(request.rotation_statements.values)
+        changes["statements"] = bounds.statements_of(
+            "rotation_statements", request.rotation_statements.values
+        )
     if request.HasField("credential_type"):
         changes["credential_type"] = request.credential_type
     if request.credential_config:
-        changes["credential_config"] = dict(request.credential_config)
+        changes["credential_config"] = bounds.settings_of(
+            "credential_config", request.credential_config
+        )
     if request.HasField("skip_import_rotation"):
         changes["skip_import"] = request.skip_import_rotation
     if request.self_managed_password:
