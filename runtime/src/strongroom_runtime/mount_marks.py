@@ -95,6 +95,10 @@ async def unmoved(store: Store, mount: MountContext) -> dict[Path, int]:
     return {_moved_path(mount.uuid): revision}
 
 
+async def _not_needed(mount: str) -> bool:
+    return False
+
+
 class GoneMarks:
     """Forgets, after a day, that mounts were disabled. Every replica may.
 
@@ -104,12 +108,20 @@ class GoneMarks:
         store: the service's.
         clock: whose monotonic time counts.
         drop: removes what there still is of a mount.
+        needed: whether something that a mount gave has not ended yet.
     """
 
-    def __init__(self, store: Store, clock: Clock, drop: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        drop: Callable[[str], Awaitable[None]],
+        needed: Callable[[str], Awaitable[bool]] = _not_needed,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._drop = drop
+        self._needed = needed
         self._seen: dict[str, float] = {}
 
     async def run(self) -> NoReturn:
@@ -121,12 +133,17 @@ class GoneMarks:
                 await self.once()
 
     async def once(self) -> None:
-        """Looks once, at some where they are many."""
-        now = self._clock.monotonic()
-        marks = [str(e.path[1]) for e in await self._store.scan((_GONE,), limit=_PAGE)]
-        self._seen = {mount: self._seen.get(mount, now) for mount in marks}
-        for mount, since in self._seen.items():
-            if now - since >= _FORGOTTEN_SECONDS:
+        """Looks once, at all of them."""
+        now, marks = self._clock.monotonic(), dict[str, float]()
+        after: Path | None = None
+        while page := await self._store.scan((_GONE,), after=after, limit=_PAGE):
+            after = page[-1].path
+            for entry in page:
+                mount = str(entry.path[1])
+                marks[mount] = self._seen.get(mount, now)
+        self._seen = marks
+        for mount, since in marks.items():
+            if now - since >= _FORGOTTEN_SECONDS and not await self._needed(mount):
                 await self._drop(mount)
                 await self._store.commit(Transaction(deletes=[gone_path(mount)]))
 

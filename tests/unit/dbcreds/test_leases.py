@@ -672,11 +672,18 @@ async def test_a_mount_goes_after_its_last_lease(dbcreds: Dbcreds) -> None:
     await refused(dbcreds.creds(), Kind.NOT_FOUND, "disabled")
     await refused(dbcreds("WriteRole", name="late", db_name="db"), Kind.NOT_FOUND, "disabled")
     await refused(dbcreds("DropMount", mount_uuid="mount-1"), Kind.UNAVAILABLE, "3 leases")
+    for _ in range(3):  # that it was disabled is remembered for as long as it has leases
+        await dbcreds.service.marks.once()
+        await dbcreds.pass_time(86_400)
+    await refused(dbcreds.creds(), Kind.NOT_FOUND, "disabled")
     dbcreds.database.down = False
-    await dbcreds.pass_time(3)
+    await dbcreds.pass_time(300)
     await dbcreds("DropMount", mount_uuid="mount-1")
     assert await dbcreds.nothing_left()
     assert await dbcreds.stored("config") == await dbcreds.stored("role") == 0
+    assert await dbcreds.stored("gone") == 1
+    await dbcreds.service.marks.once()
+    assert await dbcreds.stored("gone") == 0
 
 
 async def test_a_mount_that_moves_ends_what_it_gave_under_its_old_path(dbcreds: Dbcreds) -> None:

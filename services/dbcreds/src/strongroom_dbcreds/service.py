@@ -34,6 +34,7 @@ from strongroom_dbcreds.rpc.quotas import LeaseQuotaHandlers
 from strongroom_dbcreds.rpc.roles import RoleHandlers
 from strongroom_dbcreds.rpc.static import StaticRoleHandlers
 from strongroom_runtime.handlers import HandlerTable
+from strongroom_runtime.mount_marks import GoneMarks
 from strongroom_runtime.service import BackgroundTasks, Host
 from strongroom_runtime.shared_clock import SharedClock
 
@@ -49,12 +50,14 @@ class DbcredsService:
         expiry: Expiry,
         rotator: Rotator,
         connections: Connections,
+        marks: GoneMarks,
     ) -> None:
         self.handlers = handlers
         self.clock = clock
         self.issuer = issuer
         self.expiry = expiry
         self.rotator = rotator
+        self.marks = marks
         self._connections = connections
         self._tasks = BackgroundTasks()
 
@@ -65,6 +68,7 @@ class DbcredsService:
         self._tasks.start(self.expiry.probe(), "lease-probe")
         self._tasks.start(self.rotator.run(), "rotation")
         self._tasks.start(self._connections.run(), "connections")
+        self._tasks.start(self.marks.run(), "dbcreds-gone-marks")
 
     async def stop(self) -> None:
         """Ends background work, and closes what is open to databases."""
@@ -115,4 +119,13 @@ def build(
     ):
         handlers.add(module.DESCRIPTOR.services_by_name[name], implementation)
     expiry = Expiry(leases, revoker, clock, config)
-    return DbcredsService(handlers, clock, issuer, expiry, rotator, connections)
+
+    async def drop(mount: str) -> None:
+        for each in drops:
+            await each(mount)
+
+    async def has_leases(mount: str) -> bool:
+        return bool(await leases.of_mount(mount))
+
+    marks = GoneMarks(store, host.clock, drop, has_leases)
+    return DbcredsService(handlers, clock, issuer, expiry, rotator, connections, marks)

@@ -43,7 +43,6 @@ from strongroom_seal.storage import (
     sealed_attempt,
 )
 
-
 _ANSWER_SECONDS = 600.0
 
 
