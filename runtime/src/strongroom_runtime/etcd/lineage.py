@@ -20,6 +20,7 @@ class Lineage:
     def __init__(self) -> None:
         self._cluster = 0
         self._seen = 0
+        self._seen_at = 0  # which member said so
         self._broken = False
         self._uses: list[Callable[[], None]] = []
 
@@ -51,17 +52,26 @@ class Lineage:
         if self._broken:
             raise _error()
         if self._cluster and header.cluster_id and header.cluster_id != self._cluster:
-            self._break("it is another cluster")
+            self._break("it is another cluster", header)
         if header.revision < at_least:
-            self._break("its revision went back")
+            self._break("its revision went back", header)
         self._cluster = self._cluster or header.cluster_id
-        self._seen = max(self._seen, header.revision)
+        if header.revision > self._seen:
+            self._seen, self._seen_at = header.revision, header.member_id
 
-    def _break(self, reason: str) -> None:
+    def _break(self, reason: str, header: etcd_pb2.ResponseHeader) -> None:
         self._broken = True
+        # Which member says what: where they contradict each other, it is their data that has to be looked at.
         log.critical(
             "etcd is not what this process began with: it was restored from a backup, or replaced",
-            extra={"reason": reason},
+            extra={
+                "reason": reason,
+                "member": f"{header.member_id:x}",
+                "revision": header.revision,
+                "term": header.raft_term,
+                "seen_revision": self._seen,
+                "seen_at_member": f"{self._seen_at:x}",
+            },
         )
         for use in self._uses:
             use()
