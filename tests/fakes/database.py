@@ -31,6 +31,7 @@ class Database:
     hanging: str = ""
     refused: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
+    waiting: int = 0  # calls that hang
     opened: int = 0
     closed: int = 0
     before: Hook | None = None
@@ -49,7 +50,11 @@ class Database:
             await self.before(call)
         user = connection.details.get("username", "")
         if self.hangs or (user and user == self.hanging):
-            await asyncio.Event().wait()
+            self.waiting += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.waiting -= 1
         if self.down:
             raise ServiceError(Kind.UNAVAILABLE, "connection refused")
         if user in self.passwords and connection.details.get("password") != self.passwords[user]:
@@ -93,7 +98,11 @@ class FakeDriver:
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         if username in self._database.stuck:
-            await asyncio.Event().wait()
+            self.waiting += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.waiting -= 1
         if username in self._database.refused:
             raise ServiceError(Kind.INVALID, "role owns objects")
         await self._database.enter("drop", username, self._connection)

@@ -262,7 +262,7 @@ class Process:
             self._gateway = self._build_gateway()
 
     def _host(self, name: str) -> Host:
-        return Host(self._store(name), peers=self._callers(name))
+        return Host(self._store(name), peers=self._callers(name), membership=self._cluster)
 
     def _build_gateway(self) -> "Gateway":
         from strongroom_gateway.gateway import Gateway, GatewayHost

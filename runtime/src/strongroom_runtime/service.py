@@ -14,6 +14,33 @@ from strongroom_runtime.tasks import end
 log = logging.getLogger(__name__)
 
 
+class Membership(Protocol):
+    """Which processes there are, as far as one of them can tell."""
+
+    @property
+    def record(self) -> str:
+        """What names this process among the members, another each time it becomes one; empty before that."""
+        ...
+
+    async def is_gone(self, record: str) -> bool:
+        """Returns whether a member is one no more: its process is dead, stopped or cut off, or has another record.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        ...
+
+
+class Alone:
+    """Implements `Membership` where there are no members: of nobody it is known that it is gone."""
+
+    record = ""
+
+    async def is_gone(self, record: str) -> bool:
+        """Returns that it is not."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """Everything a service is built from.
@@ -25,6 +52,7 @@ class Host:
     store: Store
     clock: Clock = field(default_factory=SystemClock)
     peers: Mapping[str, Caller] = field(default_factory=dict)
+    membership: Membership = field(default_factory=Alone)
 
 
 class Service(Protocol):

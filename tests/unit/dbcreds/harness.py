@@ -23,7 +23,7 @@ from strongroom_runtime.clock import ManualClock
 from strongroom_runtime.context import MountContext, RequestContext, TokenContext
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.handlers import LocalCaller
-from strongroom_runtime.service import Host
+from strongroom_runtime.service import Alone, Host, Membership
 from strongroom_runtime.storage import Path, Plain
 
 MODULES = (connection_pb2, lease_pb2, passwords_pb2, quota_pb2, role_pb2, static_pb2)
@@ -65,13 +65,15 @@ class Dbcreds:
         database: Database | None = None,
         auth: Auth | None = None,
         config: Config | None = None,
+        membership: Membership | None = None,
     ) -> None:
         self.store = store or MemoryStore()
         self.clock = clock or ManualClock()
         self.database = database or Database()
         self.auth = auth or Auth()
         self.config = config or Config(clock_seconds=0.02)
-        host = Host(self.store, self.clock, {"auth": self.auth})
+        self.membership = membership or Alone()
+        host = Host(self.store, self.clock, {"auth": self.auth}, self.membership)
         self.service = build(host, self.config, {"fake": self.database.driver})
         self._caller = LocalCaller(self.service.handlers)
 

@@ -19,6 +19,7 @@ from tests.unit.dbcreds.harness import (
     refused,
     texts,
 )
+from tests.waiting import until
 
 from strongroom.dbcreds.v1 import connection_pb2, lease_pb2
 from strongroom_dbcreds.config import Config
@@ -661,6 +662,54 @@ async def test_tidying_tries_at_once(dbcreds: Dbcreds) -> None:
     await dbcreds("TidyLeases", OPERATOR)
     await dbcreds.work()
     assert await dbcreds.nothing_left()
+
+
+class Members:
+    """Those of a cluster, seen by one of them."""
+
+    def __init__(self, record: str, gone: set[str]) -> None:
+        self.record = record
+        self._gone = gone
+
+    async def is_gone(self, record: str) -> bool:
+        return record in self._gone
+
+
+@pytest.mark.parametrize("method", ["RevokePrefix", "RevokeLease", "DropMount"])
+async def test_nobody_waits_for_the_claims_of_a_replica_that_is_gone(
+    dbcreds: Dbcreds, method: str
+) -> None:
+    """It may have been killed while it removed users, and its claims go on for three quarters of a minute."""
+    gone = set[str]()
+    replicas = [
+        await Dbcreds(
+            dbcreds.store, dbcreds.clock, dbcreds.database, dbcreds.auth, dbcreds.config,
+            Members(name, gone),
+        ).prepare()
+        for name in ("first", "other")
+    ]  # fmt: skip
+    made = [await dbcreds.creds() for _ in range(3)]
+    first, other = replicas
+    prefix = {"prefix": "database", "sync": True}
+    dbcreds.database.hangs = True
+    dying = asyncio.create_task(first("RevokePrefix", OPERATOR, **prefix))
+    await until(lambda: dbcreds.database.waiting == 3)
+    dbcreds.database.hangs = False
+    fields: dict[str, Any] = {
+        "RevokePrefix": prefix,
+        "RevokeLease": {"lease_id": made[0].lease_id, "sync": True},
+        "DropMount": {"mount_uuid": "mount-1"},
+    }[method]
+    waiting = asyncio.create_task(other(method, OPERATOR, **fields))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    gone.add("first")
+    async with asyncio.timeout(20):
+        await waiting
+    assert len(dbcreds.database.users) == (2 if method == "RevokeLease" else 0)
+    # Had it only been stopped, it goes on, and finds that there is nothing to do.
+    dying.cancel()
+    await asyncio.wait({dying})
 
 
 async def test_a_mount_goes_after_its_last_lease(dbcreds: Dbcreds) -> None:

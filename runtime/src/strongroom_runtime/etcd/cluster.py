@@ -19,6 +19,7 @@ from strongroom_runtime.etcd.batch import Batcher, Outcome
 from strongroom_runtime.etcd.change import Change
 from strongroom_runtime.etcd.client import EtcdClient
 from strongroom_runtime.etcd.members import (
+    MEMBERS,
     Confirm,
     Member,
     Peer,
@@ -90,6 +91,20 @@ class Cluster:
     def certain(self) -> bool:
         """Whether this process may serve from memory: no writer can have given up on it yet."""
         return self._clock.monotonic() < self._member_lease.certain_until
+
+    @property
+    def record(self) -> str:
+        """What names this process among the members, another each time it becomes one; empty before that."""
+        return self._key.decode()
+
+    async def is_gone(self, record: str) -> bool:
+        """Returns whether a member is one no more: its process is dead, stopped or cut off, or has another record.
+
+        Raises:
+            ServiceError: UNAVAILABLE.
+        """
+        key = record.encode()
+        return key.startswith(MEMBERS) and not (await self.client.range(key, keys_only=True)).kvs
 
     async def start(self, address: str, service: str, name: str = "") -> None:
         """Registers under an address for confirmations, and begins to follow the prefixes.

@@ -92,7 +92,7 @@ def build(
     static = StaticRoles(storage.static_roles(store, config.attempts), connections, credentials)
     roots = Roots(connections, credentials)
     rotator = Rotator(store, {storage.STATIC: static, storage.CONFIG: roots}, clock, config)
-    revoker = Revoker(leases, roles, connections, clock, config)
+    revoker = Revoker(leases, roles, connections, clock, config, host.membership)
     issuer = Issuer(
         leases,
         roles,

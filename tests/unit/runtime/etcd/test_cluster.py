@@ -111,6 +111,18 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
     await server.stop()
 
 
+async def test_members_know_which_of_them_are_gone(platform: Platform) -> None:
+    one, other = await platform.join("one"), await platform.join("other")
+    record = other.cluster.record
+    assert record not in ("", one.cluster.record)
+    assert not await one.cluster.is_gone(record)
+    await other.cluster.stop()
+    assert await one.cluster.is_gone(record)
+    # Of what is no member's record nothing is known.
+    assert not await one.cluster.is_gone("0a1b2c")
+    assert not await one.cluster.is_gone("")
+
+
 async def test_a_write_on_one_is_seen_by_all_at_once(platform: Platform) -> None:
     writer, *readers = [await platform.join(name) for name in ("a", "b", "c")]
     for number in range(300):

@@ -21,6 +21,7 @@ from strongroom_dbcreds.storage import Named
 from strongroom_runtime.clock import Clock
 from strongroom_runtime.errors import Kind, ServiceError
 from strongroom_runtime.mount_marks import is_gone
+from strongroom_runtime.service import Membership
 from strongroom_runtime.storage import ConflictError, Path, unreadable
 
 log = logging.getLogger(__name__)
@@ -82,13 +83,15 @@ class Revoker:
         connections: Connections,
         clock: Clock,
         config: Config,
+        membership: Membership,
     ) -> None:
+        self._membership = membership
         self._leases = leases
         self._roles = roles
         self._connections = connections
         self._clock = clock
         self._config = config
-        self._name = secrets.token_hex(8)
+        self._name = secrets.token_hex(8)  # where it has none as a member
         # Databases that could not be reached, by (mount, connection): until when nobody tries, and why.
         self._away: dict[tuple[str, str], tuple[float, str]] = {}
         self.wake = asyncio.Event()
@@ -341,7 +344,7 @@ class Revoker:
         seconds = lease.timeout + self._config.claim_seconds
         while True:
             kept, now = await self._leases.get(lease.key), self._clock.now()
-            mine = domain.claimed(kept.lease if kept else lease, self._name, now, seconds)
+            mine = domain.claimed(kept.lease if kept else lease, self._claimant, now, seconds)
             mine = msgspec.structs.replace(mine, unmade=not certain)
             with contextlib.suppress(ConflictError):
                 if kept is None:
@@ -388,7 +391,8 @@ class Revoker:
 
     async def _claim(self, found: Sequence[Kept], *, early: bool) -> list[Kept]:
         """Returns the leases that this replica has to itself now, out of those that were read."""
-        claimed, left = await self._leases.change_many(self._claims(found, early))
+        dead = await self._dead(found) if early else frozenset()
+        claimed, left = await self._leases.change_many(self._claims(found, early, dead))
         if len(found) == 1:
             return claimed  # nothing, where another replica was faster
         # One of these had changed meanwhile: it must not keep the others from being claimed.
@@ -396,14 +400,29 @@ class Revoker:
         mine = await asyncio.gather(*(self._claim([kept], early=early) for kept in again))
         return claimed + [kept for some in mine for kept in some]
 
-    def _claims(self, found: Sequence[Kept], early: bool) -> list[Change]:
+    @property
+    def _claimant(self) -> str:
+        return self._membership.record or self._name
+
+    async def _dead(self, found: Sequence[Kept]) -> frozenset[str]:
+        """Returns those who have claimed leases, and are gone: nobody should wait until their claims run out.
+
+        One that was only stopped may go on when it wakes, as one whose claim ran out may: removal is idempotent.
+        """
+        now = self._clock.now()
+        claimants = {kept.lease.claim for kept in found if kept.lease.claimed(now)}
+        claimants.discard(self._claimant)
+        return frozenset([each for each in claimants if await self._membership.is_gone(each)])
+
+    def _claims(self, found: Sequence[Kept], early: bool, dead: frozenset[str]) -> list[Change]:
         now, changes = self._clock.now(), []
         for kept in found:
             lease = kept.lease
             ended = lease.state in (State.REVOKING, State.GHOST)
-            if not lease.claimed(now) and (ended if early else lease.due <= now):
+            claimed = lease.claimed(now) and lease.claim not in dead
+            if not claimed and (ended if early else lease.due <= now):
                 seconds = lease.timeout + self._config.claim_seconds
-                changes.append(Change(kept, domain.claimed(lease, self._name, now, seconds)))
+                changes.append(Change(kept, domain.claimed(lease, self._claimant, now, seconds)))
         return changes
 
     async def _drop(self, lease: Lease) -> ServiceError | None:
