@@ -98,11 +98,7 @@ class FakeDriver:
 
     async def drop_user(self, statements: Sequence[str], username: str) -> None:
         if username in self._database.stuck:
-            self.waiting += 1
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.waiting -= 1
+            await asyncio.Event().wait()
         if username in self._database.refused:
             raise ServiceError(Kind.INVALID, "role owns objects")
         await self._database.enter("drop", username, self._connection)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from strongroom_runtime.service import BackgroundTasks
-from strongroom_runtime.tasks import EndedError, end, ended, unless
+from strongroom_runtime.tasks import EndedError, end, ended, to_its_end, unless
 
 
 async def slowly(begun: asyncio.Event, release: asyncio.Event) -> None:
@@ -89,3 +89,29 @@ async def test_work_that_fails_says_why() -> None:
 
     with pytest.raises(OSError, match="lost"):
         await unless(asyncio.Event(), fail())
+
+
+async def test_work_goes_on_when_the_one_who_waits_is_cancelled() -> None:
+    release, done = asyncio.Event(), asyncio.Event()
+
+    async def work() -> int:
+        await release.wait()
+        done.set()
+        return 7
+
+    waiting = asyncio.create_task(to_its_end(work()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+    release.set()
+    await asyncio.wait_for(done.wait(), 20)
+    assert await to_its_end(work()) == 7
+
+
+async def test_what_work_raises_is_raised_to_the_one_who_waits() -> None:
+    async def work() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await to_its_end(work())
