@@ -80,7 +80,7 @@ def cluster(size: int = 3) -> Iterator[list[Member]]:
             )
             stack.enter_context(container)
             members.append(Member(container, f"127.0.0.1:{port}"))
-        until(lambda: leader(members), 60)
+        until(lambda: leader(members))
         yield members
 
 

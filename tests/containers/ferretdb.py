@@ -23,7 +23,7 @@ USER, PASSWORD = "root", "ferret-Password-1"
 
 
 def built() -> Path | None:
-    """Returns the program, built once for this machine's user; None where there is no Go."""
+    """Returns the program, built once for this machine's user; None where there is no Go, or not its source."""
     go = shutil.which("go")
     if go is None:
         return None
@@ -34,7 +34,9 @@ def built() -> Path | None:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         command = [go, "mod", "download", "-json", f"{_MODULE}@{VERSION}"]
-        fetched = subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        fetched = subprocess.run(command, cwd=folder, check=False, capture_output=True)
+        if fetched.returncode:
+            return None
         source = Path(folder) / "source"
         shutil.copytree(json.loads(fetched.stdout)["Dir"], source)
         subprocess.run(["chmod", "-R", "u+w", str(source)], check=True)
@@ -78,4 +80,4 @@ def ferretdb(program: Path, server: Pair | None = None) -> Iterator[int]:
             yield port
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)

@@ -47,11 +47,11 @@ class Composed:
     def http(self, method: str, path: str, token: str = "", **options: Any) -> requests.Response:
         url = f"https://localhost:{self.port}/v1/{path}"
         headers = {"X-Vault-Token": token or self.root}
-        return requests.request(method, url, headers=headers, verify=self.ca, timeout=30, **options)
+        return requests.request(method, url, headers=headers, verify=self.ca, timeout=60, **options)
 
     def hvac(self) -> Any:
         url = f"https://localhost:{self.port}"
-        return hvac.Client(url=url, token=self.root, verify=self.ca, timeout=30)
+        return hvac.Client(url=url, token=self.root, verify=self.ca, timeout=60)
 
     def unseal(self) -> bool:
         """Gives the shares until every seal is open: one that the gateway did not know yet has missed them."""
@@ -109,15 +109,15 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
 @pytest.fixture(scope="module")
 def platform(composed: Composed) -> Composed:
     """The platform, initialised and opened with shares, with an audit device and mounts."""
-    until(lambda: composed.http("GET", "sys/seal-status").ok, 120)
+    until(lambda: composed.http("GET", "sys/seal-status").ok)
     for service in SERVICES:
         assert composed.lives(service), service
         assert not composed.ready(service), service
     made = composed.hvac().sys.initialize(5, 3)
     composed.root, composed.shares = made["root_token"], made["keys_base64"]
-    until(composed.unseal, 120)
+    until(composed.unseal)
     for service in SERVICES:
-        until(partial(composed.ready, service), 120)
+        until(partial(composed.ready, service))
     client = composed.hvac()
     client.sys.enable_audit_device("file", options={"file_path": AUDIT_LOG})
     client.sys.enable_secrets_engine("kv", "secret", options={"version": "2"})
@@ -228,7 +228,7 @@ class _Joined:
         self._container.start()
         wrapped = self._container.get_wrapped_container()
         self._platform.containers.network("databases").connect(wrapped, aliases=["customers"])
-        until(lambda: b"ready to accept connections" in wrapped.logs(), 120)
+        until(lambda: b"ready to accept connections" in wrapped.logs())
         return "customers"
 
     def __exit__(self, *_: object) -> None:
@@ -348,7 +348,7 @@ def test_a_member_of_etcd_that_is_killed_loses_nothing(platform: Composed) -> No
             member.kill()
             writer.goes_on()
             member.start()
-            until(partial(platform.etcd_is_healthy, name), 120)
+            until(partial(platform.etcd_is_healthy, name))
     writer.check()
 
 
@@ -372,7 +372,7 @@ def test_the_platform_works_while_a_seal_is_closed(platform: Composed) -> None:
             # A service that starts meanwhile gets its keys from the other.
             platform.containers.container("transit").restart(timeout=grace)
             until(partial(platform.ready, "transit"))
-            until(platform.unseal, 120)
+            until(platform.unseal)
         assert load.refused == []
 
 

@@ -95,12 +95,12 @@ def opened(connection: Connection, **details: str) -> Driver:
 
 async def eventually(driver: Driver) -> None:
     """Waits until a database that is starting lets its user in."""
-    for attempt in range(60):
+    for attempt in range(240):
         try:
             await driver.verify()
             return
         except ServiceError as error:
-            assert error.kind is Kind.UNAVAILABLE and attempt < 59, error.message
+            assert error.kind is Kind.UNAVAILABLE and attempt < 239, error.message
         await asyncio.sleep(0.5)
 
 
@@ -126,7 +126,7 @@ def _run_suite(which: str, servers: dict[str, str]) -> None:
 def ferret() -> Path:
     program = ferretdb.built()
     if program is None:
-        pytest.skip("there is no Go to build FerretDB with, and MongoDB cannot be had")
+        pytest.skip("FerretDB cannot be built here, and MongoDB cannot be had")
     return program
 
 

@@ -34,10 +34,10 @@ def test_the_image_serves_secrets_and_holds_no_tools_for_tests(tmp_path: Path) -
             url = f"https://127.0.0.1:{port}/v1/{path}"
             # Each time: a bundle that the environment names would go before a session's own.
             return requests.request(
-                method, url, headers=HEADERS, verify=str(ca), timeout=10, **options
+                method, url, headers=HEADERS, verify=str(ca), timeout=60, **options
             )
 
-        until(lambda: call("GET", "sys/mounts/secret").ok, 60)
+        until(lambda: call("GET", "sys/mounts/secret").ok)
         write = call("POST", "secret/data/a", json={"data": {"k": "v"}})
         assert write.ok, write.text
         assert call("GET", "secret/data/a").json()["data"]["data"] == {"k": "v"}

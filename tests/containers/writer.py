@@ -51,4 +51,4 @@ class Writer:
 
     def goes_on(self) -> None:
         now = time.monotonic()
-        until(lambda: self.last > now, 30)
+        until(lambda: self.last > now)
