@@ -254,8 +254,8 @@ def test_a_shamir_seal_from_its_first_day(tmp_path: Path, topology: str) -> None
         assert not platform.serves()
         for key in keys[1:]:
             platform.bao("operator", "unseal", key)
-        assert platform.bao("kv", "get", "-field=v", "secret/x", token=root) == "1"
         until(platform.serves)
+        assert platform.bao("kv", "get", "-field=v", "secret/x", token=root) == "1"
 
 
 def test_development_opens_a_shamir_seal_with_the_share_that_it_shows(tmp_path: Path) -> None:

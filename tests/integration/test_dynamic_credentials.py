@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from strongroom.dbcreds.v1 import lease_pb2, lease_pb2_grpc, role_pb2, role_pb2_grpc
 from tests.integration.databases import ADMIN, PASSWORD, Postgres, is_cut_off
-from tests.integration.platforms import ROOT, Platform, until
+from tests.integration.platforms import ROOT, Platform, contents, until, while_it_lasts
 
 CREATE = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"
 
@@ -105,9 +104,12 @@ def test_what_children_of_a_token_obtained_dies_with_it(
 def test_a_token_that_expires_takes_its_users_with_it(
     platform: Platform, database: Postgres, mount: str
 ) -> None:
-    body = {"policies": ["root"], "ttl": "2s"}
-    made = platform.http("POST", "auth/token/create", json={**body, "no_parent": True}).json()
-    name = creds(platform, mount, made["auth"]["client_token"])["data"]["username"]
+    def made(seconds: int) -> str:
+        body = {"policies": ["root"], "ttl": seconds, "no_parent": True}
+        token = platform.http("POST", "auth/token/create", json=body).json()["auth"]["client_token"]
+        return str(creds(platform, mount, token)["data"]["username"])
+
+    name = while_it_lasts(made, 2)
     until(lambda: name not in database.users())
 
 
@@ -226,7 +228,7 @@ def test_grpc(platform: Platform, database: Postgres, mount: str) -> None:
             lease_pb2.RevokeLeaseRequest(lease_id=made.lease_id), metadata=with_token
         )
         assert made.username not in database.users()
-        follower.join(30)
+        follower.join(120)
         watch.cancel()
         assert seen == [(kind, made.lease_id) for kind in (1, 2, 3)]
         with pytest.raises(grpc.RpcError) as caught:
@@ -308,13 +310,12 @@ def test_no_password_stands_in_logs_or_in_the_store(
 ) -> None:
     made = creds(platform, mount)["data"]
     platform.http("GET", f"{mount}/config/pg")
-    files = [platform.audit_log, platform.folder / "output.log"]
-    files += [f for f in (platform.folder / "data" / "etcd").rglob("*") if f.is_file()]
-    for file in files:
-        content = file.read_bytes()
+    stored = contents(platform.folder / "data" / "etcd")
+    logs = (platform.audit_log, platform.folder / "output.log")
+    for file, content in {**stored, **{log: log.read_bytes() for log in logs}}.items():
         for secret in (made["password"], PASSWORD):
             assert secret.encode() not in content, file
-    assert made["username"].encode() not in b"".join(f.read_bytes() for f in files[2:])
+    assert made["username"].encode() not in b"".join(stored.values())
 
 
 @pytest.mark.parametrize(
@@ -375,10 +376,8 @@ def test_a_mount_is_disabled_after_its_last_user(
     platform: Platform, database: Postgres, mount: str
 ) -> None:
     names = {creds(platform, mount)["data"]["username"] for _ in range(5)}
-    started = time.monotonic()
     assert platform.http("DELETE", f"sys/mounts/{mount}").status_code == 204
     assert not names & database.users()
-    assert time.monotonic() - started < 60
     assert platform.http("GET", f"{mount}/creds/app").status_code == 404
 
 

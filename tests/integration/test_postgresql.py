@@ -144,10 +144,12 @@ async def test_a_database_that_was_restarted_is_found_again(
 ) -> None:
     await driver.verify()
     database.stop()
-    with pytest.raises(ServiceError) as caught:
-        await driver.verify()
-    assert caught.value.kind is Kind.UNAVAILABLE
-    database.start()
+    try:
+        with pytest.raises(ServiceError) as caught:
+            await driver.verify()
+        assert caught.value.kind is Kind.UNAVAILABLE
+    finally:
+        database.start()
     await driver.verify()
 
 

@@ -45,6 +45,7 @@ def test_shares_from_pgp_keys_to_verified_ones(shamir: Platform, tmp_path: Path)
     root = holders[0].open(made["root_token"])
     for key in old:
         shamir.bao("operator", "unseal", key)
+    until(shamir.serves)
     shamir.bao("secrets", "enable", "-path=secret", "-version=2", "kv", token=root)
     shamir.bao("kv", "put", "secret/x", "v=1", token=root)
 
@@ -72,6 +73,7 @@ def test_shares_from_pgp_keys_to_verified_ones(shamir: Platform, tmp_path: Path)
     shamir.bao("operator", "seal", token=root)
     for key in new["keys"][:2]:
         unseal(shamir, key)
+    until(shamir.serves)
     assert shamir.bao("kv", "get", "-field=v", "secret/x", token=root) == "1"
 
     # And back to encrypted ones, which are kept.
@@ -101,6 +103,7 @@ def test_shares_from_pgp_keys_to_verified_ones(shamir: Platform, tmp_path: Path)
     shamir.bao("operator", "seal", token=root)
     for key in keys:
         unseal(shamir, key)
+    until(shamir.serves)
     assert shamir.bao("kv", "get", "-field=v", "secret/x", token=root) == "1"
 
 

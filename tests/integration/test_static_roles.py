@@ -180,7 +180,7 @@ async def until_rotated(service: DbcredsService) -> None:
         static_pb2.RotateRootRequest(name="pg"),
         static_pb2.RotateRoleRequest(name="static"),
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             with contextlib.suppress(ServiceError):
                 await call(service, "StaticRoleService", "RotateRoot", root)

@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from tests.integration.client import Answer, AskError
-from tests.integration.platforms import ROOT, TOPOLOGIES, Platform, start, start_beside, until
+from tests.integration.platforms import (
+    ROOT,
+    TOPOLOGIES,
+    Platform,
+    start,
+    start_beside,
+    until,
+    while_it_lasts,
+)
 
 # In each topology. What goes wrong once in a hundred rounds is missed by both in one run of four hundred.
 ROUNDS = 300
@@ -78,13 +86,18 @@ def test_a_narrowed_policy_binds_everywhere(pair: tuple[Platform, Platform]) -> 
 def test_a_path_of_a_policy_ends_everywhere(pair: tuple[Platform, Platform]) -> None:
     first, second = Session(pair[0]), Session(pair[1])
     first("POST", "secret/data/brief", body={"data": {"v": 1}})
-    policy = f"""path "secret/data/brief" {{ capabilities = ["read"] expiration = {int(time.time()) + 4} }}
-      path "secret/data/*" {{ capabilities = ["list"] }}"""
-    first("POST", "sys/policies/acl/brief", body={"policy": policy})
-    made = first("POST", "auth/token/create", body={"policies": ["brief"]})
-    token = made.json()["auth"]["client_token"]
-    for each in (first, second):
-        assert each("GET", "secret/data/brief", token).status_code == 200
+
+    def begun(seconds: int) -> str:
+        policy = f"""path "secret/data/brief" {{ capabilities = ["read"] expiration = {int(time.time()) + seconds} }}
+          path "secret/data/*" {{ capabilities = ["list"] }}"""
+        first("POST", "sys/policies/acl/brief", body={"policy": policy})
+        made = first("POST", "auth/token/create", body={"policies": ["brief"]})
+        token = str(made.json()["auth"]["client_token"])
+        for each in (first, second):
+            assert each("GET", "secret/data/brief", token).status_code == 200
+        return token
+
+    token = while_it_lasts(begun, 4)
 
     def ended(session: Session) -> bool:
         return session("GET", "secret/data/brief", token).status_code == 403
@@ -238,18 +251,13 @@ def test_a_platform_that_was_stopped_refuses_first(
 
 
 def kill(platform: Platform) -> None:
-    """Kills all servers at once, the gateway first: none answers for what others still did.
-
-    Those that the supervisor has not yet started again, after an earlier kill, are waited for.
-    """
-    names = sorted(platform.pids, key=lambda name: name != "gateway")
-    for pid in until(lambda: [platform.child(name) for name in names], 60):
-        os.kill(pid, signal.SIGKILL)
+    """Kills all servers at once, the gateway first: none answers for what others still did."""
+    platform.kill(*sorted(platform.pids, key=lambda name: name != "gateway"))
 
 
 def comes_back(platform: Platform) -> None:
     session = Session(platform)
-    until(lambda: session("GET", "auth/token/lookup-self").status_code == 200, 60)
+    until(lambda: session("GET", "auth/token/lookup-self").status_code == 200)
 
 
 def test_what_was_revoked_stays_so_where_the_revoker_is_killed(
@@ -309,7 +317,7 @@ def test_the_second_one_is_not_needed(pair: tuple[Platform, Platform], tmp_path:
     answer = Session(first)("POST", "secret/data/alone", body={"data": {"v": 1}})
     assert answer.status_code == 200
     session = Session(second)
-    until(lambda: session("GET", "secret/data/alone").json()["data"]["data"] == {"v": 1}, 60)
+    until(lambda: session("GET", "secret/data/alone").json()["data"]["data"] == {"v": 1})
 
 
 def test_workers_that_start_together_do_not_wait_for_each_other(tmp_path: Path) -> None:
