@@ -177,6 +177,21 @@ async def test_no_child_of_a_revoked_parent_is_left(auth: Auth) -> None:
     await refused(auth("CreateToken", context, parameters=parameters), Kind.DENIED)
 
 
+async def test_a_token_says_at_its_last_use_until_when_it_was_for(auth: Auth) -> None:
+    """Spring Vault looks a token up by its one use, to know how long it may serve."""
+    made = await auth.create(policies=["app"], num_uses=2, ttl=60)
+    forever = await auth.create(policies=["root"], num_uses=1)
+    auth.clock.advance(10)
+    for uses in (1, 0):
+        context = await auth.context(made.client_token)
+        info = (await auth("LookupSelf", context)).info
+        assert (info.num_uses, info.ttl, info.renewable) == (uses, 50, True)
+        assert info.expire_time.seconds == info.issue_time.seconds + 60
+    await refused(auth.entry(made.client_token), Kind.DENIED)
+    info = (await auth("LookupSelf", await auth.context(forever.client_token))).info
+    assert (info.ttl, info.HasField("expire_time")) == (0, False)
+
+
 async def test_uses_are_counted_exactly_over_replicas(auth: Auth) -> None:
     twin = await auth.twin()
     made = await auth.create(policies=["app"], num_uses=20)

@@ -65,7 +65,48 @@ async def test_a_hash_is_signed_as_what_it_is_the_hash_of(transit: Transit, kind
     digest = hashlib.sha256(b"text").digest()
     made = await transit("Sign", name="k", input=digest, prehashed=True)
     assert (await transit("Verify", name="k", input=b"text", signature=made.signature)).valid
-    await refused(transit("Sign", name="k", input=b"short", prehashed=True), "input")
+    await refused(transit("Sign", name="k", input=b"", prehashed=True), "input")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "same"),
+    [
+        ("ecdsa-p256", b"x", b"x".rjust(32, b"\0")),
+        ("ecdsa-p256", b"x" * 44, b"x" * 32),  # a hash in base64 that was taken for the hash
+        ("ecdsa-p384", b"x" * 1_000, b"x" * 48),
+        ("ecdsa-p521", b"x", b"x".rjust(64, b"\0")),
+    ],
+)
+async def test_ecdsa_takes_what_is_no_hash_for_the_number_that_it_is(
+    transit: Transit, kind: str, given: bytes, same: bytes
+) -> None:
+    """As in Vault: by the length of the curve's order. Clients sign such things, if by mistake."""
+    await transit("CreateKey", name="k", type=kind)
+    made = await transit("Sign", name="k", input=given, prehashed=True)
+    for data, valid in ((given, True), (same, True), (b"y" + same[1:], False)):
+        answer = await transit(
+            "Verify", name="k", input=data, signature=made.signature, prehashed=True
+        )
+        assert answer.valid is valid
+    assert not (await transit("Verify", name="k", input=given, signature=made.signature)).valid
+
+
+@pytest.mark.parametrize("kind", ["ecdsa-p256", "ed25519", "ml-dsa"])
+async def test_keys_of_one_scheme_pass_over_the_name_of_another(
+    transit: Transit, kind: str
+) -> None:
+    """Clients name a hash there."""
+    await transit("CreateKey", name="k", type=kind)
+    made = await transit("Sign", name="k", input=b"text", signature_algorithm="sha2-512")
+    about = {"signature": made.signature, "signature_algorithm": "sha2-512"}
+    assert (await transit("Verify", name="k", input=b"text", **about)).valid
+
+
+async def test_what_is_no_hash_is_refused_where_it_cannot_be_signed(transit: Transit) -> None:
+    await transit("CreateKey", name="e", type="ecdsa-p521")
+    await transit("CreateKey", name="r", type="rsa-2048")
+    await refused(transit("Sign", name="e", input=b"x" * 65, prehashed=True), "input")
+    await refused(transit("Sign", name="r", input=b"short", prehashed=True), "input")
 
 
 async def test_what_is_hashed_already_may_be_any_hash_for_ecdsa(transit: Transit) -> None:
@@ -252,7 +293,7 @@ async def test_a_stream_says_what_is_wrong_with_an_item_and_signs_the_others(
     transit: Transit,
 ) -> None:
     await transit("CreateKey", name="k", type="ecdsa-p256")
-    items = [stream_pb2.SignStreamItem(input=b"x" * size) for size in (32, 31, 32)]
+    items = [stream_pb2.SignStreamItem(input=b"x" * size) for size in (32, 0, 32)]
     made = await transit("SignStream", name="k", items=items, prehashed=True)
     assert [bool(each.signature) for each in made.items] == [True, False, True]
     assert "input: does not fit" in made.items[1].error

@@ -26,6 +26,7 @@ def auth_message(token: Token, text: str, ttl: int) -> login_pb2.Auth:
 
 def info_message(token: Token, now: float, text: str = "") -> token_pb2.TokenInfo:
     """Returns what is known of a token."""
+    expires = token.shown_expires
     info = token_pb2.TokenInfo(
         id=text,
         accessor=token.accessor,
@@ -37,10 +38,10 @@ def info_message(token: Token, now: float, text: str = "") -> token_pb2.TokenInf
         orphan=not token.ancestors,
         creation_time=int(token.created),
         creation_ttl=token.ttl,
-        expire_time=timestamp(token.expires),
+        expire_time=timestamp(expires),
         issue_time=timestamp(token.renewed or token.created),
         last_renewal=timestamp(token.renewed),
-        ttl=max(0, round(token.expires - now)) if token.expires else 0,
+        ttl=max(0, round(expires - now)) if expires else 0,
         explicit_max_ttl=token.explicit_max,
         entity_id=token.entity,
         type="service",

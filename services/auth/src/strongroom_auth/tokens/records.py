@@ -16,6 +16,8 @@ class Token(msgspec.Struct, frozen=True):
         ancestors: ids, the eldest first; empty for an orphan.
         severed: revoked alone; the record stands only so that the children live.
         uses: how often it can still be used; 0 without limit.
+        used_up: its last use was begun, and it is over with that.
+        had_until: when it would have been over otherwise; wall time, 0 for never.
         login: the login method and role that made it, to be asked at renewal.
     """
 
@@ -42,11 +44,17 @@ class Token(msgspec.Struct, frozen=True):
     mount: str = ""
     renewed: float = 0.0
     login: dict[str, str] = {}
+    had_until: float = 0.0
 
     @property
     def parent(self) -> str:
         """The parent's id; empty for an orphan."""
         return self.ancestors[-1] if self.ancestors else ""
+
+    @property
+    def shown_expires(self) -> float:
+        """When it is over as clients are told, also by an answer to its last use."""
+        return self.had_until if self.used_up else self.expires
 
     @property
     def granted(self) -> int:

@@ -177,10 +177,11 @@ class Tokens:
                 return token, False
             last = token.uses == 1
             # Whoever makes the last use revokes the token after it; should that process die, its time is over.
-            expires = self.now() if last else token.expires
-            left = msgspec.structs.replace(
-                token, uses=token.uses - 1, used_up=last, expires=expires
-            )
+            left = msgspec.structs.replace(token, uses=token.uses - 1)
+            if last:
+                left = msgspec.structs.replace(
+                    left, used_up=True, expires=self.now(), had_until=token.expires
+                )
             with contextlib.suppress(ConflictError):
                 await self.records.replace(token, left, revision)
                 return left, last

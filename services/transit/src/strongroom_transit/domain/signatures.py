@@ -34,6 +34,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 }
 _USUAL = "sha2-256"
 _BY_SIZE = {each.digest_size: each for each in _HASHES.values()}
+_LONGEST = _HASHES["sha2-512"]
 # Of salts, what is no number of bytes: 0 and -1 are what Go's library, and so Vault, takes auto and hash for.
 _SALTS = {"": "auto", "auto": "auto", "0": "auto", "hash": "hash", "-1": "hash"}
 
@@ -66,7 +67,8 @@ class Scheme:
             raise invalid(f"key type {kind.name} does not support signing")
         if self.hash_name not in ("", "none", *_HASHES):
             raise invalid(f"hash_algorithm: takes one of {', '.join(_HASHES)}, none")
-        if self.signature not in ("", "pss", "pkcs1v15"):
+        # Other keys have no such choice, and pass over what is said of it, as in Vault.
+        if kind.family is Family.RSA and self.signature not in ("", "pss", "pkcs1v15"):
             raise invalid("signature_algorithm: takes pss or pkcs1v15")
         if self.marshaling not in ("", "asn1", "jws"):
             raise invalid("marshaling_algorithm: takes asn1 or jws")
@@ -90,19 +92,27 @@ class Scheme:
         found = _HASHES[self.hash_name or _USUAL]
         return utils.Prehashed(found) if self.prehashed else found
 
-    def ecdsa_digest(self, data: bytes) -> Any:
-        """The hash as cryptography takes it for ECDSA.
+    def for_ecdsa(self, data: bytes, size: int) -> tuple[bytes, ec.ECDSA]:
+        """Returns what to sign with ECDSA, and how.
 
-        What is hashed already is taken as it is, as in Vault: unlike RSA's, these signatures do not name the hash.
+        What is hashed already is taken as it is, as in Vault: unlike RSA's, these signatures do not name the hash. Of
+        what is longer than the key's order the first bytes count (FIPS 186-5, section 6.4.1); what is shorter is a
+        smaller number, and with zeros before it as long as a hash that cryptography knows.
+
+        Args:
+            data: as it came.
+            size: of the curve, in bits.
 
         Raises:
-            ValueError: the data are no hash.
+            ValueError: there are no data, or too many for P-521, whose order no hash is as long as.
         """
         if not self.prehashed:
-            return self.digest
-        if len(data) not in _BY_SIZE:
+            return data, ec.ECDSA(self.digest)
+        whole = (size + 7) // 8
+        known = min(whole, _LONGEST.digest_size)
+        if not data or (len(data) > known and known < whole):
             raise ValueError
-        return utils.Prehashed(_BY_SIZE[len(data)])
+        return data[:known].rjust(known, b"\0"), ec.ECDSA(utils.Prehashed(_BY_SIZE[known]))
 
     def padding(self, *, verifying: bool) -> Any:
         """The padding of an RSA signature."""
@@ -208,7 +218,7 @@ def _raw_signature(kind: KeyType, private: Any, data: bytes, scheme: Scheme) -> 
     if kind.family is Family.RSA:
         signed = private.sign(data, scheme.padding(verifying=False), scheme.digest)
     elif kind.family is Family.ECDSA:
-        signed = private.sign(data, ec.ECDSA(scheme.ecdsa_digest(data)))
+        signed = private.sign(*scheme.for_ecdsa(data, kind.size))
     else:
         signed = private.sign(data)
     return signed
@@ -218,7 +228,7 @@ def _check_signature(kind: KeyType, public: Any, raw: bytes, data: bytes, scheme
     if kind.family is Family.RSA:
         public.verify(raw, data, scheme.padding(verifying=True), scheme.digest)
     elif kind.family is Family.ECDSA:
-        public.verify(raw, data, ec.ECDSA(scheme.ecdsa_digest(data)))
+        public.verify(raw, *scheme.for_ecdsa(data, kind.size))
     else:
         public.verify(raw, data)
 
