@@ -346,6 +346,18 @@ def test_reflection_lists_the_services(platform: Platform) -> None:
         assert "grpc.health.v1.Health" in names
 
 
+@pytest.mark.parametrize("symbol", ["", ".ReadSecret", ".Nothing"])
+def test_reflection_knows_services_and_methods(platform: Platform, symbol: str) -> None:
+    with platform.channel() as channel:
+        reflection = stub(reflection_pb2_grpc.ServerReflectionStub, channel)
+        request = reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol=f"strongroom.kv.v1.KvV2Service{symbol}"
+        )
+        answer = next(reflection.ServerReflectionInfo(iter([request])))
+    files = answer.file_descriptor_response.file_descriptor_proto
+    assert any(b"kv/v1/kv2.proto" in file for file in files) == (symbol != ".Nothing")
+
+
 def test_health_needs_no_token(platform: Platform) -> None:
     assert platform.serves()
     assert platform.serves("strongroom.kv.v1.KvV2Service")

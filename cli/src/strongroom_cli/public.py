@@ -3,8 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
@@ -35,6 +38,26 @@ _OPTIONS = {
     "grpc.http2.ping_timeout_ms": 20_000,
 }
 _CALLS_SECONDS = 5.0  # for gRPC calls that are under way in the end
+
+
+class _Descriptors:
+    """The pool of descriptors, in which methods are found as well: `grpcurl describe` asks where one is."""
+
+    _pool = descriptor_pool.Default()
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - the pool's name
+        """Returns the file of a service, message, enum, extension or method.
+
+        Raises:
+            KeyError: there is none.
+        """
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
 
 
 class PublicServers:
@@ -89,7 +112,7 @@ class PublicServers:
         health_pb2_grpc.add_HealthServicer_to_server(health, open_to_all)
         names = sorted({name.split("/")[1] for name in methods})
         reflected = reflection.aio.ReflectionServicer(
-            [*names, SERVICE_NAME, reflection.SERVICE_NAME]
+            [*names, SERVICE_NAME, reflection.SERVICE_NAME], _Descriptors()
         )
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, open_to_all)
         self._grpc.add_generic_rpc_handlers([calls, open_to_all])
