@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 
@@ -14,7 +15,7 @@ from strongroom_runtime.etcd.client import EtcdClient, EtcdConfig, prefix_end
 from strongroom_runtime.etcd.cluster import Cluster
 from strongroom_runtime.etcd.server import EmbeddedEtcd
 from strongroom_runtime.etcd.store import EtcdStore
-from strongroom_runtime.storage import CompactedError, Plain, Transaction
+from strongroom_runtime.storage import CompactedError, Path, Plain, Transaction
 from strongroom_runtime.transport import pki
 from strongroom_runtime.transport.certificates import Identity
 
@@ -22,7 +23,7 @@ COUNTER = (Plain("n"), "counter")
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedEtcd]:
+async def server(tmp_path: FilePath) -> AsyncIterator[EmbeddedEtcd]:
     server = EmbeddedEtcd(tmp_path / "etcd")
     await server.start()
     yield server
@@ -50,6 +51,35 @@ async def write(store: EtcdStore, number: int) -> None:
         except ServiceError:
             continue
         return
+
+
+async def test_others_have_their_turns_while_a_long_list_is_decrypted(
+    store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"name-{number:04}" for number in range(2_000)]
+    for start in range(0, len(names), 100):
+        puts: dict[Path, bytes] = {(Plain("m"), name): b"" for name in names[start : start + 100]}
+        await store.commit(Transaction(puts=puts))
+    turn, decrypted = 0, Counter[int]()
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    decode = store.codec.decode_path
+
+    def noted(key: bytes) -> Path:
+        decrypted[turn] += 1
+        return decode(key)
+
+    monkeypatch.setattr(store.codec, "decode_path", noted)
+    others = asyncio.create_task(take_turns())
+    assert await store.children((Plain("m"),)) == [(name, False) for name in names]
+    others.cancel()
+    assert sum(decrypted.values()) == len(names)
+    assert max(decrypted.values()) <= 500
 
 
 async def test_a_watch_has_no_gap_when_etcd_is_killed(
@@ -108,7 +138,7 @@ async def test_a_long_log_is_put_aside_while_etcd_writes_to_it(
     assert log.stat().st_size < 100_000
 
 
-async def test_a_full_etcd_says_so_and_memory_serves_on(tmp_path: Path) -> None:
+async def test_a_full_etcd_says_so_and_memory_serves_on(tmp_path: FilePath) -> None:
     small = EmbeddedEtcd(tmp_path / "small", quota_mib=1)
     await small.start()
     client = EtcdClient(small.config)
@@ -197,7 +227,7 @@ async def test_etcd_sees_neither_names_nor_values(server: EmbeddedEtcd, store: E
     assert not any(b"payroll-name" in c or b"hunter2-value" in c for c in files)
 
 
-async def test_an_etcd_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+async def test_an_etcd_that_is_gone_is_unavailable(tmp_path: FilePath) -> None:
     client = EtcdClient(EtcdConfig(("127.0.0.1:1",)))
     with pytest.raises(ServiceError) as caught:
         await client.range(b"a")
@@ -205,7 +235,7 @@ async def test_an_etcd_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     await client.close()
 
 
-async def test_mutual_tls_keeps_strangers_out(tmp_path: Path) -> None:
+async def test_mutual_tls_keeps_strangers_out(tmp_path: FilePath) -> None:
     pki.initialise(tmp_path / "pki", "example.test", ["etcd", "kv"])
     pki.initialise(tmp_path / "other", "example.test", ["kv"])
     server = EmbeddedEtcd(tmp_path / "etcd", Identity.of(tmp_path / "pki", "etcd"))
@@ -231,12 +261,12 @@ async def test_mutual_tls_keeps_strangers_out(tmp_path: Path) -> None:
     await server.stop()
 
 
-async def test_processes_of_its_user_reach_it_over_a_socket(tmp_path: Path) -> None:
+async def test_processes_of_its_user_reach_it_over_a_socket(tmp_path: FilePath) -> None:
     pki.initialise(tmp_path / "pki", "example.test", ["etcd"])
     server = EmbeddedEtcd(tmp_path / "etcd", Identity.of(tmp_path / "pki", "etcd"))
     await server.start()
     (endpoint,) = server.nearby.endpoints
-    path = Path(endpoint.removeprefix("unix:"))
+    path = FilePath(endpoint.removeprefix("unix:"))
     assert path.is_socket()
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
@@ -257,7 +287,7 @@ async def test_processes_of_its_user_reach_it_over_a_socket(tmp_path: Path) -> N
     await server.stop()
 
 
-async def test_where_there_can_be_no_socket_the_port_is_for_all(tmp_path: Path) -> None:
+async def test_where_there_can_be_no_socket_the_port_is_for_all(tmp_path: FilePath) -> None:
     folder = tmp_path / ("long" * 25) / "etcd"  # a socket's path has about a hundred bytes
     server = EmbeddedEtcd(folder)
     await server.start()
