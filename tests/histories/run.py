@@ -175,7 +175,7 @@ def _leases_left(hurt: Estate, database: Postgres) -> tuple[list[str], list[str]
         return list(answer.json()["data"]["keys"]) if answer.status_code == 200 else []
 
     def revoked() -> bool:
-        # The answer waits for the leases that a process had to itself when it was killed, 45 s at most.
+        # The answer waits for the leases that other processes are at.
         hurt.ask(site, "PUT", "sys/leases/revoke-prefix/db/creds/app")
         return not leases() and not database.users()
 
