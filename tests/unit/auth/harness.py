@@ -155,6 +155,20 @@ def before_the_next(kind: str, auth: Auth, happens: Callable[[], Awaitable[Any]]
     auth.store.commit = late  # type: ignore[method-assign]
 
 
+def only_one_more_commit(auth: Auth) -> None:
+    """Lets the store go away once the next change is made."""
+    commit = auth.store.commit
+
+    async def away(transaction: Transaction) -> int:
+        raise ServiceError(Kind.UNAVAILABLE, "away")
+
+    async def last(transaction: Transaction) -> int:
+        auth.store.commit = away  # type: ignore[method-assign]
+        return await commit(transaction)
+
+    auth.store.commit = last  # type: ignore[method-assign]
+
+
 async def refused(call: Any, kind: Kind, message: str = "") -> None:
     with pytest.raises(ServiceError) as caught:
         await call

@@ -12,6 +12,7 @@ from tests.unit.auth.harness import (
     before_the_next,
     count,
     login_context,
+    only_one_more_commit,
     refused,
     texts,
 )
@@ -19,7 +20,7 @@ from tests.unit.auth.harness import (
 from strongroom.auth.v1 import approle_pb2 as pb
 from strongroom.auth.v1 import login_pb2
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import ConflictError, Transaction
+from strongroom_runtime.storage import ConflictError, Plain, Transaction
 
 WRONG = "invalid role or secret ID"
 APPROLE_MOUNT = replace(LOGIN_MOUNT, type="approle")
@@ -395,6 +396,17 @@ async def test_what_is_made_while_its_mount_is_disabled_goes_with_it(
     await refused(call, Kind.NOT_FOUND, "the mount was disabled")
     await refused(roles.write("later"), Kind.NOT_FOUND, "the mount was disabled")
     assert await roles.auth.stored("approle") == 0
+
+
+async def test_a_login_and_the_end_of_its_failed_tries_are_one_change(roles: Roles) -> None:
+    role_id = await roles.write()
+    secret = await roles.secret(num_uses=1)
+    await refused(roles.login(role_id, "wrong"), Kind.INVALID, WRONG)
+    failed = (Plain("approle"), Plain(APPROLE_MOUNT.uuid), Plain("f"))
+    assert await roles.auth.store.count(failed) == 1
+    only_one_more_commit(roles.auth)
+    assert (await roles.login(role_id, secret.secret_id)).client_token
+    assert await roles.auth.store.count(failed) == 0
 
 
 async def test_no_secret_id_is_left_of_a_role_that_goes_while_one_is_made(roles: Roles) -> None:

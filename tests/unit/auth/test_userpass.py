@@ -16,6 +16,7 @@ from tests.unit.auth.harness import (
     before_the_next,
     count,
     login_context,
+    only_one_more_commit,
     refused,
     texts,
 )
@@ -74,6 +75,15 @@ async def test_five_wrong_tries_in_any_spelling_lock(auth: Auth) -> None:
     assert (await login(auth)).auth.client_token
     await refused(login(auth, "ann", "wrong"), Kind.INVALID)
     assert (await login(auth)).auth.client_token
+
+
+async def test_a_login_and_the_end_of_its_failed_tries_are_one_change(auth: Auth) -> None:
+    """Else a token could be made, and its login be told an error: a token that nobody knows."""
+    await write(auth)
+    await refused(login(auth, "ann", "wrong"), Kind.INVALID, WRONG)
+    only_one_more_commit(auth)
+    assert (await login(auth)).auth.client_token
+    assert await auth.store.count((Plain("userpass"), Plain(LOGIN_MOUNT.uuid), Plain("f"))) == 0
 
 
 async def test_tries_at_once_over_replicas_are_all_counted(auth: Auth) -> None:

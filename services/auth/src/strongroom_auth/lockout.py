@@ -92,7 +92,7 @@ class Lockouts:
 
     async def failures(self, mount: MountContext, name: str) -> Failures | None:
         """Returns the failed logins of a name."""
-        return _failures(await self._store.get(self._path(mount, name)))
+        return _failures(await self._store.get(self.path(mount, name)))
 
     async def locked(self, mount: MountContext, name: str, now: float) -> bool:
         """Whether a name may not try now."""
@@ -105,11 +105,11 @@ class Lockouts:
         async def one_more(entry: Entry | None) -> bytes:
             return msgspec.msgpack.encode(rule.counted(_failures(entry), now))
 
-        await change(self._store, self._path(mount, name), one_more, self._attempts * 10)
+        await change(self._store, self.path(mount, name), one_more, self._attempts * 10)
 
     async def forget(self, mount: MountContext, name: str) -> None:
-        """Forgets failed logins, after a success or because an operator says so."""
-        await self._store.commit(Transaction(deletes=[self._path(mount, name)]))
+        """Forgets failed logins, because an operator says so."""
+        await self._store.commit(Transaction(deletes=[self.path(mount, name)]))
 
     async def names(self, mount: MountContext, now: float) -> list[str]:
         """Returns the names of a mount that are locked now, sorted."""
@@ -138,7 +138,8 @@ class Lockouts:
                     if ended:
                         await self._store.commit(Transaction(expect=ended, deletes=list(ended)))
 
-    def _path(self, mount: MountContext, name: str) -> Path:
+    def path(self, mount: MountContext, name: str) -> Path:
+        """Returns where the failed logins of a name are, which one that succeeds removes with what else it does."""
         return (self._method, Plain(mount.uuid), Plain("f"), name)
 
 

@@ -127,7 +127,7 @@ class Logins:
         if not rules.address_allowed(role.secret_id_cidrs, context.client_address):
             raise denied()
         if not role.bind_secret_id:
-            return await self._issue(name, role, None, as_read, context)
+            return await self._issue(name, role, None, as_read, [], context)
         if not secret_id:
             raise invalid("missing secret_id")
         hashed = hash_of(role, secret_id)
@@ -138,10 +138,9 @@ class Logins:
             raise invalid(_WRONG)
         if not rules.address_allowed(known[0].cidrs, context.client_address):
             raise denied()
-        issued = await self._issue(name, role, (hashed, *known), as_read, context)
-        if failures is not None:
-            await self._lockouts.forget(mount_of(context), role_id)
-        return issued
+        # A login that succeeds forgets those that failed.
+        forgotten = [self._lockouts.path(mount_of(context), role_id)] if failures else []
+        return await self._issue(name, role, (hashed, *known), as_read, forgotten, context)
 
     async def _check_lockout(
         self, role_id: str, context: RequestContext, *, right: bool
@@ -165,6 +164,7 @@ class Logins:
         role: Role,
         used: tuple[str, SecretId, int] | None,
         as_read: dict[Path, int],
+        forgotten: list[Path],
         context: RequestContext,
     ) -> tuple[Issued, tuple[str, ...]]:
         mount = mount_of(context)
@@ -180,6 +180,7 @@ class Logins:
         )
         issued, transaction = self._tokens.prepare(grant)
         transaction.expect |= as_read | await unmoved(self._roles.store, mount)
+        transaction.deletes += forgotten
         if used is not None:
             self._count(transaction, mount.uuid, name, used)
         await self._roles.store.commit(transaction)

@@ -150,9 +150,9 @@ class UserpassHandlers:
         issued, transaction = self._tokens.prepare(grant)
         transaction.expect[user_path(mount.uuid, name)] = revision
         transaction.expect |= await unmoved(self._users.store, mount)
-        await self._users.store.commit(transaction)
         if failures is not None:
-            await self._lockouts.forget(mount, name)
+            transaction.deletes.append(self._lockouts.path(mount, name))
+        await self._users.store.commit(transaction)
         auth = auth_message(issued.token, issued.text, issued.token.ttl)
         return pb.LoginUserResponse(auth=auth, warnings=warnings)
 
