@@ -20,7 +20,7 @@ from tests.unit.auth.harness import (
 from strongroom.auth.v1 import approle_pb2 as pb
 from strongroom.auth.v1 import login_pb2
 from strongroom_runtime.errors import Kind, ServiceError
-from strongroom_runtime.storage import ConflictError, Plain, Transaction
+from strongroom_runtime.storage import ConflictError, Path, Plain, Transaction
 
 WRONG = "invalid role or secret ID"
 APPROLE_MOUNT = replace(LOGIN_MOUNT, type="approle")
@@ -430,6 +430,22 @@ async def test_no_secret_id_is_left_of_a_role_that_goes_while_one_is_made(roles:
     before_the_next("approle", roles.auth, lambda: roles.write(secret_id_ttl=60))
     role_id = await roles.write()
     assert (await roles.login(role_id, (await roles.secret()).secret_id)).client_token
+
+
+async def test_secret_ids_go_where_who_removed_their_role_died_before_them(roles: Roles) -> None:
+    await roles.write()
+    await roles.secret()
+    clear = roles.auth.store.clear
+
+    async def die(prefix: Path) -> None:
+        raise ServiceError(Kind.UNAVAILABLE, "dead")
+
+    roles.auth.store.clear = die  # type: ignore[method-assign]
+    await refused(roles("DeleteRole", role_name="app"), Kind.UNAVAILABLE)
+    roles.auth.store.clear = clear  # type: ignore[method-assign]
+    assert await roles.auth.stored("approle") == 2
+    await roles("TidySecretIds")
+    assert await roles.auth.stored("approle") == 0
 
 
 async def test_a_secret_id_made_anew_outlives_the_removal_of_the_one_before(roles: Roles) -> None:

@@ -131,8 +131,8 @@ class Roles:
                     Transaction(expect={path: revision}, deletes=[path, _id(mount, role.role_id)])
                 )
                 break
-        # Secret ids do nothing without the role's salt; a crash in between leaves what a later role of the
-        # same name, which has another salt, cannot match.
+        # Secret ids do nothing without the role's salt; what a crash in between leaves, a later role of the same
+        # name, which has another salt, cannot match, and `sweep` removes.
         for kind in ("s", "a"):
             await self.store.clear((_APPROLE, Plain(mount), Plain(kind), name))
 
@@ -187,7 +187,7 @@ class Roles:
         await self.store.commit(removal(mount, name, hashed, accessor))
 
     async def sweep(self, now: float) -> None:
-        """Removes secret ids whose time is over. May be repeated, by any replica."""
+        """Removes secret ids whose time is over, or whose role is gone. May be repeated, by any replica."""
         after: Path | None = None
         while entries := await self.store.scan(
             (_APPROLE,), after=after, limit=_PAGE, past_unreadable=True
@@ -198,8 +198,9 @@ class Roles:
                     continue
                 with going_past(self.store, entry.path):
                     secret = msgspec.msgpack.decode(entry.value, type=SecretId)
-                    if not secret.alive(now):
-                        _, mount, _, name, hashed = entry.path
+                    _, mount, _, name, hashed = entry.path
+                    # Whoever removed the role may have died before this.
+                    if not secret.alive(now) or await self.get(mount, name) is None:
                         gone = removal(mount, name, hashed, secret.accessor)
                         # By a text that people chose, one may be made again once another replica has removed it.
                         gone.expect[entry.path] = entry.revision
