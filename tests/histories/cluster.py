@@ -68,7 +68,8 @@ class Member:
         """Returns whether it is the leader, as far as it knows."""
         with contextlib.suppress(OSError):
             status = self.status()
-            return bool(status["leader"] == status["header"]["member_id"])
+            # One that knows of no leader names none.
+            return bool(status.get("leader") == status["header"]["member_id"])
         return False
 
 
