@@ -60,7 +60,7 @@ def platform_of(folder: Path, etcd: GuardedEtcd) -> Iterator[Platform]:
             ]  # fmt: skip
             log = stack.enter_context((folder / f"{service}.log").open("wb"))
             process = subprocess.Popen(arguments, stdout=log, stderr=log)
-            stack.callback(process.wait, 40)
+            stack.callback(process.wait, 120)
             stack.callback(process.send_signal, signal.SIGTERM)
         gateway = start(folder / "gateway", "all", *options("gateway"), command="server")
         yield stack.enter_context(gateway)

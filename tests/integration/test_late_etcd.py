@@ -88,7 +88,7 @@ def test_one_that_waits_lives_is_not_ready_and_ends_when_it_is_told_to(
         assert requests.get(f"http://{health}/live", timeout=30).status_code == 200
         assert requests.get(f"http://{health}/ready", timeout=30).status_code == 503
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert (tmp_path / "output.log").read_text().count(WAITING) == 1
 
 
@@ -100,6 +100,6 @@ async def test_one_that_etcd_does_not_trust_ends_and_says_what_to_change(tmp_pat
         f"--etcd-endpoints={etcd.config.endpoints[0]}", f"--etcd-pki-dir={tmp_path / 'pki'}",
     )  # fmt: skip
     with alone(tmp_path, "kv", *options) as process:
-        assert await asyncio.to_thread(process.wait, 60) == 1
+        assert await asyncio.to_thread(process.wait, 120) == 1
     assert "strongroom: etcd_pki_dir: TLS with etcd fails" in (tmp_path / "output.log").read_text()
     await etcd.stop()

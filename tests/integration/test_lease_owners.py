@@ -97,7 +97,7 @@ def test_events_are_shown_to_those_who_may_see_the_leases(
         until(lambda: seen)
         assert seen == [lease]
         platform.http("POST", "auth/token/revoke", json={"token": token})
-        follower.join(30)
+        follower.join(120)
     assert ended == [grpc.StatusCode.PERMISSION_DENIED]
     platform.http("DELETE", "sys/mounts/watched")
 

@@ -44,7 +44,7 @@ class Upload:
     def _pieces(self) -> Iterator[stream_pb2.StreamCipherServiceEncryptRequest]:
         for number in range(6):
             if number == 3:
-                self.go_on.wait(60)
+                self.go_on.wait(600)  # until it is told to: longer than any test takes
             yield stream_pb2.StreamCipherServiceEncryptRequest(data=PIECE, **KEY)
 
     def finish(self) -> None:
@@ -88,7 +88,7 @@ def test_a_replica_that_leaves_keeps_its_streams_and_gets_no_others(
             replica.wait(11)  # longer than calls get
         for upload in uploads:
             upload.finish()
-        assert replica.wait(40) == 0
+        assert replica.wait(120) == 0
         for upload in uploads + later:
             upload.check()
 
@@ -101,7 +101,7 @@ def test_a_platform_that_is_told_to_end_finishes_its_streams(platform: Platform)
         with pytest.raises(subprocess.TimeoutExpired):
             platform.process.wait(6)  # longer than calls get
         upload.finish()
-        assert platform.process.wait(60) == 0
+        assert platform.process.wait(120) == 0
 
 
 def test_a_second_signal_ends_streams_at_once(platform: Platform) -> None:
@@ -115,7 +115,7 @@ def test_a_second_signal_ends_streams_at_once(platform: Platform) -> None:
             list(upload._answers)
         upload.go_on.set()
         assert code_of(caught.value) is grpc.StatusCode.UNAVAILABLE
-        assert platform.process.wait(60) == 0
+        assert platform.process.wait(120) == 0
 
 
 def _restart(platform: Platform, name: str) -> None:

@@ -98,7 +98,7 @@ class Replica:
 
     def leave(self) -> None:
         self.supervisor.send_signal(signal.SIGTERM)
-        assert self.supervisor.wait(40) == 0
+        assert self.supervisor.wait(120) == 0
 
     def kill(self) -> None:
         # Stopped first, since with its end the child would be told to end in peace.
@@ -120,7 +120,7 @@ class Replicas:
         self._running = [each for each in self._running if each.supervisor.poll() is None]
         while len(self._running) < count:
             self._running.append(self._start())
-        until(lambda: len(serving(self._platform)) == 1 + len(self._running), 60)
+        until(lambda: len(serving(self._platform)) == 1 + len(self._running))
         return self._running[:count]
 
     def _start(self) -> Replica:
@@ -161,9 +161,7 @@ class Load:
     def goes_on(self, each: int = 5) -> None:
         """Returns once every client has had some more answers."""
         before = list(self.done)
-        until(
-            lambda: all(now >= then + each for now, then in zip(self.done, before, strict=True)), 60
-        )
+        until(lambda: all(now >= then + each for now, then in zip(self.done, before, strict=True)))
 
     def _run(self, number: int) -> None:
         client = self.platform.client()
@@ -214,7 +212,7 @@ def test_all_replicas_get_calls_and_one_that_hangs_gets_few(
         try:
             # As soon as its open calls are as many as those of the others, it gets no more.
             before = sum(load.done)
-            until(lambda: sum(load.done) >= before + 200, 60)
+            until(lambda: sum(load.done) >= before + 200)
         finally:
             os.kill(stopped, signal.SIGCONT)
         load.goes_on()
