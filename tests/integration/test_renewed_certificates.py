@@ -35,7 +35,7 @@ def shown(platform: Platform, address: str) -> x509.Certificate:
     context = ssl.create_default_context(cafile=platform.ca)
     context.set_alpn_protocols(["h2"])
     with (
-        socket.create_connection((host, int(port)), 10) as plain,
+        socket.create_connection((host, int(port)), 60) as plain,
         context.wrap_socket(plain, server_hostname=host) as connection,
     ):
         found = connection.getpeercert(binary_form=True)
@@ -97,7 +97,7 @@ def test_half_a_file_changes_nothing_and_the_log_says_so(platform: Platform) -> 
     assert [shown(platform, address) for address in listeners(platform)] == before
     assert platform.http("GET", "secret/data/a").ok
     with platform.channel() as channel:
-        grpc.channel_ready_future(channel).result(10)
+        grpc.channel_ready_future(channel).result(60)
     (folder / "gateway.pem").write_bytes(whole)
 
 
