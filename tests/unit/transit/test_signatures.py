@@ -43,7 +43,7 @@ async def test_a_signature_is_good_for_what_was_signed_alone(
     await transit("CreateKey", name="k", type=kind, derived="context" in scheme)
     made = await transit("Sign", name="k", input=b"text", **scheme)
     assert made.signature.startswith("vault:v1:")
-    assert made.HasField("publickey") is ("context" in scheme)
+    assert made.HasField("public_key") is ("context" in scheme)
     await transit("RotateKey", name="k")
 
     async def valid(data: bytes, signature: str, **other: Any) -> bool:
@@ -372,4 +372,6 @@ async def test_results_of_failed_items_have_what_vault_has_there(transit: Transi
 async def test_the_public_key_of_a_context_has_vaults_name(transit: Transit) -> None:
     await transit("CreateKey", name="e", type="ed25519", derived=True)
     made = await transit("Sign", name="e", input=b"x", context=b"ctx")
-    assert made.public_key == made.publickey != b""
+    assert made.public_key
+    batch = await transit("Sign", name="e", batch_input=[{"input": b"x", "context": b"ctx"}])
+    assert batch.batch_results[0].publickey == made.public_key

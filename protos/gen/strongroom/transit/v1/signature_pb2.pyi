@@ -191,7 +191,6 @@ class SignResponse(_message.Message):
 
     SIGNATURE_FIELD_NUMBER: _builtins.int
     KEY_VERSION_FIELD_NUMBER: _builtins.int
-    PUBLICKEY_FIELD_NUMBER: _builtins.int
     BATCH_RESULTS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
@@ -199,8 +198,6 @@ class SignResponse(_message.Message):
     """vault:v<version>:<base64>."""
     key_version: _builtins.int
     """The version it was signed with."""
-    publickey: _builtins.bytes
-    """The same as public_key, as the results of a batch name it."""
     status: _builtins.int
     """The HTTP status where items failed."""
     public_key: _builtins.bytes
@@ -214,29 +211,24 @@ class SignResponse(_message.Message):
         *,
         signature: _builtins.str | None = ...,
         key_version: _builtins.int | None = ...,
-        publickey: _builtins.bytes | None = ...,
         batch_results: _abc.Iterable[Global___SignResult] | None = ...,
         status: _builtins.int = ...,
         public_key: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_public_key", b"_public_key", "_publickey", b"_publickey", "_signature", b"_signature", "key_version", b"key_version", "public_key", b"public_key", "publickey", b"publickey", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_public_key", b"_public_key", "_signature", b"_signature", "key_version", b"key_version", "public_key", b"public_key", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_public_key", b"_public_key", "_publickey", b"_publickey", "_signature", b"_signature", "batch_results", b"batch_results", "key_version", b"key_version", "public_key", b"public_key", "publickey", b"publickey", "signature", b"signature", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key_version", b"_key_version", "_public_key", b"_public_key", "_signature", b"_signature", "batch_results", b"batch_results", "key_version", b"key_version", "public_key", b"public_key", "signature", b"signature", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__key_version: _TypeAlias = _typing.Literal["key_version"]  # noqa: Y015
     _WhichOneofArgType__key_version: _TypeAlias = _typing.Literal["_key_version", b"_key_version"]  # noqa: Y015
     _WhichOneofReturnType__public_key: _TypeAlias = _typing.Literal["public_key"]  # noqa: Y015
     _WhichOneofArgType__public_key: _TypeAlias = _typing.Literal["_public_key", b"_public_key"]  # noqa: Y015
-    _WhichOneofReturnType__publickey: _TypeAlias = _typing.Literal["publickey"]  # noqa: Y015
-    _WhichOneofArgType__publickey: _TypeAlias = _typing.Literal["_publickey", b"_publickey"]  # noqa: Y015
     _WhichOneofReturnType__signature: _TypeAlias = _typing.Literal["signature"]  # noqa: Y015
     _WhichOneofArgType__signature: _TypeAlias = _typing.Literal["_signature", b"_signature"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key_version) -> _WhichOneofReturnType__key_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__public_key) -> _WhichOneofReturnType__public_key | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__publickey) -> _WhichOneofReturnType__publickey | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__signature) -> _WhichOneofReturnType__signature | None: ...
 

@@ -45,9 +45,7 @@ class SignatureHandlers:
 
         if not request.batch_input:
             signature, version, public = sign(request)
-            return pb.SignResponse(
-                signature=signature, key_version=version, public_key=public, publickey=public
-            )
+            return pb.SignResponse(signature=signature, key_version=version, public_key=public)
         items = list(request.batch_input)
         results = await run(keyset, items, one_by_one(sign), self._config)
         return pb.SignResponse(
