@@ -23,7 +23,6 @@ _VERBS: dict[int, str] = {
     options.OPERATION_DELETE: "delete",
     options.OPERATION_PATCH: "patch",
 }
-_LIST_PARAMETERS: dict[int, str] = {options.OPERATION_LIST: "list", options.OPERATION_SCAN: "scan"}
 _CUBBYHOLE: MountKind = ("cubbyhole", "")  # has one mount, which cannot be moved
 _DESCRIPTION = (
     "The HTTP API of Vault, as Strongroom has it. Every answer may be wrapped: the header X-Vault-Wrap-TTL asks for "
@@ -204,9 +203,9 @@ def _query_parameters(
 
 
 def _list_parameter(spec: MethodSpec, *, required: bool) -> dict[str, Any]:
+    # It is named as the capability that it takes: list or scan.
     schema = {"type": "string", "enum": ["true"]}
-    name = _LIST_PARAMETERS[spec.operation]
-    return {"name": name, "in": "query", "required": required, "schema": schema}
+    return {"name": spec.capability, "in": "query", "required": required, "schema": schema}
 
 
 def _success(spec: MethodSpec, schemas: Schemas) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -208,11 +207,7 @@ class HttpWire:
             body = b""
         if body and _is_form(header, body):
             body = form_as_json(body)
-        members: Mapping[str, Any] = {}
-        if body and large:
-            members = await asyncio.to_thread(parse_body, body)
-        elif body:
-            members = parse_body(body)
+        members = await asyncio.to_thread(parse_body, body) if large else parse_body(body)
         request_id, fresh_trace = next(names)
         # A request that came without a trace context gets one of its own: audit entries name it.
         trace, foreign = trace_of(header("traceparent"), fresh_trace)
@@ -239,11 +234,11 @@ class HttpWire:
             call.missing = excess
         elif target.spec is not None:
             try:
-                fill = partial(self._fill, call, target.spec, body, members, query, target.captures)
+                given = (call, target.spec, body, members, query, target.captures)
                 if large:
-                    await asyncio.to_thread(fill)
+                    await asyncio.to_thread(self._fill, *given)
                 else:
-                    fill()
+                    self._fill(*given)
             except ServiceError as error:
                 # Said only to those whom the policies let through: they come before what a request says.
                 call.message, call.missing = None, error.again()

@@ -5,10 +5,7 @@ import tracemalloc
 
 import pytest
 
-from strongroom_runtime.policy import (
-    ParsedPolicies,
-    PolicyError,
-)
+from strongroom_runtime.policy import ParsedPolicies, PolicyError
 
 
 def text(capability: str) -> str:
